@@ -1,0 +1,121 @@
+"""Every error arbench raises on purpose, and the exit code that each one becomes.
+
+    ArbenchError
+      UsageError (2)            the command, suite or adapter name is wrong
+        ConfigError               a suite file or a --set value
+        UnknownName               no adapter, suite, metric ... of that name
+        Unsupported               the adapter cannot do what is asked of it
+      InputError (2)            a file given by the user cannot be used
+        CheckpointError           weights: shape, keys, truncation, unsafe pickle
+        ImageError                images: none, broken, mixed sizes
+      PrerequisiteError (3)     something outside the command is missing
+        MissingWeights            no checkpoint where one is needed
+        NoDevice                  the device asked for is not there
+      StoreError (3)            results cannot be written or read
+      CellError (4)             one cell of a run failed; the others went on
+
+A message has three parts: what is wrong, why, and the next command to type.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK = 0
+FAILED = 1
+USAGE = 2
+INFRASTRUCTURE = 3
+PARTIAL = 4
+INTERRUPTED = 130
+
+
+class ArbenchError(Exception):
+    """An error with a message for the user; never shown with a traceback unless `--debug` is given."""
+
+    exit_code = INFRASTRUCTURE
+
+    def __init__(self, what: str, why: str = "", hint: str = "") -> None:
+        super().__init__(what, why, hint)
+        self.what = what
+        self.why = why
+        self.hint = hint
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.why:
+            lines.append(f"  why:  {self.why}")
+        if self.hint:
+            lines.append(f"  next: {self.hint}")
+        return "\n".join(lines)
+
+
+class UsageError(ArbenchError):
+    exit_code = USAGE
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class UnknownName(UsageError):
+    """A name that no registry knows, with the closest names that it does know."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        close = closest(name, names)
+        if close:
+            why = f"did you mean {' or '.join(close)}?"
+        elif len(names) <= 12:
+            why = f"known: {', '.join(names) or 'none'}"
+        else:
+            why = f"{len(names)} are known, none is close"
+        super().__init__(f"unknown {kind}: {name!r}", why, hint or f"arbench ls {kind}s")
+        self.name = name
+
+
+class Unsupported(UsageError):
+    pass
+
+
+class InputError(ArbenchError):
+    exit_code = USAGE
+
+
+class CheckpointError(InputError):
+    pass
+
+
+class ImageError(InputError):
+    pass
+
+
+class PrerequisiteError(ArbenchError):
+    exit_code = INFRASTRUCTURE
+
+
+class MissingWeights(PrerequisiteError):
+    pass
+
+
+class NoDevice(PrerequisiteError):
+    pass
+
+
+class StoreError(ArbenchError):
+    exit_code = INFRASTRUCTURE
+
+
+class CellError(ArbenchError):
+    exit_code = PARTIAL
+
+
+def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Names close to `name`, best first; also matches the part after the last slash."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    tails = {full.rsplit("/", 1)[-1]: full for full in names}
+    for tail in difflib.get_close_matches(name.rsplit("/", 1)[-1], list(tails), n=limit, cutoff=0.6):
+        if tails[tail] not in close:
+            close.append(tails[tail])
+    return close[:limit]

@@ -1,0 +1,200 @@
+"""All that an adapter author reads: what a tokenizer and a generator must offer, and what they are given.
+
+Images are float32, (B, 3, H, W), RGB in [0, 1]. An adapter knows nothing of ranks, logging, caches, metrics or
+whether it is timed: it asks for noise, calls its network and marks phases with the probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
+
+from .spec.card import Card, Checkpoint, Claim, TokenSpec
+from .spec.sampling import Guidance, Sampling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "NO_PROBE",
+    "Card",
+    "Checkpoint",
+    "Claim",
+    "Codes",
+    "Generated",
+    "Generator",
+    "Guidance",
+    "LoadSpec",
+    "Noise",
+    "Phase",
+    "Prefix",
+    "Probe",
+    "Request",
+    "Sampling",
+    "Scores",
+    "TokenSpec",
+    "Tokenizer",
+]
+
+Phase = Literal["condition", "prefill", "ar", "inner", "encode", "decode"]
+
+
+class Probe(Protocol):
+    """Marks the phases of a call: `with probe("ar", index=i, tokens=n): ...`. Phases nest, they never overlap."""
+
+    def __call__(self, phase: Phase, *, index: int = 0, tokens: int = 0) -> AbstractContextManager[None]: ...
+
+
+class _NoProbe:
+    def __call__(self, phase: Phase, *, index: int = 0, tokens: int = 0) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+NO_PROBE: Probe = _NoProbe()
+
+
+class Noise(Protocol):
+    """All randomness of a batch: one independent stream per sample and name, the same on CPU and GPU.
+
+    The numbers of a sample depend on its seed, the stream's name and the index alone, never on the batch.
+    `arbench.seeds` has the real one and substitutes for tests (`greedy`, zero normals).
+    """
+
+    @property
+    def batch(self) -> int: ...
+
+    def uniform(self, stream: str, n: int, start: int = 0) -> Tensor:
+        """(B, n) float64 in [0, 1): the numbers `start` to `start + n - 1` of the stream."""
+        ...
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        """(B, *shape) float32 standard normal."""
+        ...
+
+    def permutation(self, stream: str, n: int) -> Tensor:
+        """(B, n) int64: a random order of 0..n-1 for each sample."""
+        ...
+
+    def categorical(self, probabilities: Tensor, stream: str, start: int = 0) -> Tensor:
+        """(B, n) int64 drawn from (B, n, V) non-negative weights, one uniform per draw, by inverting the CDF."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSpec:
+    """How weights are brought up.
+
+    `weights` is the checkpoint file; None only with `init="random"`, which builds the real shapes with random
+    weights (seeded), for speed and memory cells.
+    """
+
+    weights: Path | None = None
+    init: Literal["checkpoint", "random"] = "checkpoint"
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """What a tokenizer makes of a batch of images.
+
+    ids: one int64 (B, n_level * codebooks) per level of the `TokenSpec`, coarse to fine, each row-major.
+    latents: KL latents, a hybrid's residual, or (pyramids) the accumulated feature map, in the tokenizer's own
+        units; for a discrete tokenizer they are a shortcut and `ids` alone decode to the same image.
+    lengths: (B,) tokens in use, variable-length tokenizers only.
+    """
+
+    ids: tuple[Tensor, ...] = ()
+    latents: Tensor | None = None
+    lengths: Tensor | None = None
+
+    def without_latents(self) -> Codes:
+        return replace(self, latents=None)
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def spec(self) -> TokenSpec: ...
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec) -> Self: ...
+
+    def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
+        """Codes of images (B, 3, H, W) in [0, 1]. Without noise a KL tokenizer gives the mode of its posterior."""
+        ...
+
+    def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] (clamped) from codes; everything inside `probe("decode")`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which samples to draw. `labels` is int64 (B,) on the model's device for class-conditional models."""
+
+    sample_ids: tuple[int, ...]
+    noise: Noise
+    labels: Tensor | None = None
+    prompts: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What `sample` returns: codes for the tokenizer, or images if the model has no tokenizer.
+
+    outer_steps: autoregressive steps taken. forwards: calls of the backbone, a guided call on a doubled batch
+    counting as two, so that "guidance off" is visibly half the work.
+    """
+
+    codes: Codes | None = None
+    images: Tensor | None = None
+    outer_steps: int = 0
+    forwards: int = 0
+
+
+@runtime_checkable
+class Generator(Protocol):
+    @property
+    def card(self) -> Card: ...
+
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self: ...
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        """One-off work for this batch size and sampling (cache allocation, compilation), outside of any timing."""
+        ...
+
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Scores(Protocol):
+    """Optional: teacher-forced scores of given codes."""
+
+    def logits(self, request: Request, codes: Codes) -> Tensor:
+        """(B, tokens, V) logits of each token given the earlier ones and the condition, unguided."""
+        ...
+
+
+@runtime_checkable
+class Prefix(Protocol):
+    """Optional: images from the first tokens or scales only."""
+
+    def decode_prefix(self, codes: Codes, count: int) -> Tensor:
+        """Images (B, 3, H, W) from the first `count` levels (pyramids) or tokens (sequences)."""
+        ...

@@ -1,0 +1,1 @@
+"""The vocabulary of everything on disk: frozen, strict pydantic models. Imports no torch."""

@@ -1,0 +1,100 @@
+"""Cards: what is known of an adapter without importing torch or reading a weight."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .base import Frozen
+from .sampling import Sampling
+
+Family = Literal["raster", "random_order", "next_scale", "continuous", "hybrid", "tokenizers", "other"]
+
+
+class TokenSpec(Frozen):
+    """What a tokenizer turns an image into.
+
+    `levels` are the shapes of the token maps, coarse to fine: ((16, 16),) for a grid, ((32,),) for a 1D
+    sequence, ((1, 1), (2, 2), ...) for a pyramid. `vocabulary` is the number of codes at each position.
+    """
+
+    kind: Literal["discrete", "continuous", "hybrid"]
+    layout: Literal["grid", "sequence", "pyramid"]
+    levels: tuple[tuple[int, ...], ...]
+    vocabulary: int | None = None
+    codebooks: int = 1
+    channels: int | None = None
+    variable_length: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per image over all levels."""
+        return sum(math.prod(shape) for shape in self.levels) * self.codebooks
+
+    @property
+    def bits(self) -> float | None:
+        """Bits per image at a uniform code distribution; None for continuous latents."""
+        return None if self.vocabulary is None else self.tokens * math.log2(self.vocabulary)
+
+
+class Claim(Frozen):
+    """A published number, shown beside ours and never gated on. `settings` are verbatim from the source."""
+
+    metric: str
+    value: float
+    settings: dict[str, Any] = Field(default_factory=dict)
+    source: str
+
+
+class Checkpoint(Frozen):
+    """The official weight file: its name, where it is published, and how its state dict is wrapped."""
+
+    file: str
+    source: str
+    wrapper: tuple[str, ...] = ()
+    """Top-level keys that may hold the state dict; empty: the file is the state dict."""
+    packaged: bool = False
+    """True for weights that ship inside arbench (`arbench/adapters/weights/<file>`)."""
+
+
+class Card(Frozen):
+    """Metadata of a generator or tokenizer.
+
+    `implementation` is "module:Class"; `config` its hyper-parameters by the official code's own names.
+    `supports` lists the fields of `Sampling` that this adapter honours; asking for another is `unsupported`.
+    `version` changes whenever the adapter's output can change.
+    """
+
+    name: str
+    kind: Literal["generator", "tokenizer"]
+    family: Family
+    implementation: str
+    summary: str
+    resolution: int
+    """Side of the square images in pixels."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    version: int = 1
+    condition: Literal["class", "text", "none"] = "none"
+    classes: int | None = None
+    tokenizer: str | None = None
+    tokens: TokenSpec | None = None
+    supports: frozenset[str] = frozenset()
+    extra: dict[str, str] = Field(default_factory=dict)
+    """Knobs allowed in `Sampling.extra`: name -> one line of help."""
+    native: Sampling = Sampling()
+    upstream_settings: dict[str, Any] = Field(default_factory=dict)
+    """The native sampling in the official code's own terms, for instance {"cfg_scale": 2.0}."""
+    parameters: int | None = None
+    code_licence: str = "unknown"
+    weights_licence: str = "unknown"
+    source: str = ""
+    """Repository and commit that the adapter was written against."""
+    trained_on: str = ""
+    checkpoint: Checkpoint | None = None
+    published: tuple[Claim, ...] = ()
+
+    @property
+    def short_name(self) -> str:
+        return self.name.rsplit("/", 1)[-1]
