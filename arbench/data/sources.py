@@ -1,0 +1,63 @@
+"""What an image source offers: labelled or unlabelled uint8 images by index, and a digest of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ImageSource(Protocol):
+    @property
+    def name(self) -> str:
+        """As written in a suite, for instance "mnist5k/heldout" or "folder:photos"."""
+        ...
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of every image."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) class ids, or None."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """(n, 3, H, W) RGB images."""
+        ...
+
+    def digest(self) -> str:
+        """Hex digest of all images and labels in order."""
+        ...
+
+
+class ArraySource:
+    """Images held in memory."""
+
+    def __init__(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> None:
+        self.name = name
+        self._images = images
+        self.labels = labels
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        return self._images.shape[2], self._images.shape[3]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        return self._images[np.asarray(indices, dtype=np.int64)]
+
+    def digest(self) -> str:
+        digest = hashlib.blake2b(repr(self._images.shape).encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(self._images).tobytes())
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
