@@ -64,7 +64,7 @@ def png(sheet: NDArray[np.uint8], scale: int = 1) -> bytes:
 def pack(arrays: dict[str, NDArray[np.generic]]) -> bytes:
     """An uncompressed npz of plain arrays (no objects)."""
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 

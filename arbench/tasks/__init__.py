@@ -1,0 +1,1 @@
+"""The tasks: orchestration of adapters, metrics and measuring, nothing else."""
