@@ -1,0 +1,188 @@
+"""The multi-scale residual VQ tokenizer of VAR (Tian et al., NeurIPS 2024)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from arbench.errors import ImageError, InputError
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+
+from ..layers.autoencoder import Decoder, Encoder
+from ..layers.checkpoint import OfficialNames, bring_up, load_strict, uninitialised
+from ..layers.quantize import MultiScaleQuantizer
+
+MULTIPLIERS = (1, 1, 2, 2, 4)
+
+IGNORED = (r"quantize\.ema_vocab_hit_SV",)
+"""Official keys that are only usage counters; their shape follows the scale list of the training run."""
+
+_TO_OFFICIAL = (
+    (r"\.middle\.0\.", ".mid.block_1."),
+    (r"\.middle\.1\.", ".mid.attn_1."),
+    (r"\.middle\.2\.", ".mid.block_2."),
+    (r"\.blocks\.", ".block."),
+    (r"\.attention\.", ".attn."),
+    (r"\.skip\.", ".nin_shortcut."),
+    (r"\.out\.(weight|bias)$", r".proj_out.\1"),
+    (r"\.stem\.", ".conv_in."),
+    (r"coder\.norm\.", "coder.norm_out."),
+    (r"\.head\.", ".conv_out."),
+    (r"\.codebook\.", "."),
+)
+
+
+def official_names(config: Mapping[str, Any]) -> OfficialNames:
+    """One of our parameter names -> the official key, for a network of this `config`.
+
+    The official decoder counts its levels from fine to coarse; the name of the residual convolutions follows how
+    they are shared.
+    """
+    levels = len(config.get("ch_mult", MULTIPLIERS))
+    phis = {0: r"quantize.quant_resi.\1.", 1: "quantize.quant_resi.qresi."}.get(
+        config.get("share_quant_resi", 4), r"quantize.quant_resi.qresi_ls.\1."
+    )
+
+    def name(ours: str) -> tuple[str, ...]:
+        name = re.sub(r"^encoder\.levels\.(\d+)\.", r"encoder.down.\1.", ours)
+        name = re.sub(r"^decoder\.levels\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", name)
+        name = re.sub(r"\.resample\.", ".downsample." if ours.startswith("encoder.") else ".upsample.", name)
+        name = re.sub(r"^quantize\.phis\.(\d+)\.", phis, name)
+        for pattern, replacement in _TO_OFFICIAL:
+            name = re.sub(pattern, replacement, name)
+        return (name,)
+
+    return name
+
+
+class MSVQNetwork(nn.Module):
+    """Encoder, multi-scale quantiser and decoder; images in [-1, 1]. `config` is upstream's `VQVAE`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        width, channels = config.get("ch", 128), config.get("z_channels", 32)
+        multipliers, blocks = config.get("ch_mult", MULTIPLIERS), config.get("num_res_blocks", 2)
+        sides = config.get("v_patch_nums", (1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
+        kernel = config.get("quant_conv_ks", 3)
+        share = config.get("share_quant_resi", 4)
+        self.factor = 2 ** (len(multipliers) - 1)
+        self.encoder = Encoder(width, multipliers, blocks, channels)
+        self.quant_conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        self.quantize = MultiScaleQuantizer(
+            sides,
+            config.get("vocab_size", 4096),
+            channels,
+            phis=share or config.get("default_qresi_counts", 0) or len(sides),
+            ratio=config.get("quant_resi", 0.5),
+            unit="match" if config.get("using_znorm", False) else "none",
+        )
+        self.post_quant_conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        self.decoder = Decoder(width, multipliers, blocks, channels)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, C, H/f, W/f) before quantisation."""
+        return self.quant_conv(self.encoder(images))
+
+    def encode(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Ids of every scale (B, h * w) and `f_hat` (B, C, H/f, W/f)."""
+        return self.quantize.encode(self.features(images).float())
+
+    def render(self, f_hat: Tensor) -> Tensor:
+        """Images in [-1, 1], clamped, from `f_hat`."""
+        return self.decoder(self.post_quant_conv(f_hat.to(self.post_quant_conv.weight.dtype))).clamp(-1, 1)
+
+
+class VARTokenizer:
+    """`Tokenizer` of VAR, with `decode_prefix`. `Codes.latents` is `f_hat`; `network.quantize` serves generators."""
+
+    def __init__(self, card: Card, network: MSVQNetwork) -> None:
+        if card.tokens is None:
+            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
+        self.card = card
+        self.spec: TokenSpec = card.tokens
+        self.network = network
+        self._dtype = network.post_quant_conv.weight.dtype
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec) -> Self:
+        names = official_names(card.config)
+        network = bring_up(lambda: MSVQNetwork(card.config), card, spec, names=names, ignored=IGNORED)
+        network.quantize.float()  # residuals in half precision would change ids
+        if spec.compile:
+            network.encoder.compile()
+            network.decoder.compile()
+        return cls(card, network)
+
+    @property
+    def quantizer(self) -> MultiScaleQuantizer:
+        """For generators: `accumulate`, `next_input`, `teacher_forcing`, `f_hat`."""
+        return self.network.quantize
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
+        side = self.network.quantize.sides[-1] * self.network.factor
+        if tuple(images.shape[-2:]) != (side, side):
+            raise ImageError(
+                f"{self.card.name} cannot encode {images.shape[-2]} x {images.shape[-1]} images",
+                f"its scales are made for {side} x {side}",
+                f"resize to {side} x {side}",
+            )
+        levels, f_hat = self.network.encode((images * 2 - 1).to(self._dtype))
+        return Codes(ids=tuple(levels), latents=f_hat)
+
+    @torch.inference_mode()
+    def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
+        with probe("decode"):
+            f_hat = codes.latents if codes.latents is not None else self._f_hat(codes.ids, len(self.spec.levels))
+            return (self.network.render(f_hat).float() + 1) / 2
+
+    @torch.inference_mode()
+    def decode_prefix(self, codes: Codes, count: int) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] from the first `count` scales, 1 to K."""
+        return (self.network.render(self._f_hat(codes.ids, count)).float() + 1) / 2
+
+    def _f_hat(self, levels: Sequence[Tensor], count: int) -> Tensor:
+        if not 1 <= count <= len(levels):
+            raise InputError(
+                f"{self.card.name} cannot decode {count} scales",
+                f"the codes have {len(levels)}",
+                "ask for 1 to that many",
+            )
+        return self.network.quantize.f_hat(levels[:count])
+
+    def close(self) -> None:
+        del self.network
+
+
+def split(ids: Tensor, sides: Sequence[int]) -> tuple[Tensor, ...]:
+    """Ids (B, L) of all scales concatenated, one (B, side * side) each."""
+    return ids.split([side * side for side in sides], dim=1)
+
+
+def replay(
+    config: Mapping[str, Any],
+    state: dict[str, Tensor],
+    tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
+) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
+    with uninitialised():
+        network = MSVQNetwork(config).eval()
+    load_strict(network, state, card_name="VAR's VQVAE", names=official_names(config), ignored=IGNORED)
+    sides = network.quantize.sides
+
+    @torch.inference_mode()
+    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if probe == "encode":
+            return {"ids": torch.cat(network.encode(inputs["images"])[0], dim=1)}
+        if probe == "decode":
+            return {"images": network.render(network.quantize.f_hat(split(inputs["ids"], sides)))}
+        if probe == "decode_prefix":
+            levels = split(inputs["ids"], sides)[: settings["scales"]]
+            return {"images": network.render(network.quantize.f_hat(levels))}
+        raise InputError(f"no probe {probe!r} for a VAR tokenizer", "known: encode, decode, decode_prefix", "")
+
+    return call
