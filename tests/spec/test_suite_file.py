@@ -1,0 +1,96 @@
+"""Reading suites: values, changes, and errors that name file, line and a likely key."""
+
+from __future__ import annotations
+
+import pytest
+
+from arbench.errors import ConfigError, UnknownName
+from arbench.spec import suite_file
+from arbench.spec.suite import Generate, Speed
+
+GOOD = """suite: mine
+adapters: [raster/llamagen-mini]
+settings:
+  seed: 3
+tasks:
+  - generate:
+      n: 50
+  - speed
+sampling:
+  "raster/*": {top_k: 10}
+"""
+
+
+def test_values_and_their_origins():
+    read = suite_file.parse(GOOD, "mine.yaml")
+    assert read.suite.settings.seed == 3
+    assert read.suite.tasks == (Generate(n=50), Speed())
+    assert read.suite.sampling == {"raster/*": {"top_k": 10}}
+    assert read.origins["settings", "seed"] == "mine.yaml:4"
+    assert read.origins["tasks", 0, "n"] == "mine.yaml:7"
+
+
+def test_changes_win_and_say_so():
+    read = suite_file.parse(GOOD, "mine.yaml", ["generate.n=7", "settings.seed=9", "speed.batches=[2,4]"])
+    assert read.suite.tasks == (Generate(n=7), Speed(batches=(2, 4)))
+    assert read.suite.settings.seed == 9
+    assert read.origins["tasks", 0, "n"] == "--set generate.n=7"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what", "why"),
+    [
+        (GOOD.replace("n: 50", "nn: 50"), "mine.yaml:7", "'nn'", "did you mean n?"),
+        (GOOD.replace("seed: 3", "sede: 3"), "mine.yaml:4", "'sede'", "did you mean seed?"),
+        (GOOD.replace("tasks:", "task:"), "mine.yaml:5", "'task'", "did you mean tasks?"),
+        (GOOD.replace("- speed", "- sped"), "mine.yaml:8", "'sped'", "did you mean speed?"),
+        (GOOD.replace("n: 50", "n: many"), "mine.yaml:7", "tasks.0.n", "many"),
+        (GOOD.replace("n: 50", "n: -1"), "mine.yaml:7", "tasks.0.n", "-1"),
+        (GOOD.replace("- speed", "- speed: [1]"), "mine.yaml:8", "a task is written", "speed"),
+        ("suite: [", "mine.yaml:1", "not valid YAML", "expected"),
+        ("- a\n", "mine.yaml", "a suite is a mapping", "['a']"),
+        ("", "mine.yaml", "a suite is a mapping", "None"),
+    ],
+)
+def test_errors_name_the_line_and_the_likely_key(text, where, what, why):
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(text, "mine.yaml")
+    assert caught.value.what.startswith(where)
+    assert what in caught.value.what
+    assert why in caught.value.why
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("generate.n", "KEY=VALUE"),
+        ("memory.batches=[1]", "no task 'memory'"),
+        ("genrate.n=1", "unknown key 'genrate'"),
+        ("generate.n=[", "not valid YAML"),
+        ("generate=1", "name a key"),
+        ("generate.m=1", "unknown key 'm'"),
+        ("suite.x=1", "no keys below"),
+    ],
+)
+def test_bad_changes(change, message):
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        suite_file.parse(GOOD, "mine.yaml", [change])
+
+
+def test_unknown_suite_has_a_suggestion(tmp_path):
+    with pytest.raises(UnknownName, match="did you mean quickstart"):
+        suite_file.read("quikstart")
+    with pytest.raises(ConfigError, match="no suite file"):
+        suite_file.read(str(tmp_path / "none.yaml"))
+
+
+def test_a_local_folder_never_shadows_a_packaged_suite(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").write_text("suite: other\ntasks: []\n")
+    monkeypatch.chdir(tmp_path)
+    assert suite_file.read("quickstart").suite.suite == "quickstart"
+
+
+@pytest.mark.parametrize("name", suite_file.names())
+def test_packaged_suites_parse(name):
+    assert suite_file.read(name).suite.suite == name
