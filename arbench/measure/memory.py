@@ -1,0 +1,126 @@
+"""Memory of this process: resident set on the host, the allocator's and the driver's view on CUDA. All in bytes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+
+
+class Meter(Protocol):
+    """Memory on one device."""
+
+    def current(self) -> int:
+        """Bytes in use now."""
+        ...
+
+    def reset(self) -> bool:
+        """Starts a new peak; False where the system cannot, so that the peak is of the whole process."""
+        ...
+
+    def peak(self) -> int:
+        """Most bytes in use since `reset`."""
+        ...
+
+
+def _high_water_mark() -> int | None:
+    """VmHWM. Unlike ru_maxrss it does not start at the parent's peak, which a child inherits over fork and exec."""
+    try:
+        lines = _STATUS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = next((line for line in lines if line.startswith("VmHWM:")), None)
+    return int(found.split()[1]) * 1024 if found else None
+
+
+class HostMeter:
+    """Resident set size of the process."""
+
+    def current(self) -> int:
+        return int(psutil.Process().memory_info().rss)
+
+    def reset(self) -> bool:
+        try:
+            _CLEAR.write_text("5")  # Linux: sets VmHWM to the present resident set
+        except OSError:
+            return False
+        return _high_water_mark() is not None
+
+    def peak(self) -> int:
+        mark = _high_water_mark()
+        if mark is not None:
+            return max(mark, self.current())  # the kernel updates the mark lazily
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+class CudaMeter:
+    """Bytes that torch's allocator has handed out on one GPU."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+
+    def current(self) -> int:
+        import torch
+
+        torch.cuda.synchronize(self._device)
+        return int(torch.cuda.memory_allocated(self._device))
+
+    def reset(self) -> bool:
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        return True
+
+    def peak(self) -> int:
+        import torch
+
+        torch.cuda.synchronize(self._device)
+        return int(torch.cuda.max_memory_allocated(self._device))
+
+    def reserved(self) -> int:
+        """Peak of what the allocator took from the driver since `reset`; this decides whether a call fits."""
+        import torch
+
+        return int(torch.cuda.max_memory_reserved(self._device))
+
+
+def meter_for(device: str) -> HostMeter | CudaMeter:
+    return CudaMeter(device) if device.startswith("cuda") else HostMeter()
+
+
+def driver_memory(device: str) -> tuple[int | None, str]:
+    """Bytes of GPU memory that the driver counts for this process (NVML), or None and the reason."""
+    try:
+        import pynvml
+    except ImportError:
+        return None, "the package nvidia-ml-py is not installed"
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        return None, f"NVML does not start: {error}"
+    try:
+        import torch
+
+        # CUDA numbers the visible devices, NVML all of them: the UUID is the same in both
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}".encode())
+        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
+        mine = [entry.usedGpuMemory for entry in processes if entry.pid == os.getpid()]
+    except pynvml.NVMLError as error:
+        return None, f"NVML cannot tell: {error}"
+    finally:
+        pynvml.nvmlShutdown()
+    if not mine or mine[0] is None:
+        return None, "NVML does not list this process (containers hide process ids)"
+    return int(mine[0]), ""
