@@ -63,7 +63,7 @@ def ls(
     ] = "adapters",
     json_output: Json = False,
 ) -> None:
-    """List what there is: adapters with their size, licence and weights; suites; runs."""
+    """List adapters, metrics, suites, data sets and runs."""
     from arbench.cli.ls import ls
 
     raise typer.Exit(ls(what, json_output))
@@ -77,7 +77,7 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Every value, and where it comes from.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Show what a suite would run: cells, identities, estimated minutes and disk space."""
+    """Show what a suite would run, and what it would cost."""
     from arbench.cli.show import show
 
     raise typer.Exit(show(suite, adapter or [], change or [], resolved, json_output))
@@ -105,7 +105,7 @@ def resume(
     workers: Workers = None,
     track: Track = None,
 ) -> None:
-    """Go on with an interrupted run; nothing that is finished is computed again."""
+    """Go on with an interrupted run where it stopped."""
     from arbench.cli.resume import resume
 
     raise typer.Exit(resume(folder, workers, track))
@@ -116,7 +116,7 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
     json_output: Json = False,
 ) -> None:
-    """List the outcome of every cell of a run."""
+    """List the outcomes of a run."""
     from arbench.cli.status import status
 
     raise typer.Exit(status(folder, json_output))
@@ -129,7 +129,7 @@ def report(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.")
     ] = None,
 ) -> None:
-    """Write the report of one or more runs as one HTML file."""
+    """Write the HTML report of one or more runs."""
     from arbench.cli.report import report
 
     raise typer.Exit(report(folders, output))
@@ -140,7 +140,7 @@ def parity(
     goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
     json_output: Json = False,
 ) -> None:
-    """Replay recordings of official code through the adapters; a line a probe."""
+    """Replay recordings of official code through adapters."""
     from arbench.cli.parity import parity
 
     raise typer.Exit(parity(goldens, json_output))

@@ -1,0 +1,79 @@
+"""The command line as a user meets it: help, lists, suggestions, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from arbench.cli.main import main
+
+
+def arbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "arbench", *arguments], capture_output=True, text=True)
+
+
+def test_help_lists_every_verb():
+    result = arbench("--help")
+    assert result.returncode == 0
+    for verb in ("ls", "show", "run", "resume", "status", "report", "parity"):
+        assert f"\n  {verb} " in result.stdout
+    assert "arbench run quickstart" in result.stdout
+    assert "..." not in result.stdout, "a help line is cut off"
+
+
+@pytest.mark.parametrize("verb", ["ls", "show", "run", "resume", "status", "report", "parity"])
+def test_every_verb_has_help(verb):
+    result = arbench(verb, "--help")
+    assert result.returncode == 0
+    assert "Usage: arbench" in result.stdout
+
+
+def test_a_mistyped_verb_gets_a_suggestion():
+    result = arbench("rnu", "quickstart")
+    assert result.returncode == 2
+    assert "'run'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "quikstart"], "did you mean quickstart?"),
+        (["show", "quickstart", "--adapter", "raster/lamagen-mini"], "did you mean raster/llamagen-mini"),
+        (["show", "quickstart", "--set", "generate.m=3"], "unknown key 'm'"),
+        (["show", "./none.yaml"], "no suite file"),
+        (["ls", "adaptors"], "did you mean adapters?"),
+    ],
+)
+def test_usage_errors_are_short_and_exit_with_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
+
+
+def test_debug_shows_the_traceback():
+    result = arbench("ls", "adaptors", "--debug")
+    assert "Traceback" in result.stderr
+    assert "UnknownName" in result.stderr
+
+
+@pytest.mark.parametrize("what", ["adapters", "tokenizers", "metrics", "suites", "datasets", "runs"])
+def test_lists_come_as_tables_and_as_json(what, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["ls", what]) == 0
+    assert capsys.readouterr().out.strip()
+    assert main(["ls", what, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert isinstance(rows, list)
+    assert bool(rows) == (what != "runs")
+
+
+def test_ls_says_how_to_get_weights(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path))
+    assert main(["ls", "adapters", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["raster/llamagen-mini"]["checkpoint"] == "shipped"
+    assert "var_d16.pth" in rows["next_scale/var-d16"]["checkpoint"]
