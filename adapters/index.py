@@ -1,0 +1,13 @@
+"""Every adapter that ships with arbench: their cards, and which of them replay which recordings. Imports no torch."""
+
+from __future__ import annotations
+
+CARDS = ()
+
+GOLDENS: dict[tuple[str, str], str] = {
+    ("llamagen", "tokenizer"): "arbench.adapters.tokenizers.llamagen_vq:replay",
+    ("llamagen", "generator"): "arbench.adapters.raster.llamagen:replay",
+    ("var", "tokenizer"): "arbench.adapters.tokenizers.var_msvq:replay",
+    ("var", "generator"): "arbench.adapters.next_scale.var:replay",
+}
+"""(adapter, component) of a golden -> the function that builds its replay."""

@@ -1,0 +1,52 @@
+"""Attention over heads, and the key-value cache that autoregressive sampling allocates once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class KVCache:
+    """Keys and values of one layer, allocated once for `rows` sequences of at most `length` tokens.
+
+    Fewer rows may be used at any time: those of the batch at hand come first.
+    """
+
+    def __init__(
+        self, rows: int, heads: int, length: int, width: int, dtype: torch.dtype, device: torch.device | str
+    ) -> None:
+        self.key = torch.zeros(rows, heads, length, width, dtype=dtype, device=device)
+        self.value = torch.zeros_like(self.key)
+
+    @property
+    def rows(self) -> int:
+        return self.key.shape[0]
+
+    def extend(self, key: Tensor, value: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Store (B, H, n, D) keys and values at positions `start`...; return views of all up to there."""
+        rows, end = key.shape[0], start + key.shape[2]
+        self.key[:rows, :, start:end] = key
+        self.value[:rows, :, start:end] = value
+        return self.key[:rows, :, :end], self.value[:rows, :, :end]
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: Tensor | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """(B, L, H * D): softmax attention of (B, H, L, D) queries over (B, H_kv, S, D) keys and values.
+
+    `mask` is boolean, True where a query may look, broadcast to (B, H, L, S). With fewer key heads than query heads,
+    each serves H / H_kv neighbouring query heads. `scale` defaults to D^-0.5.
+    """
+    grouped = query.shape[1] != key.shape[1]
+    mixed = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+    )
+    return mixed.transpose(1, 2).flatten(2)

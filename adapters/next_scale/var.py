@@ -1,0 +1,242 @@
+"""VAR (Tian et al., NeurIPS 2024, arXiv:2404.02905): next-scale prediction over a pyramid of token maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace as changed
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from arbench.errors import InputError, UsageError
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Generated,
+    Guidance,
+    LoadSpec,
+    Noise,
+    Probe,
+    Request,
+    Sampling,
+    Tokenizer,
+)
+from arbench.seeds import Greedy
+
+from ..layers.attention import KVCache
+from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.config import from_upstream
+from ..layers.quantize import MultiScaleQuantizer
+from ..layers.sampling import check_replayable, check_supported, guided_steps, mix_guidance, token_probabilities
+from ..tokenizers.var_msvq import IGNORED as TOKENIZER_IGNORED
+from ..tokenizers.var_msvq import MSVQNetwork, VARTokenizer, split
+from ..tokenizers.var_msvq import official_names as tokenizer_names
+from .transformer import TRAINING_ONLY, Config, Network
+
+IGNORED = (r"lvl_1L", r"attn_bias_for_masking", r"blocks\.\d+\.attn\.zero_k_bias")
+"""Official keys that hold what can be computed."""
+
+_TO_OFFICIAL = (
+    ("class_table.", "class_emb."),
+    ("first_position", "pos_start"),
+    ("level_table.", "lvl_embed."),
+    ("features_in.", "word_embed."),
+    ("shared_modulation.", "shared_ada_lin.1."),
+    ("head_modulation.", "head_nm.ada_lin.1."),
+    (".modulation_offset", ".ada_gss"),
+    (".modulation.", ".ada_lin.1."),
+    (".attention.qkv.", ".attn.mat_qkv."),
+    (".attention.out.", ".attn.proj."),
+    (".attention.log_scale", ".attn.scale_mul_1H11"),
+    (".attention.", ".attn."),
+    (".mlp_in.", ".ffn.fc1."),
+    (".mlp_out.", ".ffn.fc2."),
+)
+
+
+def official_names(ours: str) -> tuple[str, ...]:
+    """The official key of one of our parameters."""
+    if ours == "position":
+        return ("pos_1LC",)
+    for fragment, official in _TO_OFFICIAL:
+        ours = ours.replace(fragment, official)
+    return (ours,)
+
+
+def generate(
+    network: Network,
+    quantizer: MultiScaleQuantizer,
+    labels: Tensor,
+    sampling: Sampling,
+    noise: Noise,
+    *,
+    caches: Sequence[KVCache] | None = None,
+    probe: Probe = NO_PROBE,
+) -> tuple[tuple[Tensor, ...], Tensor, int]:
+    """Ids (B, side^2) of every scale, `f_hat` (B, C, H, W), and how many forward passes they took.
+
+    The guidance weight of scale k of K is the schedule's at k / (K - 1). While guidance is on, conditional and
+    unconditional sequences go as one batch of 2B; once it is off, the conditional half goes on alone.
+    """
+    config, batch, scales = network.config, len(labels), len(network.config.patch_nums)
+    guided = guided_steps(sampling.guidance, scales)
+    if guided:
+        labels = torch.cat((labels, torch.full_like(labels, config.num_classes)))
+    if caches is None or caches[0].rows < len(labels):
+        caches = network.allocate(len(labels))
+    with probe("condition"):
+        condition = network.class_table(labels)
+        modulations = network.modulate(condition)
+    f_hat = quantizer.start(batch)
+    levels: list[Tensor] = []
+    for scale in range(scales):
+        with probe("ar" if scale else "prefill", index=scale, tokens=config.lengths[scale]):
+            rows = 2 * batch if scale < guided else batch
+            features = None
+            if scale:
+                features = quantizer.next_input(f_hat, scale - 1).flatten(2).transpose(1, 2)
+                features = features.repeat(rows // batch, 1, 1)
+            x = network.embed(features, condition[:rows], scale)
+            modulation = [each[:rows] for each in modulations]
+            states = network(x, modulation, config.starts[scale], caches)
+            logits = network.logits(states, condition[:rows])
+            if scale < guided:
+                logits = mix_guidance(logits, sampling.guidance.weight(scale / max(scales - 1, 1)))
+            probabilities = token_probabilities(logits, sampling, reach=True)
+            ids = noise.categorical(probabilities, f"scale/{scale}")
+            levels.append(ids)
+            f_hat = quantizer.accumulate(f_hat, ids, scale)
+    return tuple(levels), f_hat, scales + guided
+
+
+class VAR:
+    """`Generator` and `Scores`. `Codes.latents` is the tokenizer's `f_hat`, so that decoding need not rebuild it."""
+
+    def __init__(self, card: Card, network: Network, tokenizer: VARTokenizer) -> None:
+        self.card = card
+        self.tokenizer = tokenizer
+        self.network = network
+        self._caches: list[KVCache] | None = None
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
+        config = from_upstream(Config, card.config, TRAINING_ONLY)
+        tokenizer = _fitting(card, config, tokenizer)
+        whole = changed(spec, dtype="float32")  # the head stays so; `place` casts the blocks
+        network = bring_up(lambda: Network(config), card, whole, names=official_names, ignored=IGNORED)
+        network.place(device_of(spec), getattr(torch, spec.dtype))
+        if spec.compile:
+            for block in network.blocks:
+                block.compile()
+        return cls(card, network, tokenizer)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        check_supported(self.card, sampling)
+        rows = 2 * batch if sampling.guidance.on else batch
+        if self._caches is None or self._caches[0].rows != rows:
+            self._caches = None  # the old ones are freed first
+            self._caches = self.network.allocate(rows)
+
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        check_supported(self.card, sampling)
+        labels = self._labels(request)
+        rows = len(labels) * (2 if sampling.guidance.on else 1)
+        if self._caches is None or self._caches[0].rows < rows:
+            self.prepare(len(labels), sampling)
+        levels, f_hat, forwards = generate(
+            self.network,
+            self.tokenizer.quantizer,
+            labels,
+            sampling,
+            request.noise,
+            caches=self._caches,
+            probe=probe,
+        )
+        return Generated(codes=Codes(ids=levels, latents=f_hat), outer_steps=len(levels), forwards=forwards)
+
+    @torch.inference_mode()
+    def logits(self, request: Request, codes: Codes) -> Tensor:
+        return self.network.score(self._labels(request), self.tokenizer.quantizer.teacher_forcing(codes.ids))
+
+    def _labels(self, request: Request) -> Tensor:
+        if request.labels is None:
+            raise UsageError(
+                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
+            )
+        return request.labels
+
+    def close(self) -> None:
+        self._caches = None
+        del self.network
+
+
+def _fitting(card: Card, config: Config, tokenizer: Tokenizer | None) -> VARTokenizer:
+    """The tokenizer, if this generator can use it; its quantiser makes the input of every scale."""
+    hint = f"use {card.tokenizer}"
+    if not isinstance(tokenizer, VARTokenizer):
+        given = tokenizer.card.name if tokenizer is not None else "none"
+        raise InputError(f"{card.name} needs a VAR tokenizer", f"given: {given}", hint)
+    quantizer = tokenizer.quantizer
+    theirs = (quantizer.sides, quantizer.codebook.embedding.num_embeddings, quantizer.channels)
+    if theirs != (config.patch_nums, config.vocab_size, config.z_channels):
+        raise InputError(
+            f"{card.name} cannot use {tokenizer.card.name}",
+            f"sides, codes and channels are {theirs}, the generator was made for "
+            f"{(config.patch_nums, config.vocab_size, config.z_channels)}",
+            hint,
+        )
+    return tokenizer
+
+
+def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
+    """Canonical sampling from the arguments of upstream's `autoregressive_infer_cfg`.
+
+    Its `(1 + t) cond - t uncond` with t = cfg * k / (K - 1) is canonical guidance growing from 1 to 1 + cfg.
+    """
+    top_p = settings.get("top_p", 0.0)
+    return Sampling(
+        guidance=Guidance(scale=1 + settings.get("cfg_scale", 1.5), start=1.0, schedule="linear"),
+        top_k=settings.get("top_k", 0) or None,
+        top_p=top_p if 0 < top_p < 1 else None,
+    )
+
+
+SETTINGS = frozenset({"greedy", "cfg_scale", "top_k", "top_p"})
+
+
+def replay(
+    config: Mapping[str, Any],
+    state: dict[str, Tensor],
+    tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
+) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A function that repeats a recorded probe (name, settings, inputs) with the networks of a recording."""
+    if tokenizer is None:
+        raise InputError("a VAR generator cannot be replayed alone", "the recording names no tokenizer", "")
+    with uninitialised():
+        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
+        vae = MSVQNetwork(tokenizer[0]).eval()
+    load_strict(network, state, card_name="VAR's VAR", names=official_names, ignored=IGNORED)
+    load_strict(
+        vae,
+        tokenizer[1],
+        card_name="VAR's VQVAE",
+        names=tokenizer_names(tokenizer[0]),
+        ignored=TOKENIZER_IGNORED,
+    )
+
+    @torch.inference_mode()
+    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        labels = inputs["class_ids"]
+        if probe == "logits":
+            levels = split(inputs["tokens"], network.config.patch_nums)
+            return {"logits": network.score(labels, vae.quantize.teacher_forcing(levels))}
+        if probe == "generate":
+            check_replayable(settings, SETTINGS)
+            levels, f_hat, _ = generate(network, vae.quantize, labels, upstream_sampling(settings), Greedy(len(labels)))
+            return {"tokens": torch.cat(levels, dim=1), "images": (vae.render(f_hat) + 1) / 2}
+        raise InputError(f"no probe {probe!r} for a VAR generator", "known: logits, generate", "")
+
+    return call

@@ -1,0 +1,229 @@
+"""LlamaGen (arXiv:2406.06525): next-token prediction over an image's tokens in raster order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from arbench.errors import InputError, Unsupported, UsageError
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Generated,
+    Guidance,
+    LoadSpec,
+    Noise,
+    Probe,
+    Request,
+    Sampling,
+    Tokenizer,
+)
+from arbench.seeds import Greedy
+
+from ..layers.attention import KVCache
+from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.config import from_upstream
+from ..layers.sampling import check_replayable, check_supported, guided_steps, mix_guidance, token_probabilities
+from .llama import TRAINING_ONLY, Config, Network
+
+IGNORED = (r"freqs_cis", r"causal_mask", r"layers\.\d+\.attention\.kv_cache\.[kv]_cache")
+"""Official keys that hold what can be computed."""
+
+_TO_OFFICIAL = (
+    ("class_table.", "cls_embedding.embedding_table."),
+    ("null_caption", "cls_embedding.uncond_embedding"),
+    ("caption_in.", "cls_embedding.cap_proj.fc1."),
+    ("caption_out.", "cls_embedding.cap_proj.fc2."),
+    ("token_table.", "tok_embeddings."),
+    ("blocks.", "layers."),
+    (".qkv.", ".attention.wqkv."),
+    (".out.", ".attention.wo."),
+    (".gate.", ".feed_forward.w1."),
+    (".up.", ".feed_forward.w3."),
+    (".down.", ".feed_forward.w2."),
+    ("head.", "output."),
+)
+
+
+def official_names(ours: str) -> tuple[str, ...]:
+    """The official key of one of our parameters."""
+    for fragment, official in _TO_OFFICIAL:
+        ours = ours.replace(fragment, official)
+    return (ours,)
+
+
+def condition_mask(valid: Tensor, length: int) -> Tensor:
+    """(B, 1, length, length): causal, blind to padded condition tokens; every token sees itself.
+
+    `valid` (B, T) is True at the condition tokens in use.
+    """
+    rows, count = valid.shape
+    seen = torch.ones(rows, length, dtype=torch.bool, device=valid.device)
+    seen[:, :count] = valid.bool()
+    square = torch.ones(length, length, dtype=torch.bool, device=valid.device)
+    return ((seen[:, None] & square.tril()) | torch.eye(length, dtype=torch.bool, device=valid.device)).unsqueeze(1)
+
+
+def generate(
+    network: Network,
+    given: Tensor,
+    sampling: Sampling,
+    noise: Noise,
+    *,
+    caches: Sequence[KVCache] | None = None,
+    valid: Tensor | None = None,
+    probe: Probe = NO_PROBE,
+) -> tuple[Tensor, int]:
+    """Tokens (B, block_size) in raster order, and how many forward passes they took.
+
+    While guidance is on, conditional and unconditional sequences go as one batch of 2B; once it is off, the
+    conditional half goes on alone. `valid` (B, T) masks padded caption tokens.
+    """
+    batch, count = given.shape[0], network.config.block_size
+    guided = guided_steps(sampling.guidance, count)
+    if guided:
+        if network.config.model_type == "c2i" and network.config.class_dropout_prob <= 0:
+            raise Unsupported(
+                "this model cannot be guided", "it was trained without a null class", "use guidance scale 1"
+            )
+        given = torch.cat((given, network.null(given).to(given.dtype)))
+    if caches is None or caches[0].rows < given.shape[0]:
+        caches = network.allocate(given.shape[0])
+    with probe("condition"):
+        x = network.condition(given)
+    first = x.shape[1]
+    mask = None
+    if valid is not None:
+        mask = condition_mask(valid.repeat(2, 1) if guided else valid, first + count)
+    tokens = torch.empty(batch, count, dtype=torch.int64, device=x.device)
+
+    def draw(states: Tensor, index: int) -> None:
+        logits = network.logits(states[:, -1:])  # (B or 2B, 1, V)
+        if index < guided:
+            logits = mix_guidance(logits, sampling.guidance.scale)
+        probabilities = token_probabilities(logits, sampling)
+        tokens[:, index : index + 1] = noise.categorical(probabilities, "tokens", start=index)
+
+    with probe("prefill", tokens=1):
+        draw(network(x, 0, caches, None if mask is None else mask[:, :, :first, :first]), 0)
+    for index in range(1, count):
+        with probe("ar", index=index, tokens=1):
+            previous = tokens[:, index - 1 : index]
+            if index < guided:
+                previous = previous.repeat(2, 1)
+            start = first + index - 1
+            sight = None if mask is None else mask[: previous.shape[0], :, start : start + 1, : start + 1]
+            draw(network(network.token_table(previous), start, caches, sight), index)
+    return tokens, count + guided
+
+
+class LlamaGen:
+    """`Generator` and `Scores`. Guidance is constant; `until` is upstream's `cfg_interval` as a share of the tokens."""
+
+    def __init__(self, card: Card, network: Network, tokenizer: Tokenizer | None) -> None:
+        self.card = card
+        self.tokenizer = tokenizer
+        self.network = network
+        self._caches: list[KVCache] | None = None
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
+        config = from_upstream(Config, card.config, TRAINING_ONLY)
+        if tokenizer is not None and tokenizer.spec.vocabulary != config.vocab_size:
+            raise InputError(
+                f"{card.name} cannot use {tokenizer.card.name}",
+                f"it has {tokenizer.spec.vocabulary} codes, the generator knows {config.vocab_size}",
+                f"use {card.tokenizer}",
+            )
+        network = bring_up(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
+        network.place(device_of(spec), getattr(torch, spec.dtype))
+        if spec.compile:
+            for block in network.blocks:
+                block.compile()
+        return cls(card, network, tokenizer)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        check_supported(self.card, sampling, schedules=("constant",))
+        rows = 2 * batch if sampling.guidance.on else batch
+        if self._caches is None or self._caches[0].rows != rows:
+            self._caches = None  # the old ones are freed first
+            self._caches = self.network.allocate(rows)
+
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        labels = self._labels(request)
+        rows = len(labels) * (2 if sampling.guidance.on else 1)
+        if self._caches is None or self._caches[0].rows < rows:
+            self.prepare(len(labels), sampling)
+        check_supported(self.card, sampling, schedules=("constant",))
+        tokens, forwards = generate(self.network, labels, sampling, request.noise, caches=self._caches, probe=probe)
+        return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
+
+    @torch.inference_mode()
+    def logits(self, request: Request, codes: Codes) -> Tensor:
+        return self.network.score(self._labels(request), codes.ids[0])
+
+    def _labels(self, request: Request) -> Tensor:
+        if self.network.config.model_type != "c2i":
+            raise Unsupported(
+                f"{self.card.name} takes captions as features of its text encoder",
+                "a request holds prompts, and no text encoder is attached",
+                "use a class-conditional LlamaGen",
+            )
+        if request.labels is None:
+            raise UsageError(
+                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
+            )
+        return request.labels
+
+    def close(self) -> None:
+        self._caches = None
+        del self.network
+
+
+def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
+    """Canonical sampling from the arguments of upstream's `generate`.
+
+    `cfg_interval` n >= 0 leaves the first token and the n + 1 after it guided; guidance is off for scales up to 1.
+    """
+    scale, interval = settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1)
+    until = 1.0 if interval < 0 else min(interval + 2, tokens) / tokens
+    top_p = settings.get("top_p", 1.0)
+    return Sampling(
+        guidance=Guidance(scale=scale, until=until) if scale > 1 else Guidance(),
+        temperature=settings.get("temperature", 1.0),
+        top_k=settings.get("top_k", 0) or None,
+        top_p=top_p if top_p < 1 else None,
+    )
+
+
+SETTINGS = frozenset({"greedy", "cfg_scale", "cfg_interval", "temperature", "top_k", "top_p"})
+
+
+def replay(
+    config: Mapping[str, Any],
+    state: dict[str, Tensor],
+    tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
+) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
+    with uninitialised():
+        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
+    load_strict(network, state, card_name="LlamaGen's Transformer", names=official_names, ignored=IGNORED)
+
+    @torch.inference_mode()
+    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        given = inputs["class_ids"] if "class_ids" in inputs else inputs["captions"]
+        if probe == "logits":
+            return {"logits": network.score(given, inputs["tokens"])}
+        if probe == "generate":
+            check_replayable(settings, SETTINGS)
+            sampling = upstream_sampling(settings, network.config.block_size)
+            tokens, _ = generate(network, given, sampling, Greedy(len(given)), valid=inputs.get("emb_masks"))
+            return {"tokens": tokens}
+        raise InputError(f"no probe {probe!r} for a LlamaGen generator", "known: logits, generate", "")
+
+    return call

@@ -1,0 +1,66 @@
+"""`arbench parity`: replay recordings of official code and print a line for each output of each probe."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arbench.errors import FAILED, OK, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arbench.parity import Golden, Verdict
+
+
+def parity(goldens: list[Path], json_output: bool = False) -> int:
+    """Replay each golden folder; exit code 0 if every output agrees, 1 if one does not."""
+    from rich.console import Console
+
+    if not goldens:
+        raise UsageError("no golden given", "", "arbench parity FOLDER...")
+    from arbench.parity import TOLERANCE, load_golden
+
+    loaded = [load_golden(folder) for folder in goldens]  # a broken folder is reported before the first replay
+    console = Console(stderr=json_output, highlight=False)
+    verdicts = _replay(loaded, console, quiet=json_output)
+    passed = sum(verdict.ok for verdict in verdicts)
+    if json_output:
+        document = {
+            "ok": passed == len(verdicts),
+            "passed": passed,
+            "outputs": len(verdicts),
+            "tolerance": TOLERANCE,
+            "verdicts": [asdict(verdict) for verdict in verdicts],
+        }
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        style = "green" if passed == len(verdicts) else "red"
+        console.print(f"[{style}]{passed} of {len(verdicts)} outputs agree[/] (goldens: {len(loaded)})")
+    return OK if passed == len(verdicts) else FAILED
+
+
+def _replay(goldens: list[Golden], console: Console, *, quiet: bool) -> list[Verdict]:
+    from arbench.parity import replay_golden
+
+    width = max(len(golden.name) for golden in goldens)
+    verdicts = []
+    for golden in goldens:
+        for verdict in replay_golden(golden):
+            verdicts.append(verdict)
+            if not quiet:
+                console.print(_line(verdict, width), soft_wrap=True)
+    return verdicts
+
+
+def _line(verdict: Verdict, width: int) -> str:
+    from rich.markup import escape
+
+    error = "-" if verdict.error is None else f"{verdict.error:.2e}"
+    mark = "[green]ok[/]" if verdict.ok else "[red]FAIL[/]"
+    note = f"  {escape(verdict.note)}" if verdict.note else ""
+    cells = f"{verdict.golden:{width}}  {verdict.probe:16} {verdict.output:8} {error:>9}"
+    return f"{escape(cells)}  {mark}{note}"
