@@ -1,0 +1,93 @@
+"""A number with its error bar: what every metric function returns. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..spec.result import Direction, Interval, Metric
+
+LEVEL = 0.95
+Z = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval, or no value and the reason why.
+
+    `low` and `high` are None where no interval is known; `method` names how they were computed; `n` counts the samples
+    behind the value.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    n: int = 0
+    flags: tuple[str, ...] = ()
+    reason: str = ""
+
+    def flagged(self, flags: Iterable[str]) -> Self:
+        return replace(self, flags=(*self.flags, *flags))
+
+    def metric(self, name: str, convention: str, unit: str = "", direction: Direction | None = None) -> Metric:
+        """The same number as it is stored."""
+        interval = None
+        if self.low is not None and self.high is not None:
+            interval = Interval(low=self.low, high=self.high, level=LEVEL, method=self.method)
+        return Metric(
+            name=name,
+            value=self.value,
+            unit=unit,
+            n=self.n,
+            interval=interval,
+            direction=direction,
+            convention=convention,
+            flags=self.flags,
+            reason=self.reason,
+        )
+
+
+def missing(reason: str, n: int = 0) -> Estimate:
+    """No value, and why."""
+    return Estimate(None, n=n, reason=reason)
+
+
+def around(value: float, error: float, method: str, n: int, flags: tuple[str, ...] = ()) -> Estimate:
+    """`value` with the normal interval of the standard error `error`."""
+    return Estimate(value, value - Z * error, value + Z * error, method, n, flags)
+
+
+def mean_with_interval(values: ArrayLike) -> Estimate:
+    """The mean of independent values (one per image) with Student's t interval; a single value has no interval."""
+    array: NDArray[np.float64] = np.asarray(values, dtype=np.float64).reshape(-1)
+    n = len(array)
+    if n == 0:
+        return missing("no values")
+    bad = int(np.count_nonzero(~np.isfinite(array)))
+    if bad:
+        return missing(f"{bad} of {n} values are not finite", n)
+    mean = float(array.mean())
+    if n == 1:
+        return Estimate(mean, n=1, flags=("no_interval",))
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(array.std(ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, "t", n)
+
+
+def share(hits: int, n: int, method: str = "wilson") -> Estimate:
+    """A share `hits / n` with Wilson's score interval (E. B. Wilson, JASA 22, 1927), which stays within [0, 1]."""
+    if n == 0:
+        return missing("no samples")
+    p = hits / n
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n * n))
+    # the limits at 0 and n hits are 0 and 1 exactly; keep rounding from pushing them past the value
+    return Estimate(p, min(p, max(0.0, centre - half)), max(p, min(1.0, centre + half)), method, n)
