@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-CARDS = ()
+from arbench.protocols import Card
+
+from .next_scale.cards import CARDS as NEXT_SCALE
+from .raster.cards import CARDS as RASTER
+from .tokenizers.cards import CARDS as TOKENIZERS
+
+CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *TOKENIZERS)
 
 GOLDENS: dict[tuple[str, str], str] = {
     ("llamagen", "tokenizer"): "arbench.adapters.tokenizers.llamagen_vq:replay",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -188,10 +189,10 @@ class LlamaGen:
 def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate`.
 
-    `cfg_interval` n >= 0 leaves the first token and the n + 1 after it guided; guidance is off for scales up to 1.
+    `cfg_interval` n > -1 leaves the first token and those 0 to n after it guided; guidance is off for scales up to 1.
     """
     scale, interval = settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1)
-    until = 1.0 if interval < 0 else min(interval + 2, tokens) / tokens
+    until = min(math.floor(interval) + 2, tokens) / tokens if interval > -1 else 1.0
     top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=Guidance(scale=scale, until=until) if scale > 1 else Guidance(),

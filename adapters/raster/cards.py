@@ -1,0 +1,108 @@
+"""Cards of the generators that draw tokens in raster order. Imports no torch."""
+
+from __future__ import annotations
+
+from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TokenSpec
+
+IMPLEMENTATION = "arbench.adapters.raster.llamagen:LlamaGen"
+SOURCE = "github.com/FoundationVision/LlamaGen at ce98ec41803a74a90ce68c40ababa9eaeffeb4ec"
+SUPPORTS = frozenset({"guidance", "temperature", "top_k", "top_p"})
+
+
+def _official(
+    size: str,
+    resolution: int,
+    *,
+    shape: tuple[int, int, int],
+    parameters: int,
+    cfg_scale: float,
+    fid: float,
+) -> Card:
+    """`shape` is (n_layer, n_head, dim); `fid` the README's, at 256 x 256."""
+    layers, heads, width = shape
+    side = resolution // 16
+    file = f"c2i_{size.upper()}_{resolution}.pt"
+    settings = {"cfg_scale": cfg_scale, "cfg_interval": -1, "top_k": 0, "top_p": 1.0, "temperature": 1.0}
+    return Card(
+        name=f"raster/llamagen-{size}-{resolution}",
+        kind="generator",
+        family="raster",
+        implementation=IMPLEMENTATION,
+        summary=f"LlamaGen-{size.upper()}, ImageNet classes, {side} x {side} tokens one by one",
+        resolution=resolution,
+        config={"dim": width, "n_layer": layers, "n_head": heads, "block_size": side * side},
+        condition="class",
+        classes=1000,
+        tokenizer="tokenizers/llamagen-vq-16",
+        tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
+        supports=SUPPORTS,
+        native=Sampling(guidance=Guidance(scale=cfg_scale)),
+        upstream_settings=settings,
+        parameters=parameters,
+        code_licence="MIT",
+        weights_licence="not stated (repository: MIT)",
+        source=SOURCE,
+        trained_on="ImageNet-1k",
+        checkpoint=Checkpoint(
+            file=file,
+            source=f"https://huggingface.co/FoundationVision/LlamaGen/resolve/main/{file}",
+            wrapper=("model", "module", "state_dict"),
+        ),
+        published=(
+            Claim(
+                metric="fid",
+                value=fid,
+                settings={
+                    **settings,
+                    "images": 50000,
+                    "image_size": resolution,
+                    "image_size_eval": 256,
+                    "evaluator": "ADM",
+                    "precision": "bf16",
+                },
+                source="README of FoundationVision/LlamaGen",
+            ),
+        ),
+    )
+
+
+LLAMAGEN_MINI = Card(
+    name="raster/llamagen-mini",
+    kind="generator",
+    family="raster",
+    implementation=IMPLEMENTATION,
+    summary="LlamaGen, small, trained on MNIST digits: 8 x 8 tokens one by one",
+    resolution=32,
+    config={
+        "dim": 128,
+        "n_layer": 6,
+        "n_head": 4,
+        "multiple_of": 32,
+        "num_classes": 10,
+        "vocab_size": 256,
+        "block_size": 64,
+    },
+    condition="class",
+    classes=10,
+    tokenizer="tokenizers/llamagen-mini",
+    tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
+    supports=SUPPORTS,
+    native=Sampling(guidance=Guidance(scale=2.0)),
+    upstream_settings={"cfg_scale": 2.0, "cfg_interval": -1, "top_k": 0, "top_p": 1.0, "temperature": 1.0},
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source=SOURCE,
+    trained_on="MNIST-5k, training split",
+    checkpoint=Checkpoint(file="llamagen-mini.safetensors", source="shipped with arbench", packaged=True),
+)
+
+CARDS: tuple[Card, ...] = (
+    LLAMAGEN_MINI,
+    _official("b", 256, shape=(12, 12, 768), parameters=110_888_448, cfg_scale=2.0, fid=5.46),
+    _official("b", 384, shape=(12, 12, 768), parameters=110_888_448, cfg_scale=2.0, fid=6.09),
+    _official("l", 256, shape=(24, 16, 1024), parameters=342_910_976, cfg_scale=2.0, fid=3.80),
+    _official("l", 384, shape=(24, 16, 1024), parameters=342_910_976, cfg_scale=2.0, fid=3.07),
+    _official("xl", 384, shape=(36, 20, 1280), parameters=774_699_520, cfg_scale=1.75, fid=2.62),
+    _official("xxl", 384, shape=(48, 24, 1536), parameters=1_410_972_672, cfg_scale=1.75, fid=2.34),
+    _official("3b", 384, shape=(24, 32, 3200), parameters=3_096_659_200, cfg_scale=1.65, fid=2.18),
+)

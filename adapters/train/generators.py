@@ -1,0 +1,201 @@
+"""Training of the mini generators: cross-entropy on the mini tokenizers' codes of shifted digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from arbench.data.mnist import mnist5k
+from arbench.images import to_float
+from arbench.protocols import Card, LoadSpec
+
+from ..layers.checkpoint import OfficialNames, seeded
+from ..layers.config import from_upstream
+from ..layers.quantize import MultiScaleQuantizer
+from ..next_scale import transformer, var
+from ..next_scale.cards import VAR_MINI
+from ..raster import llama, llamagen
+from ..raster.cards import LLAMAGEN_MINI
+from ..tokenizers.cards import CARDS as TOKENIZERS
+from ..tokenizers.llamagen_vq import LlamaGenVQ
+from ..tokenizers.var_msvq import VARTokenizer, split
+from .loop import Metrics, Recipe, Task, mnist_batches
+
+VIEWS = 10
+"""Randomly shifted copies of each digit that are encoded."""
+ENCODED_AT_ONCE = 100
+CLASS_DROPOUT = 0.1
+BATCH = 64
+
+Score = Callable[[Tensor, Tensor], Tensor]
+"""(labels (B,), tokens (B, L)) -> logits (B, L, V)."""
+
+
+class Training(nn.Module):
+    """A generator's network in training on token sequences (B, L)."""
+
+    def __init__(self, network: nn.Module, score: Score, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self._score = score
+        self._classes = classes
+
+    def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        tokens, labels = batch
+        dropped = torch.rand(len(labels), generator=generator).to(labels.device) < CLASS_DROPOUT
+        logits = self._score(torch.where(dropped, self._classes, labels), tokens)
+        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten()), {}
+
+    @torch.no_grad()
+    def measure(self, tokens: Tensor, labels: Tensor) -> Metrics:
+        """Mean negative log-likelihood of a token in nats, on held-out digits, with and without their class."""
+        given, free = [], []
+        for part, label in zip(tokens.split(BATCH), labels.split(BATCH), strict=True):
+            for losses, condition in ((given, label), (free, torch.full_like(label, self._classes))):
+                logits = self._score(condition, part)
+                losses.append(F.cross_entropy(logits.flatten(0, 1), part.flatten(), reduction="none"))
+        return {
+            "heldout_nats_per_token": torch.cat(given).mean().item(),
+            "heldout_nats_per_token_without_class": torch.cat(free).mean().item(),
+        }
+
+
+def _tokenizer_of(card: Card) -> tuple[Card, LoadSpec]:
+    """The card of the generator's tokenizer, and how to load its packaged weights."""
+    tokenizer = next(each for each in TOKENIZERS if each.name == card.tokenizer)
+    assert tokenizer.checkpoint is not None
+    return tokenizer, LoadSpec(weights=Path(__file__).parents[1] / "weights" / tokenizer.checkpoint.file)
+
+
+def _encode(tokenizer: LlamaGenVQ | VARTokenizer, pictures: Sequence[Tensor]) -> Tensor:
+    """(N, L) int64: the ids of all pictures, levels concatenated."""
+    return torch.cat([torch.cat(tokenizer.encode(part).ids, dim=1) for part in pictures]).clone()
+
+
+def _training_tokens(tokenizer: LlamaGenVQ | VARTokenizer, seed: int) -> tuple[Tensor, Tensor]:
+    """Codes (N, L) and labels (N,) of `VIEWS` shifted copies of every training digit."""
+    load = mnist_batches(ENCODED_AT_ONCE, seed, torch.device("cpu"))
+    steps = VIEWS * (len(mnist5k("train")) // ENCODED_AT_ONCE)
+    tokens, labels = [], []
+    for step in range(steps):
+        pictures, classes = load(step)
+        tokens.append(_encode(tokenizer, [pictures]))
+        labels.append(classes)
+    return torch.cat(tokens), torch.cat(labels)
+
+
+def _task(
+    network: nn.Module,
+    score: Score,
+    names: OfficialNames,
+    tokenizer: LlamaGenVQ | VARTokenizer,
+    classes: int,
+    seed: int,
+    device: torch.device,
+) -> Task:
+    training = Training(network, score, classes)
+    tokens, labels = (each.to(device) for each in _training_tokens(tokenizer, seed))
+    source = mnist5k("heldout")
+    assert source.labels is not None
+    heldout = _encode(tokenizer, to_float(source.load(range(len(source)))).split(ENCODED_AT_ONCE)).to(device)
+    heldout_labels = torch.from_numpy(source.labels).to(device)
+    per_epoch = len(tokens) // BATCH
+
+    def batches(step: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(tokens))
+        chosen = torch.from_numpy(order[position * BATCH : (position + 1) * BATCH]).to(device)
+        return tokens[chosen], labels[chosen]
+
+    def weights() -> Mapping[str, Tensor]:
+        return {names(key)[0]: value for key, value in network.state_dict().items()}
+
+    return Task(
+        module=training,
+        loss=training.loss,
+        batches=batches,
+        weights=weights,
+        measure=lambda: training.measure(heldout, heldout_labels),
+    )
+
+
+def _llamagen_mini(seed: int, device: torch.device) -> Task:
+    config = from_upstream(llama.Config, LLAMAGEN_MINI.config, llama.TRAINING_ONLY)
+    with seeded(seed):
+        network = llama.Network(config)
+        for module in network.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(network.head.weight)
+    network.place(device, torch.float32)
+    tokenizer = LlamaGenVQ.load(*_tokenizer_of(LLAMAGEN_MINI))
+    return _task(network, network.score, llamagen.official_names, tokenizer, config.num_classes, seed, device)
+
+
+def _var_mini(seed: int, device: torch.device) -> Task:
+    config = from_upstream(transformer.Config, VAR_MINI.config, transformer.TRAINING_ONLY)
+    with seeded(seed):
+        network = transformer.Network(config)
+        _initialise_var(network)
+    network.place(device, torch.float32)
+    tokenizer = VARTokenizer.load(*_tokenizer_of(VAR_MINI))
+    quantizer: MultiScaleQuantizer = tokenizer.quantizer.to(device)
+
+    def score(labels: Tensor, tokens: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = quantizer.teacher_forcing(split(tokens, config.patch_nums))
+        return network.score(labels, features)
+
+    return _task(network, score, var.official_names, tokenizer, config.num_classes, seed, device)
+
+
+def _initialise_var(network: transformer.Network) -> None:
+    """Small weights, a nearly silent head, residual branches that start weak and grow."""
+    width, depth = network.config.embed_dim, network.config.depth
+    std = (3 * width) ** -0.5
+    for name, parameter in network.named_parameters():
+        if name.endswith(("bias", "log_scale")):
+            continue  # zero, and log 4
+        nn.init.trunc_normal_(parameter, std=std)
+    with torch.no_grad():
+        network.head.weight.mul_(0.02)
+        for module in (network.head_modulation, *(each for each in network.modules() if isinstance(each, nn.Linear))):
+            if module.bias is not None:
+                module.bias.zero_()
+        for block in network.blocks:
+            block.attention.out.weight.div_((2 * depth) ** 0.5)
+            block.mlp_out.weight.div_((2 * depth) ** 0.5)
+            block.modulation.bias[: 2 * width].fill_(0.5)  # the gates
+
+
+DATA = f"codes of the MNIST-5k training split (4000 digits, {VIEWS} copies each, shifted by up to 2 pixels)"
+
+RECIPES: tuple[Recipe, ...] = (
+    Recipe(
+        name=LLAMAGEN_MINI.name,
+        file="llamagen-mini.safetensors",
+        steps=2500,
+        batch=BATCH,
+        learning_rate=2e-3,
+        data=DATA,
+        prepare=_llamagen_mini,
+        ema=0.995,
+        weight_decay=0.05,
+    ),
+    Recipe(
+        name=VAR_MINI.name,
+        file="var-mini.safetensors",
+        steps=3000,
+        batch=BATCH,
+        learning_rate=2e-3,
+        data=DATA,
+        prepare=_var_mini,
+        ema=0.995,
+        weight_decay=0.05,
+    ),
+)
