@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import arbench
 
@@ -17,9 +17,6 @@ from .. import registry
 from ..spec.cell import Cell
 from ..spec.result import Provenance
 from ..spec.suite import Generate, Reconstruct
-
-if TYPE_CHECKING:
-    from ..data.sources import ImageSource
 
 PACKAGES = (
     "torch",
@@ -51,13 +48,17 @@ ENVIRONMENT = (
 """Variables that can change a number or a timing. No others are recorded: they may hold secrets."""
 
 
+class Digested(Protocol):
+    def digest(self) -> str: ...
+
+
 class Machine(Protocol):
     """What is asked of a worker's context."""
 
     @property
     def device(self) -> str: ...
 
-    def source(self, name: str) -> ImageSource: ...
+    def source(self, name: str) -> Digested: ...
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -43,6 +44,10 @@ class Context(Protocol):
         ...
 
     def source(self, name: str) -> ImageSource: ...
+
+    def weight_files(self, cell: Cell) -> Mapping[str, Path]:
+        """The weight files behind the cell, by adapter name: its own and its tokenizer's, where there are any."""
+        ...
 
     def shared(self, key: str) -> Any:
         """An object built once per worker by `SHARED[key]`: the feature extractor, the classifier."""

@@ -1,0 +1,130 @@
+"""What a worker holds for its cells: adapters, data and metric networks, each loaded once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .. import registry, weights
+from ..errors import NoDevice, Unsupported
+from ..protocols import Card, Generator, LoadSpec, Tokenizer
+from ..spec.cell import Cell
+
+if TYPE_CHECKING:
+    from ..data.sources import ImageSource
+
+SHARED: Mapping[str, str] = MappingProxyType(
+    {
+        "features": "arbench.metrics.features:EfficientNetLite0",
+        "classifier": "arbench.metrics.classifier:DigitClassifier",
+    }
+)
+"""Networks that several cells use, "module:attribute" of what builds one for a device. Imported when asked for."""
+
+Key = tuple[str, str, str, bool]
+
+
+def _key(name: str, cell: Cell) -> Key:
+    return name, cell.settings.init, cell.settings.dtype, cell.settings.compile
+
+
+class WorkerContext:
+    """The `Context` of a worker process.
+
+    `given` maps adapter names to weight files named by the user. `progress` is told how many samples or calls of
+    the present unit are done. Loaded adapters are kept by name, initialisation, number format and compilation.
+    """
+
+    def __init__(
+        self, device: str, weights: Mapping[str, str] | None = None, progress: Callable[[int], None] | None = None
+    ) -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise NoDevice(f"no device {device!r}", "torch finds no CUDA device", "set device to cpu")
+        self.device = device
+        self._given = dict(weights or {})
+        self._progress = progress
+        self._tokenizers: dict[Key, Tokenizer] = {}
+        self._generators: dict[Key, Generator] = {}
+        self._shared: dict[str, Any] = {}
+        self._sources: dict[str, ImageSource] = {}
+
+    def generator(self, cell: Cell) -> Generator:
+        card = self._card(cell.adapter, "generator")
+        key = _key(card.name, cell)
+        if key not in self._generators:
+            tokenizer = None if card.tokenizer is None else self._tokenizer(card.tokenizer, cell)
+            implementation = registry.resolve(card.implementation)
+            self._generators[key] = implementation.load(card, self._load_spec(card, cell), tokenizer)
+        return self._generators[key]
+
+    def tokenizer(self, cell: Cell) -> Tokenizer:
+        card = registry.card(cell.adapter)
+        if card.kind == "tokenizer":
+            return self._tokenizer(card.name, cell)
+        if card.tokenizer is None:
+            raise Unsupported(f"{card.name} has no tokenizer", "it makes images directly", "choose another task")
+        return self._tokenizer(card.tokenizer, cell)
+
+    def source(self, name: str) -> ImageSource:
+        if name not in self._sources:
+            from ..data.open import open_source
+
+            self._sources[name] = open_source(name)
+        return self._sources[name]
+
+    def weight_files(self, cell: Cell) -> Mapping[str, Path]:
+        if cell.settings.init == "random":
+            return {}
+        card = registry.card(cell.adapter)
+        names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
+        found = {name: weights.find(registry.card(name), self._given) for name in names}
+        return {name: path for name, path in found.items() if path is not None}
+
+    def shared(self, key: str) -> Any:
+        if key not in self._shared:
+            self._shared[key] = registry.resolve(SHARED[key])(self.device)
+        return self._shared[key]
+
+    def progress(self, done: int) -> None:
+        if self._progress is not None:
+            self._progress(done)
+
+    def close(self) -> None:
+        """Closes what was loaded, generators before the tokenizers they use."""
+        for generator in self._generators.values():
+            generator.close()
+        for tokenizer in self._tokenizers.values():
+            tokenizer.close()
+        self._generators.clear()
+        self._tokenizers.clear()
+        self._shared.clear()
+        self._sources.clear()
+
+    def _tokenizer(self, name: str, cell: Cell) -> Tokenizer:
+        key = _key(name, cell)
+        if key not in self._tokenizers:
+            card = self._card(name, "tokenizer")
+            implementation = registry.resolve(card.implementation)
+            self._tokenizers[key] = implementation.load(card, self._load_spec(card, cell))
+        return self._tokenizers[key]
+
+    def _card(self, name: str, kind: str) -> Card:
+        card = registry.card(name)
+        if card.kind != kind:
+            raise Unsupported(f"{name} is a {card.kind}, not a {kind}", "", f"arbench ls {kind}s")
+        return card
+
+    def _load_spec(self, card: Card, cell: Cell) -> LoadSpec:
+        settings = cell.settings
+        path = weights.locate(card, self._given) if settings.init == "checkpoint" else None
+        return LoadSpec(
+            weights=path,
+            init=settings.init,
+            device=self.device,
+            dtype=settings.dtype,
+            compile=settings.compile,
+        )

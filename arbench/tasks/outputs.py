@@ -1,0 +1,170 @@
+"""What adapters are given and give back: requests, checked codes and images, decoding in batches of one fixed size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..errors import CellError, Unsupported
+from ..images import to_uint8
+from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, TokenSpec
+from ..seeds import noise_for
+from ..spec.cell import Cell
+from ..spec.sampling import Sampling
+
+FIXED_BATCH = 16
+"""Rows of every decoding and feature call. Kernels may round differently at another batch size; this one never
+changes, so that equal tokens give equal bytes whatever batch the user samples in."""
+
+TOLERANCE = 1e-3
+"""How far outside [0, 1] an image may be before it is taken for one in other units."""
+
+
+def sampling_of(cell: Cell, card: Card) -> Sampling:
+    return cell.sampling if cell.sampling is not None else card.native
+
+
+def labels_for(card: Card, sample_ids: Sequence[int]) -> NDArray[np.int64]:
+    """(n,) the class of each sample, `id % classes`; -1 for a model without classes."""
+    ids = np.asarray(sample_ids, dtype=np.int64)
+    if card.condition == "text":
+        raise Unsupported(f"{card.name} is conditioned on text", "this task asks for classes", "choose another adapter")
+    if card.condition == "none":
+        return np.full(len(ids), -1, dtype=np.int64)
+    if not card.classes:
+        raise CellError(f"{card.name}: a class-conditional card says how many `classes` there are", "it says none")
+    labels: NDArray[np.int64] = ids % card.classes
+    return labels
+
+
+def request_for(card: Card, sample_ids: Sequence[int], seed: int, device: str) -> Request:
+    """The request of these sample ids, with their own noise and classes, on `device`."""
+    labels = labels_for(card, sample_ids)
+    return Request(
+        sample_ids=tuple(sample_ids),
+        noise=noise_for(seed, sample_ids, device),
+        labels=torch.from_numpy(labels).to(device) if card.condition == "class" else None,
+    )
+
+
+def check_codes(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> Codes:
+    """`codes` if they have the shape and range that `spec` says, else a CellError that names both."""
+    rows = len(codes.latents) if codes.latents is not None else batch
+    if rows != batch:
+        raise CellError(f"{adapter}: latents of {batch} images expected", f"found shape {_shape(codes.latents)}")
+    if spec.kind == "continuous":
+        if codes.latents is None:
+            raise CellError(f"{adapter}: a continuous tokenizer's codes need latents", "found none")
+        return codes
+    expected = [(batch, math.prod(level) * spec.codebooks) for level in spec.levels]
+    found = [_shape(level) for level in codes.ids]
+    if found != expected:
+        raise CellError(f"{adapter}: token ids of shapes {expected} expected, one per level", f"found {found}")
+    for level in codes.ids:
+        if level.dtype != torch.int64:
+            raise CellError(f"{adapter}: token ids are int64", f"found {level.dtype}")
+        low, high = (int(level.min()), int(level.max())) if level.numel() else (0, 0)
+        if low < 0 or (spec.vocabulary is not None and high >= spec.vocabulary):
+            raise CellError(f"{adapter}: token ids are 0 to {(spec.vocabulary or 0) - 1}", f"found {low} to {high}")
+    return codes
+
+
+def check_images(images: Tensor, sample_ids: Sequence[int], resolution: int, adapter: str) -> Tensor:
+    """`images` in float32 if they are (B, 3, H, W), finite and in [0, 1], else a CellError."""
+    expected = (len(sample_ids), 3, resolution, resolution)
+    if _shape(images) != expected:
+        raise CellError(f"{adapter}: images of shape {expected} expected", f"found {_shape(images)}")
+    if not images.is_floating_point():
+        raise CellError(f"{adapter}: float images in [0, 1] expected", f"found {images.dtype}")
+    images = images.float()
+    rows = images.flatten(1)
+    bad = (~rows.isfinite().all(1)).nonzero().flatten().tolist()
+    if bad:
+        names = ", ".join(str(sample_ids[row]) for row in bad[:8]) + (" ..." if len(bad) > 8 else "")
+        raise CellError(
+            f"{adapter}: {len(bad)} of {len(sample_ids)} images are not finite",
+            f"sample ids {names}",
+            "try dtype float32",
+        )
+    low, high = float(rows.min()), float(rows.max())
+    if low < -TOLERANCE or high > 1 + TOLERANCE:
+        raise CellError(f"{adapter}: images in [0, 1] expected", f"found {low:.3g} to {high:.3g}")
+    return images
+
+
+def check_generated(generator: Generator, generated: Generated, batch: int) -> Generated:
+    """`generated` if it holds codes that fit the tokenizer, or images where there is none, else a CellError."""
+    name = generator.card.name
+    if generator.tokenizer is not None:
+        if generated.codes is None:
+            raise CellError(f"{name}: `sample` returns codes, since it has a tokenizer", "found none")
+        check_codes(generated.codes, generator.tokenizer.spec, batch, name)
+    elif generated.images is None:
+        raise CellError(f"{name}: `sample` returns images, since it has no tokenizer", "found none")
+    return generated
+
+
+def join(parts: Sequence[Codes]) -> Codes:
+    """The codes of several batches as one."""
+    latents = [part.latents for part in parts if part.latents is not None]
+    lengths = [part.lengths for part in parts if part.lengths is not None]
+    return Codes(
+        ids=tuple(torch.cat(level) for level in zip(*(part.ids for part in parts), strict=True)),
+        latents=torch.cat(latents) if latents else None,
+        lengths=torch.cat(lengths) if lengths else None,
+    )
+
+
+def take(codes: Codes, rows: Tensor) -> Codes:
+    """The codes of some rows."""
+    return Codes(
+        ids=tuple(level[rows] for level in codes.ids),
+        latents=None if codes.latents is None else codes.latents[rows],
+        lengths=None if codes.lengths is None else codes.lengths[rows],
+    )
+
+
+def from_ids_alone(codes: Codes, spec: TokenSpec) -> Codes:
+    """What is stored of the codes: a discrete tokenizer's latents are a shortcut and must not decide the image."""
+    return codes.without_latents() if spec.kind == "discrete" else codes
+
+
+def fixed_batches(count: int) -> Iterator[tuple[Tensor, int]]:
+    """Row numbers of each batch of exactly FIXED_BATCH, and how many count; the last row fills up the last batch."""
+    for start in range(0, count, FIXED_BATCH):
+        rows = torch.arange(start, start + FIXED_BATCH).clamp(max=count - 1)
+        yield rows, min(FIXED_BATCH, count - start)
+
+
+def in_fixed_batches(count: int, call: Callable[[Tensor], Tensor]) -> Tensor:
+    """`call(rows)` over all rows, joined."""
+    return torch.cat([call(rows)[:kept] for rows, kept in fixed_batches(count)])
+
+
+def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int]) -> Tensor:
+    """uint8 (n, 3, H, W) on the CPU: images of codes, a fixed number at a time, from ids alone where they suffice."""
+    card, stored = tokenizer.card, from_ids_alone(codes, tokenizer.spec)
+
+    def call(rows: Tensor) -> Tensor:
+        images = tokenizer.decode(take(stored, rows))
+        ids = [sample_ids[row] for row in rows.tolist()]
+        return to_uint8(check_images(images, ids, card.resolution, card.name)).cpu()
+
+    return in_fixed_batches(len(sample_ids), call)
+
+
+def tokens_of(codes: Codes) -> NDArray[np.int32]:
+    """(n, tokens): all levels side by side, coarse to fine; (n, 0) for continuous codes."""
+    if codes.ids:
+        return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
+    rows = len(codes.latents) if codes.latents is not None else 0
+    return np.zeros((rows, 0), dtype=np.int32)
+
+
+def _shape(tensor: Tensor | None) -> tuple[int, ...]:
+    return () if tensor is None else tuple(tensor.shape)

@@ -1,0 +1,53 @@
+"""Host memory: allocations of known size, in this process and in a child of a large parent."""
+
+import subprocess
+import sys
+
+import numpy as np
+import psutil
+
+from arbench.measure.memory import HostMeter, driver_memory, meter_for
+
+MIB = 1 << 20
+CHILD = "from arbench.measure.memory import HostMeter; m = HostMeter(); print(m.peak(), m.current())"
+
+
+def test_the_peak_holds_an_allocation_that_is_gone_again():
+    meter = HostMeter()
+    meter.reset()
+    before = meter.current()
+    block = np.ones(64 * MIB, dtype=np.uint8)
+    during = meter.current()
+    del block
+    # other threads of the process may move a few MiB
+    assert 60 * MIB < during - before < 90 * MIB
+    assert 60 * MIB < meter.peak() - before < 90 * MIB
+
+
+def test_a_reset_forgets_an_earlier_peak():
+    meter = HostMeter()
+    block = np.ones(64 * MIB, dtype=np.uint8)
+    high = meter.peak()
+    del block
+    if meter.reset():
+        assert meter.peak() < high - 50 * MIB
+    else:  # systems without a resettable mark
+        assert meter.peak() >= high
+
+
+def test_current_is_what_the_system_says():
+    assert abs(HostMeter().current() - psutil.Process().memory_info().rss) < 8 * MIB
+
+
+def test_a_child_does_not_inherit_the_peak_of_a_large_parent():
+    """ru_maxrss does, over fork and exec, which would add the supervisor's peak to every worker's."""
+    block = np.ones(400 * MIB, dtype=np.uint8)
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
+    peak, current = map(int, done.stdout.split())
+    assert len(block) > peak >= current if sys.platform == "linux" else peak >= current
+
+
+def test_without_a_driver_the_reason_is_given():
+    assert isinstance(meter_for("cpu"), HostMeter)
+    found, reason = driver_memory("cuda")
+    assert (found is None) == bool(reason)
