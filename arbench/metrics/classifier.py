@@ -139,7 +139,7 @@ def train(
     network.train()
     for _ in range(epochs):
         total, order = 0.0, torch.randperm(len(grey), generator=generator)
-        for rows in order[: len(order) // batch * batch].split(batch):
+        for rows in torch.split(order[: len(order) // batch * batch], batch):
             loss = F.cross_entropy(network(_distorted(grey[rows], generator)), labels[rows], label_smoothing=0.05)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -150,7 +150,7 @@ def train(
     network.eval()
     with torch.inference_mode():
         images = _grey(heldout.load(range(len(heldout))), torch.device("cpu"))
-        predicted = torch.cat([network(chunk).argmax(1) for chunk in images.split(BATCH)])
+        predicted = torch.cat([network(chunk).argmax(1) for chunk in torch.split(images, BATCH)])
         right = int((predicted == torch.from_numpy(heldout.labels)).sum())
     facts = {
         "name": DigitClassifier.name,
