@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     # accepted after the verb too, where people type it
     rest = [argument for argument in arguments if argument != "--debug"]
     try:
-        code = app(args=["--debug", *rest] if debug else rest, standalone_mode=True)
+        code = app(args=["--debug", *rest] if debug else rest, prog_name="arbench")
         return int(code or OK)
     except SystemExit as stop:
         return int(stop.code or OK) if not isinstance(stop.code, str) else 1

@@ -160,7 +160,8 @@ def _fields(location: Location, data_task: str | None) -> list[str]:
 def _explain(error: ValidationError, lines: dict[Location, str], origin: str) -> ConfigError:
     """The first error as one message with its line; the others are counted."""
     problems = error.errors(include_url=False)
-    first = problems[0]
+    # a mistyped key also leaves the right one missing: name the mistyped one
+    first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
     raw: Location = first["loc"]
     tagged = next((part for part in raw if isinstance(part, str) and part in TASKS), None)
     location: Location = tuple(part for index, part in enumerate(raw) if not (index == 2 and part in TASKS))

@@ -21,7 +21,8 @@ def test_help_lists_every_verb():
     for verb in ("ls", "show", "run", "resume", "status", "report", "parity"):
         assert f"\n  {verb} " in result.stdout
     assert "arbench run quickstart" in result.stdout
-    assert "..." not in result.stdout, "a help line is cut off"
+    verbs = result.stdout.partition("Commands:")[2]
+    assert "..." not in verbs, "a help line is cut off"
 
 
 @pytest.mark.parametrize("verb", ["ls", "show", "run", "resume", "status", "report", "parity"])
