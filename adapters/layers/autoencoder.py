@@ -31,7 +31,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
-        return self.skip(x) + h
+        out: Tensor = self.skip(x) + h
+        return out
 
 
 class ConvAttention(nn.Module):
@@ -47,7 +48,8 @@ class ConvAttention(nn.Module):
         qkv = self.qkv(self.norm(x)).flatten(2).transpose(1, 2)  # (B, H*W, 3C)
         q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)  # (B, 1, H*W, C)
         h = F.scaled_dot_product_attention(q, k, v).squeeze(1)
-        return x + self.out(h.transpose(1, 2).reshape(x.shape))
+        out: Tensor = x + self.out(h.transpose(1, 2).reshape(x.shape))
+        return out
 
 
 class Downsample(nn.Module):
@@ -58,7 +60,8 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, (0, 1, 0, 1)))
+        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
+        return out
 
 
 class Upsample(nn.Module):
@@ -69,7 +72,8 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return out
 
 
 class Level(nn.Module):
@@ -84,7 +88,8 @@ class Level(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block, attention in zip(self.blocks, self.attention, strict=True):
             x = attention(block(x))
-        return self.resample(x)
+        out: Tensor = self.resample(x)
+        return out
 
 
 def middle(channels: int) -> nn.Sequential:
@@ -115,7 +120,8 @@ class Encoder(nn.Module):
         x = self.stem(images)
         for level in self.levels:
             x = level(x)
-        return self.head(F.silu(self.norm(self.middle(x))))
+        features: Tensor = self.head(F.silu(self.norm(self.middle(x))))
+        return features
 
 
 class Decoder(nn.Module):
@@ -141,4 +147,5 @@ class Decoder(nn.Module):
         x = self.middle(self.stem(features))
         for level in self.levels:
             x = level(x)
-        return self.head(F.silu(self.norm(x)))
+        images: Tensor = self.head(F.silu(self.norm(x)))
+        return images

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
+import pickletools
 import re
 import struct
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -123,15 +126,17 @@ def _read_safetensors(path: Path, size: int, head: bytes) -> dict[str, Tensor]:
 def _read_pickle(path: Path, *, zipped: bool) -> Any:
     try:
         # training scripts keep their arguments beside the weights; a Namespace is data
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL `?([\w.]+)`?|[Uu]nsupported (?:global|class):? `?([\w.]+)`?", str(error))
-        if wanted is None:
+        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
+            # torch takes any path that ends so for safetensors, whatever is in it; it maps paths only
+            mapped = zipped and path.suffix != ".safetensors"
+            return torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError:
+        wanted = _code_wanted(path, zipped=zipped)
+        if not wanted:
             raise _error(path, "its pickle is broken, or the file is truncated", "download it again") from None
         raise _error(
             path,
-            f"it wants to execute code ({wanted[1] or wanted[2]}) when loaded, and is refused",
+            f"it wants to execute code ({', '.join(wanted[:SHOWN])}) when loaded, and is refused",
             "use a safetensors file, or a file that holds nothing but tensors, from a source you trust",
         ) from None
     except PermissionError:
@@ -139,6 +144,40 @@ def _read_pickle(path: Path, *, zipped: bool) -> Any:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError):
         # torch reports a cut zip archive or pickle in any of these, with a page of its own internals
         raise _error(path, "the file is truncated or not a torch checkpoint", "download it again") from None
+
+
+def _code_wanted(path: Path, *, zipped: bool) -> list[str]:
+    """What a refused pickle would call, read from its opcodes without running them; data types left out."""
+    found: list[str] = []
+    try:
+        if zipped:
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                found += _globals(io.BytesIO(archive.read(name)))
+        else:
+            with path.open("rb") as file:
+                for _ in range(5):  # the old format is a chain of pickles: magic, version, system, content, keys
+                    found += _globals(file)
+    except (OSError, ValueError, IndexError, StopIteration, zipfile.BadZipFile):
+        pass
+    harmless = r"torch\.(_utils\._rebuild_\w+|\w+Storage|Size|device|b?float\d+|u?int\d+)|collections\.OrderedDict"
+    return [name for name in dict.fromkeys(found) if not re.fullmatch(harmless + r"|argparse\.Namespace", name)]
+
+
+def _globals(stream: IO[bytes]) -> list[str]:
+    found: list[str] = []
+    strings: list[str] = []
+    try:
+        for opcode, argument, _ in pickletools.genops(stream):
+            if opcode.name == "GLOBAL":
+                found.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+                found.append(".".join(strings[-2:]))
+            elif isinstance(argument, str):
+                strings.append(argument)
+    except ValueError:  # cut in the middle: what was found so far still counts
+        pass
+    return found
 
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
@@ -248,12 +287,25 @@ class uninitialised(TorchFunctionMode):  # noqa: N801 (used like a function)
     Weights hold whatever was in memory and must be loaded; computed buffers are right.
     """
 
-    _FILLS = frozenset({Tensor.uniform_, Tensor.normal_})
+    _DRAWS = frozenset(
+        {
+            Tensor.uniform_,
+            Tensor.normal_,
+            nn.init.uniform_,
+            nn.init.normal_,
+            nn.init.trunc_normal_,
+            nn.init.kaiming_uniform_,
+            nn.init.kaiming_normal_,
+            nn.init.xavier_uniform_,
+            nn.init.xavier_normal_,
+        }
+    )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._FILLS:
-            return args[0]
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func in self._DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Codebook(nn.Module):
         """(...) int64: the code nearest to each of the features (..., C)."""
         rows = features.reshape(-1, features.shape[-1])
         codes = self.codes if self.unit == "none" else F.normalize(self.embedding.weight, dim=-1)
-        ids = torch.cat([self._nearest(part, codes) for part in rows.split(ROWS)])
+        ids = torch.cat([self._nearest(part, codes) for part in torch.split(rows, ROWS)])
         return ids.reshape(features.shape[:-1])
 
     def _nearest(self, rows: Tensor, codes: Tensor) -> Tensor:
@@ -107,12 +107,14 @@ class MultiScaleQuantizer(nn.Module):
             codes = F.interpolate(codes, size=(self.sides[-1], self.sides[-1]), mode="bicubic")
         if not self.phis:
             return codes
-        return codes * (1 - self.ratio) + self.phis[self.phi_of_scale[scale]](codes) * self.ratio
+        out: Tensor = codes * (1 - self.ratio) + self.phis[self.phi_of_scale[scale]](codes) * self.ratio
+        return out
 
     def lookup(self, ids: Tensor, scale: int) -> Tensor:
         """(B, C, h, w) codes of the ids (B, h * w) of one scale."""
         side = self.sides[scale]
-        return self.codebook.lookup(ids).transpose(1, 2).unflatten(2, (side, side))
+        codes = self.codebook.lookup(ids)  # (B, h * w, C)
+        return codes.transpose(1, 2).reshape(len(ids), self.channels, side, side)
 
     def accumulate(self, f_hat: Tensor, ids: Tensor, scale: int) -> Tensor:
         """`f_hat` with the ids (B, h * w) of `scale` (counted from 0) added; the argument is left as it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -14,12 +15,14 @@ from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, Tok
 
 from ..layers.autoencoder import Decoder, Encoder
 from ..layers.checkpoint import OfficialNames, bring_up, load_strict, uninitialised
+from ..layers.config import from_upstream
 from ..layers.quantize import MultiScaleQuantizer
-
-MULTIPLIERS = (1, 1, 2, 2, 4)
 
 IGNORED = (r"quantize\.ema_vocab_hit_SV",)
 """Official keys that are only usage counters; their shape follows the scale list of the training run."""
+
+TRAINING_ONLY = ("class", "dropout", "beta", "test_mode")
+"""Official hyper-parameters without effect on a trained network."""
 
 _TO_OFFICIAL = (
     (r"\.middle\.0\.", ".mid.block_1."),
@@ -36,15 +39,33 @@ _TO_OFFICIAL = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class MSVQConfig:
+    """Upstream's `VQVAE`, with its defaults; `ch_mult` and `num_res_blocks` are fixed there."""
+
+    vocab_size: int = 4096
+    z_channels: int = 32
+    ch: int = 128
+    using_znorm: bool = False
+    quant_conv_ks: int = 3
+    quant_resi: float = 0.5
+    share_quant_resi: int = 4
+    default_qresi_counts: int = 0
+    v_patch_nums: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
+    num_res_blocks: int = 2
+
+
 def official_names(config: Mapping[str, Any]) -> OfficialNames:
     """One of our parameter names -> the official key, for a network of this `config`.
 
     The official decoder counts its levels from fine to coarse; the name of the residual convolutions follows how
     they are shared.
     """
-    levels = len(config.get("ch_mult", MULTIPLIERS))
+    c = from_upstream(MSVQConfig, config, TRAINING_ONLY)
+    levels = len(c.ch_mult)
     phis = {0: r"quantize.quant_resi.\1.", 1: "quantize.quant_resi.qresi."}.get(
-        config.get("share_quant_resi", 4), r"quantize.quant_resi.qresi_ls.\1."
+        c.share_quant_resi, r"quantize.quant_resi.qresi_ls.\1."
     )
 
     def name(ours: str) -> tuple[str, ...]:
@@ -60,32 +81,30 @@ def official_names(config: Mapping[str, Any]) -> OfficialNames:
 
 
 class MSVQNetwork(nn.Module):
-    """Encoder, multi-scale quantiser and decoder; images in [-1, 1]. `config` is upstream's `VQVAE`."""
+    """Encoder, multi-scale quantiser and decoder; images in [-1, 1]."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        width, channels = config.get("ch", 128), config.get("z_channels", 32)
-        multipliers, blocks = config.get("ch_mult", MULTIPLIERS), config.get("num_res_blocks", 2)
-        sides = config.get("v_patch_nums", (1, 2, 3, 4, 5, 6, 8, 10, 13, 16))
-        kernel = config.get("quant_conv_ks", 3)
-        share = config.get("share_quant_resi", 4)
-        self.factor = 2 ** (len(multipliers) - 1)
-        self.encoder = Encoder(width, multipliers, blocks, channels)
-        self.quant_conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        c = from_upstream(MSVQConfig, config, TRAINING_ONLY)
+        kernel = c.quant_conv_ks
+        self.factor = 2 ** (len(c.ch_mult) - 1)
+        self.encoder = Encoder(c.ch, c.ch_mult, c.num_res_blocks, c.z_channels)
+        self.quant_conv = nn.Conv2d(c.z_channels, c.z_channels, kernel, padding=kernel // 2)
         self.quantize = MultiScaleQuantizer(
-            sides,
-            config.get("vocab_size", 4096),
-            channels,
-            phis=share or config.get("default_qresi_counts", 0) or len(sides),
-            ratio=config.get("quant_resi", 0.5),
-            unit="match" if config.get("using_znorm", False) else "none",
+            c.v_patch_nums,
+            c.vocab_size,
+            c.z_channels,
+            phis=c.share_quant_resi or c.default_qresi_counts or len(c.v_patch_nums),
+            ratio=c.quant_resi,
+            unit="match" if c.using_znorm else "none",
         )
-        self.post_quant_conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
-        self.decoder = Decoder(width, multipliers, blocks, channels)
+        self.post_quant_conv = nn.Conv2d(c.z_channels, c.z_channels, kernel, padding=kernel // 2)
+        self.decoder = Decoder(c.ch, c.ch_mult, c.num_res_blocks, c.z_channels)
 
     def features(self, images: Tensor) -> Tensor:
         """(B, C, H/f, W/f) before quantisation."""
-        return self.quant_conv(self.encoder(images))
+        features: Tensor = self.quant_conv(self.encoder(images))
+        return features
 
     def encode(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
         """Ids of every scale (B, h * w) and `f_hat` (B, C, H/f, W/f)."""
@@ -93,7 +112,8 @@ class MSVQNetwork(nn.Module):
 
     def render(self, f_hat: Tensor) -> Tensor:
         """Images in [-1, 1], clamped, from `f_hat`."""
-        return self.decoder(self.post_quant_conv(f_hat.to(self.post_quant_conv.weight.dtype))).clamp(-1, 1)
+        images: Tensor = self.decoder(self.post_quant_conv(f_hat.to(self.post_quant_conv.weight.dtype)))
+        return images.clamp(-1, 1)
 
 
 class VARTokenizer:
@@ -160,7 +180,7 @@ class VARTokenizer:
 
 def split(ids: Tensor, sides: Sequence[int]) -> tuple[Tensor, ...]:
     """Ids (B, L) of all scales concatenated, one (B, side * side) each."""
-    return ids.split([side * side for side in sides], dim=1)
+    return torch.split(ids, [side * side for side in sides], dim=1)
 
 
 def replay(

@@ -129,7 +129,7 @@ def measure(network: VQNetwork | MSVQNetwork) -> Metrics:
     device = next(network.parameters()).device
     images = to_float(source.load(range(len(source)))).to(device)
     psnr, ids = [], []
-    for part in images.split(100):
+    for part in torch.split(images, 100):
         if isinstance(network, VQNetwork):
             chosen = network.encode(part * 2 - 1)
             made = network.decode(chosen)
