@@ -136,7 +136,7 @@ class LlamaGenVQ:
             return ((self.network.decode(ids).float() + 1) / 2).clamp(0, 1)
 
     def close(self) -> None:
-        del self.network
+        vars(self).pop("network", None)  # frees the weights; closing twice is fine
 
 
 def replay(

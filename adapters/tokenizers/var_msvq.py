@@ -172,10 +172,17 @@ class VARTokenizer:
                 f"the codes have {len(levels)}",
                 "ask for 1 to that many",
             )
-        return self.network.quantize.f_hat(levels[:count])
+        for ids, side in zip(levels[:count], self.quantizer.sides, strict=False):
+            if ids.shape[1] != side * side:
+                raise InputError(
+                    f"{self.card.name} cannot decode a scale of {ids.shape[1]} tokens",
+                    f"its scales have {', '.join(str(side * side) for side in self.quantizer.sides)}",
+                    "pass one (B, n * n) tensor of ids for each scale",
+                )
+        return self.quantizer.f_hat(levels[:count])
 
     def close(self) -> None:
-        del self.network
+        vars(self).pop("network", None)  # frees the weights; closing twice is fine
 
 
 def split(ids: Tensor, sides: Sequence[int]) -> tuple[Tensor, ...]:

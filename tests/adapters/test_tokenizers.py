@@ -115,7 +115,7 @@ def test_unknown_hyper_parameters_are_refused() -> None:
 @pytest.mark.parametrize("unit", ["none", "codes", "match"])
 def test_codebook_against_a_plain_search(unit: str) -> None:
     with seeded(0):
-        codebook = Codebook(50, 6, unit)  # type: ignore[arg-type]
+        codebook = Codebook(50, 6, unit)
         features = torch.randn(3, 7, 6)
     codes = codebook.embedding.weight.detach()
     z, e = (features, codes) if unit == "none" else (F.normalize(features, dim=-1), F.normalize(codes, dim=-1))
@@ -232,7 +232,7 @@ def test_minis_reconstruct_digits_they_have_not_seen(card: Card, floor: float, d
     assert torch.allclose(images, tokenizer.decode(codes), atol=1e-5)  # latents are a shortcut only
     vocabulary = tokenizer.spec.vocabulary
     assert vocabulary is not None
-    used = torch.cat(codes.ids, dim=1).unique().numel()
+    used = torch.unique(torch.cat(codes.ids, dim=1)).numel()
     assert used > vocabulary / 4
 
 
@@ -295,3 +295,7 @@ def test_other_sizes(digits: Tensor) -> None:
             tokenizer.encode(images)
     with pytest.raises(ArbenchError, match="63 tokens"):
         vq.decode(Codes(ids=(torch.zeros(1, 63, dtype=torch.int64),)))
+    with pytest.raises(ArbenchError, match="scale of 5 tokens"):
+        msvq.decode(Codes(ids=tuple(torch.zeros(1, n, dtype=torch.int64) for n in (1, 5, 9, 16))))
+    msvq.close()
+    msvq.close()
