@@ -162,7 +162,7 @@ TINY = {"ch": 32, "codebook_size": 8, "encoder_ch_mult": (1, 1), "decoder_ch_mul
 
 
 def official_state(network: nn.Module, names: Callable[[str], tuple[str, ...]]) -> dict[str, torch.Tensor]:
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for ours, value in network.state_dict().items():
         sources = names(ours)
         state.update(zip(sources, value.chunk(len(sources)), strict=True))

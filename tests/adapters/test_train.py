@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from arbench.adapters.train.tokenizers import MSVQTraining, VQTraining
 from arbench.errors import OK, USAGE, InputError
 
 CPU = torch.device("cpu")
-Training = VQTraining | MSVQTraining
+Training: TypeAlias = VQTraining | MSVQTraining
 
 
 def tiny(kind: str) -> Training:
@@ -138,7 +138,7 @@ def test_batches_cover_each_digit_once_an_epoch() -> None:
     load = mnist_batches(1000, 3, CPU, flat=True)
     images = torch.cat([load(step)[0] for step in range(4)])
     labels = torch.cat([load(step)[1] for step in range(4)])
-    assert images.flatten(1).unique(dim=0).shape[0] == 4000
+    assert torch.unique(images.flatten(1), dim=0).shape[0] == 4000
     assert labels.bincount().tolist() == [400] * 10
     shifted, same = mnist_batches(1000, 3, CPU)(0)
     assert torch.equal(same, labels[:1000])
