@@ -75,7 +75,7 @@ LLAMAGEN_MINI = Card(
     resolution=32,
     config={
         "dim": 128,
-        "n_layer": 6,
+        "n_layer": 4,
         "n_head": 4,
         "multiple_of": 32,
         "num_classes": 10,
