@@ -1,0 +1,35 @@
+"""`arbench resume`: goes on with a run; nothing that is finished is computed again."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+
+def resume(folder: Path, workers: int | None, track: str | None) -> int:
+    """Does the cells of the run in `folder` that are not done or have failed; returns the exit code."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from ..run.replan import replan
+    from ..run.replay import FINAL
+    from ..run.session import Session, state_of
+    from ..run.store import Store
+
+    console = Console(highlight=False)
+    store = Store.resume(folder)
+    try:
+        state = state_of(store)
+        plan, notes = replan(store, state)
+        if plan != store.run.plan:
+            store.replace_run(store.run.model_copy(update={"plan": plan}))
+        left = sum(cell.outcome not in FINAL for cell in state.values())
+        console.print(
+            Text(f"{store.run.run_id}: {left} of {len(state)} cells to do, in {shlex.quote(str(folder))}"),
+            soft_wrap=True,
+        )
+        for note in notes:
+            console.print(Text(f"note: {note}"), soft_wrap=True)
+        return Session(store, console, "resume", workers or store.run.workers, track).go()
+    finally:
+        store.close()

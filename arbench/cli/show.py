@@ -1,0 +1,132 @@
+"""`arbench show`: what a suite would run, with every value's origin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def show(suite: str, adapters: list[str], sets: list[str], resolved: bool, json_output: bool) -> int:
+    """Prints the cells of `suite`, their identities and cost; with `resolved` every value and where it is from."""
+    from ..run.plan import make_plan
+    from ..spec.suite_file import read
+
+    suite_file = read(suite, sets)
+    plan = make_plan(suite_file, adapter_globs=adapters)
+    cells = [
+        {
+            "task": planned.cell.task.task,
+            "adapter": planned.cell.adapter,
+            "kind": planned.cell.kind,
+            "result_id": planned.cell.result_id,
+            "settings_id": planned.cell.settings_id,
+            "units": len(planned.units),
+            "minutes": round(planned.minutes, 3),
+            "gigabytes": round(planned.gigabytes, 3),
+            "outcome": planned.outcome,
+            "reason": planned.reason,
+            "weights": planned.cell.weights_sha256,
+            "data": planned.data,
+            "values": [
+                {"name": name, "value": value, "origin": _origin(name, planned.origins)}
+                for name, value in _values(planned.cell)
+            ],
+        }
+        for planned in plan.cells
+    ]
+    document: dict[str, Any] = {
+        "suite": suite_file.suite.suite,
+        "path": suite_file.path,
+        "device": plan.device,
+        "machine": plan.machine,
+        "minutes": round(plan.minutes, 3),
+        "memory_gigabytes": round(plan.gigabytes, 3),
+        "disk_gigabytes": round(plan.disk_bytes / 1e9, 3),
+        "cells": cells,
+    }
+    if json_output:
+        print(json.dumps(document, indent=1))
+    else:
+        _print(document, resolved)
+    return 0
+
+
+def _values(cell: Any) -> Iterator[tuple[str, Any]]:
+    """Every resolved value by dotted name, nested settings unfolded."""
+    parameters = {name: value for name, value in cell.task.plain().items() if name != "task"}
+    yield from _flat("task", parameters)
+    yield from _flat("settings", cell.settings.plain())
+    if cell.sampling is not None:
+        yield from _flat("sampling", cell.sampling.plain())
+
+
+def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(f"{prefix}.{name}", value)
+        else:
+            yield f"{prefix}.{name}", value
+
+
+def _origin(name: str, origins: Mapping[str, str]) -> str:
+    """Of the value itself or of the nearest thing that holds it."""
+    while name not in origins and "." in name:
+        name = name.rpartition(".")[0]
+    return origins.get(name, "default")
+
+
+def _print(document: Mapping[str, Any], resolved: bool) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "adapter", "result", "settings"):
+        table.add_column(name, no_wrap=True)
+    for name in ("units", "minutes", "GB"):
+        table.add_column(name, justify="right")
+    for cell in document["cells"]:
+        cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
+        row = [cell["task"], cell["adapter"], cell["result_id"], cell["settings_id"]]
+        table.add_row(*(Text(value) for value in row), *(_short(value) for value in cost))
+    console.print(Text(f"{document['suite']} ({document['path']}) on {document['device']}: {document['machine']}"))
+    console.print(table)
+    for cell in document["cells"]:
+        if cell["reason"]:
+            console.print(
+                Text(f"{cell['outcome']}: {cell['task']} {cell['adapter']}: {cell['reason']}"), soft_wrap=True
+            )
+    if resolved:
+        for cell in document["cells"]:
+            console.print(_value_table(cell))
+    console.print(
+        Text(
+            f"{len(document['cells'])} cells, about {document['minutes']:.1f} minutes,"
+            f" {document['memory_gigabytes']:.1f} GB of memory and {document['disk_gigabytes']:.2f} GB of disk"
+            " (a rough model of FLOPs and image sizes)"
+        ),
+        soft_wrap=True,
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
+
+
+def _value_table(cell: Mapping[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{cell['task']} {cell['adapter']} ({cell['result_id']})"
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("value", "is", "from"):
+        table.add_column(name)
+    for item in cell["values"]:
+        table.add_row(item["name"], Text(json.dumps(item["value"])), Text(item["origin"]))
+    for name, digest in {**cell["weights"], **cell["data"]}.items():
+        table.add_row(f"digest of {name}", digest[:16], "file")
+    return table

@@ -1,0 +1,75 @@
+"""`arbench status`: the outcome of every cell of a run, and how far it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def status(folder: Path, json_output: bool) -> int:
+    """Prints what the journal in `folder` says, of a running run too; returns the exit code."""
+    from ..run.session import state_of
+    from ..run.store import Store, locked_by
+
+    store = Store.read(folder)
+    state = state_of(store)
+    holder = locked_by(folder)
+    cells: list[dict[str, Any]] = [
+        {
+            "task": cell.planned.cell.task.task,
+            "adapter": cell.planned.cell.adapter,
+            "outcome": cell.outcome or ("running" if cell.started and holder is not None else "waiting"),
+            "units_done": len(cell.units),
+            "units": len(cell.planned.units),
+            "seconds": round(cell.seconds, 3),
+            "reason": cell.reason if cell.outcome else "",
+            "result_id": cell.id,
+        }
+        for cell in state.values()
+    ]
+    document = {
+        "run_id": store.run.run_id,
+        "suite": store.run.suite.suite,
+        "folder": str(folder),
+        "process": holder,
+        "cells": cells,
+    }
+    if json_output:
+        print(json.dumps(document, indent=1))
+    else:
+        _print(document)
+    return 0
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("task", "adapter", "outcome"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("units", justify="right")
+    table.add_column("reason")
+    for cell in document["cells"]:
+        table.add_row(
+            cell["task"],
+            Text(cell["adapter"]),
+            cell["outcome"],
+            f"{cell['units_done']}/{cell['units']}",
+            Text(cell["reason"]),
+        )
+    console.print(Text(document["run_id"]))
+    console.print(table)
+    counts: dict[str, int] = {}
+    for cell in document["cells"]:
+        counts[cell["outcome"]] = counts.get(cell["outcome"], 0) + 1
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    at_work = document["process"]
+    console.print(Text(words + (f"; process {at_work} is at work" if at_work is not None else "")), soft_wrap=True)
+    left = [cell for cell in document["cells"] if cell["outcome"] not in ("ok", "unsupported")]
+    if left and at_work is None:
+        console.print(Text(f"to go on: arbench resume {document['folder']}"), soft_wrap=True)

@@ -1,0 +1,186 @@
+"""What a run shows while it is at work: a live table on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..spec.result import Result
+from .replay import CellState, State
+
+LINE_SECONDS = 30.0
+"""Between two plain lines of one cell that is still at work."""
+ROWS = 24
+"""Cells in the live table; of more, those at work and the next ones are shown."""
+STYLES = {"ok": "green", "unsupported": "yellow", "running": "cyan", "waiting": "dim"}
+
+
+@dataclass
+class _Row:
+    state: CellState
+    word: str = "waiting"
+    units: int = 0
+    before: int = 0
+    """Samples of units that an earlier session has finished."""
+    samples: int = 0
+    """Done in this session, with those reported from running units."""
+    begun: float | None = None
+    ended: float | None = None
+    said: float = 0.0
+
+    @property
+    def total(self) -> int:
+        return len(self.state.planned.units)
+
+    @property
+    def fraction(self) -> float:
+        return 1.0 if self.state.result else self.units / (self.total + 1)
+
+    def pace(self, now: float) -> str:
+        """Images per second of a cell that makes images, else the time so far."""
+        if self.begun is None:
+            return ""
+        elapsed = (self.ended or now) - self.begun
+        if self.samples and elapsed > 0:
+            return f"{self.samples / elapsed:.1f} images/s"
+        return duration(elapsed)
+
+
+class Display:
+    """Both kinds of display; `live` says which (a terminal is asked about if it is None)."""
+
+    def __init__(self, state: State, console: Console, *, live: bool | None = None) -> None:
+        self._console = console
+        self._rows = {name: _Row(cell, units=len(cell.units), before=_samples(cell)) for name, cell in state.items()}
+        for row in self._rows.values():
+            if row.state.outcome is not None:
+                row.word = row.state.outcome
+        self._begun = time.monotonic()
+        self._done_before = self._done_minutes()
+        self._live: Live | None = None
+        if console.is_terminal if live is None else live:
+            self._live = Live(self._render(), console=console, auto_refresh=False, transient=True)
+            self._live.start()
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def started(self, cell: CellState) -> None:
+        row = self._rows[cell.id]
+        row.word, row.begun, row.said = "running", time.monotonic(), time.monotonic()
+        kept = f", {len(cell.units)} of {row.total} units kept" if cell.units else ""
+        self._line(
+            f"start  {cell.planned.cell.label}: {row.total} units, about {duration(cell.planned.minutes * 60)}{kept}"
+        )
+
+    def advanced(self, cell: CellState, partial: int) -> None:
+        row = self._rows[cell.id]
+        row.units = len(cell.units)
+        row.samples = _samples(cell) - row.before + partial if cell.planned.samples else 0
+
+    def finished(self, cell: CellState, result: Result) -> None:
+        row = self._rows[cell.id]
+        row.word, row.units, row.ended = result.outcome, len(cell.units), time.monotonic()
+        after = f" after {duration(row.ended - row.begun)}" if row.begun is not None else ""
+        why = f": {result.reason}" if result.reason else ""
+        self._line(f"{result.outcome:6} {cell.planned.cell.label}{after}{why}{self._left()}")
+
+    def note(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(Text(f"note: {text}", style="yellow"))
+        else:
+            self._line(f"note   {text}")
+
+    def refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._render(), refresh=True)
+            return
+        now = time.monotonic()
+        for row in self._rows.values():
+            if row.word == "running" and now - row.said >= LINE_SECONDS:
+                row.said = now
+                label = row.state.planned.cell.label
+                self._line(f"       {label}: {row.units} of {row.total} units, {row.pace(now)}{self._left()}")
+
+    def _line(self, text: str) -> None:
+        if self._live is None:
+            self._console.print(Text(text), soft_wrap=True)
+
+    # ---- estimates ----
+
+    def _done_minutes(self) -> float:
+        return sum(row.state.planned.minutes * row.fraction for row in self._rows.values())
+
+    def seconds_left(self) -> float | None:
+        """From the plan's estimates, scaled by how they have fared so far; None before there is anything to go by."""
+        total = sum(row.state.planned.minutes for row in self._rows.values())
+        done = self._done_minutes()
+        fresh = done - self._done_before
+        elapsed = time.monotonic() - self._begun
+        return (total - done) * elapsed / fresh if fresh > 0 else None
+
+    def _left(self) -> str:
+        left = self.seconds_left()
+        return f"; about {duration(left)} left" if left else ""
+
+    # ---- the live table ----
+
+    def _render(self) -> Group:
+        now = time.monotonic()
+        table = Table(box=None, pad_edge=False)
+        for name in ("task", "adapter", "state"):
+            table.add_column(name, no_wrap=True)
+        for name in ("units", "pace"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self._shown():
+            style = STYLES.get(row.word, "red")
+            cell = row.state.planned.cell
+            table.add_row(
+                cell.task.task,
+                escape(cell.adapter),
+                Text(row.word, style=style),
+                f"{row.units}/{row.total}",
+                row.pace(now),
+            )
+        total = sum(row.state.planned.minutes for row in self._rows.values())
+        bar = Table.grid(padding=(0, 1))
+        over = sum(row.state.result is not None for row in self._rows.values())
+        left = self.seconds_left()
+        bar.add_row(
+            ProgressBar(total=total or 1, completed=self._done_minutes(), width=40),
+            f"{over} of {len(self._rows)} cells, {duration(now - self._begun)}"
+            + (f", about {duration(left)} left" if left else ""),
+        )
+        return Group(table, bar)
+
+    def _shown(self) -> Iterable[_Row]:
+        rows = list(self._rows.values())
+        if len(rows) <= ROWS:
+            return rows
+        order = sorted(rows, key=lambda row: (row.word != "running", row.word != "waiting"))
+        chosen = {row.state.id for row in order[:ROWS]}
+        return [row for row in rows if row.state.id in chosen]
+
+
+def _samples(cell: CellState) -> int:
+    return sum(unit.stop - unit.start for unit in cell.planned.units if unit.name in cell.units)
+
+
+def duration(seconds: float) -> str:
+    """ "8 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

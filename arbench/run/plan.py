@@ -1,0 +1,294 @@
+"""The plan of a run: every adapter through every task that applies to it, fully resolved, in order."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import registry
+from .. import weights as weight_files
+from ..errors import ArbenchError, ConfigError, MissingWeights
+from ..spec.base import Frozen
+from ..spec.card import Card
+from ..spec.cell import Cell, Unit, make_cell
+from ..spec.result import Outcome
+from ..spec.sampling import Sampling
+from ..spec.suite import Reconstruct, Settings, TaskSpec
+from ..spec.suite_file import SuiteFile
+from ..tasks.index import TASK_INDEX
+from .cost import estimate
+from .device import cores, machine, resolve_device
+from .resolve import check_overrides, resolve_sampling, where
+
+BASE_DISK_BYTES = 50_000_000
+"""Report, MLflow database and journal."""
+
+
+class PlannedCell(Frozen):
+    """A cell, the units it is cut into, and what it will take.
+
+    `outcome` is None for a cell to be run; "unsupported" or "error" with a `reason` for one that cannot be.
+    `origins` says where each value came from, by dotted name: "file:line", "--set ...", "card" or "default".
+    """
+
+    cell: Cell
+    units: tuple[Unit, ...]
+    exclusive: bool
+    minutes: float
+    gigabytes: float
+    disk_bytes: int
+    data: dict[str, str]
+    """Data source -> digest."""
+    origins: dict[str, str]
+    outcome: Outcome | None = None
+    reason: str = ""
+
+    @property
+    def samples(self) -> int:
+        """Images the cell works on; 0 for tasks that count calls."""
+        return 0 if self.exclusive else sum(unit.stop - unit.start for unit in self.units)
+
+
+class Plan(Frozen):
+    """Cells in the order they run: one adapter's together, quality before speed and memory."""
+
+    device: str
+    machine: str
+    weights: dict[str, str]
+    """Adapter name -> absolute path of its weight file."""
+    cells: tuple[PlannedCell, ...]
+
+    @property
+    def minutes(self) -> float:
+        return sum(cell.minutes for cell in self.cells if cell.outcome is None)
+
+    @property
+    def gigabytes(self) -> float:
+        """Peak memory of the largest cell."""
+        return max((cell.gigabytes for cell in self.cells if cell.outcome is None), default=0.0)
+
+    @property
+    def disk_bytes(self) -> int:
+        return BASE_DISK_BYTES + sum(cell.disk_bytes for cell in self.cells if cell.outcome is None)
+
+
+def make_plan(suite_file: SuiteFile, *, adapter_globs: Sequence[str] = (), device: str | None = None) -> Plan:
+    """The plan of a suite.
+
+    `adapter_globs` (`--adapter`) replace the suite's own lists: the cells are those of the registered adapters
+    that match. `device` (`--device`) replaces the suite's. Errors: `ConfigError` and `UnknownName` for anything
+    wrong in the suite, `NoDevice`, `MissingWeights` if no cell at all can run without the weights that are missing.
+    """
+    suite = suite_file.suite
+    check_overrides(suite_file, registry.cards().values())
+    _check_weight_names(suite_file)
+    planner = _Planner(suite_file, resolve_device(device or suite.settings.device), device is not None)
+    cards = _cards(suite_file, adapter_globs)
+    # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
+    cells = [
+        planner.cell(card, index)
+        for exclusive in (False, True)
+        for card in cards
+        for index, task in enumerate(suite.tasks)
+        if card.kind in TASK_INDEX[task.task].kinds and TASK_INDEX[task.task].exclusive is exclusive
+    ]
+    if not cells:
+        tasks = ", ".join(dict.fromkeys(task.task for task in suite.tasks))
+        names = ", ".join(card.name for card in cards) or "no adapters"
+        raise ConfigError(f"nothing to run: {names} with {tasks or 'no tasks'}", _why_nothing(suite_file, cards))
+    _refuse_duplicates(cells)
+    if planner.missing and not any(cell.outcome is None for cell in cells):
+        raise planner.missing[0]
+    return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))
+
+
+class _Planner:
+    """Resolves cells one by one; keeps what they share (weight digests, sources) so that it is read once."""
+
+    def __init__(self, suite_file: SuiteFile, device: str, device_given: bool) -> None:
+        self.suite_file = suite_file
+        self.settings = suite_file.suite.settings.model_copy(update={"device": device})
+        self.device_given = device_given
+        self.machine = machine(device)
+        self.weights: dict[str, str] = {}
+        self.missing: list[MissingWeights] = []
+        self._digests: dict[str, str] = {}
+
+    def cell(self, card: Card, index: int) -> PlannedCell:
+        task = self.suite_file.suite.tasks[index]
+        info = TASK_INDEX[task.task]
+        origins = self._origins(task, index)
+        task = self._resolve_n(task, index, origins)
+        tokenizer = registry.card(card.tokenizer) if card.tokenizer else None
+        sampling: Sampling | None = None
+        outcome: Outcome | None = None
+        reason = ""
+        digests: dict[str, str] = {}
+        if card.kind == "generator":
+            resolved = resolve_sampling(card, self.suite_file)
+            sampling, reason = resolved.sampling, resolved.problem
+            origins |= {f"sampling.{name}": origin for name, origin in resolved.origins.items()}
+        if not reason and self.settings.init == "random" and not info.exclusive:
+            reason = f"{task.task} measures quality, which random weights (init: random) do not have"
+        if reason:
+            outcome = "unsupported"
+        if self.settings.init == "checkpoint":
+            try:
+                digests = self._weight_digests([card, tokenizer] if tokenizer else [card])
+            except MissingWeights as error:
+                if outcome is None:
+                    self.missing.append(error)
+                    outcome, reason = "error", one_line(error)
+        source = info.source(task)
+        data = {source: _digest(source)} if source else {}
+        cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores())
+        return PlannedCell(
+            cell=make_cell(
+                card,
+                task,
+                self.settings,
+                sampling,
+                digests,
+                task_version=info.version,
+                data=data,
+                machine=self.machine,
+            ),
+            units=info.units(task),
+            exclusive=info.exclusive,
+            minutes=cost.minutes,
+            gigabytes=cost.gigabytes,
+            disk_bytes=cost.disk_bytes,
+            data=data,
+            origins=origins,
+            outcome=outcome,
+            reason=reason,
+        )
+
+    def _origins(self, task: TaskSpec, index: int) -> dict[str, str]:
+        known = self.suite_file.origins
+        origins = {
+            f"task.{name}": known.get(("tasks", index, name), "default")
+            for name in type(task).model_fields
+            if name != "task"
+        }
+        origins |= {f"settings.{name}": known.get(("settings", name), "default") for name in Settings.model_fields}
+        if self.device_given:
+            origins["settings.device"] = "--device"
+        return origins
+
+    def _resolve_n(self, task: TaskSpec, index: int, origins: dict[str, str]) -> TaskSpec:
+        """`Reconstruct.n` becomes the number of images that the source has."""
+        if not isinstance(task, Reconstruct):
+            return task
+        available = _length(task.data)
+        if task.n is None:
+            origins["task.n"] = f"images in {task.data}"
+            return task.model_copy(update={"n": available})
+        if task.n > available:
+            raise ConfigError(
+                f"{where(self.suite_file, ('tasks', index, 'n'))}: reconstruct.n is {task.n}",
+                f"{task.data} has {available} images",
+                f"--set reconstruct.n={available}, or leave n out for all",
+            )
+        return task
+
+    def _weight_digests(self, cards: Sequence[Card]) -> dict[str, str]:
+        digests: dict[str, str] = {}
+        for card in cards:
+            if card.name not in self._digests:
+                path = weight_files.locate(card, self.suite_file.suite.weights)
+                if path is None:
+                    continue
+                if not path.is_file():
+                    raise MissingWeights(
+                        f"no weights for {card.name}",
+                        f"{path} should have come with the package and is not there",
+                        "install arbench again",
+                    )
+                self.weights[card.name] = str(path.resolve())
+                self._digests[card.name] = weight_files.sha256(path)
+            digests[card.name] = self._digests[card.name]
+        return digests
+
+
+@functools.cache
+def _length(source: str) -> int:
+    from ..data.open import open_source
+
+    return len(open_source(source))
+
+
+@functools.cache
+def _digest(source: str) -> str:
+    from ..data.open import open_source
+
+    digest: str = open_source(source).digest()
+    return digest
+
+
+def one_line(error: ArbenchError) -> str:
+    """An error's what, why and hint as one line, for a result's `reason`."""
+    return "; ".join(part for part in (error.what, error.why, error.hint and f"next: {error.hint}") if part)
+
+
+def _cards(suite_file: SuiteFile, globs: Sequence[str]) -> list[Card]:
+    """Generators, then tokenizers, each in the order of their patterns."""
+    suite = suite_file.suite
+    if globs:
+        found = registry.matching(globs)
+        return [card for kind in ("generator", "tokenizer") for card in found if card.kind == kind]
+    return [
+        *_of_kind(suite_file, "adapters", "generator", suite.adapters),
+        *_of_kind(suite_file, "tokenizers", "tokenizer", suite.tokenizers),
+    ]
+
+
+def _of_kind(suite_file: SuiteFile, key: str, kind: str, patterns: Sequence[str]) -> list[Card]:
+    chosen: dict[str, Card] = {}
+    for index, pattern in enumerate(patterns):
+        place = where(suite_file, (key, index))
+        try:
+            found = registry.matching([pattern])
+        except ArbenchError as error:
+            raise ConfigError(f"{place}: {error.what}", error.why, error.hint) from error
+        wanted = [card for card in found if card.kind == kind]
+        if not wanted:
+            other = "tokenizers" if key == "adapters" else "adapters"
+            raise ConfigError(f"{place}: {pattern!r} is no {kind}", f"it is a {found[0].kind}: list it under `{other}`")
+        chosen.update({card.name: card for card in wanted})
+    return list(chosen.values())
+
+
+def _check_weight_names(suite_file: SuiteFile) -> None:
+    for name, path in suite_file.suite.weights.items():
+        place = where(suite_file, ("weights", name))
+        try:
+            registry.card(name)
+        except ArbenchError as error:
+            raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint) from error
+        if not Path(path).is_file():
+            raise ConfigError(f"{place}: no weight file at {path}", f"given for {name}", "check the path")
+
+
+def _why_nothing(suite_file: SuiteFile, cards: Sequence[Card]) -> str:
+    if not cards:
+        return f"{suite_file.path} lists no adapters and no tokenizers; name some with --adapter"
+    return "none of the tasks is for " + " or ".join(sorted({f"a {card.kind}" for card in cards}))
+
+
+def _refuse_duplicates(cells: Sequence[PlannedCell]) -> None:
+    seen: set[str] = set()
+    for planned in cells:
+        if planned.cell.result_id in seen:
+            raise ConfigError(
+                f"the suite runs {planned.cell.label} twice",
+                "two of its tasks differ in nothing that changes the result",
+                "remove one of them",
+            )
+        seen.add(planned.cell.result_id)
+
+
+def seconds_per_unit(planned: PlannedCell) -> float:
+    """The estimate of one unit in seconds, the basis of its timeout."""
+    return planned.minutes * 60 / max(len(planned.units), 1)

@@ -1,0 +1,60 @@
+"""Whether a stored run can go on: the same cells planned again here must come out with the same identities."""
+
+from __future__ import annotations
+
+import shutil
+
+from ..errors import StoreError
+from ..spec.identity import canonical_json
+from .plan import Plan, PlannedCell, make_plan
+from .replay import FINAL, State
+from .store import Store
+
+
+def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
+    """The plan to go on with, and notes on what is different.
+
+    A cell that lacked its weights and now has them is planned anew. Any other cell still to do whose weights,
+    data, versions or machine have changed is an error: its result would belong to another run.
+    """
+    old = store.run.plan
+    todo = [cell.planned for cell in state.values() if cell.outcome not in FINAL]
+    if not todo:
+        return old, []
+    names = list(dict.fromkeys(planned.cell.adapter for planned in todo))
+    new = make_plan(store.run.suite_file(), adapter_globs=names, device=old.device)
+    again = {_key(planned): planned for planned in new.cells}
+    waiting = {planned.cell.result_id for planned in todo}
+    notes: list[str] = []
+    cells: list[PlannedCell] = []
+    for planned in old.cells:
+        fresh = again.get(_key(planned))
+        if planned.cell.result_id not in waiting or (fresh and fresh.cell.result_id == planned.cell.result_id):
+            cells.append(planned)
+        elif fresh is not None and planned.outcome == "error":
+            cells.append(fresh)
+            shutil.rmtree(store.cell(planned.cell.result_id), ignore_errors=True)  # it only says what was missing
+            notes.append(f"{planned.cell.label}: its weights are there now")
+        else:
+            raise StoreError(
+                f"this run cannot go on: {planned.cell.label} would not be what was planned",
+                _difference(old, planned, new, fresh),
+                f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",
+            )
+    return old.model_copy(update={"cells": tuple(cells), "weights": {**old.weights, **new.weights}}), notes
+
+
+def _key(planned: PlannedCell) -> tuple[str, str]:
+    return planned.cell.adapter, canonical_json(planned.cell.task.plain())
+
+
+def _difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | None) -> str:
+    if fresh is None:
+        return "the task's data or the adapter have changed"
+    if fresh.cell.weights_sha256 != planned.cell.weights_sha256:
+        return "its weight files have changed"
+    if fresh.data != planned.data:
+        return "its data has changed"
+    if new.machine != old.machine and planned.exclusive:
+        return f"it was planned on {old.machine}, this is {new.machine}"
+    return "the adapter or the task has another version now"

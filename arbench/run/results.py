@@ -1,0 +1,46 @@
+"""Results from what a run knows: the fields that name a cell, results of cells that failed, finite metrics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..spec.cell import Cell
+from ..spec.result import Metric, Outcome, Result
+
+
+def identity_fields(cell: Cell) -> dict[str, Any]:
+    """The fields of `Result` that come from the cell."""
+    parameters = cell.task.plain()
+    task = parameters.pop("task")
+    settings = cell.settings
+    return {
+        "result_id": cell.result_id,
+        "settings_id": cell.settings_id,
+        "adapter": cell.adapter,
+        "family": cell.family,
+        "kind": cell.kind,
+        "task": task,
+        "parameters": parameters,
+        "sampling": cell.sampling,
+        "load": settings.plain(),
+    }
+
+
+def failed_result(cell: Cell, outcome: Outcome, reason: str, started: str = "", seconds: float = 0.0) -> Result:
+    """The result of a cell that came to nothing."""
+    return Result(**identity_fields(cell), outcome=outcome, reason=reason, started=started, wall_seconds=seconds)
+
+
+def finite(metric: Metric) -> Metric:
+    """`metric`, or, if its value or interval is NaN or infinite, the same with null and a reason.
+
+    `Metric` refuses such numbers when it is built in the ordinary way; `model_construct` does not look.
+    """
+    changes: dict[str, Any] = {}
+    if metric.value is not None and not math.isfinite(metric.value):
+        changes = {"value": None, "reason": metric.reason or f"the value is not finite ({metric.value})"}
+    interval = metric.interval
+    if interval is not None and (changes or not (math.isfinite(interval.low) and math.isfinite(interval.high))):
+        changes["interval"] = None
+    return Metric.model_validate({**metric.__dict__, **changes})

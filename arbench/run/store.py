@@ -1,0 +1,261 @@
+"""The folder of a run: where everything lies, atomic writes, the lock, and errors that say what to do.
+
+runs/<run_id>/run.json            the suite as resolved, the plan, argv, schema version
+              journal.jsonl       what has happened (see `journal`)
+              lock                held by the one supervisor that may write
+              cells/<result_id>/  result.json, log.txt, units/<start>-<stop>.npz, artifacts
+              results.parquet     every metric of every cell, one row each
+              report.html, mlflow.db, mlartifacts/
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from .. import __version__
+from ..errors import StoreError
+from ..spec.base import Frozen
+from ..spec.cell import Unit
+from ..spec.identity import canonical_json
+from ..spec.result import SCHEMA_VERSION, Result
+from ..spec.suite import Suite
+from ..spec.suite_file import SuiteFile
+from .plan import Plan
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+Model = TypeVar("Model", bound=Frozen)
+
+
+class RunFile(Frozen):
+    """`run.json`: all that `arbench resume DIR` needs."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    arbench: str = __version__
+    started: str
+    """ISO 8601, UTC."""
+    argv: tuple[str, ...]
+    suite: Suite
+    """As resolved: the file with every `--set` applied."""
+    suite_path: str
+    origins: tuple[tuple[tuple[str | int, ...], str], ...]
+    """Where each value of the suite came from, by location."""
+    adapter_globs: tuple[str, ...] = ()
+    workers: int | None = None
+    track: str | None = None
+    plan: Plan
+
+    def suite_file(self) -> SuiteFile:
+        return SuiteFile(self.suite, self.suite_path, dict(self.origins))
+
+
+def blake2b(data: bytes) -> str:
+    """Hex digest (16 bytes) as the journal keeps it."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes) -> str:
+    """Writes `data` so that `path` holds all of it or is unchanged, even through a power cut; returns its digest."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {path}", error.strerror or str(error), "make room or give access, then: arbench resume DIR"
+        ) from error
+    return blake2b(data)
+
+
+def new_run_id(suite: str, plan: Plan) -> str:
+    """Suite name, 6 hex digits of what is run, and the time (UTC), so that names sort and do not meet."""
+    what = blake2b(canonical_json([cell.cell.result_id for cell in plan.cells]).encode())[:6]
+    return f"{suite}-{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+
+
+class Store:
+    """A run's folder, held by one live supervisor (`create` and `resume`) or only read (`read`)."""
+
+    def __init__(self, folder: Path, run: RunFile, lock: int | None = None) -> None:
+        self.folder = folder
+        self.run = run
+        self._lock = lock
+
+    @classmethod
+    def create(cls, folder: Path, run: RunFile) -> Store:
+        """A new run in `folder`, which must not exist or be empty."""
+        if (folder / "run.json").exists():
+            raise StoreError(f"{folder} holds a run already", "", f"arbench resume {folder}, or choose another --out")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise StoreError(f"{folder} is not empty", "a run has a folder of its own", "choose another --out")
+            (folder / "cells").mkdir()
+        except OSError as error:
+            raise StoreError(
+                f"cannot make the run's folder {folder}", error.strerror or str(error), "choose another --out"
+            ) from error
+        _check_space(folder, run.plan.disk_bytes)
+        lock = _take_lock(folder)
+        write_atomic(folder / "run.json", _json(run))
+        return cls(folder, run, lock)
+
+    @classmethod
+    def read(cls, folder: Path) -> Store:
+        """The run in `folder`, to look at."""
+        return cls(folder, read_run(folder))
+
+    @classmethod
+    def resume(cls, folder: Path) -> Store:
+        """The run in `folder`, to go on with: nobody else may be at it."""
+        run = read_run(folder)
+        store = cls(folder, run, _take_lock(folder))
+        for leftover in folder.rglob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+        return store
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "journal.jsonl"
+
+    def cell(self, result_id: str) -> Path:
+        return self.folder / "cells" / result_id
+
+    def log(self, result_id: str) -> Path:
+        return self.cell(result_id) / "log.txt"
+
+    def result(self, result_id: str) -> Path:
+        return self.cell(result_id) / "result.json"
+
+    def unit(self, result_id: str, unit: Unit) -> Path:
+        return self.cell(result_id) / "units" / f"{unit.name}.npz"
+
+    def replace_run(self, run: RunFile) -> None:
+        write_atomic(self.folder / "run.json", _json(run))
+        self.run = run
+
+    def write_result(self, result: Result) -> str:
+        return write_atomic(self.result(result.result_id), _json(result))
+
+    def read_result(self, result_id: str) -> Result:
+        """The stored result of a cell; a `StoreError` if it is not there, damaged or of a newer schema."""
+        return parse_result(self.result(result_id))
+
+    def read_whole(self, path: Path, digest: str) -> bytes | None:
+        """The content of `path`, or None if it is missing or not what it was."""
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        return data if blake2b(data) == digest else None
+
+
+def _json(model: Frozen) -> bytes:
+    return (model.model_dump_json(indent=1) + "\n").encode()
+
+
+def parse_result(path: Path) -> Result:
+    """A `result.json`; a `StoreError` if it is missing, damaged or of a newer schema."""
+    return _parse(path, Result, "the file is damaged", "arbench resume DIR writes it again")
+
+
+def read_run(folder: Path) -> RunFile:
+    """The `run.json` of `folder`, with an error for a folder that is not a run or comes from a newer arbench."""
+    if not (folder / "run.json").is_file():
+        raise StoreError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
+    return _parse(folder / "run.json", RunFile, "the file is damaged", "start a new run: arbench run SUITE")
+
+
+def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read {path}", f"{why}: {error}", hint) from error
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} was written by a newer arbench",
+            f"its schema is {version}, this version reads up to {SCHEMA_VERSION}",
+            "pip install --upgrade arbench",
+        )
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise StoreError(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
+
+
+def _take_lock(folder: Path) -> int:
+    """An exclusive lock on `folder/lock`; the kernel lets go of it when its holder ends, however it ends."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(f"cannot lock {folder}", error.strerror or str(error), "check its permissions") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise StoreError(
+            f"{folder} is in use",
+            f"another arbench (process {holder or 'unknown'}) is running it",
+            f"wait for it, or stop it; arbench status {folder} shows how far it is",
+        ) from error
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def locked_by(folder: Path) -> int | None:
+    """The process that is running `folder`, or None."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
+        return int(holder) if holder.isdigit() else 0
+    finally:
+        os.close(lock)
+    return None
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StoreError(
+            f"not enough disk space for the run in {folder}",
+            f"it needs about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
+            "choose another --out, or make n smaller: --set generate.n=1000",
+        )

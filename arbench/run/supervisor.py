@@ -1,0 +1,261 @@
+"""The supervisor: hands units to workers, journals what they finish, and turns every failure into an outcome."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from ..errors import StoreError
+from ..spec.cell import Unit
+from ..spec.result import Outcome, Result
+from .journal import Writer
+from .plan import Plan, seconds_per_unit
+from .pool import Job, Slot, WorkerProcess, death, end_all
+from .replay import CellState, State
+from .results import failed_result
+from .stop import Stop
+from .store import Store
+
+TICK = 0.5
+"""Seconds between two looks at deadlines and the display, when no worker says anything."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds. A unit that says nothing for `factor` times its estimate, at least `silence`, has timed out."""
+
+    silence: float = 600.0
+    factor: float = 10.0
+    kill_after: float = 10.0
+    """Between SIGTERM and SIGKILL."""
+    stop_after: float = 5.0
+    """How long running units may take to finish once we are asked to stop."""
+
+
+class Board(Protocol):
+    """Where progress is shown."""
+
+    def started(self, cell: CellState) -> None: ...
+
+    def advanced(self, cell: CellState, partial: int) -> None:
+        """`partial` samples are done in the units that are running."""
+        ...
+
+    def finished(self, cell: CellState, result: Result) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def refresh(self) -> None: ...
+
+
+@dataclass
+class _Work:
+    """A cell in progress: units to hand out and how many are out."""
+
+    state: CellState
+    waiting: deque[Unit] = field(default_factory=deque)
+    out: int = 0
+    begun: bool = False
+    finishing: bool = False
+    over: bool = False
+
+
+class Supervisor:
+    """Runs the cells of `state` that have no result. `on_result` is called with each result, once it is on disk."""
+
+    def __init__(
+        self,
+        store: Store,
+        plan: Plan,
+        journal: Writer,
+        state: State,
+        board: Board,
+        *,
+        on_result: Callable[[CellState, Result], None],
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._journal = journal
+        self._state = state
+        self._board = board
+        self._on_result = on_result
+        self._limits = limits
+        self._works: dict[str, _Work] = {}
+        self._workers: list[WorkerProcess] = []
+        self._stop_at = float("inf")
+
+    def run(self, cells: Sequence[CellState], slots: Sequence[Slot], stop: Stop) -> None:
+        """Runs `cells` on one worker per slot, and ends the workers. Returns early once `stop` is requested."""
+        self._works = {cell.id: self._work(cell) for cell in cells}
+        try:
+            while True:
+                if not stop.requests:
+                    self._hand_out(slots)
+                busy = [worker for worker in self._workers if worker.job is not None]
+                if not busy or time.monotonic() >= self._deadline(stop):
+                    break
+                for ready in wait([*(worker.pipe for worker in busy), stop.wake], TICK):
+                    if isinstance(ready, Connection):
+                        self._hear(next(worker for worker in busy if worker.pipe is ready))
+                    else:
+                        stop.drain()
+                self._check_time()
+                self._board.refresh()
+        finally:
+            end_all(self._workers, self._limits.kill_after)
+            self._workers = []
+
+    def _work(self, cell: CellState) -> _Work:
+        left = [unit for unit in cell.planned.units if unit.name not in cell.units]
+        return _Work(cell, deque(left))
+
+    def _deadline(self, stop: Stop) -> float:
+        """When to stop waiting for running units: some time after the first request, at once after the second."""
+        if stop.requests and self._stop_at == float("inf"):
+            self._stop_at = time.monotonic() + self._limits.stop_after
+            self._board.note("stopping: running units may finish; once more to stop at once")
+        return 0.0 if stop.requests > 1 else self._stop_at
+
+    # ---- handing out ----
+
+    def _hand_out(self, slots: Sequence[Slot]) -> None:
+        for slot in self._free(slots):
+            job = self._next()
+            if job is None:
+                return
+            work = self._works[job.cell_id]
+            worker = self._idle(slot) or self._start(slot, job)
+            if not work.begun:
+                work.begun = True
+                begun = self._journal.write("started", cell=job.cell_id)
+                work.state.started = work.state.started or begun
+                self._board.started(work.state)
+            work.out += 1
+            names = [unit.name for unit in job.planned.units]
+            worker.give(job, units=names, started=work.state.started, seconds=work.state.seconds)
+
+    def _free(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Slots without a busy worker; equal slots are counted."""
+        free = list(slots)
+        for worker in self._workers:
+            if worker.job is not None and worker.slot in free:
+                free.remove(worker.slot)
+        return free
+
+    def _idle(self, slot: Slot) -> WorkerProcess | None:
+        return next((worker for worker in self._workers if worker.job is None and worker.slot == slot), None)
+
+    def _start(self, slot: Slot, job: Job) -> WorkerProcess:
+        log = self._store.log(job.cell_id)
+        worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log)
+        self._workers.append(worker)
+        return worker
+
+    def _next(self) -> Job | None:
+        """The next job: finishing a cell before units, units in plan order."""
+        for work in self._works.values():
+            if not work.over and not work.waiting and not work.out and not work.finishing:
+                work.finishing = True
+                return Job(work.state.planned, None)
+        for work in self._works.values():
+            if not work.over and work.waiting:
+                return Job(work.state.planned, work.waiting.popleft())
+        return None
+
+    # ---- listening ----
+
+    def _hear(self, worker: WorkerProcess) -> None:
+        message = worker.hear()
+        job = worker.job
+        assert job is not None
+        work = self._works[job.cell_id]
+        if message is None:
+            self._died(worker, work)
+        elif message["kind"] == "progress":
+            worker.done = message["done"]
+            self._show(work)
+        elif message["kind"] == "store":
+            raise StoreError(message["what"], message["why"], f"make room, then: arbench resume {self._store.folder}")
+        else:
+            worker.job = None
+            work.out -= 1
+            if message["kind"] == "unit":
+                self._unit_done(work, job, message)
+            elif message["kind"] == "finished":
+                work.over = True
+                self._settle(work.state, self._store.read_result(job.cell_id), message["digest"])
+            else:
+                self._fail(work, message["outcome"], message["reason"])
+                if message["outcome"] == "oom":
+                    self._replace(worker)  # its memory may be in pieces
+
+    def _unit_done(self, work: _Work, job: Job, message: dict[str, Any]) -> None:
+        assert job.unit is not None
+        seconds = float(message["seconds"])
+        samples = 0 if job.planned.exclusive else job.unit.stop - job.unit.start
+        self._journal.write(
+            "unit",
+            cell=job.cell_id,
+            unit=message["unit"],
+            digest=message["digest"],
+            samples=samples,
+            seconds=round(seconds, 6),
+        )
+        work.state.units[message["unit"]] = message["digest"]
+        work.state.seconds += seconds
+        self._show(work)
+
+    def _show(self, work: _Work) -> None:
+        running = (worker for worker in self._workers if worker.job and worker.job.cell_id == work.state.id)
+        self._board.advanced(work.state, sum(worker.done for worker in running))
+
+    def _died(self, worker: WorkerProcess, work: _Work) -> None:
+        why = worker.ending
+        outcome, reason = death(worker.reap())
+        worker.job = None
+        work.out -= 1
+        self._workers.remove(worker)
+        if why == "timeout":
+            outcome, reason = "timeout", f"nothing heard for {self._patience(work):.0f} s; see log.txt for the stack"
+        self._fail(work, outcome, reason)
+
+    def _replace(self, worker: WorkerProcess) -> None:
+        self._workers.remove(worker)
+        worker.reap(self._limits.kill_after)
+
+    def _check_time(self) -> None:
+        now = time.monotonic()
+        for worker in self._workers:
+            worker.tick()
+            if worker.job is not None and worker.ending is None:
+                work = self._works[worker.job.cell_id]
+                if now - worker.heard > self._patience(work):
+                    worker.terminate("timeout", self._limits.kill_after)
+
+    def _patience(self, work: _Work) -> float:
+        return max(self._limits.factor * seconds_per_unit(work.state.planned), self._limits.silence)
+
+    # ---- results ----
+
+    def _fail(self, work: _Work, outcome: Outcome, reason: str) -> None:
+        if work.over:  # another unit of the cell has failed before
+            return
+        work.over = True
+        work.waiting.clear()
+        self.decide(work.state, outcome, reason)
+
+    def decide(self, cell: CellState, outcome: Outcome, reason: str) -> None:
+        """Writes the result of a cell that came to nothing."""
+        result = failed_result(cell.planned.cell, outcome, reason, cell.started, cell.seconds)
+        self._settle(cell, result, self._store.write_result(result))
+
+    def _settle(self, cell: CellState, result: Result, digest: str) -> None:
+        cell.outcome, cell.reason, cell.result, cell.digest = result.outcome, result.reason, result, digest
+        self._journal.write("finished", cell=cell.id, outcome=result.outcome, digest=digest, reason=result.reason)
+        self._board.finished(cell, result)
+        self._on_result(cell, result)

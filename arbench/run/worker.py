@@ -1,0 +1,225 @@
+"""A worker process: does the units and the finishing of cells that the supervisor sends down a pipe.
+
+Started as `python -m arbench.run.worker FD`. Messages are JSON objects, both ways:
+
+    to the worker     {"do": "start", folder, device, threads, weights}, then any number of
+                      {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
+                      the end of the pipe means: exit
+    from the worker   {"kind": "progress", done}
+                      {"kind": "unit", unit, digest, seconds}       the npz is on disk
+                      {"kind": "finished", digest}                  result.json is on disk
+                      {"kind": "failed", outcome, reason}           the traceback is in log.txt
+                      {"kind": "store", what, why}                  the disk refused
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import images, registry
+from ..errors import ArbenchError, StoreError, Unsupported
+from ..spec.cell import Cell, Unit
+from ..spec.result import Outcome, Result
+from ..tasks.base import Arrays, Task
+from ..tasks.index import TASK_INDEX
+from .results import finite, identity_fields
+from .store import DISK_ERRORS, write_atomic
+from .wire import receive, send
+
+if TYPE_CHECKING:
+    from ..tasks.context import WorkerContext
+
+PROGRESS_SECONDS = 0.2
+"""The least time between two progress messages."""
+
+
+class Worker:
+    """One process's state: where results go, its context (made with the first cell), the log of the cell at hand."""
+
+    def __init__(self, pipe: Connection, folder: Path, device: str, weights: dict[str, str]) -> None:
+        self._pipe = pipe
+        self._folder = folder
+        self._device = device
+        self._weights = weights
+        self._context: WorkerContext | None = None
+        self._adapter = ""
+        self._log = ""
+        self._told = 0.0
+
+    def do(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Does one message and returns the answer."""
+        cell = Cell.model_validate(message["cell"])
+        self._switch_log(cell)
+        try:
+            if message["do"] == "unit":
+                return self._unit(cell, Unit.model_validate(message["unit"]))
+            return self._finish(cell, message)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+                error = StoreError("the worker cannot write", error.strerror or "")
+            if isinstance(error, StoreError):
+                return {"kind": "store", "what": error.what, "why": error.why}
+            traceback.print_exc()
+            sys.stderr.flush()
+            outcome, reason = classify(error)
+            return {"kind": "failed", "outcome": outcome, "reason": reason}
+
+    def _unit(self, cell: Cell, unit: Unit) -> dict[str, Any]:
+        begin = time.perf_counter()
+        context, task = self._open(cell)
+        arrays = task.measure(cell, unit, context)
+        path = self._folder / "cells" / cell.result_id / "units" / f"{unit.name}.npz"
+        digest = write_atomic(path, images.pack(arrays))
+        return {"kind": "unit", "unit": unit.name, "digest": digest, "seconds": time.perf_counter() - begin}
+
+    def _finish(self, cell: Cell, message: dict[str, Any]) -> dict[str, Any]:
+        from ..measure.provenance import provenance
+
+        begin = time.perf_counter()
+        context, task = self._open(cell)
+        here = self._folder / "cells" / cell.result_id
+        units: list[Arrays] = [
+            dict(images.unpack((here / "units" / f"{name}.npz").read_bytes())) for name in message["units"]
+        ]
+        finished = task.finish(cell, units, context)
+        for name, data in finished.artifacts.items():
+            write_atomic(here / _plain_name(name), data)
+        result = Result(
+            **identity_fields(cell),
+            outcome="ok",
+            metrics=tuple(finite(metric) for metric in finished.metrics),
+            speed=finished.speed,
+            artifacts={name: name for name in finished.artifacts},  # by file name: samples.npz and samples.png
+            provenance=provenance(context, cell),
+            started=message["started"],
+            wall_seconds=message["seconds"] + time.perf_counter() - begin,
+        )
+        digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
+        return {"kind": "finished", "digest": digest}
+
+    def _open(self, cell: Cell) -> tuple[WorkerContext, Task]:
+        """The context and task of a cell. An adapter stays loaded until a cell of another one comes."""
+        from ..tasks.context import WorkerContext
+
+        registry.card(cell.adapter)
+        task: Task = registry.resolve(TASK_INDEX[cell.task.task].implementation)()
+        if self._context is not None and self._adapter != cell.adapter:
+            self._context.close()
+            self._context = None
+        if self._context is None:
+            self._context = WorkerContext(self._device, self._weights, self._progress)
+        self._adapter = cell.adapter
+        return self._context, task
+
+    def _progress(self, done: int) -> None:
+        now = time.monotonic()
+        if now - self._told >= PROGRESS_SECONDS:
+            self._told = now
+            send(self._pipe, {"kind": "progress", "done": done})
+
+    def _switch_log(self, cell: Cell) -> None:
+        """From here on, all that the process prints goes to the cell's log, and so does a dump if it is killed."""
+        if self._log == cell.result_id:
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        point_output_at(self._folder / "cells" / cell.result_id / "log.txt")
+        self._log = cell.result_id
+
+
+def point_output_at(path: Path) -> None:
+    """Standard output and error to the end of the file at `path`, interpreter and C code alike."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _plain_name(name: str) -> str:
+    if Path(name).name != name or name in ("result.json", "log.txt", "units"):
+        raise ValueError(f"an artifact's name is a plain file name, not {name!r}")
+    return name
+
+
+def classify(error: BaseException) -> tuple[Outcome, str]:
+    """Outcome and one-line reason of an exception that a task raised."""
+    if isinstance(error, ArbenchError):
+        reason = "; ".join(part for part in (error.what, error.why) if part)
+        return ("unsupported" if isinstance(error, Unsupported) else "error"), reason
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return ("oom" if _out_of_memory(error) else "error"), reason[:300]
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    # the CPU allocator and cuBLAS raise plain RuntimeErrors; NumPy's is a MemoryError
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator: can't allocate memory" in text
+        or "DefaultCPUAllocator: not enough memory" in text
+        or "CUDA out of memory" in text
+        or "CUBLAS_STATUS_ALLOC_FAILED" in text
+        or "CUDA error: out of memory" in text
+    )
+
+
+def _listen(pipe: Connection, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
+    """Reads the pipe, in a thread: if it ends while a unit is at work, the supervisor is gone and so are we."""
+    while True:
+        try:
+            inbox.put(receive(pipe))
+        except (EOFError, OSError):
+            os._exit(0)
+
+
+def _die_with_parent() -> None:
+    """On Linux, have the kernel end us with the supervisor, even inside C code that never lets threads run."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def main(descriptor: int) -> None:
+    _die_with_parent()
+    # a dump of every thread's stack into the log, then the usual death
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    pipe = Connection(descriptor)
+    inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
+    start = inbox.get()
+    np.seterr(all="ignore")  # metrics state their own reasons for what is not finite
+    import torch
+
+    torch.set_num_threads(start["threads"])
+    worker = Worker(pipe, Path(start["folder"]), start["device"], start["weights"])
+    while True:
+        answer = worker.do(inbox.get())
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            send(pipe, answer)
+        except OSError:
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

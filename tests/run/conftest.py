@@ -1,0 +1,110 @@
+"""The farm: a package of small adapters, installed beside the tests, that arbench runs in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from arbench import registry
+
+SOURCES = Path(__file__).parent / "package"
+SUITE = """
+suite: farmed
+title: On the farm
+adapters: [{adapters}]
+tasks:
+  - generate: {{n: {n}, batch: 8}}
+"""
+
+
+class Farm:
+    """A folder with the installed metadata, a suite file, and the commands of the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        info = folder / "site" / "farm-1.0.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: farm\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[arbench.adapters]\nfarm = farm.cards:CARDS\n")
+        self.paths = [str(SOURCES), str(folder / "site")]
+        self.calls = folder / "calls.txt"
+
+    def suite(self, adapters: list[str], n: int = 40, more: str = "") -> Path:
+        path = self.folder / "farmed.yaml"
+        path.write_text(SUITE.format(adapters=", ".join(f"farm/{name}" for name in adapters), n=n) + more)
+        return path
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(self.paths),
+            "FARM_TASKS": "1",
+            "FARM_CALLS": str(self.calls),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "160",
+            "ARBENCH_WEIGHTS": str(self.folder / "weights"),
+        }
+
+    def start(self, *arguments: str | Path, limits: str = "Limits()", **changes: str) -> subprocess.Popen[str]:
+        """`arbench ARGUMENTS` as a process; `limits` replaces the supervisor's patience."""
+        code = "import sys\nimport arbench.run.session as session\nfrom arbench.run.supervisor import Limits\n"
+        code += f"limits = {limits}\nsession.Limits = lambda: limits\n"
+        code += "from arbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *(str(argument) for argument in arguments)],
+            env={**self.environment(), **changes},
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def arbench(self, *arguments: str | Path, **more: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `arbench ARGUMENTS`."""
+        process = self.start(*arguments, **more)
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def called(self) -> list[list[str]]:
+        """What the workers did, a list of words each: unit ADAPTER NAME PID THREADS, or finish ADAPTER PID."""
+        return [line.split() for line in self.calls.read_text().splitlines()] if self.calls.exists() else []
+
+    @staticmethod
+    def records(run: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+    @staticmethod
+    def results(run: Path) -> dict[str, dict[str, Any]]:
+        """Every result.json by adapter."""
+        found = [json.loads(path.read_text()) for path in run.glob("cells/*/result.json")]
+        return {result["adapter"].removeprefix("farm/"): result for result in found}
+
+    @staticmethod
+    def values(run: Path) -> list[dict[str, Any]]:
+        """The rows of results.parquet without the run's own name."""
+        rows = pq.read_table(run / "results.parquet").to_pylist()
+        return [{key: value for key, value in row.items() if key != "run_id"} for row in rows]
+
+
+@pytest.fixture
+def farm(tmp_path: Path) -> Farm:
+    return Farm(tmp_path)
+
+
+@pytest.fixture
+def registered(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
+    """The farm's cards in this process's registry, with the real tasks."""
+    for path in farm.paths:
+        monkeypatch.syspath_prepend(path)
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(farm.folder / "weights"))
+    registry._load.cache_clear()
+    yield farm
+    registry._load.cache_clear()

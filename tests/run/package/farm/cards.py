@@ -1,0 +1,53 @@
+"""The cards, found through the entry point, and with FARM_TASKS set a light stand-in for the `generate` task."""
+
+import os
+
+from arbench.protocols import Card, Checkpoint, Sampling
+from arbench.tasks.base import cut
+from arbench.tasks.index import TASK_INDEX, TaskInfo
+
+BEHAVIOURS = (
+    "steady", "other", "slow", "memory", "torch-memory", "raises", "killed", "segfault", "hang", "nan",
+    "unsupported", "disk", "talks", "naps",
+)  # fmt: skip
+
+
+def _generator(name: str, **changes: object) -> Card:
+    fields = {
+        "name": f"farm/{name}",
+        "kind": "generator",
+        "family": "other",
+        "implementation": "farm.models:Model",
+        "summary": name,
+        "resolution": 8,
+        "config": {"behaviour": name},
+        "condition": "class",
+        "classes": 4,
+        "supports": frozenset({"temperature", "guidance"}),
+        "extra": {"wobble": "how much"},
+        "native": Sampling(temperature=0.5),
+        "parameters": 1000,
+    }
+    return Card(**{**fields, **changes})
+
+
+CARDS = (
+    *(_generator(name) for name in BEHAVIOURS),
+    _generator(
+        "weighty", checkpoint=Checkpoint(file="farm-weighty.bin", source="the farm"), weights_licence="farm only"
+    ),
+    Card(
+        name="farm/tok",
+        kind="tokenizer",
+        family="tokenizers",
+        implementation="farm.models:Nothing",
+        summary="a tokenizer",
+        resolution=32,
+        parameters=1000,
+    ),
+)
+
+if os.environ.get("FARM_TASKS"):
+    TASK_INDEX["generate"] = TaskInfo(
+        "farm.tasks:Count", 1, frozenset({"generator"}), False, lambda task: cut(task.n, 8), lambda task: None
+    )

@@ -1,0 +1,60 @@
+"""Generators whose images are per-sample noise, and who fail in the way their name says."""
+
+import ctypes
+import errno
+import os
+import signal
+import sys
+import time
+
+import torch
+
+from arbench.errors import Unsupported
+from arbench.protocols import NO_PROBE, Generated
+
+
+class Model:
+    def __init__(self, card, spec):
+        self.card = card
+        self.spec = spec
+        self.tokenizer = None
+
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        return cls(card, spec)
+
+    def prepare(self, batch, sampling):
+        self.batch = batch
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        behaviour = self.card.config["behaviour"]
+        last = 15 in request.sample_ids
+        if behaviour == "memory" and last:
+            raise MemoryError
+        if behaviour == "torch-memory" and last:
+            torch.empty(2**58)
+        if behaviour == "raises" and last:
+            raise ValueError("the secret is 42\nand more")
+        if behaviour == "killed" and last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour == "segfault" and last:
+            ctypes.string_at(0)
+        if behaviour == "hang" and last:
+            time.sleep(1000)
+        if behaviour == "unsupported":
+            raise Unsupported("farm/unsupported cannot", "it never could")
+        if behaviour == "disk" and last:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if behaviour == "talks":
+            print("said the model")
+            print("to stderr it said", file=sys.stderr)
+        if behaviour == "slow":
+            time.sleep(0.05)
+        if behaviour == "naps":
+            time.sleep(0.5)
+        with probe("ar"):
+            images = request.noise.uniform("image", 3 * 8 * 8).float().reshape(-1, 3, 8, 8)
+        return Generated(images=images, outer_steps=1, forwards=1)
+
+    def close(self):
+        pass
