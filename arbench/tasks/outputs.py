@@ -16,6 +16,7 @@ from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, T
 from ..seeds import noise_for
 from ..spec.cell import Cell
 from ..spec.sampling import Sampling
+from .base import Context
 
 FIXED_BATCH = 16
 """Rows of every decoding and feature call. Kernels may round differently at another batch size; this one never
@@ -158,12 +159,18 @@ def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int]) -> Ten
     return in_fixed_batches(len(sample_ids), call)
 
 
-def tokens_of(codes: Codes) -> NDArray[np.int32]:
+def tokens_of(codes: Codes, count: int) -> NDArray[np.int32]:
     """(n, tokens): all levels side by side, coarse to fine; (n, 0) for continuous codes."""
-    if codes.ids:
-        return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
-    rows = len(codes.latents) if codes.latents is not None else 0
-    return np.zeros((rows, 0), dtype=np.int32)
+    if not codes.ids:
+        return np.zeros((count, 0), dtype=np.int32)
+    return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
+
+
+def features_of(context: Context, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, D) features of uint8 images; the last rows are filled up to a whole batch, and dropped again."""
+    filled = np.concatenate([pixels, np.repeat(pixels[-1:], -len(pixels) % FIXED_BATCH, axis=0)])
+    features: NDArray[np.float32] = context.shared("features")(filled)[: len(pixels)]
+    return features
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:

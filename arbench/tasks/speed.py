@@ -132,7 +132,11 @@ class _GeneratorCalls:
         generated = self.generator.sample(request, self.sampling, probe=probe)
         tokenizer, images = self.generator.tokenizer, generated.images
         if tokenizer is not None and generated.codes is not None:
-            images = tokenizer.decode(generated.codes, probe=probe)
+            try:
+                images = tokenizer.decode(generated.codes, probe=probe)
+            except RuntimeError:
+                check_generated(self.generator, generated, len(request.sample_ids))  # the clearer error, if it is one
+                raise
         return request, generated, images
 
     def consume(self, output: tuple[Request, Generated, Tensor | None]) -> bytes:

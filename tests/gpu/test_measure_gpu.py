@@ -1,0 +1,95 @@
+"""Measuring on CUDA: the clock waits, events nest, the peak is that of a known allocation, NVML answers or says why."""
+
+import numpy as np
+import pytest
+import torch
+
+from arbench.measure.clock import WallClock
+from arbench.measure.loop import Limits, time_calls
+from arbench.measure.memory import CudaMeter, driver_memory, meter_for
+from arbench.measure.probe import EventStamps, PhaseProbe, stamps_for
+
+pytestmark = pytest.mark.gpu
+MIB = 1 << 20
+CYCLES = 200_000_000  # 0.1 s at 2 GHz
+
+
+def busy(cycles):
+    torch.cuda._sleep(cycles)
+
+
+def test_the_clock_waits_for_the_device():
+    clock = WallClock("cuda")
+    busy(CYCLES // 10)
+    start = clock.now()
+    busy(CYCLES)
+    launched = WallClock("cpu").now() - start
+    waited = clock.now() - start
+    assert launched < 0.01 < 0.03 < waited
+
+
+def test_phases_by_events_add_up_to_the_host_clock():
+    clock, probe = WallClock("cuda"), PhaseProbe(stamps_for("cuda"))
+    busy(1000)
+    for _ in range(2):  # the second call reuses the events of the first
+        probe.start()
+        start = clock.now()
+        with probe("prefill"):
+            busy(CYCLES)
+        for index in range(4):
+            with probe("ar", index=index):
+                busy(CYCLES // 4)
+                with probe("inner"):
+                    busy(CYCLES // 4)
+        seconds = clock.now() - start
+        trace = probe.finish()
+    own = trace.exclusive()
+    assert trace.covered() == pytest.approx(seconds, rel=0.05)
+    assert own["ar"] == pytest.approx(own["prefill"], rel=0.1)
+    assert own["inner"] == pytest.approx(own["prefill"], rel=0.1)
+    steps = trace.by_index("ar")
+    assert steps.shape == (4,)
+    np.testing.assert_allclose(steps, steps.mean(), rtol=0.1)
+
+
+def test_marks_do_not_wait():
+    probe = PhaseProbe(EventStamps("cuda"))
+    torch.cuda.synchronize()
+    probe.start()
+    start = WallClock("cpu").now()
+    with probe("ar"):
+        busy(CYCLES)
+    assert WallClock("cpu").now() - start < 0.01
+    assert probe.finish().covered() > 0.03
+
+
+def test_the_loop_times_device_work():
+    timed = time_calls(
+        lambda index: busy(CYCLES // 10),
+        lambda index: index,
+        lambda output: np.random.bytes(8),
+        WallClock("cuda"),
+        Limits(min_calls=5, min_seconds=0),
+    )
+    assert timed.seconds.min() > 0.003
+
+
+def test_allocated_peak_of_a_known_allocation():
+    meter = meter_for("cuda:0")
+    assert isinstance(meter, CudaMeter)
+    assert meter.reset()
+    before = meter.current()
+    block = torch.empty(256 * MIB, dtype=torch.uint8, device="cuda:0")
+    del block
+    assert meter.peak() - before == 256 * MIB
+    assert meter.reserved() >= 256 * MIB
+    assert meter.current() == before
+    meter.reset()
+    assert meter.peak() == before
+
+
+def test_the_driver_counts_this_process_or_says_why_not():
+    block = torch.empty(64 * MIB, dtype=torch.uint8, device="cuda:0")
+    used, reason = driver_memory("cuda:0")
+    assert (used is None) == bool(reason)
+    assert used is None or used > block.numel()

@@ -1,0 +1,116 @@
+"""The memory task on a meter with known readings, and on this process with allocations of known size."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_adapters import CARDS, Tinted, card
+
+from arbench import registry
+from arbench.measure.memory import HostMeter
+from arbench.protocols import NO_PROBE, Checkpoint
+from arbench.spec.suite import Memory
+from arbench.tasks.context import WorkerContext
+from arbench.tasks.memory import MemoryTask
+
+MIB = 1 << 20
+
+
+class Readings:
+    """A meter that reads from a list, and says whether it could reset."""
+
+    def __init__(self, current, peaks, resets):
+        self._current, self._peaks, self.resets = iter(current), iter(peaks), resets
+
+    def current(self):
+        return next(self._current)
+
+    def peak(self):
+        return next(self._peaks)
+
+    def reset(self):
+        return self.resets
+
+
+def by_name(finished):
+    return {metric.name: metric for metric in finished.metrics}
+
+
+@pytest.mark.parametrize("adapter", ["raster/tinted", "raster/direct", "tokenizers/blocks", "tokenizers/continuous"])
+def test_readings_become_metrics(cell, through, adapter):
+    meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 150, 450], resets=True)
+    finished, _ = through(cell(adapter, Memory(batches=(1, 4))), MemoryTask(lambda device: meter))
+    metrics = by_name(finished)
+    expected = {
+        "baseline-memory": 100,
+        "weights-memory": 50,
+        "peak-memory-load": 180,
+        "peak-memory-batch1": 200,
+        "call-memory-batch1": 50,
+        "peak-memory-batch4": 450,
+        "call-memory-batch4": 300,
+        "weights-file": None,
+    }
+    assert {name: metric.value for name, metric in metrics.items()} == expected
+    assert {metric.unit for metric in finished.metrics} == {"B"}
+    assert {metric.measure for metric in finished.metrics} == {"memory"}
+    assert {metric.direction for metric in finished.metrics} == {"lower"}
+    assert metrics["weights-file"].reason == "the adapter has no weight file"
+    assert metrics["peak-memory-batch4"].flags == ()
+
+
+def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
+    meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 200, 200], resets=False)
+    finished, _ = through(cell("raster/tinted", Memory(batches=(4, 1))), MemoryTask(lambda device: meter))
+    metrics = by_name(finished)
+    assert metrics["peak-memory-batch4"].flags == ("peak_of_process",)
+    assert metrics["peak-memory-batch1"].flags == ("after_larger_batch", "peak_of_process")
+
+
+class Hungry(Tinted):
+    """Keeps 48 MiB of weights, and needs 16 MiB a sample for a moment."""
+
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        made = cls(card, spec, tokenizer)
+        made.weights = torch.ones(48 * MIB // 4)
+        return made
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        scratch = torch.ones(len(request.sample_ids) * 16 * MIB // 4)
+        assert scratch.sum() > 0
+        return super().sample(request, sampling, probe=probe)
+
+
+def test_known_allocations_of_this_process(cell, monkeypatch, tmp_path):
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(12345))
+    checkpoint = Checkpoint(file="weights", source="here")
+    cards = CARDS | {"raster/tinted": card("raster/tinted", implementation="hungry:Hungry", checkpoint=checkpoint)}
+    resolve = registry.resolve
+    monkeypatch.setattr(registry, "cards", lambda: cards)
+    monkeypatch.setattr(registry, "resolve", lambda path: Hungry if path == "hungry:Hungry" else resolve(path))
+    context = WorkerContext("cpu", {"raster/tinted": str(file)})
+    one = cell("raster/tinted", Memory(batches=(1, 6)))
+    task = MemoryTask()
+    units = [task.measure(one, unit, context) for unit in units_of(one)]
+    metrics = by_name(task.finish(one, units, context))
+    assert metrics["weights-file"].value == 12345
+    assert metrics["weights-memory"].value == pytest.approx(48 * MIB, abs=4 * MIB)
+    if "peak_of_process" not in metrics["peak-memory-batch6"].flags:
+        # the allocator may keep a little; what a call needs is 16 MiB a sample
+        assert metrics["call-memory-batch1"].value == pytest.approx(16 * MIB, abs=6 * MIB)
+        assert metrics["call-memory-batch6"].value == pytest.approx(96 * MIB, abs=8 * MIB)
+    assert metrics["peak-memory-batch6"].value >= metrics["baseline-memory"].value + 140 * MIB
+    assert metrics["peak-memory-batch6"].value <= HostMeter().peak() + 8 * MIB
+
+
+def units_of(one):
+    from arbench.tasks.index import TASK_INDEX
+
+    return TASK_INDEX["memory"].units(one.task)
+
+
+def test_random_weights_have_no_file(cell, through):
+    finished, units = through(cell("raster/tinted", Memory(batches=(1,)), init="random"))
+    assert by_name(finished)["weights-file"].reason == "random weights"
+    assert units[0]["peak"].dtype == np.int64

@@ -1,0 +1,214 @@
+"""The speed task on a clock moved by the adapter itself: latencies, phases and flags are then known exactly."""
+
+import numpy as np
+import pytest
+import tiny_adapters
+from tiny_adapters import Blocks, Tinted
+
+from arbench import registry
+from arbench.errors import CellError
+from arbench.images import unpack
+from arbench.measure.clock import FakeClock
+from arbench.measure.probe import HostStamps
+from arbench.protocols import NO_PROBE, Codes, Generated
+from arbench.spec.cell import Unit
+from arbench.spec.suite import Speed
+from arbench.tasks.speed import SpeedTask, synthetic_images
+
+CLOCK = FakeClock()
+OVERHEAD = 0.25
+
+
+def unit(batch):
+    return Unit(index=0, start=batch, stop=batch)
+
+
+class Clocked(Tinted):
+    """Takes 1 s outside of phases, 2 s prefill and 3 steps of 1, 2 and 3 s a call, half of each inside `inner`."""
+
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        CLOCK.advance(11)
+        return super().load(card, spec, tokenizer)
+
+    def prepare(self, batch, sampling):
+        CLOCK.advance(5 * batch)
+        super().prepare(batch, sampling)
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        CLOCK.advance(1 if probe is NO_PROBE else 1 + OVERHEAD)
+        with probe("prefill"):
+            CLOCK.advance(2)
+            ids = self.draw(request)
+        for index in range(3):
+            with probe("ar", index=index, tokens=1):
+                CLOCK.advance((index + 1) / 2)
+                with probe("inner"):
+                    CLOCK.advance((index + 1) / 2)
+        return Generated(codes=Codes(ids=(ids,)), outer_steps=3, forwards=6)
+
+
+class ClockedBlocks(Blocks):
+    """4 s to encode, 8 s to decode."""
+
+    def encode(self, images, *, noise=None):
+        CLOCK.advance(4)
+        return super().encode(images)
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        with probe("decode"):
+            CLOCK.advance(8)
+        return super().decode(codes, probe=NO_PROBE)
+
+
+@pytest.fixture
+def clocked(monkeypatch):
+    cards = {
+        "raster/tinted": tiny_adapters.card("raster/tinted", implementation="clocked:Clocked"),
+        "tokenizers/blocks": tiny_adapters.card("tokenizers/blocks", implementation="clocked:ClockedBlocks"),
+    }
+    classes = {"clocked:Clocked": Clocked, "clocked:ClockedBlocks": ClockedBlocks}
+    monkeypatch.setattr(registry, "cards", lambda: cards)
+    monkeypatch.setattr(registry, "resolve", classes.__getitem__)
+    return SpeedTask(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now))
+
+
+def by_name(finished):
+    names = [metric.name for metric in finished.metrics]
+    assert len(set(names)) == len(names)
+    return {metric.name: metric for metric in finished.metrics}
+
+
+def test_generator_latency_phases_and_counts(clocked, cell, through):
+    task = Speed(batches=(1, 4), min_calls=10, min_seconds=1, max_seconds=500)
+    finished, _ = through(cell("raster/tinted", task), clocked)
+    metrics = by_name(finished)
+    latency = metrics["latency-batch1"]  # 1 outside + 2 prefill + 6 steps + 8 decode
+    assert latency.value == pytest.approx(17)
+    assert (latency.unit, latency.direction, latency.measure, latency.n) == ("s", "lower", "speed", 10)
+    assert (latency.interval.low, latency.interval.high) == pytest.approx((17, 17))
+    assert latency.interval.method == "order statistics"
+    assert latency.flags == ()
+    assert metrics["images-per-second-batch4"].value == pytest.approx(4 / 17)
+    assert metrics["images-per-second-batch4"].direction == "higher"
+    assert metrics["spread-batch1"].value == pytest.approx(0, abs=1e-12)
+    assert metrics["first-call-batch1"].value == pytest.approx(17)
+    assert metrics["load"].value == pytest.approx(11)
+    assert metrics["prepare-batch4"].value == pytest.approx(20)
+    assert metrics["probe-overhead-batch1"].value == pytest.approx(OVERHEAD / 17)
+    assert metrics["phase-closure-batch1"].value == pytest.approx(16 / (17 + OVERHEAD))
+    assert metrics["phase-closure-batch1"].flags == ("open_phases",)
+    assert (metrics["steps"].value, metrics["forwards"].value) == (3, 6)
+    assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {"steps", "forwards"}
+
+
+def test_phases_are_exclusive_and_their_shares_add_up(clocked, cell, through):
+    finished, _ = through(cell("raster/tinted", Speed(batches=(2,), min_calls=3, max_seconds=500)), clocked)
+    (record,) = finished.speed
+    assert (record.batch, record.operation) == (2, "sample")
+    assert record.seconds == pytest.approx(17)
+    phases = {phase.phase: (phase.seconds, phase.calls) for phase in record.phases}
+    assert phases == {
+        "prefill": (pytest.approx(2), 1),
+        "ar": (pytest.approx(3), 3),
+        "inner": (pytest.approx(3), 3),
+        "decode": (pytest.approx(8), 1),
+        "gap": (pytest.approx(1 + OVERHEAD), 1),
+    }
+    assert list(phases) == ["prefill", "ar", "inner", "decode", "gap"]
+    assert sum(phase.share for phase in record.phases) == pytest.approx(1)
+
+
+def test_raw_seconds_and_the_step_curve_are_kept(clocked, cell, through):
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=7, max_seconds=500)), clocked)
+    raw = unpack(finished.artifacts["latency.npz"])
+    assert raw["batches"].tolist() == [1, 4]
+    np.testing.assert_allclose(raw["batch4_sample_seconds"], np.full(7, 17))
+    np.testing.assert_allclose(raw["batch1_sample_warmup"], np.full(3, 17))
+    np.testing.assert_allclose(raw["batch1_sample_steps"], np.tile([1, 2, 3], (5, 1)))
+    np.testing.assert_allclose(raw["batch1_sample_traced"], np.full(5, 17 + OVERHEAD))
+
+
+def test_few_calls_give_no_interval_and_no_percentile(clocked, cell, through):
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=10, max_seconds=60)), clocked)
+    metrics = by_name(finished)
+    assert metrics["latency-batch1"].n == 4
+    assert metrics["latency-batch1"].interval is None
+    assert set(metrics["latency-batch1"].flags) == {"few_calls", "no_interval"}
+    assert metrics["p90-batch1"].value is None
+    assert metrics["p90-batch1"].reason == "4 calls; a 90th percentile needs 29"
+
+
+def test_a_percentile_where_there_are_enough_calls(clocked, cell, through):
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=29, max_seconds=500)), clocked)
+    assert by_name(finished)["p90-batch1"].value == pytest.approx(17)
+
+
+def test_a_tokenizer_is_timed_in_both_directions_apart(clocked, cell, through):
+    finished, _ = through(cell("tokenizers/blocks", Speed(batches=(2,), min_calls=6, max_seconds=500)), clocked)
+    metrics = by_name(finished)
+    assert metrics["encode-latency-batch2"].value == pytest.approx(4)
+    assert metrics["decode-latency-batch2"].value == pytest.approx(8)
+    assert metrics["decode-images-per-second-batch2"].value == pytest.approx(2 / 8)
+    assert metrics["encode-phase-closure-batch2"].value == pytest.approx(1)
+    assert [record.operation for record in finished.speed] == ["encode", "decode"]
+    assert not {"steps", "forwards", "prepare-batch2"} & set(metrics)
+
+
+def test_every_call_asks_for_other_samples(cell, context):
+    seen = []
+
+    generator = context.generator(cell("raster/tinted", Speed()))
+    draw = generator.draw
+    generator.draw = lambda request: (seen.append(request.sample_ids), draw(request))[1]
+    one = cell("raster/tinted", Speed(batches=(3,), min_calls=3, min_seconds=0))
+    SpeedTask().measure(one, unit(3), context)
+    flat = [sample_id for ids in seen for sample_id in ids]
+    assert flat == list(range(len(flat)))
+    assert all(len(ids) == 3 for ids in seen)
+
+
+def test_a_cached_output_is_flagged(cell, through):
+    finished, _ = through(cell("raster/constant", Speed(batches=(1,), min_calls=3, min_seconds=0)))
+    assert "repeated_output" in by_name(finished)["latency-batch1"].flags
+
+
+def test_real_time_of_a_model_without_tokenizer(cell, through):
+    finished, units = through(cell("raster/direct", Speed(batches=(1,), min_calls=6, min_seconds=0)))
+    metrics = by_name(finished)
+    seconds = units[0]["sample_seconds"]
+    assert metrics["latency-batch1"].value == np.median(seconds)
+    assert seconds.min() <= metrics["latency-batch1"].interval.low <= metrics["latency-batch1"].value
+    (record,) = finished.speed
+    assert [phase.phase for phase in record.phases] == ["gap"]
+    assert metrics["phase-closure-batch1"].value == 0
+
+
+def test_counts_that_an_adapter_does_not_give_are_null(cell, through):
+    metrics = by_name(through(cell("raster/constant", Speed(batches=(1,), min_calls=3, min_seconds=0)))[0])
+    assert metrics["steps"].value is None
+    assert metrics["steps"].reason == "the adapter does not count them"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ("raster/short", r"raster/short: token ids of shapes \[\(2, 64\)\] expected"),
+        ("raster/mute", "raster/mute: `sample` returns codes"),
+        ("raster/signed", r"raster/signed: images in \[0, 1\] expected"),
+        ("raster/wide", r"images of shape \(2, 3, 32, 32\) expected"),
+    ],
+)
+def test_wrong_outputs_are_named(cell, context, adapter, message):
+    one = cell(adapter, Speed(batches=(2,), min_calls=3, min_seconds=0))
+    with pytest.raises(CellError, match=message):
+        SpeedTask().measure(one, unit(2), context)
+
+
+def test_synthetic_images_are_smooth_distinct_and_the_same_in_any_batch():
+    images = synthetic_images(0, range(6), 32, "cpu")
+    assert images.shape == (6, 3, 32, 32)
+    assert 0 < images.min() < 0.3 < 0.7 < images.max() < 1
+    assert (images.diff(dim=-1).abs().mean() < 0.1).item()
+    np.testing.assert_array_equal(images[4:5], synthetic_images(0, [4], 32, "cpu"))
+    assert not (images[0] == images[1]).all()

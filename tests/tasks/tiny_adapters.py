@@ -1,0 +1,227 @@
+"""Adapters small enough to know by heart: block tokenizers, generators with and without one, ones that misbehave."""
+
+import math
+
+import torch
+from torch.nn import functional
+
+from arbench.protocols import NO_PROBE, Card, Codes, Generated, TokenSpec
+
+SIDE = 32
+LEVELS = 16
+SPEC = TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=LEVELS)
+
+
+def card(name, **changes):
+    kind = "tokenizer" if name.startswith("tokenizers/") else "generator"
+    fields = {
+        "name": name,
+        "kind": kind,
+        "family": "tokenizers" if kind == "tokenizer" else "raster",
+        "implementation": "tiny_adapters:Blocks" if kind == "tokenizer" else "tiny_adapters:Tinted",
+        "summary": "tiny",
+        "resolution": SIDE,
+    }
+    if kind == "generator":
+        fields |= {"condition": "class", "classes": 10, "tokenizer": "tokenizers/blocks"}
+    else:
+        fields |= {"tokens": SPEC}
+    return Card(**(fields | changes))
+
+
+class Blocks:
+    """Codes of 4 x 4 blocks: their mean grey in 16 levels. Decoding an image made of such blocks is exact."""
+
+    loads = 0
+
+    def __init__(self, card, spec):
+        self.card, self.load_spec, self.closed = card, spec, False
+        self.decoded = []
+
+    @classmethod
+    def load(cls, card, spec):
+        Blocks.loads += 1
+        return cls(card, spec)
+
+    @property
+    def spec(self):
+        return self.card.tokens
+
+    def encode(self, images, *, noise=None):
+        grey = functional.avg_pool2d(images.mean(1, keepdim=True), 4)  # (B, 1, 8, 8)
+        ids = (grey * (LEVELS - 1)).round().long().flatten(1)
+        return Codes(ids=(ids,), latents=grey)
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        with probe("decode"):
+            self.decoded.append((len(codes.ids[0]), codes.latents is None))
+            grey = codes.ids[0].float().reshape(-1, 1, 8, 8) / (LEVELS - 1)
+            return functional.interpolate(grey, scale_factor=4).expand(-1, 3, -1, -1)
+
+    def close(self):
+        self.closed = True
+
+
+class Telltale(Blocks):
+    """Its images show how many rows were decoded together and at which of them an image stood."""
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        images = super().decode(codes, probe=probe).clone()
+        rows = torch.arange(len(images), dtype=torch.float32)
+        images[:, 0, 0, 0] = len(images) / 255
+        images[:, 1, 0, 0] = rows / 255
+        return images
+
+
+class TwoScales(Blocks):
+    """A pyramid of two levels, 1 + 4 tokens; the image is the sum of both."""
+
+    def encode(self, images, *, noise=None):
+        grey = images.mean(1, keepdim=True)
+        coarse = (functional.adaptive_avg_pool2d(grey, 1) * 7).round().long().flatten(1)
+        fine = (functional.adaptive_avg_pool2d(grey, 2) * 7).round().long().flatten(1)
+        return Codes(ids=(coarse, fine))
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        with probe("decode"):
+            coarse, fine = (level.float() / 14 for level in codes.ids)
+            grey = (coarse[:, :, None, None] + fine.reshape(-1, 1, 2, 2)).repeat_interleave(16, 2)
+            return grey.repeat_interleave(16, 3).expand(-1, 3, -1, -1)
+
+
+class Wide(Blocks):
+    """Images of twice the size that its card says."""
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return functional.interpolate(super().decode(codes, probe=probe), scale_factor=2)
+
+
+class Continuous(Blocks):
+    """Latents only."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(latents=functional.avg_pool2d(images, 4))
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return functional.interpolate(codes.latents, scale_factor=4)
+
+
+class Tinted:
+    """A grey level around each class's own, drawn per token from the sample's noise."""
+
+    def __init__(self, card, spec, tokenizer):
+        self.card, self.load_spec, self.tokenizer = card, spec, tokenizer
+        self.prepared, self.batches, self.closed = [], [], False
+
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        return cls(card, spec, tokenizer)
+
+    def prepare(self, batch, sampling):
+        self.prepared.append(batch)
+
+    def draw(self, request):
+        batch = len(request.sample_ids)
+        labels = torch.zeros(batch) if request.labels is None else request.labels.float()
+        distance = torch.arange(LEVELS) - labels[:, None] * 1.5  # (B, V)
+        weights = torch.exp(-(distance**2) / 8)[:, None].expand(-1, 64, -1)
+        return request.noise.categorical(weights, "tokens")
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        self.batches.append(len(request.sample_ids))
+        assert self.prepared[-1] == len(request.sample_ids)
+        with probe("prefill"):
+            ids = self.draw(request)
+        return Generated(codes=Codes(ids=(ids,)), outer_steps=64, forwards=128)
+
+    def close(self):
+        assert self.tokenizer is None or not self.tokenizer.closed
+        self.closed = True
+
+
+class Direct(Tinted):
+    """No tokenizer: images straight away."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        ids = self.draw(request)
+        grey = functional.interpolate(ids.float().reshape(-1, 1, 8, 8) / (LEVELS - 1), scale_factor=4)
+        return Generated(images=grey.expand(-1, 3, -1, -1), outer_steps=1, forwards=1)
+
+
+class Diverging(Direct):
+    """The samples with id 5 and 70 are not finite."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        images = super().sample(request, sampling).images.clone()
+        for row, sample_id in enumerate(request.sample_ids):
+            if sample_id in (5, 70):
+                images[row, 0, 3, 3] = math.nan
+        return Generated(images=images)
+
+
+class Signed(Direct):
+    """Images in [-1, 1]."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        return Generated(images=super().sample(request, sampling).images * 2 - 1)
+
+
+class Short(Tinted):
+    """One token too few."""
+
+    def draw(self, request):
+        return super().draw(request)[:, :-1]
+
+
+class Outside(Tinted):
+    """A token that the vocabulary does not hold."""
+
+    def draw(self, request):
+        return super().draw(request) + LEVELS
+
+
+class Mute(Tinted):
+    """Neither codes nor images."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        return Generated()
+
+
+class Constant(Direct):
+    """The same image for everybody, as from a cache."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        return Generated(images=torch.full((len(request.sample_ids), 3, SIDE, SIDE), 0.5))
+
+
+CARDS = {
+    entry.name: entry
+    for entry in (
+        card("tokenizers/blocks", implementation="tiny_adapters:Blocks"),
+        card("tokenizers/telltale", implementation="tiny_adapters:Telltale"),
+        card(
+            "tokenizers/scales",
+            implementation="tiny_adapters:TwoScales",
+            tokens=TokenSpec(kind="discrete", layout="pyramid", levels=((1, 1), (2, 2)), vocabulary=8),
+        ),
+        card("tokenizers/wide", implementation="tiny_adapters:Wide"),
+        card(
+            "tokenizers/continuous",
+            implementation="tiny_adapters:Continuous",
+            tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+        ),
+        card("raster/tinted"),
+        card("raster/telltale", tokenizer="tokenizers/telltale"),
+        card("raster/wide", tokenizer="tokenizers/wide"),
+        card("raster/direct", implementation="tiny_adapters:Direct", tokenizer=None),
+        card("raster/free", condition="none", classes=None),
+        card("raster/text", condition="text", classes=None),
+        card("raster/seven", classes=7),
+        card("raster/diverging", implementation="tiny_adapters:Diverging", tokenizer=None),
+        card("raster/signed", implementation="tiny_adapters:Signed", tokenizer=None),
+        card("raster/short", implementation="tiny_adapters:Short"),
+        card("raster/outside", implementation="tiny_adapters:Outside"),
+        card("raster/mute", implementation="tiny_adapters:Mute"),
+        card("raster/constant", implementation="tiny_adapters:Constant", tokenizer=None),
+    )
+}
