@@ -163,22 +163,24 @@ def _drawn(weights: _Weights, key: str) -> Tensor:
     return torch.nn.functional.normalize(tensor, dim=-1) if key in weights.l2_normalized else tensor
 
 
+def replayer_path(golden: Golden) -> str:
+    """The "module:function" that replays goldens of this system. Raises UnknownName if there is no adapter for it."""
+    known: dict[tuple[str, str], str] = resolve(INDEX)
+    hint = "replay systems that have an adapter: arbench ls adapters"
+    if golden.adapter not in {system for system, _ in known}:
+        raise UnknownName("system of a golden", golden.adapter, {system for system, _ in known}, hint)
+    if (golden.adapter, golden.component) not in known:
+        raise InputError(f"no {golden.component} of {golden.adapter} can be replayed", "it has no adapter", hint)
+    return known[golden.adapter, golden.component]
+
+
 def replayer(golden: Golden) -> Replay:
     """The adapter's side of a golden, built with its weights (and its tokenizer's, from the sibling folder)."""
-    known = resolve(INDEX)
-    key = (golden.adapter, golden.component)
-    if key not in known:
-        raise UnknownName(
-            "golden adapter",
-            "/".join(key),
-            ["/".join(each) for each in known],
-            "parity knows the systems that have an adapter: arbench ls adapters",
-        )
     tokenizer: State | None = None
     if golden.tokenizer is not None:
         beside = load_golden(golden.folder.absolute().parent / golden.tokenizer)
         tokenizer = (beside.config, beside.state)
-    replay: Replay = resolve(known[key])(golden.config, golden.state, tokenizer)
+    replay: Replay = resolve(replayer_path(golden))(golden.config, golden.state, tokenizer)
     return replay
 
 

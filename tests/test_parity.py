@@ -191,7 +191,7 @@ def test_broken_json(copied: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "named"),
     [
-        (lambda golden: golden.update(adapter="llamagenn"), UnknownName, "llamagen/generator"),
+        (lambda golden: golden.update(adapter="llamagenn"), UnknownName, "did you mean llamagen?"),
         (lambda golden: golden["probes"][0].update(name="sing"), InputError, "sing"),
         (lambda golden: golden["probes"][0]["inputs"].update(tokens="tokenz"), InputError, "tokenz"),
         (lambda golden: golden["probes"][0]["inputs"].pop("tokens"), InputError, "tokens"),

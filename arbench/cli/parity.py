@@ -22,9 +22,12 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
 
     if not goldens:
         raise UsageError("no golden given", "", "arbench parity FOLDER...")
-    from arbench.parity import TOLERANCE, load_golden
+    from arbench.parity import TOLERANCE, load_golden, replayer_path
 
-    loaded = [load_golden(folder) for folder in goldens]  # a broken folder is reported before the first replay
+    # what is broken or unknown is reported before the first replay
+    loaded = [load_golden(folder) for folder in goldens]
+    for golden in loaded:
+        replayer_path(golden)
     console = Console(stderr=json_output, highlight=False)
     verdicts = _replay(loaded, console, quiet=json_output)
     passed = sum(verdict.ok for verdict in verdicts)
