@@ -1,0 +1,1 @@
+"""Sinks that copy results elsewhere; a run never depends on one."""

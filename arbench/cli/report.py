@@ -1,0 +1,15 @@
+"""`arbench report`: one HTML file from the folders of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arbench.errors import OK
+
+
+def report(folders: list[Path], output: Path | None) -> int:
+    from arbench.report.page import write_report
+
+    path = write_report(folders, output or folders[0] / "report.html")
+    print(path)
+    return OK

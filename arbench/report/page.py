@@ -1,0 +1,131 @@
+"""Writes the report: a single HTML file that needs no network, no server and no JavaScript."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from .. import __version__
+from ..errors import StoreError
+from . import export, number, sections
+from .folders import Entry, Planned, RunFolder, read_runs
+from .tables import Kind, Table, make_table, newest
+
+KINDS: dict[Kind, str] = {"generator": "Generators", "tokenizer": "Tokenizers"}
+
+
+def write_report(folders: Sequence[Path], output: Path) -> Path:
+    """The report of one or more run folders at `output`, replaced in one step.
+
+    Raises `InputError` for a folder that is not there, `StoreError` for one that is damaged and for an output that
+    cannot be written.
+    """
+    page = render(read_runs(folders))
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(page, encoding="utf-8")
+            temporary.replace(output)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write {output}", error.strerror or str(error), "arbench report DIR -o FILE"
+        ) from error
+    return output
+
+
+def render(runs: Sequence[RunFolder]) -> str:
+    """The page as text."""
+    everything = [entry for run in runs for entry in run.entries]
+    entries, _ = newest(everything)
+    planned = sections.planned_cells(runs)
+    known = sections.cards()
+    blocks = [block for kind in KINDS if (block := _block(kind, everything, entries, planned))]
+    samples, pairs = sections.galleries(entries)
+    rows = sections.metric_rows(everything)
+    verdicts = [sections.verdict(run) for run in runs]
+    title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
+    return _environment().get_template("page.html").render(
+        title=title,
+        version=__version__,
+        css=Markup(_asset("report.css")),
+        script=Markup(_asset("report.js")),
+        verdicts=verdicts,
+        blocks=blocks,
+        samples=samples,
+        pairs=pairs,
+        published=sections.published(entries, known),
+        metrics=rows[: sections.METRIC_ROWS],
+        metrics_total=len(rows),
+        provenance=sections.provenance(everything, known),
+        raw=sections.raw_results(everything),
+        cards=known,
+        count=number.count,
+    )  # fmt: skip
+
+
+def _block(
+    kind: Kind,
+    everything: Sequence[Entry],
+    entries: Sequence[Entry],
+    planned: Sequence[Planned],
+) -> dict[str, object] | None:
+    """What is shown of the generators, or of the tokenizers."""
+    table = make_table(everything, planned, kind)
+    if table is None:
+        return None
+    own = [entry for entry in entries if entry.result.kind == kind]
+    return {
+        "kind": kind,
+        "title": KINDS[kind],
+        "table": table,
+        "legend": _legend(table),
+        "devices": len({row.device for row in table.rows}) > 1,
+        "csv": "data:text/csv;charset=utf-8," + quote(export.to_csv(table)),
+        "csv_text": export.to_csv(table),
+        "markdown": export.to_markdown(table),
+        "scatter": Markup(sections.scatter(own, table)),
+        "steps": Markup(sections.step_figure(own)),
+        "phases": [Markup(svg) for svg in sections.phase_figures(own)],
+    }
+
+
+def _legend(table: Table) -> list[tuple[str, str, str, str]]:
+    """(name, unit, better, convention) of each column."""
+    better = {"higher": "higher is better", "lower": "lower is better", None: ""}
+    return [
+        (f"{c.name} ({c.note})" if c.note else c.name, c.shown_unit, better[c.direction], c.convention)
+        for c in table.columns
+    ]
+
+
+def _environment() -> jinja2.Environment:
+    templates = files("arbench.reports") / "templates"
+    texts = {item.name: item.read_text(encoding="utf-8") for item in templates.iterdir() if item.name.endswith(".html")}
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(texts),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["breakable"] = _breakable
+    return environment
+
+
+def _breakable(text: str) -> Markup:
+    """`text` with a place to break the line after each separator."""
+    return Markup("<wbr>").join(re.split(r"(?<=[-_/])", text))
+
+
+def _asset(name: str) -> str:
+    return (files("arbench.reports") / "assets" / name).read_text(encoding="utf-8")
