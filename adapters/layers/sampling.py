@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError, Unsupported
-from arbench.protocols import Card, Guidance, Sampling
+from arbench.protocols import Card, Guidance, Noise, Sampling
 
 ALL_SCHEDULES = ("constant", "linear", "cosine_power")
+DRAWN_AT_ONCE = 2**24
+"""Logits that are filtered and drawn from at once."""
 _COLDEST = 1e-5  # temperature 0 means the most likely token; dividing by this is as good
 _DEFAULT = {name: field.get_default(call_default_factory=True) for name, field in Sampling.model_fields.items()}
 
@@ -77,6 +79,22 @@ def token_probabilities(logits: Tensor, sampling: Sampling, *, reach: bool = Fal
     if sampling.top_p is not None and sampling.top_p < 1:
         logits = keep_top_p(logits, sampling.top_p, reach=reach)
     return logits.softmax(-1)
+
+
+def draw_tokens(
+    logits: Tensor, sampling: Sampling, noise: Noise, stream: str, *, start: int = 0, reach: bool = False
+) -> Tensor:
+    """(B, n) int64 drawn from logits (B, n, V) with the numbers of `stream` from `start` on.
+
+    Goes over the positions in parts: sorting and summing in float64 takes several times the memory of the logits.
+    """
+    rows, _, vocabulary = logits.shape
+    at_once = max(1, DRAWN_AT_ONCE // (rows * vocabulary))
+    drawn = [
+        noise.categorical(token_probabilities(part, sampling, reach=reach), stream, start=start + index * at_once)
+        for index, part in enumerate(logits.split(at_once, dim=1))
+    ]
+    return torch.cat(drawn, dim=1)
 
 
 def check_replayable(settings: Mapping[str, Any], known: Collection[str]) -> None:

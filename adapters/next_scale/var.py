@@ -29,7 +29,7 @@ from ..layers.attention import KVCache
 from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
 from ..layers.config import from_upstream
 from ..layers.quantize import MultiScaleQuantizer
-from ..layers.sampling import check_replayable, check_supported, guided_steps, mix_guidance, token_probabilities
+from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
 from ..tokenizers.var_msvq import IGNORED as TOKENIZER_IGNORED
 from ..tokenizers.var_msvq import MSVQNetwork, VARTokenizer, split
 from ..tokenizers.var_msvq import official_names as tokenizer_names
@@ -104,8 +104,7 @@ def generate(
             logits = network.logits(states, condition[:rows])
             if scale < guided:
                 logits = mix_guidance(logits, sampling.guidance.weight(scale / max(scales - 1, 1)))
-            probabilities = token_probabilities(logits, sampling, reach=True)
-            ids = noise.categorical(probabilities, f"scale/{scale}")
+            ids = draw_tokens(logits, sampling, noise, f"scale/{scale}", reach=True)
             levels.append(ids)
             f_hat = quantizer.accumulate(f_hat, ids, scale)
     return tuple(levels), f_hat, scales + guided

@@ -28,7 +28,7 @@ from arbench.seeds import Greedy
 from ..layers.attention import KVCache
 from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
 from ..layers.config import from_upstream
-from ..layers.sampling import check_replayable, check_supported, guided_steps, mix_guidance, token_probabilities
+from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
 from .llama import TRAINING_ONLY, Config, Network
 
 IGNORED = (r"freqs_cis", r"causal_mask", r"layers\.\d+\.attention\.kv_cache\.[kv]_cache")
@@ -106,8 +106,7 @@ def generate(
         logits = network.logits(states[:, -1:])  # (B or 2B, 1, V)
         if index < guided:
             logits = mix_guidance(logits, sampling.guidance.scale)
-        probabilities = token_probabilities(logits, sampling)
-        tokens[:, index : index + 1] = noise.categorical(probabilities, "tokens", start=index)
+        tokens[:, index : index + 1] = draw_tokens(logits, sampling, noise, "tokens", start=index)
 
     with probe("prefill", tokens=1):
         draw(network(x, 0, caches, None if mask is None else mask[:, :, :first, :first]), 0)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arbench.adapters.layers import sampling
 from arbench.adapters.layers.sampling import (
     check_supported,
     guided_steps,
@@ -21,6 +22,7 @@ from arbench.adapters.layers.sampling import (
 from arbench.adapters.raster.cards import LLAMAGEN_MINI
 from arbench.errors import Unsupported
 from arbench.protocols import Guidance, Sampling
+from arbench.seeds import noise_for
 
 # Halves of small integers tie often and keep every sum of probabilities away from the thresholds used below.
 LOGITS = st.lists(st.integers(-6, 6).map(lambda n: n / 2), min_size=2, max_size=12)
@@ -76,6 +78,15 @@ def test_probabilities_leave_the_logits_alone() -> None:
     logits = torch.tensor([[1.0, 2.0, 3.0]])
     token_probabilities(logits, Sampling(top_k=1, top_p=0.1))
     assert logits.tolist() == [[1.0, 2.0, 3.0]]
+
+
+@pytest.mark.parametrize("at_once", [1, 2**24])
+def test_tokens_are_the_same_whether_drawn_in_parts_or_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    logits = torch.randn(3, 7, 11, generator=torch.Generator().manual_seed(0))
+    noise, chosen = noise_for(1, range(3)), Sampling(top_k=6, top_p=0.9)
+    expected = noise.categorical(token_probabilities(logits, chosen), "stream", start=5)
+    monkeypatch.setattr(sampling, "DRAWN_AT_ONCE", at_once)
+    assert torch.equal(sampling.draw_tokens(logits, chosen, noise, "stream", start=5), expected)
 
 
 def test_guidance_mixes_the_two_halves() -> None:
