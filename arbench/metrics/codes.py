@@ -1,0 +1,116 @@
+"""How a discrete tokenizer uses its codebook: share of codes in use, entropy, perplexity, bits per image. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .estimate import Estimate, Z, around, mean_with_interval, missing
+
+FEW_TOKENS = 10
+"""Below this many tokens per code, unused codes and entropy say more about the sample than about the tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeUse:
+    """Use of one level's codes, or of all levels' together. `images` and `tokens` are what the counts come from.
+
+    usage: share of the codebook seen at least once; no interval, since it can only grow with more images.
+    entropy: of the code's histogram, in bits per token; plug-in, so biased low when tokens are few.
+    perplexity: 2 to the entropy, as a number of codes.
+    dead: codes never seen.
+    """
+
+    level: int | None
+    """Index of the level, None for all together."""
+    images: int
+    tokens: int
+    usage: Estimate
+    entropy: Estimate
+    perplexity: Estimate
+    dead: int
+
+
+def code_use(ids: NDArray[Any], vocabulary: int, level: int | None = None) -> CodeUse:
+    """The use of codes 0..vocabulary - 1 by token ids (N, T).
+
+    Intervals treat images as independent and the tokens of one image as not: the delta method over the mean surprise
+    -log2 p(code) of each image.
+    """
+    ids = _checked(ids, vocabulary)
+    images, tokens = len(ids), ids.size
+    if not tokens:
+        nothing = missing("no tokens")
+        return CodeUse(level, images, 0, nothing, nothing, nothing, vocabulary)
+    surprise, seen = _surprise(ids)
+    flags = ("few_tokens",) if tokens < FEW_TOKENS * vocabulary else ()
+    per_image = surprise.mean(1)
+    bits = float(per_image.mean())
+    share = Estimate(seen / vocabulary, n=tokens, flags=("no_interval", *flags))
+    if images < 2:
+        entropy = Estimate(bits, n=tokens, flags=("no_interval", *flags))
+        perplexity = Estimate(2.0**bits, n=tokens, flags=("no_interval", *flags))
+    else:
+        error = float(per_image.std(ddof=1)) / math.sqrt(images)
+        entropy = around(bits, error, "delta, by image", tokens, flags)
+        low, high = 2.0 ** (bits - Z * error), 2.0 ** (bits + Z * error)
+        perplexity = Estimate(2.0**bits, low, high, "delta, by image", tokens, flags)
+    return CodeUse(level, images, tokens, share, entropy, perplexity, vocabulary - seen)
+
+
+def code_use_by_level(levels: Sequence[NDArray[Any]], vocabulary: int) -> list[CodeUse]:
+    """One entry per level, ids (N, T_level) each, coarse to fine."""
+    return [code_use(ids, vocabulary, level) for level, ids in enumerate(levels)]
+
+
+def code_use_overall(levels: Sequence[NDArray[Any]], vocabulary: int) -> CodeUse:
+    """All levels as one histogram: they share a codebook."""
+    return code_use(_joined(levels), vocabulary)
+
+
+def bits_per_image(levels: Sequence[NDArray[Any]], vocabulary: int) -> Estimate:
+    """Mean bits an image takes when each level's tokens are coded one by one with that level's own histogram.
+
+    The sum over levels of tokens x entropy; `TokenSpec.bits` (every code equally likely) is its upper limit. Needs the
+    histograms at the decoder, and leaves out any dependence between tokens.
+    """
+    parts = [_surprise(_checked(ids, vocabulary))[0].sum(1) for ids in levels if ids.size]
+    if not parts:
+        return missing("no tokens")
+    return mean_with_interval(np.sum(parts, axis=0))
+
+
+def _joined(levels: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    if not levels:
+        return np.zeros((0, 0), dtype=np.int64)
+    if len({len(ids) for ids in levels}) > 1:
+        raise InputError("every level needs the ids of the same images", f"found {[len(ids) for ids in levels]} images")
+    return np.concatenate([np.asarray(ids) for ids in levels], axis=1)
+
+
+def _checked(ids: NDArray[Any], vocabulary: int) -> NDArray[Any]:
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or not (np.issubdtype(ids.dtype, np.integer) or not ids.size):
+        raise InputError("token ids are integers (N, T)", f"found {ids.dtype} {ids.shape}")
+    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocabulary):
+        raise InputError(
+            f"token ids outside of 0..{vocabulary - 1}", f"they reach from {int(ids.min())} to {int(ids.max())}"
+        )
+    return ids
+
+
+def _surprise(ids: NDArray[Any]) -> tuple[NDArray[np.float64], int]:
+    """-log2 p(code) of each token (N, T) under the tokens' own histogram, and the number of codes seen.
+
+    By sorting, not by a table of the vocabulary: lookup-free tokenizers have up to 2^64 codes.
+    """
+    _, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    surprise = -np.log2(counts / ids.size)
+    table: NDArray[np.float64] = surprise[index.reshape(ids.shape)]
+    return table, len(counts)
