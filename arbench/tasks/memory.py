@@ -107,8 +107,8 @@ def _file_metric(cell: Cell, context: Context) -> Metric:
     files = context.weight_files(cell)
     reason = "" if files else ("random weights" if cell.settings.init == "random" else "the adapter has no weight file")
     size = float(sum(path.stat().st_size for path in files.values())) if files else None
-    names = ", ".join(sorted(files)) or "none"
-    return _metric("weights-file", size, len(files), f"size of the weight files as stored, of {names}", reason=reason)
+    text = "size of the weight files as stored, of the adapter and its tokenizer"
+    return _metric("weights-file", size, len(files), text, reason=reason)
 
 
 def _load_metrics(unit: Arrays, cuda: bool) -> list[Metric]:
