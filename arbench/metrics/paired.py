@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .estimate import Estimate, mean_with_interval
-
-__all__ = ["Estimate", "feature_cosine", "identical", "mean_with_interval", "psnr", "ssim_gaussian11"]
 
 Images = NDArray[np.uint8] | Tensor
 Floats = NDArray[np.float64]
