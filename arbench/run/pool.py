@@ -52,6 +52,7 @@ class WorkerProcess:
         self.done = 0
         """Samples or calls of the present unit that it has reported."""
         self.heard = time.monotonic()
+        self.ready = False
         self.ending: Outcome | None = None
         """Why we are ending it, once we are."""
         self._kill_at = float("inf")

@@ -22,6 +22,8 @@ from .store import Store
 
 TICK = 0.5
 """Seconds between two looks at deadlines and the display, when no worker says anything."""
+START_SECONDS = 120.0
+"""What a worker process may take at least to come up."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class Supervisor:
         work = self._works[job.cell_id]
         if message is None:
             self._died(worker, work)
+        elif message["kind"] == "ready":
+            worker.ready = True
         elif message["kind"] == "progress":
             worker.done = message["done"]
             self._show(work)
@@ -234,7 +238,8 @@ class Supervisor:
             worker.tick()
             if worker.job is not None and worker.ending is None:
                 work = self._works[worker.job.cell_id]
-                if now - worker.heard > self._patience(work):
+                patience = self._patience(work)
+                if now - worker.heard > (patience if worker.ready else max(patience, START_SECONDS)):
                     worker.terminate("timeout", self._limits.kill_after)
 
     def _patience(self, work: _Work) -> float:

@@ -5,7 +5,8 @@ Started as `python -m arbench.run.worker FD`. Messages are JSON objects, both wa
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
                       {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
                       the end of the pipe means: exit
-    from the worker   {"kind": "progress", done}
+    from the worker   {"kind": "ready"}                             torch is imported, once
+                      {"kind": "progress", done}
                       {"kind": "unit", unit, digest, seconds}       the npz is on disk
                       {"kind": "finished", digest}                  result.json is on disk
                       {"kind": "failed", outcome, reason}           the traceback is in log.txt
@@ -210,6 +211,7 @@ def main(descriptor: int) -> None:
     import torch
 
     torch.set_num_threads(start["threads"])
+    send(pipe, {"kind": "ready"})
     worker = Worker(pipe, Path(start["folder"]), start["device"], start["weights"])
     while True:
         answer = worker.do(inbox.get())

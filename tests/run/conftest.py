@@ -45,7 +45,9 @@ class Farm:
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(self.paths),
+            "PYTHONPATH": os.pathsep.join([*self.paths, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(
+                os.pathsep
+            ),
             "FARM_TASKS": "1",
             "FARM_CALLS": str(self.calls),
             "OMP_NUM_THREADS": "1",
@@ -53,21 +55,27 @@ class Farm:
             "ARBENCH_WEIGHTS": str(self.folder / "weights"),
         }
 
-    def start(self, *arguments: str | Path, limits: str = "Limits()", **changes: str) -> subprocess.Popen[str]:
-        """`arbench ARGUMENTS` as a process; `limits` replaces the supervisor's patience."""
+    def start(self, *arguments: object, limits: str = "Limits()", report: bool = False) -> subprocess.Popen[str]:
+        """`arbench ARGUMENTS` as a process; `limits` replaces the supervisor's patience.
+
+        The report, which takes longer to draw than these runs, is an empty file unless it is asked for.
+        """
         code = "import sys\nimport arbench.run.session as session\nfrom arbench.run.supervisor import Limits\n"
         code += f"limits = {limits}\nsession.Limits = lambda: limits\n"
+        if not report:
+            code += "import arbench.report.page as page\n"
+            code += "page.write_report = lambda folders, output: (output.touch(), output)[1]\n"
         code += "from arbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
         return subprocess.Popen(
             [sys.executable, "-c", code, *(str(argument) for argument in arguments)],
-            env={**self.environment(), **changes},
+            env=self.environment(),
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
 
-    def arbench(self, *arguments: str | Path, **more: str) -> tuple[int, str, str]:
+    def arbench(self, *arguments: object, **more: Any) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `arbench ARGUMENTS`."""
         process = self.start(*arguments, **more)
         out, err = process.communicate(timeout=120)

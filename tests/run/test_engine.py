@@ -1,0 +1,210 @@
+"""Whole runs with real worker processes: what comes out, whatever the number of workers, and every kind of failure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arbench.errors import UsageError
+from arbench.run.device import cores
+from arbench.run.pool import Slot
+from arbench.run.results import failed_result
+from arbench.run.session import slots_for, verdict
+from arbench.seeds import noise_for
+from arbench.spec.cell import Cell
+from arbench.spec.suite import Generate, Settings
+
+CELL = Cell(
+    adapter="a", kind="generator", family="other", task=Generate(), settings=Settings(), sampling=None,
+    weights_sha256={}, settings_id="set-1", result_id="res-1",
+)  # fmt: skip
+
+FAILING = ["steady", "memory", "torch-memory", "raises", "killed", "segfault", "hang", "nan", "unsupported", "talks"]
+IMPATIENT = "Limits(silence=15.0, factor=0.01, kill_after=2.0)"
+
+
+def digest(path: Path) -> str:
+    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def test_a_run_from_suite_to_table(farm):
+    run = farm.folder / "run"
+    suite = farm.suite(["steady"], n=20)
+    code, out, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", 1, report=True)
+    assert (code, err) == (0, "")
+    assert "start  generate farm/steady: 3 units" in out
+    assert re.search(r"^ok     generate farm/steady after", out, re.MULTILINE)
+    assert str(run / "report.html") in out
+    result = farm.results(run)["steady"]
+    expected = noise_for(0, range(20)).uniform("image", 192).float().double().mean(1).numpy()
+    stored = np.frombuffer((run / "cells" / result["result_id"] / "means.npy").read_bytes())
+    np.testing.assert_allclose(stored, expected, rtol=1e-12)  # sums in another order
+    mean, ids = result["metrics"]
+    assert mean["value"] == stored.mean()
+    assert ids["value"] == sum(index * (index + 1) for index in range(20))  # units were joined in order
+    assert result["provenance"]["threads"] == len(os.sched_getaffinity(0))
+    rows = farm.values(run)
+    assert [row["metric"] for row in rows] == ["mean", "ids"]
+    assert (rows[0]["value"], rows[0]["low"], rows[0]["n"]) == (mean["value"], mean["interval"]["low"], 20)
+    kinds = [record["kind"] for record in farm.records(run)]
+    assert kinds == ["session", "planned", "started", "unit", "unit", "unit", "finished", "ended"]
+    for record in farm.records(run):
+        if record["kind"] == "unit":
+            assert record["digest"] == digest(run / "cells" / record["cell"] / "units" / f"{record['unit']}.npz")
+            assert record["samples"] in (8, 4)
+        if record["kind"] == "finished":
+            assert record["digest"] == digest(run / "cells" / record["cell"] / "result.json")
+    assert result["started"] == next(r["time"] for r in farm.records(run) if r["kind"] == "started")
+
+    code, out, _ = farm.arbench("status", run)
+    assert code == 0
+    assert "1 ok" in out
+    code, out, _ = farm.arbench("resume", run)
+    assert code == 0
+    assert "0 of 1 cells to do" in out
+    assert len(farm.called()) == 4  # nothing was done again
+
+
+def test_the_number_of_workers_changes_nothing_but_who_works(farm):
+    suite = farm.suite(["naps", "other"], n=30)
+    runs = [farm.folder / "one", farm.folder / "three"]
+    calls = []
+    for workers, run in zip((1, 3), runs, strict=True):
+        before = len(farm.called())
+        code, _, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", workers)
+        assert (code, err) == (0, "")
+        calls.append([words for words in farm.called()[before:] if words[0] == "unit"])
+    one, three = (
+        {(r["cell"], r["unit"]): r["digest"] for r in farm.records(run) if r["kind"] == "unit"} for run in runs
+    )
+    assert one == three
+    assert len(one) == 8
+    assert farm.values(runs[0]) == farm.values(runs[1])
+    assert len({words[3] for words in calls[0]}) == 1
+    assert len({words[3] for words in calls[1]}) > 1
+    cores = len(os.sched_getaffinity(0))
+    assert [{words[4] for words in part} for part in calls] == [{str(cores)}, {str(max(1, cores // 3))}]
+
+
+def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
+    run = farm.folder / "run"
+    suite = farm.suite(FAILING, n=20)
+    code, out, _ = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", 2, limits=IMPATIENT)
+    assert code == 4, out
+    results = farm.results(run)
+    assert {name: result["outcome"] for name, result in results.items()} == {
+        "steady": "ok",
+        "memory": "oom",
+        "torch-memory": "oom",
+        "raises": "error",
+        "killed": "oom",
+        "segfault": "error",
+        "hang": "timeout",
+        "nan": "ok",
+        "unsupported": "unsupported",
+        "talks": "ok",
+    }
+    assert results["raises"]["reason"] == "ValueError: the secret is 42"
+    assert "SIGSEGV" in results["segfault"]["reason"]
+    assert "kernel" in results["killed"]["reason"]
+    assert results["unsupported"]["reason"] == "farm/unsupported cannot; it never could"
+    odd = results["nan"]["metrics"][2]
+    assert odd["value"] is None
+    assert "not finite" in odd["reason"]
+
+    def log(name: str) -> str:
+        return (run / "cells" / results[name]["result_id"] / "log.txt").read_text()
+
+    assert "and more" in log("raises")
+    assert "Traceback" not in out
+    assert "time.sleep(1000)" in log("hang") or "models.py" in log("hang")  # the stack, dumped on SIGTERM
+    assert "Segmentation fault" in log("segfault")
+    assert "said the model\n" in log("talks")
+    assert "to stderr it said\n" in log("talks")
+    assert "said" not in log("steady") + out
+    rows = farm.values(run)
+    assert [row["adapter"].removeprefix("farm/") for row in rows if row["metric"] is None] == [
+        name for name in FAILING if results[name]["outcome"] not in ("ok",)
+    ]
+
+
+def test_a_full_disk_stops_the_run_and_says_how_to_go_on(farm):
+    run = farm.folder / "run"
+    suite = farm.suite(["disk", "steady"], n=20)
+    code, _, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", 1)
+    assert code == 3
+    assert "No space left on device" in err
+    assert f"arbench resume {run}" in err
+    assert [r["unit"] for r in farm.records(run) if r["kind"] == "unit"] == ["000000-000008"]
+    code, out, _ = farm.arbench("status", run, "--json")
+    assert code == 0
+    assert '"units_done": 1' in out
+
+
+def test_speed_cells_run_alone_in_fresh_workers_after_the_others(farm):
+    run = farm.folder / "run"
+    more = "  - speed: {batches: [2], min_calls: 3, min_seconds: 0}\n"
+    suite = farm.suite(["naps", "steady"], n=24, more=more)
+    code, _, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", 2)
+    assert (code, err) == (0, "")
+    order = [(r["kind"], r["cell"]) for r in farm.records(run) if r["kind"] in ("started", "finished")]
+    first, second, third, fourth = (
+        r["cell"] for r in sorted(farm.records(run), key=lambda r: r["time"]) if r["kind"] == "started"
+    )
+    assert order[-4:] == [("started", third), ("finished", third), ("started", fourth), ("finished", fourth)]
+    assert {first, second} == {cell for kind, cell in order[:4]}
+    tasks = {row["result_id"]: row["task"] for row in farm.values(run)}
+    assert [tasks[cell] for cell in (first, second, third, fourth)] == ["generate"] * 2 + ["speed"] * 2
+    measured = [row for row in farm.values(run) if row["task"] == "speed" and row["value"] is not None]
+    assert {row["adapter"] for row in measured} == {"farm/naps", "farm/steady"}
+    latency = {row["adapter"]: row["value"] for row in measured if "latency" in row["metric"]}
+    assert latency["farm/naps"] > 0.5  # it sleeps that long
+
+
+def test_tracking_on_a_dead_server_and_then_in_a_database(farm):
+    from mlflow.tracking import MlflowClient
+
+    run = farm.folder / "run"
+    suite = farm.suite(["steady", "other"], n=16)
+    code, out, _ = farm.arbench("run", suite, "--out", run, "--track", "http://127.0.0.1:9", "--workers", 1)
+    assert code == 0
+    assert "note: tracking: MLflow at http://127.0.0.1:9" in out
+    assert not [r for r in farm.records(run) if r["kind"] == "tracked"]
+
+    uri = f"sqlite:///{run}/mlflow.db"
+    code, out, err = farm.arbench("resume", run, "--track", uri)  # catches up, computes nothing
+    assert (code, err) == (0, "")
+    assert f"mlflow ui --backend-store-uri {uri}" in out
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("arbench/farmed")
+    assert experiment is not None
+    tracked = client.search_runs([experiment.experiment_id])
+    names = sorted(found.data.tags.get("arbench.adapter", "") for found in tracked)
+    assert names == ["", "farm/other", "farm/steady"]
+    record = next(r for r in farm.records(run) if r["kind"] == "tracked")
+    assert sorted(record["cells"]) == sorted(result["result_id"] for result in farm.results(run).values())
+    assert len([words for words in farm.called() if words[0] == "finish"]) == 2
+
+
+def test_exit_codes():
+    def ended(*outcomes):
+        return verdict([failed_result(CELL, outcome, "") for outcome in outcomes])
+
+    assert ended("ok", "unsupported") == ("complete", 0)
+    assert ended("ok", "oom") == ended("ok", "timeout", "unsupported") == ended("error", "ok") == ("partial", 4)
+    assert ended("unsupported") == ended("error") == ended() == ("nothing", 3)
+
+
+def test_slots():
+    slots, alone = slots_for(Settings(device="cpu"), 2)
+    assert slots == [Slot("cpu", max(1, cores() // 2))] * 2
+    assert alone == Slot("cpu", cores())
+    slots, alone = slots_for(Settings(device="cuda:1"), None)
+    assert [slot.device for slot in slots] == [alone.device] == ["cuda:1"]
+    with pytest.raises(UsageError, match="--workers 0"):
+        slots_for(Settings(device="cpu"), 0)

@@ -1,0 +1,190 @@
+"""Interruptions of every kind: what is finished is kept, what is damaged is made again, the values are the same."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from arbench.errors import StoreError
+from arbench.run.journal import now
+from arbench.run.plan import make_plan
+from arbench.run.replan import replan
+from arbench.run.replay import replay
+from arbench.run.store import RunFile, Store
+from arbench.spec.suite_file import parse
+
+WEIGHTY = "suite: s\nadapters: [farm/weighty]\nsettings: {device: cpu}\ntasks:\n  - generate: {n: 8}\n"
+KILLS = 3
+OPTIONS = ("--track", "off", "--workers", "2")
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def journaled_units(farm, run) -> list[tuple[str, str]]:
+    if not (run / "journal.jsonl").exists():
+        return []
+    lines = (run / "journal.jsonl").read_text().splitlines()
+    found = [json.loads(line) for line in lines if line.endswith("}")]
+    return [(record["cell"], record["unit"]) for record in found if record["kind"] == "unit"]
+
+
+def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(farm):
+    suite = farm.suite(["slow", "steady"], n=80)
+    whole, run = farm.folder / "whole", farm.folder / "run"
+    assert farm.arbench("run", suite, "--out", whole, *OPTIONS)[0] == 0
+    calls_of_whole = len(farm.called())
+
+    moments = random.Random(5)
+    process = farm.start("run", suite, "--out", run, *OPTIONS)
+    for kill in range(KILLS):
+        while process.poll() is None and len(journaled_units(farm, run)) < 4 * (kill + 1):
+            time.sleep(0.02)
+        time.sleep(moments.random() * 0.2)
+        workers = {int(words[3]) for words in farm.called()[calls_of_whole:] if words[0] == "unit"}
+        process.kill()
+        process.communicate()
+        wait_for(lambda pids=workers: not any(alive(pid) for pid in pids), 10.0)
+        process = farm.start("resume", run)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert farm.values(run) == farm.values(whole)
+    units = Counter(journaled_units(farm, run))
+    assert len(units) == 20
+    assert set(units.values()) == {1}  # no journaled unit was computed again
+    finished = [record["cell"] for record in farm.records(run) if record["kind"] == "finished"]
+    assert len(finished) == len(set(finished)) == 2
+    # at most the two units at work and one finishing are lost with each kill
+    assert len(farm.called()) - calls_of_whole <= calls_of_whole + 3 * KILLS
+
+
+def test_asked_to_stop_it_stops_and_says_how_to_go_on(farm):
+    run = farm.folder / "run"
+    process = farm.start("run", farm.suite(["naps", "steady"], n=80), "--out", run, *OPTIONS)
+    wait_for(lambda: len(journaled_units(farm, run)) >= 2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == ""
+    assert out.splitlines()[-1] == f"interrupted; to go on: arbench resume {run}"
+    assert farm.records(run)[-1]["kind"] == "interrupted"
+    stored = {path.stem for path in run.glob("cells/*/units/*.npz")}
+    assert stored == {unit for _, unit in journaled_units(farm, run)}  # running units finished
+    rows = farm.values(run)
+    assert "interrupted" in {row["outcome"] for row in rows}
+    assert "resume" in farm.arbench("status", run)[1]
+
+    before = journaled_units(farm, run)
+    code, out, err = farm.arbench("resume", run)
+    assert (code, err) == (0, "")
+    assert {row["outcome"] for row in farm.values(run)} == {"ok"}
+    after = journaled_units(farm, run)
+    assert after[: len(before)] == before
+    assert len(after) == len(set(after)) == 20
+
+
+def test_damage_is_noticed_and_mended(farm):
+    run = farm.folder / "run"
+    suite = farm.suite(["steady", "other", "raises"], n=24)
+    assert farm.arbench("run", suite, "--out", run, *OPTIONS)[0] == 4
+    values = farm.values(run)
+    results = farm.results(run)
+    cells = {name: run / "cells" / result["result_id"] for name, result in results.items()}
+    (cells["steady"] / "result.json").write_text("{}")
+    flipped = bytearray((cells["steady"] / "units" / "000008-000016.npz").read_bytes())
+    flipped[-100] ^= 1
+    (cells["steady"] / "units" / "000008-000016.npz").write_bytes(flipped)
+    (cells["other"] / "means.npy").unlink()
+    (cells["raises"] / "units" / "000000-000008.npz").unlink()
+    with (run / "journal.jsonl").open("a") as journal:
+        journal.write('{"kind": "fini')
+
+    before = len(farm.called())
+    code, out, _ = farm.arbench("resume", run)
+    assert code == 4
+    assert "is incomplete (14 bytes) and was dropped" in out
+    assert "generate farm/steady: its result is missing or damaged and is made again" in out
+    assert "generate farm/steady: unit 000008-000016 is missing or damaged and is computed again" in out
+    assert "generate farm/other: its result is missing or damaged" in out
+    assert "generate farm/raises: unit 000000-000008 is missing" in out
+    again = sorted(words[:3] for words in farm.called()[before:] if words[0] == "unit")
+    assert [words for words in again if words[1] != "farm/raises"] == [["unit", "farm/steady", "000008-000016"]]
+    assert ["unit", "farm/raises", "000000-000008"] in again
+    assert farm.values(run) == values
+
+
+def test_weights_that_came_and_weights_that_changed(farm):
+    run = farm.folder / "run"
+    suite = farm.suite(["weighty", "steady"], n=8)
+    code, out, _ = farm.arbench("run", suite, "--out", run, *OPTIONS)
+    assert code == 4
+    assert "no weights for farm/weighty" in out
+    old = farm.results(run)["weighty"]["result_id"]
+    weights = farm.folder / "weights" / "farm-weighty.bin"
+    weights.parent.mkdir()
+    weights.write_bytes(b"hay")
+    code, out, _ = farm.arbench("resume", run)
+    assert code == 0
+    assert "generate farm/weighty: its weights are there now" in out
+    result = farm.results(run)["weighty"]
+    assert result["outcome"] == "ok"
+    assert result["result_id"] != old
+    assert not (run / "cells" / old).exists()
+    assert len(farm.values(run)) == 4
+
+
+def test_a_cell_to_do_must_be_what_was_planned(registered, tmp_path):
+    weights = tmp_path / "weights" / "farm-weighty.bin"
+    weights.parent.mkdir()
+    weights.write_bytes(b"hay")
+    suite_file = parse(WEIGHTY, "s.yaml")
+    plan = make_plan(suite_file)
+    store = Store.create(
+        tmp_path / "run",
+        RunFile(
+            run_id="s-1", started=now(), argv=(), suite=suite_file.suite, suite_path="s.yaml",
+            origins=tuple(suite_file.origins.items()), plan=plan,
+        ),
+    )  # fmt: skip
+    state = replay(plan.cells, [])
+    assert replan(store, state) == (plan, [])
+    weights.write_bytes(b"straw")
+    with pytest.raises(StoreError, match="generate farm/weighty would not be what was planned") as caught:
+        replan(store, state)
+    assert caught.value.why == "its weight files have changed"
+    finished = [{"kind": "finished", "cell": plan.cells[0].cell.result_id, "outcome": "ok", "digest": "", "reason": ""}]
+    assert replan(store, replay(plan.cells, finished)) == (plan, [])  # a finished cell needs its weights no more
+    store.close()
+
+
+def test_a_run_in_use_cannot_be_resumed(farm):
+    run = farm.folder / "run"
+    process = farm.start("run", farm.suite(["naps"], n=80), "--out", run, *OPTIONS)
+    wait_for(lambda: len(journaled_units(farm, run)) >= 1)
+    code, _, err = farm.arbench("resume", run)
+    assert code == 3
+    assert f"process {process.pid}" in err
+    out = farm.arbench("status", run)[1]
+    assert "running" in out
+    assert f"process {process.pid} is at work" in out
+    process.terminate()
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 130
