@@ -45,6 +45,10 @@ class Context(Protocol):
 
     def source(self, name: str) -> ImageSource: ...
 
+    def reference(self, name: str) -> NDArray[np.float32]:
+        """(N, D) features of all images of a source, by the shared extractor; computed once and kept on disk."""
+        ...
+
     def weight_files(self, cell: Cell) -> Mapping[str, Path]:
         """The weight files behind the cell, by adapter name: its own and its tokenizer's, where there are any."""
         ...

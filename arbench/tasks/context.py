@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .. import registry, weights
 from ..errors import NoDevice, Unsupported
@@ -32,6 +35,12 @@ def _key(name: str, cell: Cell) -> Key:
     return name, cell.settings.init, cell.settings.dtype, cell.settings.compile
 
 
+def cache_folder() -> Path:
+    """Where features of reference sets are kept: `$ARBENCH_CACHE`, else `~/.cache/arbench/features`."""
+    given = os.environ.get("ARBENCH_CACHE")
+    return Path(given) if given else Path.home() / ".cache" / "arbench" / "features"
+
+
 class WorkerContext:
     """The `Context` of a worker process.
 
@@ -51,6 +60,7 @@ class WorkerContext:
         self._generators: dict[Key, Generator] = {}
         self._shared: dict[str, Any] = {}
         self._sources: dict[str, ImageSource] = {}
+        self._references: dict[str, NDArray[np.float32]] = {}
 
     def generator(self, cell: Cell) -> Generator:
         card = self._card(cell.adapter, "generator")
@@ -75,6 +85,13 @@ class WorkerContext:
 
             self._sources[name] = open_source(name)
         return self._sources[name]
+
+    def reference(self, name: str) -> NDArray[np.float32]:
+        if name not in self._references:
+            from ..data.reference import reference_features
+
+            self._references[name] = reference_features(self.source(name), self.shared("features"), cache_folder())
+        return self._references[name]
 
     def weight_files(self, cell: Cell) -> Mapping[str, Path]:
         if cell.settings.init == "random":
@@ -103,6 +120,7 @@ class WorkerContext:
         self._tokenizers.clear()
         self._shared.clear()
         self._sources.clear()
+        self._references.clear()
 
     def _tokenizer(self, name: str, cell: Cell) -> Tokenizer:
         key = _key(name, cell)

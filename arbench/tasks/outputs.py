@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import CellError, Unsupported
 from ..images import to_uint8
+from ..metrics.classifier import CLASSES, RESOLUTION
 from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, TokenSpec
 from ..seeds import noise_for
 from ..spec.cell import Cell
@@ -21,6 +22,9 @@ from .base import Context
 FIXED_BATCH = 16
 """Rows of every decoding and feature call. Kernels may round differently at another batch size; this one never
 changes, so that equal tokens give equal bytes whatever batch the user samples in."""
+
+CLASSIFIED = "mnist5k/"
+"""Data whose classes the packaged classifier knows."""
 
 TOLERANCE = 1e-3
 """How far outside [0, 1] an image may be before it is taken for one in other units."""
@@ -171,6 +175,17 @@ def features_of(context: Context, pixels: NDArray[np.uint8]) -> NDArray[np.float
     filled = np.concatenate([pixels, np.repeat(pixels[-1:], -len(pixels) % FIXED_BATCH, axis=0)])
     features: NDArray[np.float32] = context.shared("features")(filled)[: len(pixels)]
     return features
+
+
+def unclassifiable(card: Card, data: str) -> str:
+    """Why the packaged digit classifier cannot judge these images, or "" if it can."""
+    if not data.startswith(CLASSIFIED):
+        return f"no classifier for the classes of {data}"
+    if card.resolution != RESOLUTION:
+        return f"the classifier takes {RESOLUTION} x {RESOLUTION} images"
+    if card.kind == "generator" and (card.condition != "class" or card.classes != CLASSES):
+        return f"{card.name} is not conditioned on the {CLASSES} classes of {data}"
+    return ""
 
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:

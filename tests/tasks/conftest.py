@@ -13,7 +13,7 @@ from tiny_adapters import CARDS
 from arbench import registry
 from arbench.spec.cell import make_cell
 from arbench.spec.suite import Settings
-from arbench.tasks.context import WorkerContext
+from arbench.tasks.context import SHARED, WorkerContext
 from arbench.tasks.index import TASK_INDEX
 
 
@@ -29,6 +29,8 @@ def one_thread():
 def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "cards", lambda: CARDS)
     monkeypatch.setattr(registry, "origins", lambda: dict.fromkeys(CARDS, "arbench"))
+    shared = dict(SHARED) | {"features": "tiny_adapters:Pooled"}
+    monkeypatch.setattr("arbench.tasks.context.SHARED", shared)
     monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "cache"))
 
 
