@@ -24,7 +24,7 @@ def decimals(value: float, low: float | None = None, high: float | None = None) 
     """Decimals that show two digits of the interval's half-width; four significant digits without an interval."""
     half = 0.0 if low is None or high is None else (high - low) / 2
     if half > 0:
-        return max(0, 1 - math.floor(math.log10(half)))
+        return max(0, 1 - math.floor(math.log10(half) + 1e-9))  # 0.0999... from rounding counts as 0.1
     if float(value).is_integer():
         return 0
     return max(0, 3 - math.floor(math.log10(abs(value))))
@@ -47,7 +47,7 @@ def with_interval(value: float, low: float | None, high: float | None) -> tuple[
 
 def duration(seconds: float) -> str:
     """Seconds for people: 4.2 s, 3 min 12 s, 2 h 05 min."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

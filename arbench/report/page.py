@@ -49,8 +49,8 @@ def render(runs: Sequence[RunFolder]) -> str:
     entries, _ = newest(everything)
     planned = sections.planned_cells(runs)
     known = sections.cards()
+    samples, pairs = sections.galleries(entries)  # first, for damaged arrays show up here and plots take seconds
     blocks = [block for kind in KINDS if (block := _block(kind, everything, entries, planned))]
-    samples, pairs = sections.galleries(entries)
     rows = sections.metric_rows(everything)
     verdicts = [sections.verdict(run) for run in runs]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"

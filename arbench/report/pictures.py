@@ -19,6 +19,8 @@ SMALL = 64
 """Side up to which images are stored without loss, at their own size."""
 RUNGS = ((192, 85), (128, 82), (96, 78), (64, 72), (48, 65))
 """Thumbnail side and WebP quality, tried in turn until the pictures fit."""
+PROBES = 3
+"""Images of each model that are encoded to choose a thumbnail size."""
 AMPLIFIED = 4
 """Factor on the absolute differences, without which most look black."""
 MOST_PAIRS = 16
@@ -86,22 +88,19 @@ def encode(image: Uint8, side: int, quality: int) -> tuple[bytes, str]:
 
 def encode_all(sheets: Sequence[Uint8], budget: int) -> list[list[str]]:
     """Data URIs of the images of each sheet: the largest thumbnails that fit `budget` bytes, else fewer of them."""
-    coded: list[list[tuple[bytes, str]]] = []
-    for side, quality in RUNGS:
-        coded = [[encode(image, side, quality) for image in sheet] for sheet in sheets]
-        if sum(len(data) for sheet in coded for data, _ in sheet) <= budget:
-            break
+    side, quality = next((rung for rung in RUNGS if _estimate(sheets, *rung) <= 0.9 * budget), RUNGS[-1])
+    coded = [[encode(image, side, quality) for image in sheet] for sheet in sheets]
+    sizes = [np.cumsum([len(data) for data, _ in sheet]) for sheet in coded]
+    fits = sum(int(size[-1]) for size in sizes if len(size)) <= budget
     share = budget // max(len(sheets), 1)
-    uris: list[list[str]] = []
-    for sheet in coded:
-        ends = np.cumsum([len(data) for data, _ in sheet]) if sheet else np.array([])
-        kept = len(sheet) if ends.sum() == 0 or sum(map(_size, coded)) <= budget else int((ends <= share).sum())
-        uris.append([data_uri(data, kind) for data, kind in sheet[:kept]])
-    return uris
+    kept = [len(size) if fits else int((size <= share).sum()) for size in sizes]
+    return [[data_uri(*one) for one in sheet[:count]] for sheet, count in zip(coded, kept, strict=True)]
 
 
-def _size(sheet: Sequence[tuple[bytes, str]]) -> int:
-    return sum(len(data) for data, _ in sheet)
+def _estimate(sheets: Sequence[Uint8], side: int, quality: int) -> float:
+    """Bytes of all images, from the first few of each sheet."""
+    probes = [[len(encode(image, side, quality)[0]) for image in sheet[:PROBES]] for sheet in sheets]
+    return sum(sum(sizes) / len(sizes) * len(sheet) for sheet, sizes in zip(sheets, probes, strict=True) if sizes)
 
 
 def sample_pictures(entry: Entry, note: str) -> Pictures | None:

@@ -21,8 +21,8 @@ Kind = Literal["generator", "tokenizer"]
 Mark = Literal["", "best", "tie"]
 
 PREFERRED = (
-    *("frechet*", "fid*", "kid*", "precision*", "recall*", "class-agreement*"),
-    *("psnr*", "ssim*", "lpips*", "feature-distance*", "rfd*", "rfid*", "codebook-use*"),
+    *("frechet*", "fid*", "kid*", "psnr*", "ssim*", "lpips*", "feature-distance*", "rfd*", "rfid*"),
+    *("precision*", "recall*", "class-agreement*", "codebook-use*"),
     *("*latency*", "*per-second*", "peak-*batch*", "weights*", "peak*"),
 )
 """Order of the columns within a group; names that match none come after, in the order of the results."""

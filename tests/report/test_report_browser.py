@@ -1,0 +1,217 @@
+"""The report in a real browser: from a file, in a sandboxed frame as MLflow shows it, and without JavaScript."""
+
+from __future__ import annotations
+
+import html
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.wait import WebDriverWait
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1300,1000",
+)
+COLUMN = "td:nth-child({})"
+
+
+def program(*names: str) -> str:
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail(f"no {names[0]} here, which these tests drive: apt-get install chromium chromium-driver")
+    return found
+
+
+@contextmanager
+def browsing(profile: Path, preferences: dict[str, Any] | None = None) -> Iterator[WebDriver]:
+    options = Options()
+    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
+    for argument in (*ARGUMENTS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.add_experimental_option("prefs", preferences or {})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(program("chromedriver", "chromium.chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebDriver]:
+    with browsing(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def opened(driver: WebDriver, page: Path) -> WebDriver:
+    driver.get_log("browser")
+    driver.get_log("performance")
+    driver.get(page.as_uri())
+    return driver
+
+
+def column(driver: WebDriver, number: int) -> list[str]:
+    """The printed values of a column of the generators' table, from top to bottom."""
+    cells = driver.find_elements(By.CSS_SELECTOR, f"#table-generator tbody tr {COLUMN.format(number)}")
+    return [(cell.text.splitlines() or [""])[0] for cell in cells]
+
+
+def heading(driver: WebDriver, number: int) -> Any:
+    return driver.find_element(By.CSS_SELECTOR, f"#table-generator .heads th:nth-child({number}) button")
+
+
+def broken_pictures(driver: WebDriver) -> list[str]:
+    script = "return [...document.images].filter(i => !(i.complete && i.naturalWidth > 0)).map(i => i.alt)"
+    found: list[str] = driver.execute_script(script)  # type: ignore[no-untyped-call]
+    return found
+
+
+def test_no_error_and_no_request(opened: WebDriver, page: Path) -> None:
+    assert opened.execute_script("return document.documentElement.dataset.ready") == "yes"
+    assert [entry for entry in opened.get_log("browser") if entry["level"] != "INFO"] == []
+    messages = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    assert {url for url in sent if not url.startswith("data:")} == {page.as_uri()}
+
+
+def test_every_picture_shows(opened: WebDriver) -> None:
+    assert len(opened.find_elements(By.TAG_NAME, "img")) > 100
+    assert broken_pictures(opened) == []
+
+
+def test_the_page_is_not_wider_than_the_window(opened: WebDriver) -> None:
+    """The tables scroll on their own."""
+    width = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert opened.execute_script(width) <= 0
+
+
+def test_click_sorts_by_number_best_first_missing_last(opened: WebDriver) -> None:
+    latency = 6
+    assert column(opened, latency) == ["44.1", "– oom", "412", "1,310"]
+    heading(opened, latency).click()
+    assert column(opened, latency) == ["44.1", "412", "1,310", "– oom"]  # as text, "1,310" would come first
+    heading(opened, latency).click()
+    assert column(opened, latency) == ["1,310", "412", "44.1", "– oom"]
+    agreement = 5
+    heading(opened, agreement).click()
+    assert column(opened, agreement) == ["0.948", "0.941", "0.911", "0.871"]  # higher is better
+    sorted_by = opened.find_elements(By.CSS_SELECTOR, "#table-generator th[aria-sort]")
+    assert [head.get_attribute("aria-sort") for head in sorted_by] == ["descending"]
+
+
+def test_the_keyboard_sorts_too(opened: WebDriver) -> None:
+    name = heading(opened, 1)
+    opened.execute_script("arguments[0].focus()", name)
+    opened.switch_to.active_element.send_keys(Keys.ENTER)
+    names = opened.find_elements(By.CSS_SELECTOR, "#table-generator tbody .adapter")
+    shown = [name.text.replace("\n", "") for name in names]
+    assert shown == sorted(shown)
+    assert len(shown) == 4
+
+
+def test_filter_and_complete_rows(opened: WebDriver) -> None:
+    def visible() -> list[str]:
+        rows = opened.find_elements(By.CSS_SELECTOR, "#table-generator tbody tr")
+        return [(row.get_attribute("data-name") or "").split()[0] for row in rows if row.is_displayed()]
+
+    opened.find_element(By.CSS_SELECTOR, "#generator .complete").click()
+    assert sorted(visible()) == ["next_scale/var-mini", "raster/llamagen-mini"]
+    opened.find_element(By.CSS_SELECTOR, "#generator .filter").send_keys("LLAMA")
+    assert visible() == ["raster/llamagen-mini"]
+
+
+def test_copy_gives_the_markdown_or_selects_it(opened: WebDriver) -> None:
+    opened.find_element(By.CSS_SELECTOR, "#generator .export summary").click()
+    button = opened.find_element(By.CSS_SELECTOR, '#generator button[data-from="md-generator"]')
+    button.click()
+    WebDriverWait(opened, 5).until(lambda _: button.text in ("Copied", "Selected: press Ctrl+C"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast_in_both_schemes(opened: WebDriver, scheme: str) -> None:
+    """WCAG 2.1 AA: 4.5 to 1 for text, on the page's own colours."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    names = ["ink", "muted", "accent", "good", "warn", "bad", "paper", "raised", "good-soft", "warn-soft", "bad-soft"]
+    script = "const s = getComputedStyle(document.documentElement); return arguments[0].map(n => s.getPropertyValue('--' + n))"
+    colors = dict(zip(names, opened.execute_script(script, names), strict=True))
+    pairs = [(ink, paper) for ink in ("ink", "muted", "accent") for paper in ("paper", "raised")]
+    pairs += [("good", "good-soft"), ("warn", "warn-soft"), ("bad", "bad-soft"), ("good", "paper")]
+    weak = {pair for pair in pairs if contrast(colors[pair[0]], colors[pair[1]]) < 4.5}
+    assert weak == set()
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two #rrggbb colours (WCAG 2.1)."""
+
+    def luminance(color: str) -> float:
+        channels = [int(color.strip()[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def in_source(page: Path, folder: Path) -> str:
+    return f'srcdoc="{html.escape(page.read_text(encoding="utf-8"))}"'
+
+
+def by_address(page: Path, folder: Path) -> str:
+    return f'src="{page.as_uri()}"'
+
+
+@pytest.mark.parametrize("frame", [in_source, by_address])
+def test_in_a_sandboxed_frame(
+    driver: WebDriver, page: Path, tmp_path: Path, frame: Callable[[Path, Path], str]
+) -> None:
+    """As MLflow shows an artifact: scripts are allowed, the page's origin, storage, downloads and forms are not."""
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        "<!doctype html><link rel='icon' href='data:,'>"
+        f'<iframe sandbox="allow-scripts" width="1200" height="900" {frame(page, tmp_path)}></iframe>'
+    )
+    driver.get_log("browser")
+    driver.get(outer.as_uri())
+    driver.switch_to.frame(driver.find_element(By.TAG_NAME, "iframe"))
+    try:
+        WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.CSS_SELECTOR, "html[data-ready='yes']"))
+        assert broken_pictures(driver) == []
+        heading(driver, 6).click()
+        assert column(driver, 6) == ["44.1", "412", "1,310", "– oom"]
+        test_copy_gives_the_markdown_or_selects_it(driver)
+    finally:
+        driver.switch_to.default_content()
+    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_without_javascript(page: Path, tmp_path: Path) -> None:
+    with browsing(tmp_path / "profile", {"profile.managed_default_content_settings.javascript": 2}) as driver:
+        driver.get(page.as_uri())
+        assert driver.find_element(By.TAG_NAME, "html").get_attribute("data-ready") is None  # the script did not run
+        assert column(driver, 2) == ["9.71", "10.02", "12.84", "15.20"]  # sorted all the same
+        assert not driver.find_element(By.CSS_SELECTOR, "#generator .tools").is_displayed()
+        assert driver.find_element(By.CSS_SELECTOR, "#samples img").is_displayed()
+        driver.find_element(By.CSS_SELECTOR, "#metrics summary").click()
+        assert driver.find_element(By.ID, "table-metrics").is_displayed()
