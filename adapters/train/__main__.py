@@ -34,7 +34,7 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from arbench.protocols import LoadSpec
 
@@ -99,7 +99,7 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
         "measured": task.measure(),
     }
     temporary = out.with_name(out.name + ".part")
-    save_file(weights, temporary, metadata={"name": name})
+    temporary.write_bytes(save(weights, metadata={"name": name}))
     temporary.replace(out)
     out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     state_path.unlink(missing_ok=True)

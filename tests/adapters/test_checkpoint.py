@@ -84,12 +84,10 @@ def test_a_cut_file_is_called_truncated(tmp_path: Path, save: Callable[[Any, Pat
         assert "truncated" in message(path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"\x93NUMPY\x01\x00 and so on", os.urandom(64) + b"x", b"hello", b"PK\x03\x04rest"]
-)
+@pytest.mark.parametrize("content", [b"\x93NUMPY\x01\x00 and so on", bytes(range(64)), b"hello", b"PK\x03\x04rest"])
 def test_a_foreign_file_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.pt"
-    path.write_bytes(b"\x01" + content if content[:1] in b"<{\x80" else content)
+    path.write_bytes(content)
     assert "checkpoint" in message(path)
 
 

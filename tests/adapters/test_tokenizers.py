@@ -208,20 +208,20 @@ def load(card: Card, **spec: str) -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def digits() -> Tensor:
-    return to_float(mnist5k("heldout").load(range(100)))
+    return to_float(mnist5k("heldout").load(range(50)))
 
 
 def psnr(images: Tensor, reference: Tensor) -> float:
     return float((-10 * (images - reference).square().flatten(1).mean(1).log10()).mean())
 
 
-@pytest.mark.parametrize(("card", "floor"), [(cards.LLAMAGEN_MINI, 20.0), (cards.VAR_MINI, 17.0)], ids=["vq", "msvq"])
+@pytest.mark.parametrize(("card", "floor"), [(cards.LLAMAGEN_MINI, 24.0), (cards.VAR_MINI, 20.0)], ids=["vq", "msvq"])
 def test_minis_reconstruct_digits_they_have_not_seen(card: Card, floor: float, digits: Tensor) -> None:
     tokenizer = load(card)
     assert isinstance(tokenizer, Tokenizer)
     codes = tokenizer.encode(digits)
     assert tokenizer.spec == card.tokens
-    assert [tuple(ids.shape) for ids in codes.ids] == [(100, h * w) for h, w in tokenizer.spec.levels]
+    assert [tuple(ids.shape) for ids in codes.ids] == [(50, h * w) for h, w in tokenizer.spec.levels]
     assert all(ids.dtype == torch.int64 for ids in codes.ids)
     images = tokenizer.decode(codes.without_latents())
     assert images.shape == digits.shape
