@@ -92,6 +92,7 @@ VAR_MINI = Card(
     supports=SUPPORTS,
     native=Sampling(guidance=guided(1.5)),
     upstream_settings={"cfg": 1.5, "top_k": 0, "top_p": 0.0, "more_smooth": False},
+    parameters=1_887_384,
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0",
     source=SOURCE,

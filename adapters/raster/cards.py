@@ -89,6 +89,7 @@ LLAMAGEN_MINI = Card(
     supports=SUPPORTS,
     native=Sampling(guidance=Guidance(scale=2.0)),
     upstream_settings={"cfg_scale": 2.0, "cfg_interval": -1, "top_k": 0, "top_p": 1.0, "temperature": 1.0},
+    parameters=870_912,
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0",
     source=SOURCE,

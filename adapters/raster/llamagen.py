@@ -155,11 +155,11 @@ class LlamaGen:
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        check_supported(self.card, sampling, schedules=("constant",))
         labels = self._labels(request)
         rows = len(labels) * (2 if sampling.guidance.on else 1)
         if self._caches is None or self._caches[0].rows < rows:
             self.prepare(len(labels), sampling)
-        check_supported(self.card, sampling, schedules=("constant",))
         tokens, forwards = generate(self.network, labels, sampling, request.noise, caches=self._caches, probe=probe)
         return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
 
