@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from arbench import registry, weights
 from arbench.errors import OK, UnknownName
 from arbench.spec import suite_file
 from arbench.spec.card import Card
+from arbench.tasks.catalogue import CATALOGUE
 
 Row = dict[str, Any]
 
@@ -34,7 +36,7 @@ def ls(what: str, json_output: bool) -> int:
     for name in columns:
         table.add_column(name, overflow="fold", justify="right" if isinstance(rows[0][name], int) else "left")
     for row in rows:
-        table.add_row(*("-" if row[name] is None else str(row[name]) for name in columns))
+        table.add_row(*("-" if row[name] in (None, "") else str(row[name]) for name in columns))
     console.print(table)
     return OK
 
@@ -75,6 +77,10 @@ def _cards(kind: str) -> list[Row]:
     ]
 
 
+def _metrics() -> list[Row]:
+    return [dataclasses.asdict(info) for info in CATALOGUE]
+
+
 def _suites() -> list[Row]:
     rows = []
     for name in suite_file.names():
@@ -113,6 +119,7 @@ def _runs() -> list[Row]:
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "adapters": lambda: _cards("generator"),
     "tokenizers": lambda: _cards("tokenizer"),
+    "metrics": _metrics,
     "suites": _suites,
     "datasets": _datasets,
     "runs": _runs,
