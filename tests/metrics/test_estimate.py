@@ -1,0 +1,42 @@
+"""Intervals of means and shares against SciPy, and the way into a stored metric."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from arbench.metrics.estimate import mean_with_interval, missing, share
+
+
+def test_mean_has_students_interval() -> None:
+    values = np.random.default_rng(0).gamma(2, 1, 25)
+    ours = mean_with_interval(values)
+    low, high = scipy.stats.t.interval(0.95, 24, values.mean(), scipy.stats.sem(values))
+    assert (ours.value, ours.low, ours.high) == pytest.approx((values.mean(), low, high))
+    assert (ours.n, ours.method) == (25, "t")
+
+
+def test_mean_of_one_or_none_or_broken_values() -> None:
+    one = mean_with_interval([3.0])
+    assert (one.value, one.low, one.flags) == (3.0, None, ("no_interval",))
+    assert mean_with_interval([]).reason == "no values"
+    assert mean_with_interval([1.0, np.inf, np.nan]).reason == "2 of 3 values are not finite"
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (988, 1000), (1, 3), (0, 1)])
+def test_share_has_wilsons_interval(hits: int, n: int) -> None:
+    ours = share(hits, n)
+    theirs = scipy.stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert ours.value == hits / n
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_an_estimate_is_stored_whole() -> None:
+    metric = share(3, 4).flagged(["odd"]).metric("agreement", "mnist-classifier", "fraction", "higher")
+    assert (metric.value, metric.n, metric.flags, metric.direction) == (0.75, 4, ("odd",), "higher")
+    assert metric.interval is not None
+    assert metric.interval.method == "wilson"
+    assert metric.interval.low < 0.75 < metric.interval.high
+    empty = missing("no samples").metric("agreement", "mnist-classifier")
+    assert (empty.value, empty.interval, empty.reason) == (None, None, "no samples")
