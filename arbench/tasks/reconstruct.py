@@ -137,7 +137,7 @@ def _code_metrics(spec: TokenSpec, ids: NDArray[np.int32]) -> list[Metric]:
         uniform = Estimate(spec.bits, n=count)
     together = "all levels and codebooks in one histogram"
     return [
-        used.metric("codebook-used", f"share of codes seen at least once, {together}", "fraction", "higher"),
+        used.metric("codebook-used", f"share of codes seen at least once, {together}", "", "higher"),
         perplexity.metric("codebook-perplexity", f"2^entropy, {together}", "codes", "higher"),
         dead.metric("dead-codes", "codes never seen", "codes", "lower"),
         uniform.metric("bits-per-image", "tokens x log2(codes)", "bits", "lower"),
@@ -164,7 +164,7 @@ def _agreement(cell: Cell, card: Card, units: Sequence[Arrays], context: Context
     if not reason and labels is not None:
         estimate = class_agreement(joined(units, "predicted"), labels[ids])
         convention = f"{convention}; {context.shared('classifier').convention}"
-    return estimate.metric("class-agreement", convention, "fraction", "higher")
+    return estimate.metric("class-agreement", convention, "", "higher")
 
 
 def _artifacts(cell: Cell, units: Sequence[Arrays], context: Context) -> dict[str, bytes]:

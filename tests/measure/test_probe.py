@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arbench.measure.clock import FakeClock
@@ -35,6 +35,7 @@ def expect(nodes, own, entries):
     return total
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(NODES, max_size=4), TICKS)
 def test_exclusive_times_of_any_nesting(nodes, outside):
     clock = FakeClock()

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arbench.measure import statistics
@@ -18,7 +18,7 @@ def coverage(n: int, low: int, high: int) -> Fraction:
     return Fraction(sum(math.comb(n, k) for k in range(low, high)), 2**n)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 10, 11, 30, 31, 100, 501])
+@pytest.mark.parametrize("n", [1, 2, 5, 6, 7, 10, 11, 30, 31, 100, 151])
 def test_median_interval_is_the_shortest_symmetric_pair_that_covers(n):
     found = statistics.median_interval(np.arange(1, n + 1)[::-1])
     pairs = [(low, n + 1 - low) for low in range(1, n // 2 + 1)]
@@ -27,11 +27,11 @@ def test_median_interval_is_the_shortest_symmetric_pair_that_covers(n):
 
 
 def test_median_interval_covers_as_often_as_it_says():
-    draws = np.random.default_rng(3).exponential(size=(2000, 15))
+    draws = np.random.default_rng(3).exponential(size=(1000, 15))
     intervals = [statistics.median_interval(row) for row in draws]
     hits = np.mean([low <= math.log(2) <= high for low, high in intervals])
-    # exact: 1 - 2 P(Bin(15, 1/2) <= 3) = 0.9648; 4 standard errors of 2000 trials are 0.0165
-    assert abs(hits - 0.9648) < 0.0165
+    # exact: 1 - 2 P(Bin(15, 1/2) <= 3) = 0.9648; 4 standard errors of 1000 trials are 0.0234
+    assert abs(hits - 0.9648) < 0.0234
 
 
 @pytest.mark.parametrize(("q", "needed"), [(0.9, 29), (0.95, 59), (0.99, 299)])
@@ -47,6 +47,7 @@ def test_needed_for_other_confidence():
     assert statistics.needed_for(0.99, 0.99) == 459
 
 
+@settings(deadline=None, max_examples=40)
 @given(SERIES)
 def test_median_and_spreads_by_sorting(values):
     ordered = sorted(values)
