@@ -76,8 +76,8 @@ class GenerateTask:
         metrics = (
             frechet(features, reference).metric(f"frechet-{name}", f"{against}; not FID", direction="lower"),
             kid(features, reference).metric(f"kid-{name}", against, direction="lower"),
-            both.precision.metric(f"precision-{name}", against, "", "higher"),
-            both.recall.metric(f"recall-{name}", against, "", "higher"),
+            both.precision.metric(f"precision-{name}", against, "fraction", "higher"),
+            both.recall.metric(f"recall-{name}", against, "fraction", "higher"),
             _agreement(cell, units, context),
         )
         return Finished(metrics, artifacts=_artifacts(units, task.show))
@@ -117,7 +117,7 @@ def _agreement(cell: Cell, units: Sequence[Arrays], context: Context) -> Metric:
     if not reason:
         estimate = class_agreement(joined(units, "predicted"), joined(units, "labels"))
         convention = f"{convention}; {context.shared('classifier').convention}"
-    return estimate.metric("class-agreement", convention, "", "higher")
+    return estimate.metric("class-agreement", convention, "fraction", "higher")
 
 
 def _artifacts(units: Sequence[Arrays], show: int) -> dict[str, bytes]:

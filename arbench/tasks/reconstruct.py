@@ -14,7 +14,7 @@ from ..data.sources import ImageSource
 from ..errors import ImageError
 from ..images import pack, to_float
 from ..metrics.classifier import class_agreement
-from ..metrics.codes import bits_per_image, code_use
+from ..metrics.codes import CodeUse, bits_per_image, code_use, code_use_by_level
 from ..metrics.distribution import frechet
 from ..metrics.estimate import Estimate, mean_with_interval, missing
 from ..metrics.paired import TAPS, feature_cosine, psnr, ssim_gaussian11
@@ -125,26 +125,36 @@ def _distance_metric(units: Sequence[Arrays], context: Context) -> Metric:
 
 
 def _code_metrics(spec: TokenSpec, ids: NDArray[np.int32]) -> list[Metric]:
-    """Use of the codebook, all levels in one histogram, and the bits of an image."""
-    count = len(ids)
+    """Use of the codebook, all levels in one histogram and each level of a pyramid by itself, and bits per image."""
     if spec.vocabulary is None or spec.kind == "continuous":
-        used = perplexity = dead = entropy = uniform = missing("continuous latents have no codebook", count)
+        nothing = missing("continuous latents have no codebook", len(ids))
+        use = CodeUse(None, len(ids), 0, nothing, nothing, nothing, 0)
+        dead = entropy = uniform = nothing
+        levels = []
     else:
         use = code_use(ids, spec.vocabulary)
-        used, perplexity = use.usage, use.perplexity
         dead = Estimate(float(use.dead), n=use.tokens, flags=use.usage.flags)
         entropy = bits_per_image(_levels(spec, ids), spec.vocabulary)
-        uniform = Estimate(spec.bits, n=count)
-    together = "all levels and codebooks in one histogram"
+        uniform = Estimate(spec.bits, n=len(ids))
+        levels = code_use_by_level(_levels(spec, ids), spec.vocabulary) if len(spec.levels) > 1 else []
     return [
-        used.metric("codebook-used", f"share of codes seen at least once, {together}", "", "higher"),
-        perplexity.metric("codebook-perplexity", f"2^entropy, {together}", "codes", "higher"),
+        *_use_metrics(use, "", "all levels and codebooks in one histogram"),
         dead.metric("dead-codes", "codes never seen", "codes", "lower"),
         uniform.metric("bits-per-image", "tokens x log2(codes)", "bits", "lower"),
-        entropy.metric(
-            "bits-per-image-entropy", "tokens coded one by one with their level's histogram", "bits", "lower"
+        entropy.metric("bits-per-image-entropy", "tokens coded with the histogram of their level", "bits", "lower"),
+        *(
+            metric
+            for level, shape in zip(levels, spec.levels, strict=False)
+            for metric in _use_metrics(level, f"-level{level.level}", f"level of {' x '.join(map(str, shape))} tokens")
         ),
     ]
+
+
+def _use_metrics(use: CodeUse, end: str, of: str) -> tuple[Metric, Metric]:
+    return (
+        use.usage.metric(f"codebook-used{end}", f"share of codes seen at least once, {of}", "fraction", "higher"),
+        use.perplexity.metric(f"codebook-perplexity{end}", f"2^entropy, {of}", "codes", "higher"),
+    )
 
 
 def _levels(spec: TokenSpec, ids: NDArray[np.int32]) -> list[NDArray[np.int32]]:
@@ -164,7 +174,7 @@ def _agreement(cell: Cell, card: Card, units: Sequence[Arrays], context: Context
     if not reason and labels is not None:
         estimate = class_agreement(joined(units, "predicted"), labels[ids])
         convention = f"{convention}; {context.shared('classifier').convention}"
-    return estimate.metric("class-agreement", convention, "", "higher")
+    return estimate.metric("class-agreement", convention, "fraction", "higher")
 
 
 def _artifacts(cell: Cell, units: Sequence[Arrays], context: Context) -> dict[str, bytes]:

@@ -293,7 +293,7 @@ def _metrics(unit: Arrays, name: str, batch: int, device: str) -> list[Metric]:
     return [
         metric("latency", middle, "s", timing, interval=interval, flags=tuple(flags)),
         metric("p90", ninetieth, "s", f"90th percentile, {what}", reason="" if ninetieth is not None else needed),
-        metric("spread", statistics.relative_iqr(seconds), "", "interquartile range over median"),
+        metric("spread", statistics.relative_iqr(seconds), "fraction", "interquartile range over median"),
         metric(
             "images-per-second",
             batch / middle,
@@ -307,7 +307,7 @@ def _metrics(unit: Arrays, name: str, batch: int, device: str) -> list[Metric]:
         metric(
             "probe-overhead",
             overhead,
-            "",
+            "fraction",
             "median latency with the phase probe over the one without it, less one",
             n=calls,
             flags=("probe_overhead",) if overhead > OVERHEAD_LIMIT else (),
@@ -315,7 +315,7 @@ def _metrics(unit: Arrays, name: str, batch: int, device: str) -> list[Metric]:
         metric(
             "phase-closure",
             closure,
-            "",
+            "fraction",
             "share of the call inside any phase; the rest is the gap",
             n=calls,
             direction="higher",

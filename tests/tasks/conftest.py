@@ -13,6 +13,7 @@ from tiny_adapters import CARDS
 from arbench import registry
 from arbench.spec.cell import make_cell
 from arbench.spec.suite import Settings
+from arbench.tasks import catalogue
 from arbench.tasks.context import SHARED, WorkerContext
 from arbench.tasks.index import TASK_INDEX
 
@@ -60,13 +61,18 @@ def context():
 
 @pytest.fixture
 def through(context):
-    """All units of a cell measured, each stored and read as the runner does, and finished."""
+    """All units of a cell measured, each stored and read as the runner does, and finished; metrics are catalogued."""
     from arbench.images import pack, unpack
 
     def run(cell, task=None):
         info = TASK_INDEX[cell.task.task]
         task = task or registry.resolve(info.implementation)()
         units = [unpack(pack(task.measure(cell, unit, context))) for unit in info.units(cell.task)]
-        return task.finish(cell, units, context), units
+        finished = task.finish(cell, units, context)
+        for metric in finished.metrics:
+            known = catalogue.find(cell.task.task, metric.name)
+            assert known is not None, metric.name
+            assert (metric.unit, metric.direction) == (known.unit, known.direction), metric.name
+        return finished, units
 
     return run

@@ -76,12 +76,17 @@ def test_levels_of_a_pyramid_side_by_side(cell, through):
     finished, units = through(cell("tokenizers/scales", Reconstruct(n=30)))
     ids = units[0]["ids"]
     assert ids.shape == (30, 5)
+    metrics = by_name(finished)
     entropy = 0.0
-    for level in (ids[:, :1], ids[:, 1:]):
+    for number, level in enumerate((ids[:, :1], ids[:, 1:])):
+        assert metrics[f"codebook-used-level{number}"].value == len(np.unique(level)) / 8
         share = np.unique(level, return_counts=True)[1] / level.size
         entropy -= level.shape[1] * (share * np.log2(share)).sum()
-    assert by_name(finished)["bits-per-image-entropy"].value == pytest.approx(entropy, rel=1e-9)
-    assert by_name(finished)["bits-per-image"].value == 5 * 3
+        perplexity = metrics[f"codebook-perplexity-level{number}"].value
+        assert perplexity == pytest.approx(2 ** -(share * np.log2(share)).sum(), rel=1e-9)
+    assert metrics["bits-per-image-entropy"].value == pytest.approx(entropy, rel=1e-9)
+    assert metrics["bits-per-image"].value == 5 * 3
+    assert "2 x 2 tokens" in metrics["codebook-used-level1"].convention
 
 
 def test_a_continuous_tokenizer_has_no_codebook(cell, through):
