@@ -136,10 +136,12 @@ def _images(folder: Path) -> Iterator[Path]:
                 yield Path(place, name)
 
 
-def _natural(path: Path) -> list[tuple[tuple[int, str], ...]]:
-    """Sort key: runs of digits compare as numbers."""
+def _natural(path: Path) -> list[tuple[tuple[int, int, str], ...]]:
+    """Sort key: runs of digits compare as numbers, and come before letters."""
     return [
-        tuple((int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", part) if piece)
+        tuple(
+            (0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", part) if piece
+        )
         for part in path.parts
     ]
 

@@ -115,9 +115,21 @@ class NpzSource:
         return np.ascontiguousarray(images)
 
     def digest(self) -> str:
+        """As everywhere over the pixels; the file's own checksum is compared on the way."""
         if not self._digest:
+            if self._stored:
+                self._check()
             self._digest = content_digest(self)
         return self._digest
+
+    def _check(self) -> None:
+        """Reads a mapped member through zipfile once, which compares its checksum."""
+        try:
+            with zipfile.ZipFile(self._path) as archive, archive.open("arr_0.npy") as member:
+                while member.read(1 << 22):
+                    pass
+        except DAMAGE as error:
+            raise self._damaged(error) from error
 
     def _mapped(self) -> NDArray[np.uint8]:
         if self._rows is None:
@@ -149,6 +161,8 @@ class NpzSource:
                 if len(self._bytes) != size:
                     raise EOFError("arr_0 ends too early")
                 self._row += 1
+            if self._row == len(self) - 1:
+                self._stream.read(1)  # at its end zipfile compares the checksum
             out[place] = np.frombuffer(self._bytes, dtype=np.uint8).reshape(self._shape[1:])
         return out
 

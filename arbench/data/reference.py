@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -87,7 +88,8 @@ def _write(path: Path, key: str, features: NDArray[np.float32]) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise StoreError(
             f"cannot keep reference features at {path}", error.strerror or str(error), "check space and permissions"
         ) from error

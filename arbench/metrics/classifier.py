@@ -133,6 +133,7 @@ def train(
     source, heldout = mnist5k("train"), mnist5k("heldout")
     count = len(source) if limit is None else limit
     grey = _grey(source.load(range(count)), torch.device("cpu"))
+    assert source.labels is not None
     labels = torch.from_numpy(source.labels[:count])
     generator = torch.Generator().manual_seed(seed)
     network = DigitNetwork()
