@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 from ..spec.result import Result
 from . import record
@@ -91,7 +92,7 @@ class Tracker:
         """Goes on after `hold`."""
         self._free.set()
 
-    def finish(self, report: Path | None, outcome: str, wait: float = 60.0) -> None:
+    def finish(self, report: Path | None, outcome: str, wait: float = 120.0) -> None:
         """Closes the parent run with the report and a summary; waits at most `wait` seconds for all of it."""
         self.release()
         self._jobs.put(lambda: self._close(report.absolute() if report else None, outcome))
@@ -233,10 +234,18 @@ class Tracker:
             if self._keeps_artifacts and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
                 client.log_artifact(run, str(file))
 
+    def _all_results(self) -> list[Result]:
+        """Those of the run folder, since a resumed run hands over only what is new."""
+        try:
+            files = sorted(self.run_folder.glob("cells/*/result.json"))
+            return [Result.model_validate_json(file.read_bytes()) for file in files] or self._results
+        except (OSError, ValueError):
+            return self._results
+
     def _close(self, report: Path | None, outcome: str) -> None:
         client = self._client
         assert client is not None
-        text = record.note(self._run, self._results, outcome)
+        text = record.note(self._run, self._all_results(), outcome)
         client.set_tag(self._parent, "mlflow.note.content", text)
         client.set_tag(self._parent, "arbench.outcome", outcome)
         if report and report.is_file() and self._keeps_artifacts:
@@ -263,4 +272,4 @@ def _reach(uri: str) -> None:
 
 
 def _is_local(artifact_uri: str) -> bool:
-    return "://" not in artifact_uri or artifact_uri.startswith("file:")
+    return urlparse(artifact_uri).scheme in ("", "file")

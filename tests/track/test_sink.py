@@ -1,0 +1,388 @@
+"""The MLflow sink against a real database and a real server, alive and dying."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from arbench.images import grid, png
+from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, Result, SpeedRecord
+from arbench.spec.sampling import Guidance, Sampling
+from arbench.track import record
+from arbench.track.sink import Tracker
+
+RUN: dict[str, Any] = {
+    "run_id": "quickstart-0a1b2c",
+    "suite": {"suite": "quickstart", "version": 3, "title": "Two families"},
+    "argv": ["arbench", "run", "quickstart"],
+    "created": "2000-01-01T00:00:00+00:00",
+}
+
+
+WAIT = 300.0
+"""Seconds; ample for a busy machine."""
+
+
+def quality(number: int = 1, outcome: str = "ok") -> Result:
+    metrics = (
+        Metric(
+            name="fid@5k (cfg=1.5)", value=12.5, n=1000, direction="lower", convention="ADM",
+            interval=Interval(low=11.5, high=13.5, method="bootstrap"),
+        ),
+        Metric(name="class-agreement", value=0.9, n=1000, direction="higher", convention="LeNet"),
+        Metric(name="kid", value=None, n=10, convention="cubic kernel", reason="fewer samples than a subset"),
+    )  # fmt: skip
+    return Result(
+        result_id=f"res-{number:012d}",
+        settings_id="set-000000000001",
+        adapter="raster/llamagen-mini",
+        family="raster",
+        kind="generator",
+        task="generate",
+        parameters={"task": "generate", "reference": "mnist5k/heldout", "n": 1000},
+        sampling=Sampling(guidance=Guidance(scale=1.5), top_k=100),
+        load={"dtype": "float32", "init": "checkpoint"},
+        outcome=outcome,
+        reason="" if outcome == "ok" else "it broke",
+        metrics=metrics if outcome == "ok" else (),
+        artifacts={"grid": "samples.png", "arrays": "samples.npz"},
+        provenance=Provenance(
+            arbench="0", python="3", platform="p", device="cpu: x", weights={"raster/llamagen-mini": "5f" * 32}
+        ),
+        started="2000-01-01T00:01:00+00:00",
+        wall_seconds=60.0,
+    )
+
+
+def speed() -> Result:
+    phases = (
+        PhaseTime(phase="ar", seconds=0.3, share=0.75, calls=49),
+        PhaseTime(phase="gap", seconds=0.1, share=0.25, calls=1),
+    )
+    return quality(2).model_copy(
+        update={
+            "task": "speed",
+            "parameters": {"task": "speed", "batches": [1, 16]},
+            "metrics": (
+                Metric(name="latency-batch1", value=0.4, unit="s", n=20, convention="median", measure="speed"),
+            ),
+            "speed": (SpeedRecord(batch=1, seconds=0.4, phases=phases),),
+            "artifacts": {},
+        }
+    )
+
+
+def store(folder: Path, *results: Result) -> Path:
+    """The cells of a run folder on disk."""
+    import numpy as np
+
+    for result in results:
+        cell = folder / "cells" / result.result_id
+        cell.mkdir(parents=True)
+        (cell / "result.json").write_text(result.model_dump_json())
+        if "grid" in result.artifacts:
+            (cell / "samples.png").write_bytes(png(grid(np.zeros((4, 3, 8, 8), np.uint8), 2)))
+            (cell / "samples.npz").write_bytes(b"arrays stay in the run folder")
+    return folder
+
+
+def track(uri: str, folder: Path, *results: Result, report: Path | None = None) -> Tracker:
+    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker.start(RUN)
+    for result in results:
+        tracker.cell(result, folder / "cells" / result.result_id)
+    tracker.finish(report, "complete", WAIT)
+    return tracker
+
+
+def runs(uri: str) -> tuple[MlflowClient, Run, list[Run]]:
+    """The client, the parent run and its children in the order of their result ids."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("arbench/quickstart")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    return client, parents[0], sorted(children, key=lambda run: run.data.tags["arbench.result_id"])
+
+
+def check_whole(uri: str, report: Path) -> None:
+    """What `track(uri, folder, quality(), speed(), quality(3, "oom"), report=report)` must have left behind."""
+    client, parent, children = runs(uri)
+    assert parent.data.tags["arbench.run_id"] == RUN["run_id"]
+    assert parent.data.tags["arbench.suite_version"] == "3"
+    assert parent.data.tags["arbench.command"] == "arbench run quickstart"
+    assert parent.info.status == "FINISHED"
+    note = parent.data.tags["mlflow.note.content"]
+    assert "| raster/llamagen-mini | generate | ok | fid@5k (cfg=1.5) 12.5, class-agreement 0.9 |" in note
+    assert "| raster/llamagen-mini | generate | oom | it broke |" in note
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
+    copy = Path(client.download_artifacts(parent.info.run_id, "report.html"))
+    assert copy.read_text() == report.read_text()
+
+    first, second, third = children
+    assert first.data.metrics == pytest.approx(
+        {
+            "generate/fid_5k _cfg_1.5_": 12.5,
+            "generate/fid_5k _cfg_1.5__lo": 11.5,
+            "generate/fid_5k _cfg_1.5__hi": 13.5,
+            "generate/class-agreement": 0.9,
+            "wall_seconds": 60.0,
+        }
+    )
+    assert first.data.params["sampling.guidance.scale"] == "1.5"
+    assert first.data.params["sampling.top_k"] == "100"
+    assert first.data.params["generate.n"] == "1000"
+    assert first.data.params["load.dtype"] == "float32"
+    tags = first.data.tags
+    assert tags["arbench.settings_id"] == second.data.tags["arbench.settings_id"] == "set-000000000001"
+    assert tags["arbench.null_metrics"] == "kid: fewer samples than a subset"
+    assert tags["arbench.suite"] == "quickstart"
+    assert tags["arbench.weights.raster/llamagen-mini"] == "5f" * 32
+    assert first.info.end_time - first.info.start_time == 60_000
+    assert sorted(file.path for file in client.list_artifacts(first.info.run_id)) == ["result.json", "samples.png"]
+
+    assert second.data.metrics["speed/latency-batch1"] == pytest.approx(0.4)
+    assert second.data.metrics["speed/phases/sample-batch1-ar_s"] == pytest.approx(0.3)
+    assert (third.data.tags["arbench.outcome"], third.info.status) == ("oom", "FAILED")
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> tuple[Path, Path, tuple[Result, ...]]:
+    results = (quality(), speed(), quality(3, "oom"))
+    folder = store(tmp_path / "run", *results)
+    report = folder / "report.html"
+    report.write_text("<p>the report")
+    return folder, report, results
+
+
+# ---- a database ----
+
+
+def test_a_database_gets_everything_and_nothing_is_said(
+    whole: tuple[Path, Path, tuple[Result, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder, report, results = whole
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    begin = time.monotonic()
+    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker.start(RUN)
+    for result in results:
+        tracker.cell(result, folder / "cells" / result.result_id)
+    assert time.monotonic() - begin < 2  # importing MLflow alone takes longer: it happens in the background
+    assert tracker.tracked == []
+    tracker.finish(report, "complete", WAIT)
+    assert tracker.problem is None
+    assert tracker.tracked == [result.result_id for result in results]
+    captured = capfd.readouterr()
+    assert captured.out + captured.err == ""
+    check_whole(uri, report)
+    assert list((tmp_path / "cwd").iterdir()) == []  # no ./mlruns, no ./mlflow.db
+    assert (folder / "mlartifacts").is_dir()
+
+
+def test_a_resumed_run_goes_on_with_its_own(tmp_path: Path) -> None:
+    failed, other = quality(1, "error"), speed()
+    folder = store(tmp_path / "run", failed, other)
+    uri = f"sqlite:///{folder}/mlflow.db"
+    track(uri, folder, failed, other)
+    before = {run.info.run_id for run in runs(uri)[2]}
+    mended = quality(1)
+    (folder / "cells" / mended.result_id / "result.json").write_text(mended.model_dump_json())
+    tracker = track(uri, folder, mended)
+    assert (tracker.problem, tracker.tracked) == (None, [mended.result_id])
+    client, parent, children = runs(uri)
+    assert {run.info.run_id for run in children} == before
+    assert children[0].data.tags["arbench.outcome"] == "ok"
+    assert children[0].info.status == "FINISHED"
+    assert children[0].data.metrics["generate/class-agreement"] == 0.9
+    assert "| speed | ok |" in parent.data.tags["mlflow.note.content"]  # of the first session
+    track(uri, folder, mended)
+    assert len(client.get_metric_history(children[0].info.run_id, "generate/class-agreement")) == 1
+
+
+def test_hold_keeps_the_machine_quiet(tmp_path: Path) -> None:
+    folder = store(tmp_path / "run", quality())
+    tracker = Tracker(f"sqlite:///{folder}/mlflow.db", folder / "mlartifacts", folder)
+    tracker.start(RUN)
+    deadline = time.monotonic() + WAIT
+    while tracker.seconds == 0 and time.monotonic() < deadline:  # until the parent run is open
+        time.sleep(0.05)
+    tracker.hold()
+    tracker.cell(quality(), folder / "cells" / quality().result_id)
+    used = tracker.seconds
+    time.sleep(0.5)
+    assert (tracker.tracked, tracker.seconds) == ([], used)
+    tracker.finish(None, "complete", WAIT)
+    assert tracker.tracked == [quality().result_id]
+
+
+def test_a_place_that_cannot_be_written_is_a_problem_not_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    tracker = track(f"sqlite:///{tmp_path}/file/mlflow.db", store(tmp_path / "run", quality()), quality())
+    assert tracker.problem is not None
+    assert "mlflow.db" in tracker.problem
+    assert tracker.tracked == []
+
+
+def test_finish_without_start_returns(tmp_path: Path) -> None:
+    tracker = Tracker("sqlite:///nowhere.db", tmp_path, tmp_path)
+    tracker.finish(None, "complete")
+    assert tracker.tracked == []
+
+
+def test_importing_the_sink_imports_no_mlflow() -> None:
+    code = "import sys, arbench.track.sink; print([m for m in ('mlflow', 'torch', 'requests') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ---- a server ----
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    port, home = free_port(), tmp_path / "server"
+    home.mkdir()
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{home}/mlflow.db", "--artifacts-destination", str(home / "artifacts")),
+    ]
+    log = (home / "log").open("wb")
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # not needed here, and slow to start
+    process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + WAIT
+        while not healthy(uri):
+            assert process.poll() is None, (home / "log").read_text()
+            assert time.monotonic() < deadline, (home / "log").read_text()
+            time.sleep(0.2)
+        yield uri, process
+    finally:
+        kill(process)
+        log.close()
+
+
+def healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """The server and its workers, which share a session of their own."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_server_gets_everything_and_its_death_costs_seconds(
+    whole: tuple[Path, Path, tuple[Result, ...]], server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    folder, report, results = whole
+    uri, process = server
+    tracker = track(uri, folder, *results, report=report)
+    assert tracker.problem is None
+    assert tracker.tracked == [result.result_id for result in results]
+    check_whole(uri, report)
+    assert not (folder / "mlartifacts").exists()  # the server keeps them
+
+    later = [quality(number) for number in range(4, 8)]
+    folder = store(tmp_path / "second", *later)
+    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker.start({**RUN, "run_id": "second"})
+    tracker.cell(later[0], folder / "cells" / later[0].result_id)
+    deadline = time.monotonic() + WAIT
+    while not tracker.tracked and time.monotonic() < deadline:
+        time.sleep(0.05)
+    kill(process)
+    begin = time.monotonic()
+    for result in later[1:]:
+        tracker.cell(result, folder / "cells" / result.result_id)
+    tracker.finish(report, "complete")
+    assert time.monotonic() - begin < 15
+    assert tracker.problem is not None
+    assert uri in tracker.problem
+    assert tracker.tracked == [later[0].result_id]
+
+
+def test_a_server_that_was_never_there(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    folder = store(tmp_path / "run", quality())
+    tracker = track(f"http://127.0.0.1:{free_port()}", folder, quality(), report=folder / "report.html")
+    assert time.monotonic() - begin < 15
+    assert tracker.problem is not None
+    assert "no answer" in tracker.problem
+    assert tracker.tracked == []
+
+
+def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begin = time.monotonic()
+        folder = store(tmp_path / "run", quality())
+        tracker = track(f"http://127.0.0.1:{silent.getsockname()[1]}", folder, quality())
+        assert time.monotonic() - begin < 15
+    assert tracker.problem is not None
+
+
+# ---- what is written ----
+
+
+def test_names_are_what_mlflow_allows_and_distinct() -> None:
+    metrics = [
+        Metric(name=name, value=1.0, n=1, convention=convention)
+        for name, convention in (("fid", "ADM"), ("fid", "clean-fid"), ("a@b", "x"), ("a#b", "x"), ("../..//c/.", "x"))
+    ]
+    keys = record.metric_keys(metrics, "generate")
+    assert keys == ["generate/fid:ADM", "generate/fid:clean-fid", "generate/a_b", "generate/a_b-2", "generate/c"]
+    long = record.metric_keys([Metric(name="m" * 400, value=1.0, n=1, convention="x")], "generate")[0]
+    assert len(f"{long}_lo") <= record.KEY_LIMIT
+
+
+def test_params_leave_out_what_is_not_set() -> None:
+    found = record.params(quality())
+    assert "sampling.top_p" not in found
+    assert json.loads(found["sampling.extra"]) == {}
+    assert found["adapter"] == "raster/llamagen-mini"
+
+
+def test_a_long_note_is_cut_between_lines() -> None:
+    note = record.note(RUN, [quality(number) for number in range(400)], "complete")
+    assert len(note) <= record.TAG_LIMIT
+    assert note.endswith("more in report.html")
+    assert note.splitlines()[-3].endswith("|")
+
+
+def test_quiet_loggers_do_not_silence_others() -> None:
+    assert logging.getLogger("arbench").level == logging.NOTSET
