@@ -108,7 +108,7 @@ def _runs() -> list[Row]:
                 "run": str(path.parent),
                 "suite": run["suite"]["suite"],
                 "started": run.get("started", ""),
-                "cells": len(run.get("cells", [])),
+                "cells": len(run["plan"]["cells"]),
                 "finished": len(list(path.parent.glob("cells/*/result.json"))),
                 "report": str(path.parent / "report.html") if (path.parent / "report.html").is_file() else None,
             }

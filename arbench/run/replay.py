@@ -53,6 +53,7 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
             continue
         if record["kind"] == "started":
             cell.started = cell.started or record["time"]
+            cell.outcome, cell.reason = None, ""  # if it had one, it is being tried again
         elif record["kind"] == "unit":
             cell.units[record["unit"]] = record["digest"]
             cell.seconds += record["seconds"]

@@ -152,7 +152,7 @@ class Session:
                 results.append(cell.result)
         write_table(self.store.folder / "results.parquet", self.store.run.run_id, results)
         self.writer.write("interrupted")
-        self._finish_tracking(None, "interrupted", wait=10.0)
+        self._finish_tracking(None, "interrupted", wait=5.0)
         self._say(f"interrupted; to go on: arbench resume {shlex.quote(str(self.store.folder))}")
         return INTERRUPTED
 

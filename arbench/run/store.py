@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +94,8 @@ def write_atomic(path: Path, data: bytes) -> str:
 def new_run_id(suite: str, plan: Plan) -> str:
     """Suite name, 6 hex digits of what is run, and the time (UTC), so that names sort and do not meet."""
     what = blake2b(canonical_json([cell.cell.result_id for cell in plan.cells]).encode())[:6]
-    return f"{suite}-{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    name = re.sub(r"[^\w.-]+", "-", suite).strip("-.") or "suite"
+    return f"{name}-{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
 class Store:

@@ -33,10 +33,10 @@ def _table(task: str, results: Sequence[Result]) -> Table:
     table = Table(title=task, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("adapter", no_wrap=True)
     for name, unit in names:
-        table.add_column(f"{name}\n[{unit}]" if unit else name, justify="right")
+        table.add_column(Text(f"{name}\n[{unit}]" if unit else name), justify="right")
     for result in results:
         found = {(metric.name, metric.unit): metric for metric in reversed(result.metrics)}
-        table.add_row(result.adapter, *(Text(_number(found.get(key))) for key in names))
+        table.add_row(Text(result.adapter), *(Text(_number(found.get(key))) for key in names))
     return table
 
 

@@ -154,7 +154,14 @@ class Supervisor:
 
     def _start(self, slot: Slot, job: Job) -> WorkerProcess:
         log = self._store.log(job.cell_id)
-        worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log)
+        try:
+            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log)
+        except OSError as error:
+            raise StoreError(
+                "cannot start a worker process",
+                f"{error.strerror or error} ({log})",
+                f"make room, then: arbench resume {self._store.folder}",
+            ) from error
         self._workers.append(worker)
         return worker
 
@@ -219,13 +226,14 @@ class Supervisor:
         self._board.advanced(work.state, sum(worker.done for worker in running))
 
     def _died(self, worker: WorkerProcess, work: _Work) -> None:
-        why = worker.ending
+        assert worker.job is not None
+        why, patience = worker.ending, self._patience(worker.job)
         outcome, reason = death(worker.reap())
         worker.job = None
         work.out -= 1
         self._workers.remove(worker)
         if why == "timeout":
-            outcome, reason = "timeout", f"nothing heard for {self._patience(work):.0f} s; see log.txt for the stack"
+            outcome, reason = "timeout", f"nothing heard for {patience:.0f} s; see log.txt for the stack"
         self._fail(work, outcome, reason)
 
     def _replace(self, worker: WorkerProcess) -> None:
@@ -237,13 +245,14 @@ class Supervisor:
         for worker in self._workers:
             worker.tick()
             if worker.job is not None and worker.ending is None:
-                work = self._works[worker.job.cell_id]
-                patience = self._patience(work)
+                patience = self._patience(worker.job)
                 if now - worker.heard > (patience if worker.ready else max(patience, START_SECONDS)):
                     worker.terminate("timeout", self._limits.kill_after)
 
-    def _patience(self, work: _Work) -> float:
-        return max(self._limits.factor * seconds_per_unit(work.state.planned), self._limits.silence)
+    def _patience(self, job: Job) -> float:
+        """Seconds of silence after which a job has timed out; finishing may take as long as the whole cell."""
+        estimate = seconds_per_unit(job.planned) if job.unit else job.planned.minutes * 60
+        return max(self._limits.factor * estimate, self._limits.silence)
 
     # ---- results ----
 

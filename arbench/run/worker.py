@@ -29,8 +29,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import images, registry
 from ..errors import ArbenchError, StoreError, Unsupported
 from ..spec.cell import Cell, Unit
@@ -64,8 +62,8 @@ class Worker:
     def do(self, message: dict[str, Any]) -> dict[str, Any]:
         """Does one message and returns the answer."""
         cell = Cell.model_validate(message["cell"])
-        self._switch_log(cell)
         try:
+            self._switch_log(cell)
             if message["do"] == "unit":
                 return self._unit(cell, Unit.model_validate(message["unit"]))
             return self._finish(cell, message)
@@ -74,8 +72,8 @@ class Worker:
                 error = StoreError("the worker cannot write", error.strerror or "")
             if isinstance(error, StoreError):
                 return {"kind": "store", "what": error.what, "why": error.why}
-            traceback.print_exc()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # the disk that holds the log may be full
+                traceback.print_exc()
             outcome, reason = classify(error)
             return {"kind": "failed", "outcome": outcome, "reason": reason}
 
@@ -207,16 +205,17 @@ def main(descriptor: int) -> None:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     start = inbox.get()
-    np.seterr(all="ignore")  # metrics state their own reasons for what is not finite
     import torch
 
     torch.set_num_threads(start["threads"])
+    os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready"})
     worker = Worker(pipe, Path(start["folder"]), start["device"], start["weights"])
     while True:
         answer = worker.do(inbox.get())
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         try:
             send(pipe, answer)
         except OSError:

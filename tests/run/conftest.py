@@ -78,7 +78,7 @@ class Farm:
     def arbench(self, *arguments: object, **more: Any) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of `arbench ARGUMENTS`."""
         process = self.start(*arguments, **more)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=500)
         return process.returncode, out, err
 
     def called(self) -> list[list[str]]:

@@ -1,0 +1,115 @@
+"""The verbs `show`, `run`, `resume` and `status` on the built-in adapters: what they print, and their errors."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from arbench.cli.main import main
+from arbench.run import device as devices
+
+SUITE = """suite: small
+tokenizers: [tokenizers/var-mini]
+settings:
+  device: cpu
+tasks:
+  - reconstruct: {n: 64, batch: 16}
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return str(path)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
+
+
+def test_show_as_json_has_every_value_with_its_origin(suite, capsys):
+    assert main(["show", suite, "--set", "reconstruct.batch=8", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    (cell,) = document["cells"]
+    values = {item["name"]: (item["value"], item["origin"]) for item in cell["values"]}
+    assert values["task.n"] == (64, f"{suite}:6")
+    assert values["task.batch"] == (8, "--set reconstruct.batch=8")
+    assert values["task.data"] == ("mnist5k/heldout", "default")
+    assert values["settings.device"] == ("cpu", f"{suite}:4")
+    assert values["settings.seed"] == (0, "default")
+    assert cell["units"] == 1
+    assert cell["minutes"] > 0
+    assert cell["outcome"] is None
+    assert list(cell["weights"]) == ["tokenizers/var-mini"]
+    assert list(cell["data"]) == ["mnist5k/heldout"]
+
+
+def test_show_for_people(suite, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    assert main(["show", suite, "--resolved", "--adapter", "tokenizers/llamagen-mini"]) == 0
+    out = capsys.readouterr().out
+    assert "tokenizers/llamagen-mini" in out
+    assert "var-mini" not in out
+    assert "images in" not in out
+    assert "task.data" in out
+    assert "1 cells, about" in out
+
+
+def test_show_of_the_packaged_suite(capsys):
+    assert main(["show", "quickstart", "--adapter", "tokenizers/*-mini", "--json"]) == 0
+    cells = json.loads(capsys.readouterr().out)["cells"]
+    assert [(cell["task"], cell["adapter"]) for cell in cells][:2] == [
+        ("reconstruct", "tokenizers/llamagen-mini"),
+        ("reconstruct", "tokenizers/var-mini"),
+    ]
+    assert {cell["task"] for cell in cells} == {"reconstruct", "speed", "memory"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["show", "quickstrat"], 2, ["unknown suite: 'quickstrat'", "quickstart"]),
+        (["run", "SUITE", "--adapter", "tokenizers/var-mni"], 2, ["unknown adapter", "tokenizers/var-mini"]),
+        (["run", "SUITE", "--set", "reconstruct.m=3"], 2, ["--set reconstruct.m=3", "unknown key 'm'"]),
+        (["run", "SUITE", "--set", "reconstruct.n=5000"], 2, ["reconstruct.n is 5000", "1000 images"]),
+        (["run", "SUITE", "--device", "cuda"], 3, ["no CUDA device", "--device cpu"]),
+        (["run", "SUITE", "--device", "tpu"], 2, ["unknown device 'tpu'", "cuda:N"]),
+        (["status", "/"], 3, ["/ is not the folder of a run"]),
+        (["resume", "/"], 3, ["/ is not the folder of a run"]),
+    ],
+)
+@pytest.mark.usefixtures("no_gpu")
+def test_mistakes(suite, tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.chdir(tmp_path)
+    assert main([suite if word == "SUITE" else word for word in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("arbench: ")
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+    assert not (tmp_path / "runs").exists()  # a mistake leaves nothing behind
+
+
+def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
+    """Everything at once, in the folder that is made by default: real model, metrics, report."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", suite, "--workers", "1", "--track", "off"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    (run,) = (tmp_path / "runs").iterdir()
+    assert run.name.startswith("small-")
+    assert (run / "report.html").stat().st_size > 10_000
+    (file,) = run.glob("cells/*/result.json")
+    result = json.loads(file.read_text())
+    assert result["outcome"] == "ok"
+    psnr = next(metric for metric in result["metrics"] if metric["name"].startswith("psnr"))
+    assert psnr["interval"]["low"] < psnr["value"] < psnr["interval"]["high"]
+    assert f"{psnr['value']:.4g}" in out
+    assert main(["status", str(run.relative_to(tmp_path)), "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert (cell["outcome"], cell["units_done"]) == ("ok", 1)

@@ -1,0 +1,187 @@
+"""What is shown while a run is at work, and at its end."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+
+import pytest
+from rich.console import Console
+
+from arbench.run.cost import estimate
+from arbench.run.display import Display, duration
+from arbench.run.plan import PlannedCell
+from arbench.run.replay import FINAL, replay
+from arbench.run.results import failed_result
+from arbench.run.stop import Stop
+from arbench.run.summary import print_summary
+from arbench.spec.card import Card
+from arbench.spec.cell import Cell
+from arbench.spec.result import Interval, Metric, Result
+from arbench.spec.sampling import Guidance, Sampling
+from arbench.spec.suite import Generate, Settings, Speed
+from arbench.tasks.base import cut
+
+
+def planned(name: str, n: int = 128, minutes: float = 1.0) -> PlannedCell:
+    cell = Cell(
+        adapter=f"a/{name}", kind="generator", family="other", task=Generate(n=n), settings=Settings(), sampling=None,
+        weights_sha256={}, settings_id="set-1", result_id=f"res-{name}",
+    )  # fmt: skip
+    return PlannedCell(
+        cell=cell, units=cut(n), exclusive=False, minutes=minutes, gigabytes=1, disk_bytes=1, data={}, origins={}
+    )
+
+
+def console(**options) -> Console:
+    return Console(file=io.StringIO(), width=120, highlight=False, **options)
+
+
+def text(shown: Console) -> str:
+    return shown.file.getvalue()
+
+
+def test_plain_lines():
+    state = replay([planned("one"), planned("[two]")], [])
+    first, second = state.values()
+    shown = console()
+    display = Display(state, shown)
+    display.started(first)
+    display.advanced(first, 10)
+    first.units["000000-000064"] = "x"
+    display.advanced(first, 0)
+    display.refresh()  # nothing is due yet
+    first.result = failed_result(first.planned.cell, "oom", "no [memory]")
+    display.finished(first, first.result)
+    display.note("careful")
+    display.close()
+    lines = text(shown).splitlines()
+    assert lines[0] == "start  generate a/one: 2 units, about 1 min 0 s"
+    assert lines[1].startswith("oom    generate a/one after 0 s: no [memory]; about ")
+    assert lines[2] == "note   careful"
+    assert len(lines) == 3
+    assert second.units == {}
+
+
+def test_long_running_cells_are_mentioned_now_and_then(monkeypatch):
+    state = replay([planned("one")], [])
+    (cell,) = state.values()
+    shown = console()
+    now = [0.0]
+    monkeypatch.setattr("arbench.run.display.time.monotonic", lambda: now[0])
+    display = Display(state, shown)
+    display.started(cell)
+    for second in range(0, 100, 10):
+        now[0] = float(second)
+        if second == 50:
+            cell.units["000000-000064"] = "x"
+        display.advanced(cell, 0)
+        display.refresh()
+    lines = text(shown).splitlines()[1:]
+    assert lines[0] == "       generate a/one: 0 of 2 units, 30 s"
+    assert lines[1].startswith("       generate a/one: 1 of 2 units, 1.1 images/s; about 2 min 0 s left")
+    assert len(lines) == 3
+
+
+def test_units_of_an_earlier_session_are_not_counted_as_speed(monkeypatch):
+    unit = {"kind": "unit", "cell": "res-one", "unit": "000000-000064", "digest": "x", "seconds": 1.0}
+    state = replay([planned("one")], [unit])
+    (cell,) = state.values()
+    now = [0.0]
+    monkeypatch.setattr("arbench.run.display.time.monotonic", lambda: now[0])
+    display = Display(state, console())
+    display.started(cell)
+    now[0] = 2.0
+    display.advanced(cell, 20)
+    assert display._rows["res-one"].pace(2.0) == "10.0 images/s"
+
+
+def test_the_live_table():
+    state = replay([planned(str(number)) for number in range(40)], [])
+    cells = list(state.values())
+    shown = console(force_terminal=True)
+    display = Display(state, shown)
+    display.started(cells[30])
+    display.advanced(cells[30], 7)
+    display.refresh()
+    display.close()
+    assert "a/30" in text(shown)
+    assert "running" in text(shown)
+    assert "0 of 40 cells" in text(shown)
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (0.4, 59.4, 61, 3725)] == ["0 s", "59 s", "1 min 1 s", "1 h 2 min"]
+
+
+def test_summary():
+    good = Result(
+        result_id="res-1", settings_id="set-1", adapter="a/[one]", family="other", kind="generator", task="generate",
+        parameters={}, outcome="ok",
+        metrics=(
+            Metric(name="kid", value=0.01234567, n=9, unit="s", convention="x",
+                   interval=Interval(low=0.01, high=0.02, method="jackknife")),
+            Metric(name="fid", value=None, n=9, convention="x", reason="too few"),
+        ),
+    )  # fmt: skip
+    bad = failed_result(planned("two").cell, "oom", "no [memory]")
+    shown = console()
+    print_summary(shown, [good, bad])
+    out = text(shown)
+    assert "0.01235 [0.01, 0.02]" in out
+    assert "a/[one]" in out
+    assert "[s]" in out
+    assert "oom: generate a/two: no [memory]" in out
+
+
+def test_a_signal_is_counted_and_wakes_and_the_old_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Stop() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requests == 2
+        assert os.read(stop.wake, 10) == b"!!"
+        stop.drain()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_outcomes_that_a_resumed_run_tries_again():
+    assert frozenset({"ok", "unsupported"}) == FINAL
+    cell = {"cell": "res-one", "time": "t"}
+    finished = {"kind": "finished", "outcome": "error", "digest": "x", "reason": "why", **cell}
+    (state,) = replay([planned("one")], [{"kind": "started", **cell}, finished]).values()
+    assert (state.outcome, state.reason) == ("error", "why")
+    records = [{"kind": "started", **cell}, finished, {"kind": "tracked", "cells": ["res-one"]}]
+    (state,) = replay([planned("one")], [*records, {"kind": "started", **cell}]).values()
+    assert (state.outcome, state.reason, state.started) == (None, "", "t")
+    (state,) = replay([planned("one")], [*records, finished]).values()
+    assert not state.tracked  # a new result has not been tracked yet
+
+
+class TestCost:
+    CARD = Card(
+        name="raster/x", kind="generator", family="raster", implementation="x:X", summary="", resolution=32,
+        parameters=1_000_000,
+    )  # fmt: skip
+
+    def minutes(self, task, sampling=None, device="cpu", card=CARD, cores=2) -> float:
+        return estimate(card, None, task, Settings(device=device), sampling or Sampling(), cores=cores).minutes
+
+    def test_more_work_takes_longer(self):
+        base = self.minutes(Generate(n=1000))
+        assert self.minutes(Generate(n=2000)) > base
+        assert self.minutes(Generate(n=1000), Sampling(guidance=Guidance(scale=2.0))) > base
+        assert self.minutes(Generate(n=1000), cores=8) < base
+        assert self.minutes(Generate(n=1000), device="cuda") < base
+        parallel = self.CARD.model_copy(update={"family": "random_order"})
+        assert self.minutes(Generate(n=1000), Sampling(steps=8), card=parallel) > base
+
+    def test_speed_stays_within_its_own_limits(self):
+        task = Speed(batches=(1,), min_seconds=6, max_seconds=12)
+        tiny, huge = (
+            self.minutes(task, card=self.CARD.model_copy(update={"parameters": parameters}))
+            for parameters in (10, 10**9)
+        )
+        assert tiny == pytest.approx((6 + 8) / 60, rel=1e-3)
+        assert huge > (12 + 8) / 60
