@@ -1,0 +1,1 @@
+"""Clock, timing loop, phase probe, memory, statistics of timings, provenance."""
