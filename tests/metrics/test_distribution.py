@@ -156,11 +156,11 @@ def test_intervals_cover_the_mean_of_many_draws(
 )
 def test_kid_over_subsets_is_the_published_value(options: dict[str, int], mean: float, spread: float | None) -> None:
     estimate = kid_subsets(FAKE, REAL, **options)  # type: ignore[arg-type]
-    # float32 sums of a million terms: 1e-6 of their value, in whatever order a BLAS takes them
-    assert estimate.value == pytest.approx(mean, abs=3e-8)
+    # float32: rounding of kernel means around 1, in whatever order a BLAS sums them
+    assert estimate.value == pytest.approx(mean, abs=1e-7)
     if spread is not None:
         assert estimate.high is not None
-        assert estimate.high - mean == pytest.approx(spread, abs=5e-8)
+        assert estimate.high - mean == pytest.approx(spread, abs=1e-7)
 
 
 def test_kid_over_subsets_equals_torch_fidelity_run_here() -> None:
@@ -177,10 +177,10 @@ def test_kid_over_subsets_equals_torch_fidelity_run_here() -> None:
         verbose=False,
     )
     ours = kid_subsets(FAKE, REAL, subsets=20, size=500)
-    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], abs=3e-8)
+    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], abs=1e-7)
     assert ours.high is not None
     assert ours.value is not None
-    assert ours.high - ours.value == pytest.approx(theirs["kernel_inception_distance_std"], abs=3e-8)
+    assert ours.high - ours.value == pytest.approx(theirs["kernel_inception_distance_std"], abs=1e-7)
 
 
 def test_kid_over_all_pairs_is_the_u_statistic() -> None:
