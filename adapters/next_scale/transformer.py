@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.attention import KVCache, attend
+from ..layers.linear import Linear, linear
 
 LARGEST_LOG_SCALE = math.log(100)
 
@@ -61,10 +62,10 @@ class Attention(nn.Module):
         width = config.embed_dim
         self.heads = config.num_heads
         self.unit = config.attn_l2_norm
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
         self.v_bias = nn.Parameter(torch.zeros(width))
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
         if self.unit:
             self.log_scale = nn.Parameter(torch.full((1, self.heads, 1, 1), math.log(4)))
         # without the learned scale upstream divides by 4 sqrt(d), not by sqrt(d)
@@ -72,7 +73,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, start: int, cache: KVCache | None, mask: Tensor | None) -> Tensor:
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))  # keys have none
-        heads = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        heads = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, n, D)
         if self.unit:
             scale = self.log_scale.float().clamp(max=LARGEST_LOG_SCALE).exp()
@@ -90,12 +91,12 @@ class Block(nn.Module):
         width, hidden = config.embed_dim, round(config.embed_dim * config.mlp_ratio)
         self.eps = config.norm_eps
         self.attention = Attention(config)
-        self.mlp_in = nn.Linear(width, hidden)
-        self.mlp_out = nn.Linear(hidden, width)
+        self.mlp_in = Linear(width, hidden)
+        self.mlp_out = Linear(hidden, width)
         if config.shared_aln:
             self.modulation_offset = nn.Parameter(torch.zeros(1, 1, 6, width))
         else:
-            self.modulation = nn.Linear(width, 6 * width)
+            self.modulation = Linear(width, 6 * width)
 
     def modulate(self, condition: Tensor) -> Tensor:
         """(B, 1, 6, C): gates, scales and shifts of attention and MLP, two each.
@@ -130,12 +131,12 @@ class Network(nn.Module):
         self.first_position = nn.Parameter(torch.zeros(1, config.lengths[0], width))
         self.position = nn.Parameter(torch.zeros(1, config.tokens, width))
         self.level_table = nn.Embedding(scales, width)
-        self.features_in = nn.Linear(config.z_channels, width)
+        self.features_in = Linear(config.z_channels, width)
         if config.shared_aln:
-            self.shared_modulation = nn.Linear(width, 6 * width)
+            self.shared_modulation = Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
-        self.head_modulation = nn.Linear(width, 2 * width)
-        self.head = nn.Linear(width, config.vocab_size)
+        self.head_modulation = Linear(width, 2 * width)
+        self.head = Linear(width, config.vocab_size)
 
     def place(self, device: torch.device | str, dtype: torch.dtype) -> Self:
         self.to(device=device, dtype=torch.float32)

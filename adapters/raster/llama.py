@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..layers.attention import KVCache, attend
+from ..layers.linear import Linear
 from ..layers.rope import grid_rotations, rotate_pairs
 
 
@@ -76,12 +77,12 @@ class Block(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.width = config.n_head, config.kv_heads, config.head_width
         self.attention_norm = RMSNorm(config.dim, config.norm_eps)
-        self.qkv = nn.Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.width, bias=False)
-        self.out = nn.Linear(config.dim, config.dim, bias=False)
+        self.qkv = Linear(config.dim, (self.heads + 2 * self.kv_heads) * self.width, bias=False)
+        self.out = Linear(config.dim, config.dim, bias=False)
         self.ffn_norm = RMSNorm(config.dim, config.norm_eps)
-        self.gate = nn.Linear(config.dim, config.hidden, bias=False)
-        self.up = nn.Linear(config.dim, config.hidden, bias=False)
-        self.down = nn.Linear(config.hidden, config.dim, bias=False)
+        self.gate = Linear(config.dim, config.hidden, bias=False)
+        self.up = Linear(config.dim, config.hidden, bias=False)
+        self.down = Linear(config.hidden, config.dim, bias=False)
 
     def forward(
         self, x: Tensor, rotations: Tensor, start: int = 0, cache: KVCache | None = None, mask: Tensor | None = None
@@ -113,12 +114,12 @@ class Network(nn.Module):
             self.class_table = nn.Embedding(config.num_classes + (config.class_dropout_prob > 0), config.dim)
         else:
             self.null_caption = nn.Parameter(torch.zeros(config.cls_token_num, config.caption_dim))
-            self.caption_in = nn.Linear(config.caption_dim, config.dim, bias=False)
-            self.caption_out = nn.Linear(config.dim, config.dim, bias=False)
+            self.caption_in = Linear(config.caption_dim, config.dim, bias=False)
+            self.caption_out = Linear(config.dim, config.dim, bias=False)
         self.token_table = nn.Embedding(config.vocab_size, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = RMSNorm(config.dim, config.norm_eps)
-        self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.head = Linear(config.dim, config.vocab_size, bias=False)
         self.rotations = self._rotations("cpu")
 
     def _rotations(self, device: torch.device | str) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from arbench.adapters.layers.attention import KVCache, attend
+from arbench.adapters.layers.linear import Linear
 from arbench.adapters.layers.rope import grid_rotations, rotate_pairs
 
 GENERATOR = 7
@@ -67,3 +68,13 @@ def test_rotation_silences_condition_tokens() -> None:
     assert rotations.shape == (7, 4, 2)
     assert torch.count_nonzero(turned[:, :, :3]) == 0
     assert torch.count_nonzero(turned[:, :, 3:]) == 32
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(128, 384), (352, 128), (128, 256)])
+def test_linear_gives_a_row_the_same_result_in_any_batch(inputs: int, outputs: int) -> None:
+    layer = Linear(inputs, outputs).requires_grad_(False)
+    x = normal(64, 1, inputs)
+    whole = layer(x)
+    torch.testing.assert_close(whole, torch.nn.functional.linear(x, layer.weight, layer.bias))
+    for rows in (1, 2, 7, 14, 15, 16, 33):
+        assert torch.equal(layer(x[:rows]), whole[:rows])
