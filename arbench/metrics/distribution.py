@@ -69,11 +69,11 @@ def frechet(features: NDArray[Any], reference: NDArray[Any], *, reference_fixed:
     if short:
         return missing(short, len(x))
     shift, xc, yc = x.mean(0) - y.mean(0), x - x.mean(0), y - y.mean(0)
-    transported_x, transported_y, cross = _transported(xc, yc)
+    transported, cross = _transported(xc, yc)
     value = float(shift @ shift) + float((xc**2).sum() / (len(x) - 1) + (yc**2).sum() / (len(y) - 1)) - 2 * cross
-    variance = _influence_variance(xc, shift, transported_x)
+    variance = _influence_variance(xc, shift, transported)
     if not reference_fixed:
-        variance += _influence_variance(yc, -shift, transported_y)
+        variance += _influence_variance(yc, -shift, _transported(yc, xc)[0])
     flags = []
     if min(len(x), len(y)) <= x.shape[1]:
         flags.append("rank_deficient")
@@ -233,27 +233,24 @@ def _factor(sigma: Floats) -> Floats:
     return root
 
 
-def _transported(xc: Floats, yc: Floats) -> tuple[Floats, Floats, float]:
-    """d.T d of each centred sample (n,), of each reference (m,) with the inverse map, and tr (S_x S_y)^(1/2).
+def _transported(xc: Floats, yc: Floats) -> tuple[Floats, float]:
+    """d.T d of each centred sample (n,), and tr (S_x S_y)^(1/2).
 
-    With A = xc / sqrt(n - 1) and B = yc / sqrt(m - 1) the trace is the nuclear norm of A B^T = U s V^T, and
-    d_i.T d_i = (n - 1) sum_k U_ik^2 s_k; no inverse is taken, so a singular covariance is safe. When n and m exceed D,
-    U and V are reached through D x D matrices.
+    With S_y = L L^T and Z = xc L / sqrt(n - 1) = U s V^T, the trace is the sum of s and d_i.T d_i is
+    (n - 1) sum_k U_ik^2 s_k. No inverse of a covariance is taken, so a singular one is safe.
     """
     n, m, dimension = len(xc), len(yc), xc.shape[1]
-    if min(n, m) <= dimension:
-        product = xc @ yc.T / math.sqrt((n - 1) * (m - 1))  # (n, m)
-        u, s, vt = np.linalg.svd(product, full_matrices=False)
-        return (n - 1) * (u**2 @ s), (m - 1) * ((vt.T) ** 2 @ s), float(s.sum())
-    root = _factor(yc.T @ yc / (m - 1))  # (D, D)
-    z = xc @ root  # (n, D), and A L = z / sqrt(n - 1)
-    values, vectors = np.linalg.eigh(z.T @ z / (n - 1))
+    root = yc.T / math.sqrt(m - 1) if m <= dimension else _factor(yc.T @ yc / (m - 1))  # L, (D, r)
+    z = xc @ root / math.sqrt(n - 1)  # (n, r)
+    if n <= z.shape[1]:
+        values, u = np.linalg.eigh(z @ z.T)
+        s = np.sqrt(_significant(values))
+        return (n - 1) * (u**2 @ s), float(s.sum())
+    values, vectors = np.linalg.eigh(z.T @ z)
     s = np.sqrt(_significant(values))
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
-    u2 = (z @ vectors) ** 2 * inverse**2 / (n - 1)
-    # the reference's side: yc = W L^T with W^T W = (m - 1) I, and V = W vectors / sqrt(m - 1)
-    w = np.linalg.lstsq(root, yc.T, rcond=None)[0].T @ vectors
-    return (n - 1) * (u2 @ s), w**2 @ s, float(s.sum())
+    # U s = Z V, so U^2 s = (Z V)^2 / s
+    return (n - 1) * ((z @ vectors) ** 2 @ inverse), float(s.sum())
 
 
 @dataclass(frozen=True, slots=True)
