@@ -28,7 +28,7 @@ PREFERRED = (
 """Order of the columns within a group; names that match none come after, in the order of the results."""
 GROUPS = {"generate": "Quality", "reconstruct": "Quality", "speed": "Speed", "memory": "Memory"}
 """Group of columns by task, in this order; a task not named here is a group of its own."""
-MOST_COLUMNS = {"Quality": 7, "Speed": 4, "Memory": 3}
+MOST_COLUMNS = {"Quality": 6, "Speed": 4, "Memory": 3}
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,8 @@ def _marked(columns: Sequence[Column], rows: Sequence[Row]) -> list[tuple[Place,
         ends = [end for span in spans if span for end in span]
         ends += [place.metric.value for place in places if place.metric and place.metric.value is not None]
         least, most = min(ends, default=0.0), max(ends, default=0.0)
+        if sum(place.metric is not None for place in places) < 2:
+            least = most = 0.0  # a range of its own says nothing
         by_column.append([_positioned(place, mark, least, most) for place, mark in zip(places, found, strict=True)])
     return list(zip(*by_column, strict=True)) if by_column else [() for _ in rows]
 
