@@ -56,19 +56,36 @@ def invert_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
+BLOCK = 256
+"""Numbers drawn at once and kept, for callers that take a stream's numbers a few at a time."""
+
+
 class Philox:
-    """The `Noise` of a run: streams of the samples with the given seeds."""
+    """The `Noise` of a run: streams of the samples with the given seeds.
+
+    Stateless to its callers: what is kept of a stream is only there to be read again.
+    """
 
     def __init__(self, seeds: Sequence[int], device: str | torch.device = "cpu") -> None:
         self.device = torch.device(device)
         words = [[seed & _MASK, (seed >> 32) & _MASK] for seed in seeds]
         self._key = torch.tensor(words, dtype=torch.int64, device=self.device).reshape(-1, 2)  # (B, 2)
+        self._kept: dict[str, tuple[int, Tensor]] = {}
 
     @property
     def batch(self) -> int:
         return self._key.shape[0]
 
     def uniform(self, stream: str, n: int, start: int = 0) -> Tensor:
+        block, offset = divmod(start, BLOCK)
+        if offset + n > BLOCK:
+            return self._draw(stream, n, start)
+        kept = self._kept.get(stream)
+        if kept is None or kept[0] != block:
+            kept = self._kept[stream] = block, self._draw(stream, BLOCK, block * BLOCK)
+        return kept[1][:, offset : offset + n].clone()
+
+    def _draw(self, stream: str, n: int, start: int) -> Tensor:
         first, last = start // 2, (start + n + 1) // 2  # two 53-bit numbers per counter
         index = torch.arange(first, last, device=self.device).unsqueeze(0)  # (1, m)
         high, low = (torch.tensor(word, device=self.device) for word in _stream_words(stream))

@@ -37,7 +37,7 @@ def test_sample_seeds_are_63_bit_and_differ():
 @given(
     ids=st.lists(st.integers(0, 2**40), min_size=1, max_size=6),
     n=st.integers(1, 40),
-    start=st.integers(0, 50),
+    start=st.integers(0, 600),
     stream=st.text(max_size=12),
 )
 def test_a_sample_does_not_depend_on_its_batch_or_on_where_the_stream_is_entered(ids, n, start, stream):
