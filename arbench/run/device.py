@@ -11,6 +11,9 @@ from pathlib import Path
 
 from ..errors import ConfigError, NoDevice
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Microseconds of CPU per period that the container may use, "max" for no limit (Linux control groups v2)."""
+
 
 def resolve_device(asked: str) -> str:
     """ "cpu", "cuda" or "cuda:N" for what was asked; "auto" is CUDA if there is one. Errors: `NoDevice`."""
@@ -93,8 +96,18 @@ def _why_not() -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Processor cores that a run may use: by affinity and the container's quota, and not above OMP_NUM_THREADS."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limits = [count]
+    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if wish.isdigit():
+        limits.append(int(wish))
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+        limits.append(round(int(quota) / int(period)))
+    except (OSError, ValueError):  # no such file, or "max": no quota
+        pass
+    return max(1, min(limits))
 
 
 def machine(device: str) -> str:

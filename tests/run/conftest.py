@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,7 +22,7 @@ suite: farmed
 title: On the farm
 adapters: [{adapters}]
 tasks:
-  - generate: {{n: {n}, batch: 8}}
+  - generate: {{n: {n}, batch: 8, reference: 'npz:{folder}/tiny.npz'}}
 """
 
 
@@ -34,12 +35,15 @@ class Farm:
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: farm\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[arbench.adapters]\nfarm = farm.cards:CARDS\n")
+        np.savez(folder / "tiny.npz", arr_0=np.zeros((4, 8, 8, 3), dtype=np.uint8))
         self.paths = [str(SOURCES), str(folder / "site")]
         self.calls = folder / "calls.txt"
 
     def suite(self, adapters: list[str], n: int = 40, more: str = "") -> Path:
         path = self.folder / "farmed.yaml"
-        path.write_text(SUITE.format(adapters=", ".join(f"farm/{name}" for name in adapters), n=n) + more)
+        path.write_text(
+            SUITE.format(adapters=", ".join(f"farm/{name}" for name in adapters), n=n, folder=self.folder) + more
+        )
         return path
 
     def environment(self) -> dict[str, str]:

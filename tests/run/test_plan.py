@@ -224,6 +224,22 @@ class TestDevice:
         assert devices.cuda_devices() == count
         devices.cuda_devices.cache_clear()
 
+    def test_cores(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(devices.os, "sched_getaffinity", lambda pid: set(range(8)))
+        monkeypatch.setattr(devices, "CPU_QUOTA", tmp_path / "cpu.max")
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert devices.cores() == 8
+        (tmp_path / "cpu.max").write_text("max 100000\n")
+        assert devices.cores() == 8
+        (tmp_path / "cpu.max").write_text("350000 100000\n")
+        assert devices.cores() == 4
+        (tmp_path / "cpu.max").write_text("20000 100000\n")
+        assert devices.cores() == 1
+        (tmp_path / "cpu.max").write_text("max 100000\n")
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")
+        assert devices.cores() == 3
+        assert machine("cpu").endswith(", 3 cores")
+
     def test_agrees_with_torch(self):
         import torch
 

@@ -7,7 +7,7 @@ from arbench.tasks.base import cut
 from arbench.tasks.index import TASK_INDEX, TaskInfo
 
 BEHAVIOURS = (
-    "steady", "other", "slow", "memory", "torch-memory", "raises", "killed", "segfault", "hang", "nan",
+    "steady", "other", "slow", "memory", "raises", "killed", "segfault", "hang", "nan",
     "unsupported", "disk", "talks", "naps",
 )  # fmt: skip
 

@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 
-import torch
-
 from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Generated
 
@@ -31,8 +29,6 @@ class Model:
         last = 15 in request.sample_ids
         if behaviour == "memory" and last:
             raise MemoryError
-        if behaviour == "torch-memory" and last:
-            torch.empty(2**58)
         if behaviour == "raises" and last:
             raise ValueError("the secret is 42\nand more")
         if behaviour == "killed" and last:
