@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
+from ..images import grid, png, unpack
 from ..spec.result import Metric, Result
 
 KEY_LIMIT = 250
@@ -120,7 +124,7 @@ def note(run: Mapping[str, Any], results: Sequence[Result], outcome: str) -> str
         "| adapter | task | outcome | first metrics |",
         "| --- | --- | --- | --- |",
     ]
-    for result in results:
+    for result in sorted(results, key=lambda result: (result.adapter, result.task)):
         shown = [
             f"{m.name} {m.value:.4g}{f' {m.unit}' if m.unit else ''}" for m in result.metrics if m.value is not None
         ]
@@ -128,6 +132,16 @@ def note(run: Mapping[str, Any], results: Sequence[Result], outcome: str) -> str
         lines.append(f"| {result.adapter} | {result.task} | {result.outcome} | {_one_line(cell)} |")
     text = "\n".join(lines)
     return text if len(text) <= TAG_LIMIT else text[: TAG_LIMIT - 40].rsplit("\n", 1)[0] + "\n\nmore in report.html"
+
+
+def pairs_png(archive: bytes, most: int = 16) -> bytes | None:
+    """A sheet from a `pairs.npz`, originals above reconstructions; None if it does not hold such pictures."""
+    try:
+        arrays = unpack(archive, ("originals", "reconstructions"))
+        both = np.concatenate([arrays["originals"][:most], arrays["reconstructions"][:most]])
+        return png(grid(both, columns=len(both) // 2))
+    except (KeyError, ValueError, EOFError, ZeroDivisionError, zipfile.BadZipFile):
+        return None
 
 
 def _one_line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -233,6 +234,13 @@ class Tracker:
         for file in [*pictures, folder / "result.json"]:
             if self._keeps_artifacts and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
                 client.log_artifact(run, str(file))
+        pairs = folder / "pairs.npz"
+        if self._keeps_artifacts and pairs.name in result.artifacts.values() and pairs.is_file():
+            sheet = record.pairs_png(pairs.read_bytes())
+            if sheet:
+                with tempfile.TemporaryDirectory() as place:
+                    (Path(place) / "pairs.png").write_bytes(sheet)
+                    client.log_artifact(run, str(Path(place) / "pairs.png"))
 
     def _all_results(self) -> list[Result]:
         """Those of the run folder, since a resumed run hands over only what is new."""

@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from PIL import Image
 
-from arbench.images import grid, png
+from arbench.images import grid, pack, png
 from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, Result, SpeedRecord
 from arbench.spec.sampling import Guidance, Sampling
 from arbench.track import record
@@ -81,19 +83,20 @@ def speed() -> Result:
                 Metric(name="latency-batch1", value=0.4, unit="s", n=20, convention="median", measure="speed"),
             ),
             "speed": (SpeedRecord(batch=1, seconds=0.4, phases=phases),),
-            "artifacts": {},
+            "artifacts": {"pairs": "pairs.npz"},
         }
     )
 
 
 def store(folder: Path, *results: Result) -> Path:
     """The cells of a run folder on disk."""
-    import numpy as np
-
     for result in results:
         cell = folder / "cells" / result.result_id
         cell.mkdir(parents=True)
         (cell / "result.json").write_text(result.model_dump_json())
+        if "pairs" in result.artifacts:
+            black, white = np.zeros((3, 3, 8, 8), np.uint8), np.full((3, 3, 8, 8), 255, np.uint8)
+            (cell / "pairs.npz").write_bytes(pack({"ids": np.arange(3), "originals": black, "reconstructions": white}))
         if "grid" in result.artifacts:
             (cell / "samples.png").write_bytes(png(grid(np.zeros((4, 3, 8, 8), np.uint8), 2)))
             (cell / "samples.npz").write_bytes(b"arrays stay in the run folder")
@@ -157,6 +160,10 @@ def check_whole(uri: str, report: Path) -> None:
     assert first.info.end_time - first.info.start_time == 60_000
     assert sorted(file.path for file in client.list_artifacts(first.info.run_id)) == ["result.json", "samples.png"]
 
+    with Image.open(client.download_artifacts(second.info.run_id, "pairs.png")) as sheet:
+        assert sheet.size == (28, 18)  # three pairs of 8 x 8, 2 pixels between them
+        assert sheet.getpixel((0, 0)) == (0, 0, 0)
+        assert sheet.getpixel((0, 17)) == (255, 255, 255)
     assert second.data.metrics["speed/latency-batch1"] == pytest.approx(0.4)
     assert second.data.metrics["speed/phases/sample-batch1-ar_s"] == pytest.approx(0.3)
     assert (third.data.tags["arbench.outcome"], third.info.status) == ("oom", "FAILED")
@@ -375,6 +382,11 @@ def test_params_leave_out_what_is_not_set() -> None:
     assert "sampling.top_p" not in found
     assert json.loads(found["sampling.extra"]) == {}
     assert found["adapter"] == "raster/llamagen-mini"
+
+
+def test_a_damaged_archive_makes_no_sheet() -> None:
+    assert record.pairs_png(b"no archive") is None
+    assert record.pairs_png(pack({"originals": np.zeros((0, 3, 8, 8), np.uint8)})) is None
 
 
 def test_a_long_note_is_cut_between_lines() -> None:
