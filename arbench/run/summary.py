@@ -1,7 +1,9 @@
-"""The last words of a run: a table of the main numbers, what failed and why, where the report is."""
+"""The last words of a run: a row of main numbers per adapter, then what failed and why."""
 
 from __future__ import annotations
 
+import fnmatch
+from collections import defaultdict
 from collections.abc import Sequence
 
 from rich import box
@@ -11,41 +13,87 @@ from rich.text import Text
 
 from ..spec.result import Metric, Result
 
-PER_TASK = 3
-"""Metrics of each task that are shown; tasks list their main ones first."""
+MAIN: dict[str, tuple[tuple[str, int], ...]] = {
+    "generate": (("frechet-*", 0),),
+    "reconstruct": (("psnr", 0), ("rfd-*", 0)),
+    "speed": (("latency-batch*", 0), ("images-per-second-batch*", -1), ("decode-images-per-second-batch*", -1)),
+    "memory": (("peak-memory-batch*", -1),),
+}
+"""Metrics that the summary shows, by task: a glob, and which of its matches: the first or the last (largest batch)."""
+HEADER_WIDTH = 13
+PREFIXES = {
+    "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
+}
 
 
 def print_summary(console: Console, results: Sequence[Result]) -> None:
-    """One table per task, adapters as rows, the first metrics with their intervals as columns, then the failures."""
-    for task in dict.fromkeys(result.task for result in results):
-        good = [result for result in results if result.task == task and result.outcome == "ok" and result.metrics]
+    """One table for generators and one for tokenizers, with intervals in square brackets, then the failures."""
+    for kind in ("generator", "tokenizer"):
+        good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
-            console.print(_table(task, good))
+            console.print(_table(kind, good))
     for result in results:
         if result.outcome != "ok":
             console.print(Text(f"{result.outcome}: {result.task} {result.adapter}: {result.reason}"), soft_wrap=True)
 
 
-def _table(task: str, results: Sequence[Result]) -> Table:
-    names: dict[tuple[str, str], None] = {}
+def main_metrics(result: Result) -> list[Metric]:
+    """The metrics of a result that a summary has room for."""
+    chosen = []
+    for glob, place in MAIN.get(result.task, ()):
+        found = [metric for metric in result.metrics if fnmatch.fnmatchcase(metric.name, glob)]
+        if found:
+            chosen.append(found[place])
+    return chosen or list(result.metrics[:2])
+
+
+def _table(kind: str, results: Sequence[Result]) -> Table:
+    rows: dict[tuple[str, int], dict[str, Metric]] = defaultdict(dict)
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    columns: dict[str, None] = {}
     for result in results:
-        names.update(dict.fromkeys((metric.name, metric.unit) for metric in result.metrics[:PER_TASK]))
-    table = Table(title=task, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("adapter", no_wrap=True)
-    for name, unit in names:
-        table.add_column(Text(f"{name}\n[{unit}]" if unit else name), justify="right")
-    for result in results:
-        found = {(metric.name, metric.unit): metric for metric in reversed(result.metrics)}
-        table.add_row(Text(result.adapter), *(Text(_number(found.get(key))) for key in names))
+        # a suite may run one task twice, under different parameters: the second goes into a row of its own
+        number = seen[result.adapter, result.task]
+        seen[result.adapter, result.task] += 1
+        for metric in main_metrics(result):
+            columns[metric.name] = None
+            rows[result.adapter, number][metric.name] = metric
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(kind, overflow="fold")
+    for name in columns:
+        table.add_column(Text(_wrapped(name)), justify="right", no_wrap=True)
+    for (adapter, _), metrics in rows.items():
+        table.add_row(Text(adapter.replace("/", "/\n", 1)), *(Text(_cell(metrics.get(name))) for name in columns))
     return table
 
 
-def _number(metric: Metric | None) -> str:
+def _wrapped(name: str) -> str:
+    """A metric's name in lines of at most HEADER_WIDTH, broken after hyphens."""
+    lines = [""]
+    for part in name.replace("-", "-\n").splitlines():
+        if lines[-1] and len(lines[-1]) + len(part) > HEADER_WIDTH:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _cell(metric: Metric | None) -> str:
+    """Value and unit, and the interval below."""
     if metric is None:
         return ""
     if metric.value is None:
         return "-"
-    text = f"{metric.value:.4g}"
+    scale, unit = _scale(metric.value, metric.unit)
+    text = f"{metric.value / scale:.4g} {unit}".rstrip()
     if metric.interval is not None:
-        text += f" [{metric.interval.low:.4g}, {metric.interval.high:.4g}]"
+        text += f"\n[{metric.interval.low / scale:.3g}, {metric.interval.high / scale:.3g}]"
     return text
+
+
+def _scale(value: float, unit: str) -> tuple[float, str]:
+    """Seconds and bytes in a prefix that makes the number easy to read."""
+    for size, name in PREFIXES.get(unit, ()):
+        if abs(value) >= size:
+            return size, name
+    return 1.0, unit

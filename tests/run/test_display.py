@@ -115,24 +115,54 @@ def test_durations():
     assert [duration(seconds) for seconds in (0.4, 59.4, 61, 3725)] == ["0 s", "59 s", "1 min 1 s", "1 h 2 min"]
 
 
-def test_summary():
-    good = Result(
-        result_id="res-1", settings_id="set-1", adapter="a/[one]", family="other", kind="generator", task="generate",
-        parameters={}, outcome="ok",
-        metrics=(
-            Metric(name="kid", value=0.01234567, n=9, unit="s", convention="x",
-                   interval=Interval(low=0.01, high=0.02, method="jackknife")),
-            Metric(name="fid", value=None, n=9, convention="x", reason="too few"),
-        ),
+def result(task: str, adapter: str, *metrics: Metric, kind: str = "generator") -> Result:
+    return Result(
+        result_id="res-1", settings_id="set-1", adapter=adapter, family="other", kind=kind, task=task, parameters={},
+        outcome="ok", metrics=metrics,
     )  # fmt: skip
-    bad = failed_result(planned("two").cell, "oom", "no [memory]")
+
+
+def metric(name: str, value: float | None, unit: str = "", reason: str = "", around: float = 0.0) -> Metric:
+    interval = None
+    if around and value is not None:
+        interval = Interval(low=value - around, high=value + around, method="x")
+    return Metric(name=name, value=value, unit=unit, n=9, convention="x", reason=reason, interval=interval)
+
+
+def test_summary_has_a_row_per_adapter_and_fits_a_terminal():
     shown = console()
-    print_summary(shown, [good, bad])
+    shown.width = 80
+    print_summary(
+        shown,
+        [
+            result("generate", "a/[one]", metric("frechet-efficientnet-lite0", 24.44999, around=1.25)),
+            result("generate", "a/two", metric("frechet-efficientnet-lite0", None, reason="too few")),
+            result(
+                "speed", "a/[one]", metric("load", 9.0, "s"), metric("latency-batch1", 0.0712, "s", around=0.0021),
+                metric("latency-batch16", 0.5, "s"), metric("images-per-second-batch1", 14.0, "images/s"),
+                metric("images-per-second-batch16", 99.0, "images/s"),
+            ),
+            result("memory", "a/[one]", *(metric(f"peak-memory-batch{n}", n * 1e9, "B") for n in (1, 1.25))),
+            result("reconstruct", "a/tok", metric("psnr", 30.0, "dB"), kind="tokenizer"),
+            failed_result(planned("three").cell, "oom", "no [memory]"),
+        ],
+    )  # fmt: skip
     out = text(shown)
-    assert "0.01235 [0.01, 0.02]" in out
-    assert "a/[one]" in out
-    assert "[s]" in out
-    assert "oom: generate a/two: no [memory]" in out
+    lines = out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    first = next(index for index, line in enumerate(lines) if "24.45" in line)
+    assert lines[first].split() == ["a/", "24.45", "71.2", "ms", "99", "images/s", "1.25", "GB"]
+    assert lines[first + 1].split() == ["[one]", "[23.2,", "25.7]", "[69.1,", "73.3]"]
+    assert lines[first + 2].split() == ["a/", "-"]
+    assert "30 dB" in out
+    assert "oom: generate a/three: no [memory]" in out
+
+
+def test_summary_of_a_task_run_twice_has_two_rows():
+    shown = console()
+    print_summary(shown, [result("generate", "a/one", metric("frechet-x", value)) for value in (1.0, 2.0)])
+    rows = [line.split() for line in text(shown).splitlines() if "a/" in line]
+    assert rows == [["a/", "1"], ["a/", "2"]]
 
 
 def test_a_signal_is_counted_and_wakes_and_the_old_handler_comes_back():
