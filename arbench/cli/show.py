@@ -84,15 +84,15 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
 
     console = Console(highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("task", "adapter", "result", "settings"):
+    for name in ("task", "adapter", "result"):
         table.add_column(name, no_wrap=True)
-    for name in ("units", "minutes", "GB"):
+    for name in ("units", "min", "GB"):
         table.add_column(name, justify="right")
     for cell in document["cells"]:
         cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
-        row = [cell["task"], cell["adapter"], cell["result_id"], cell["settings_id"]]
+        row = [cell["task"], cell["adapter"], cell["result_id"]]
         table.add_row(*(Text(value) for value in row), *(_short(value) for value in cost))
-    console.print(Text(f"{document['suite']} ({document['path']}) on {document['device']}: {document['machine']}"))
+    console.print(Text(f"{document['suite']} ({document['path']}) on {document['machine']}"), soft_wrap=True)
     console.print(table)
     for cell in document["cells"]:
         if cell["reason"]:
@@ -121,7 +121,7 @@ def _value_table(cell: Mapping[str, Any]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{cell['task']} {cell['adapter']} ({cell['result_id']})"
+    title = f"{cell['task']} {cell['adapter']} ({cell['result_id']}, {cell['settings_id']})"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("value", "is", "from"):
         table.add_column(name)
