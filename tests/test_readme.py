@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(folder):
     installed = folder / "installed"
-    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160"}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "ARBENCH_CACHE": str(folder / "cache")}
     outputs = {}
     for words in commands():
         if words[0] == "make":  # checked above: this test is itself run by make
