@@ -199,7 +199,7 @@ class Session:
                 tracker.cell(cell.result, self.store.cell(cell.id))
         return tracker
 
-    def _finish_tracking(self, report: Path | None, outcome: str, wait: float = 60.0) -> None:
+    def _finish_tracking(self, report: Path | None, outcome: str, wait: float = 120.0) -> None:
         if self.tracker is None:
             return
         self.tracker.finish(report, outcome, wait=wait)
