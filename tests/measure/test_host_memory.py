@@ -1,5 +1,6 @@
 """Host memory: allocations of known size, in this process and in a child of a large parent."""
 
+import mmap
 import subprocess
 import sys
 
@@ -12,11 +13,18 @@ MIB = 1 << 20
 CHILD = "from arbench.measure.memory import HostMeter; m = HostMeter(); print(m.peak(), m.current())"
 
 
+def pages(size: int) -> np.ndarray:
+    """Bytes straight from the system; malloc might hand out what this process has freed before."""
+    block = np.frombuffer(mmap.mmap(-1, size), dtype=np.uint8)
+    block[:] = 1
+    return block
+
+
 def test_the_peak_holds_an_allocation_that_is_gone_again():
     meter = HostMeter()
     meter.reset()
     before = meter.current()
-    block = np.ones(64 * MIB, dtype=np.uint8)
+    block = pages(64 * MIB)
     during = meter.current()
     del block
     # other threads of the process may move a few MiB
@@ -26,7 +34,7 @@ def test_the_peak_holds_an_allocation_that_is_gone_again():
 
 def test_a_reset_forgets_an_earlier_peak():
     meter = HostMeter()
-    block = np.ones(64 * MIB, dtype=np.uint8)
+    block = pages(64 * MIB)
     high = meter.peak()
     del block
     if meter.reset():
@@ -41,7 +49,7 @@ def test_current_is_what_the_system_says():
 
 def test_a_child_does_not_inherit_the_peak_of_a_large_parent():
     """ru_maxrss does, over fork and exec, which would add the supervisor's peak to every worker's."""
-    block = np.ones(400 * MIB, dtype=np.uint8)
+    block = pages(400 * MIB)
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
     peak, current = map(int, done.stdout.split())
     assert len(block) > peak >= current if sys.platform == "linux" else peak >= current
