@@ -10,7 +10,7 @@ import psutil
 from arbench.measure.memory import HostMeter, driver_memory, meter_for
 
 MIB = 1 << 20
-CHILD = "from arbench.measure.memory import HostMeter; m = HostMeter(); print(m.peak(), m.current())"
+CHILD = "from arbench.measure.memory import HostMeter; m = HostMeter(); print(m.current(), m.peak())"
 
 
 def pages(size: int) -> np.ndarray:
@@ -51,8 +51,11 @@ def test_a_child_does_not_inherit_the_peak_of_a_large_parent():
     """ru_maxrss does, over fork and exec, which would add the supervisor's peak to every worker's."""
     block = pages(400 * MIB)
     done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
-    peak, current = map(int, done.stdout.split())
-    assert len(block) > peak >= current if sys.platform == "linux" else peak >= current
+    current, peak = map(int, done.stdout.split())
+    # the kernel counts pages per CPU and adds them up loosely, so two readings differ by some of them
+    assert peak > current - 4 * MIB
+    if sys.platform == "linux":
+        assert peak < len(block)
 
 
 def test_without_a_driver_the_reason_is_given():
