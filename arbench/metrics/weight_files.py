@@ -1,4 +1,4 @@
-"""Weight files of feature extractors: known names and digests, where a file is, what to do if it is nowhere. No torch."""
+"""Weight files of feature extractors: known names and digests, where a file is and how to get it. Imports no torch."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ...errors import InputError
 from ..weight_files import WeightFile
 
 Mode = Literal["parity", "fast"]
-"""parity: float32, TF32 off, layers as in the reference. fast: batch norm folded, channels last, TF32 or bf16 on CUDA."""
+"""parity: float32, TF32 off, layers as in the reference. fast: batch norm folded, channels last, TF32/bf16 on CUDA."""
 
 
 class FeatureExtractor(ABC):
