@@ -1,0 +1,325 @@
+"""Features of one set of images on disk: appended chunk by chunk, read by row, merged from shards. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.stream import Tally
+from ..errors import InputError, StoreError
+
+VERSION = 1
+HEADER = "features.json"
+PICTURES = "pictures.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecord:
+    """What is kept of an image beside its features. `digest` is blake2b over shape and pixels."""
+
+    index: int
+    key: str
+    height: int
+    width: int
+    label: int | None
+    digest: str
+    values: dict[str, float | None] = field(default_factory=dict)
+    """Per-image metrics, for instance of the pair that it forms with a reference image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file of vectors. `name` is "recipe:output"; `convention` names all that decides the numbers."""
+
+    name: str
+    length: int
+    convention: str
+
+    @property
+    def file(self) -> str:
+        return self.name.replace("/", "--").replace(":", "--") + ".f32"
+
+
+class FeatureFile:
+    """(n, D) float32 rows of a file, a `Rows`: reads what is asked for and keeps nothing in memory."""
+
+    def __init__(self, path: Path, count: int, length: int, order: NDArray[np.int64] | None = None) -> None:
+        self.shape = (count, length)
+        self._path = path
+        self._order = order
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1 and self._order is None:
+                return self._read(start, max(0, stop - start))
+            index = np.arange(start, stop, step)
+        wanted = np.asarray(index)
+        if wanted.dtype == np.bool_:
+            wanted = np.flatnonzero(wanted)
+        wanted = wanted.astype(np.int64).reshape(-1)
+        if len(wanted) and (wanted.min() < -len(self) or wanted.max() >= len(self)):
+            raise IndexError(f"{self._path.name} has {len(self)} rows")
+        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        return self._gathered(wanted if self._order is None else self._order[wanted])
+
+    def _read(self, start: int, count: int) -> NDArray[np.float32]:
+        rows = np.fromfile(self._path, np.float32, count * self.shape[1], offset=start * self.shape[1] * 4)
+        return rows.reshape(count, self.shape[1])
+
+    def _gathered(self, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows in any order: runs of neighbours are read in one piece."""
+        out = np.empty((len(wanted), self.shape[1]), np.float32)
+        by_place = np.argsort(wanted, kind="stable")
+        places = wanted[by_place]
+        cuts = np.flatnonzero(np.diff(places) != 1) + 1
+        for run in np.split(by_place, cuts):
+            if len(run):
+                out[run] = self._read(int(wanted[run[0]]), len(run))
+        return out
+
+
+class FeatureSet:
+    """A finished set, opened for reading. Rows are in the order of the source."""
+
+    def __init__(self, folder: Path) -> None:
+        header = read_header(folder)
+        if not header["complete"]:
+            raise InputError(
+                f"the features in {folder} are not complete",
+                f"{header['rows']} images are done",
+                "run the same command again; it goes on where it stopped",
+            )
+        self.folder = folder
+        self.source: str = header["source"]
+        self.settings: dict[str, Any] = header["settings"]
+        self.tally = Tally(**header["tally"])
+        self.outputs = {entry["name"]: Output(**entry) for entry in header["outputs"]}
+        self.shards = [tuple(shard) for shard in header["shards"]]
+        self._count: int = header["rows"]
+        self._pictures: list[PictureRecord] | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def pictures(self) -> list[PictureRecord]:
+        if self._pictures is None:
+            self._pictures = read_pictures(self.folder, self._count)
+        return self._pictures
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(n,) class ids, or None if any image has none."""
+        found = [picture.label for picture in self.pictures]
+        if not found or any(label is None for label in found):
+            return None
+        return np.array(found, dtype=np.int64)
+
+    def rows(self, output: str) -> FeatureFile:
+        """Vectors of "recipe:output", in the order of the source."""
+        found = self.outputs[output]
+        return FeatureFile(self.folder / found.file, len(self), found.length)
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    path = folder / HEADER
+    try:
+        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"no features in {folder}", f"{HEADER} is missing", "check the path") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}", str(error), "extract the features again") from error
+    if header.get("version") != VERSION:
+        raise InputError(
+            f"features in {folder} are of version {header.get('version')}",
+            f"this arbench reads version {VERSION}",
+            "extract them again",
+        )
+    return header
+
+
+def is_feature_set(path: Path) -> bool:
+    return (path / HEADER).is_file()
+
+
+def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
+    with (folder / PICTURES).open(encoding="utf-8") as file:
+        return [PictureRecord(**json.loads(line)) for line, _ in zip(file, range(count), strict=False)]
+
+
+class FeatureWriter:
+    """Appends chunks to a folder. What `append` returned from is on disk; an interrupted set is gone on with."""
+
+    def __init__(
+        self,
+        folder: Path,
+        source: str,
+        settings: Mapping[str, Any],
+        outputs: Sequence[Output],
+        shard: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.folder = folder
+        self._header: dict[str, Any] = {
+            "version": VERSION,
+            "source": source,
+            "settings": dict(settings),
+            "outputs": [asdict(output) for output in outputs],
+            "shards": [list(shard)],
+            "rows": 0,
+            "complete": False,
+            "tally": asdict(Tally()),
+        }
+        self._outputs = outputs
+        self._files: dict[str, BinaryIO] = {}
+        self.done: list[PictureRecord] = []
+        """Pictures that an earlier, interrupted call has finished."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._recover()
+            self._open()
+        except OSError as error:
+            raise _no_room(folder, error) from error
+
+    def _recover(self) -> None:
+        if not is_feature_set(self.folder):
+            return
+        found = read_header(self.folder)
+        same = ("source", "settings", "outputs", "shards")
+        if found["complete"] or any(found[key] != self._header[key] for key in same):
+            raise InputError(
+                f"{self.folder} holds other features",
+                f"they are of {found['source']}, or of other settings",
+                "name another folder with --out, or remove this one",
+            )
+        self._header["rows"] = found["rows"]
+        self.done = read_pictures(self.folder, found["rows"])
+
+    def _open(self) -> None:
+        rows = self._header["rows"]
+        for output in self._outputs:
+            path = self.folder / output.file
+            path.touch()
+            os.truncate(path, rows * output.length * 4)
+            self._files[output.name] = path.open("ab")
+        path = self.folder / PICTURES
+        lines = path.read_bytes().splitlines(keepends=True)[:rows] if path.exists() else []
+        path.write_bytes(b"".join(lines))
+        self._files[PICTURES] = path.open("ab")
+        self._write_header()
+
+    def append(self, pictures: Sequence[PictureRecord], features: Mapping[str, NDArray[np.float32]]) -> None:
+        """Adds n pictures and their (n, D) vectors under every output's name."""
+        try:
+            for output in self._outputs:
+                rows = np.ascontiguousarray(features[output.name], dtype=np.float32)
+                if rows.shape != (len(pictures), output.length):
+                    raise ValueError(f"{output.name}: {rows.shape} for {len(pictures)} pictures")
+                self._files[output.name].write(rows.tobytes())
+            lines = (json.dumps(asdict(picture), separators=(",", ":")) + "\n" for picture in pictures)
+            self._files[PICTURES].write("".join(lines).encode())
+            for file in self._files.values():
+                file.flush()
+            self._header["rows"] += len(pictures)
+            self._write_header()
+        except OSError as error:
+            raise _no_room(self.folder, error) from error
+
+    def finish(self, tally: Tally) -> FeatureSet:
+        self._header |= {"complete": True, "tally": asdict(tally)}
+        try:
+            for file in self._files.values():
+                os.fsync(file.fileno())
+                file.close()
+            self._write_header()
+        except OSError as error:
+            raise _no_room(self.folder, error) from error
+        return FeatureSet(self.folder)
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def _write_header(self) -> None:
+        partial = self.folder / f"{HEADER}.tmp"
+        partial.write_text(json.dumps(self._header, indent=1), encoding="utf-8")
+        partial.replace(self.folder / HEADER)
+
+
+def merge(parts: Sequence[FeatureSet], folder: Path) -> FeatureSet:
+    """One set of the shards of one source, in the source's order, whatever the order of `parts`.
+
+    Raises `InputError` if a shard is missing or there twice, or if the parts differ in source, settings or recipes.
+    """
+    shards = [shard for part in parts for shard in part.shards]
+    _complete(parts, shards)
+    tally = Tally()
+    for part in parts:
+        tally.read += part.tally.read
+        for mine, theirs in ((tally.skipped, part.tally.skipped), (tally.converted, part.tally.converted)):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+        tally.examples += part.tally.examples
+    records = [(picture, place, row) for place, part in enumerate(parts) for row, picture in enumerate(part.pictures)]
+    records.sort(key=lambda entry: entry[0].index)
+    outputs = list(parts[0].outputs.values())
+    writer = FeatureWriter(folder, parts[0].source, parts[0].settings, outputs)
+    chunk = 1024
+    for start in range(len(writer.done), len(records), chunk):
+        some = records[start : start + chunk]
+        places = np.array([place for _, place, _ in some])
+        numbers = np.array([row for _, _, row in some])
+        features = {}
+        for output in outputs:
+            rows = np.empty((len(some), output.length), np.float32)
+            for place, part in enumerate(parts):
+                here = places == place
+                if here.any():
+                    rows[here] = part.rows(output.name)[numbers[here]]
+            features[output.name] = rows
+        writer.append([picture for picture, _, _ in some], features)
+    return writer.finish(tally)
+
+
+def _complete(parts: Sequence[FeatureSet], shards: Iterable[tuple[int, ...]]) -> None:
+    if not parts:
+        raise InputError("nothing to merge", "no folder given", "arbench merge DIR DIR... --out DIR")
+    first = parts[0]
+    for part in parts[1:]:
+        different = [
+            what
+            for what, mine, theirs in (
+                ("source", first.source, part.source),
+                ("settings", first.settings, part.settings),
+                ("features", first.outputs, part.outputs),
+            )
+            if mine != theirs
+        ]
+        if different:
+            raise InputError(
+                f"{first.folder} and {part.folder} are no shards of one set",
+                f"they differ in {', '.join(different)}",
+                "merge shards that one command made with --shard I/N",
+            )
+    found = sorted(shards)
+    total = found[0][1]
+    missing = [f"{index}/{total}" for index in range(total) if (index, total) not in found]
+    if missing or len(found) != total:
+        why = f"missing: {', '.join(missing)}" if missing else "a shard is there twice"
+        raise InputError(f"the shards do not make a whole of {total}", why, "add what is missing")
+
+
+def _no_room(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write features to {folder}", error.strerror or str(error), "check space and permissions, or --out DIR"
+    )

