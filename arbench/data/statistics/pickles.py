@@ -1,0 +1,119 @@
+"""EDM2's reference statistics, which are a pickle: read by an unpickler that knows plain values and float arrays only.
+
+No function named in the file is called, not even NumPy's own: arrays are noted down as they come and built from their
+bytes afterwards.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+
+NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
+
+
+class _Dtype:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, name: object = "", align: object = False, copy: object = False) -> None:
+        if not isinstance(name, str) or name not in NUMBERS:
+            raise pickle.UnpicklingError(f"an array of type {name!r}")
+        self.name, self.order = name, "<"
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("an array of a type with state")
+        self.order = state[1]
+
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(("<" if self.order in "|=" else self.order) + self.name)
+
+
+class _Array:
+    """Stands for an array until its bytes are known."""
+
+    value: np.ndarray[Any, Any] | None = None
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array of another layout")
+        _, shape, dtype, fortran, data = state
+        self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+def _from_bytes(data: object, dtype: object, shape: object, order: object) -> np.ndarray[Any, Any]:
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("an array that is not of numbers")
+    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        raise pickle.UnpicklingError("an array without shape")
+    return np.frombuffer(data, dtype=dtype.numpy()).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstruct(kind: object, shape: object, code: object) -> _Array:
+    return _Array()
+
+
+def _frombuffer(data: object, dtype: object, shape: object, order: object, axes: object = None) -> _Array:
+    array = _Array()
+    array.value = _from_bytes(data, dtype, shape, order)
+    return array
+
+
+def _scalar(dtype: object, data: object) -> Any:
+    return _from_bytes(data, dtype, (), "C")[()]
+
+
+def _encode(text: object, codec: object = "latin1") -> bytes:
+    """How protocol 2 writes bytes."""
+    if not isinstance(text, str) or codec != "latin1":
+        raise pickle.UnpicklingError("text in place of bytes")
+    return text.encode("latin1")
+
+
+STAND_INS = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _frombuffer for core in ("core", "_core")},
+}
+
+
+class _Restricted(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in STAND_INS:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return STAND_INS[module, name]
+
+
+def load(path: Path) -> Any:
+    """Dicts, lists, texts, numbers and arrays of numbers; `InputError` for a file that asks for anything else."""
+    try:
+        with path.open("rb") as file:
+            return _plain(_Restricted(file).load())
+    except Exception as error:  # a hostile or broken pickle can raise anything
+        raise InputError(
+            f"{path} is no pickle of plain numbers, or is damaged",
+            f"{error or type(error).__name__} (nothing in it was run)",
+            "save mu and sigma with numpy.savez and give --reference-kind",
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Array):
+        if value.value is None:
+            raise pickle.UnpicklingError("an array without content")
+        return value.value
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str | int | float | bool | np.generic) or value is None:
+        return value
+    raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")
