@@ -2,11 +2,137 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ..errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
+
+
+@dataclass(frozen=True, slots=True)
+class Official:
+    """A file as it is published. `sha256` is the whole digest or the beginning of it, "" where none is published."""
+
+    file: str
+    url: str
+    sha256: str
+    bytes: int | None = None
+
+    def matches(self, digest: str) -> bool:
+        return bool(self.sha256) and digest.startswith(self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One set of weights and every file that holds it; the first is the one that `arbench weights fetch` gets."""
+
+    name: str
+    what: str
+    licence: str
+    files: tuple[Official, ...]
+
+
+_PTH = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+_GITHUB = "https://github.com"
+_CLIP = "https://openaipublic.azureedge.net/clip/models"
+_CLIP_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+_CLIP_L14_336 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
+
+WEIGHTS: dict[str, Entry] = {
+    entry.name: entry
+    for entry in (
+        Entry(
+            "inception",
+            "Inception-2015 of FID, IS and KID",
+            "Apache-2.0",
+            (
+                Official(
+                    "pt_inception-2015-12-05-6726825d.pth",
+                    f"{_GITHUB}/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+                    _PTH,
+                    95_628_359,
+                ),
+                Official(
+                    "weights-inception-2015-12-05-6726825d.pth",
+                    f"{_GITHUB}/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+                    _PTH,
+                    95_628_359,
+                ),
+                Official(
+                    "inception-2015-12-05.pt",
+                    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+                    "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4",
+                    95_607_719,
+                ),
+                Official(
+                    "classify_image_graph_def.pb",
+                    "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb",
+                    "",
+                ),
+            ),
+        ),
+        Entry(
+            "dinov2-vitl14",
+            "DINOv2 ViT-L/14 of FD-DINOv2",
+            "Apache-2.0",
+            (
+                Official(
+                    "dinov2_vitl14_pretrain.pth",
+                    "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
+                    "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
+                    1_217_586_395,
+                ),
+            ),
+        ),
+        Entry(
+            "clip-vitb32",
+            "CLIP ViT-B/32 of CLIP-FID and CLIPScore",
+            "MIT",
+            (
+                Official("ViT-B-32.pt", f"{_CLIP}/{_CLIP_B32}/ViT-B-32.pt", _CLIP_B32, 353_976_522),
+                # open_clip calls the file of every model alike, so that in one folder it needs this name
+                Official("clip-vitb32.safetensors", "", ""),
+            ),
+        ),
+        Entry(
+            "clip-vitl14-336",
+            "CLIP ViT-L/14 at 336 pixels of CMMD",
+            "MIT",
+            (
+                Official("ViT-L-14-336px.pt", f"{_CLIP}/{_CLIP_L14_336}/ViT-L-14-336px.pt", _CLIP_L14_336),
+                Official("clip-vitl14-336.safetensors", "", ""),
+            ),
+        ),
+        Entry(
+            "vgg16",
+            "VGG16 of torch-fidelity's precision and recall, LPIPS (vgg) and DISTS",
+            "BSD-3-Clause",
+            (
+                Official(
+                    "vgg16-397923af.pth",
+                    "https://download.pytorch.org/models/vgg16-397923af.pth",
+                    "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+                ),
+            ),
+        ),
+        Entry(
+            "alexnet",
+            "AlexNet of LPIPS (alex)",
+            "BSD-3-Clause",
+            (
+                Official(
+                    "alexnet-owt-7be5be79.pth",
+                    "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+                    "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+                    244_408_911,
+                ),
+            ),
+        ),
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +153,81 @@ class Weights:
     cache: Path
 
     def find(self, name: str) -> WeightFile | None:
-        """The file of this name, or None if it is nowhere. Raises `InputError` for a given path that is no file."""
-        raise NotImplementedError
+        """The file of this name, or None if it is nowhere.
+
+        A given file may have any digest: then `official` is "". Raises `InputError` for a given path that is no file
+        and `CheckpointError` for a pickle or for a file in the cache that is not what its name says.
+        """
+        entry = known(name)
+        if name in self.given:
+            return _given(entry, Path(self.given[name]))
+        for official in entry.files:
+            path = self.cache / official.file
+            if path.is_file():
+                digest = sha256(path)
+                _check(official, digest, path)
+                return WeightFile(name, path, digest, official.file if official.matches(digest) else "")
+        return None
 
     def locate(self, name: str) -> WeightFile:
         """As `find`, but raises `MissingWeights`, saying where to get it."""
-        raise NotImplementedError
+        found = self.find(name)
+        if found is None:
+            entry = known(name)
+            first = entry.files[0]
+            raise MissingWeights(
+                f"no weights {name!r} ({entry.what})",
+                f"{first.file} is not in {self.cache}; it comes from {first.url} (licence: {entry.licence})",
+                f"arbench weights fetch {name}, or --weights {name}=PATH",
+            )
+        return found
+
+
+def known(name: str) -> Entry:
+    """The entry of this name. Raises `UnknownName`."""
+    if name not in WEIGHTS:
+        raise UnknownName("weights", name, WEIGHTS, "arbench weights ls")
+    return WEIGHTS[name]
+
+
+def parse_given(pairs: Sequence[str]) -> dict[str, Path]:
+    """{name: path} of ["NAME=PATH", ...]. Raises `ConfigError` for anything else, `UnknownName` for an unknown name."""
+    given: dict[str, Path] = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not equals or not name or not path:
+            raise ConfigError(
+                f"--weights {pair!r} is not NAME=PATH", "", f"for instance --weights {next(iter(WEIGHTS))}=FILE"
+            )
+        known(name)
+        if name in given:
+            raise ConfigError(f"--weights names {name!r} twice", f"{given[name]} and {path}", "leave one out")
+        given[name] = Path(path).expanduser()
+    return given
+
+
+def _check(official: Official, digest: str, path: Path) -> None:
+    """Raises `CheckpointError` if a file that calls itself official has another digest."""
+    if official.sha256 and not official.matches(digest):
+        raise CheckpointError(
+            f"{path} is damaged or another file",
+            f"its sha256 begins {digest[:8]}, that of {official.file} begins {official.sha256[:8]}",
+            "delete it and fetch it again; weights of your own are named with --weights NAME=PATH",
+        )
+
+
+def _given(entry: Entry, path: Path) -> WeightFile:
+    if not path.is_file():
+        raise InputError(f"no weight file at {path}", f"given for {entry.name}", "check the path")
+    if path.suffix in (".pkl", ".pickle"):
+        raise CheckpointError(
+            f"{path.name} is a Python pickle, which arbench does not open",
+            "opening one can run any code that its author put there",
+            f"arbench weights fetch {entry.name}, or name one of: {', '.join(o.file for o in entry.files)}",
+        )
+    digest = sha256(path)
+    official = next((o.file for o in entry.files if o.matches(digest)), "")
+    return WeightFile(entry.name, path, digest, official)
 
 
 def cache_folder() -> Path:
@@ -42,5 +237,12 @@ def cache_folder() -> Path:
 
 
 def sha256(path: Path) -> str:
+    """Hex sha256 of a file, computed once in a process for as long as its size and time of change stay the same."""
+    state = path.stat()
+    return _digest(path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

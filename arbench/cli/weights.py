@@ -1,0 +1,165 @@
+"""`arbench weights`: lists the weights of feature extractors and downloads them, only when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError, StoreError
+from arbench.metrics.weight_files import WEIGHTS, Entry, Official, Weights, cache_folder, known
+
+_CHUNK = 1 << 20
+_TIMEOUT_S = 60
+
+
+def ls(json_output: bool = False) -> int:
+    """Prints every set of weights: where its file is, or the file it needs, and the licence."""
+    weights = Weights({}, cache_folder())
+    rows = [_row(entry, weights) for entry in WEIGHTS.values()]
+    if json_output:
+        print(json.dumps(rows, indent=2))
+        return OK
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("name", "file", "state", "licence", "what"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(row[column]) for column in ("name", "file", "state", "licence", "what")))
+    console = Console()
+    console.print(table)
+    console.print(f"folder: {weights.cache}", soft_wrap=True)
+    return OK
+
+
+def _row(entry: Entry, weights: Weights) -> dict[str, str | int | None]:
+    first = entry.files[0]
+    row: dict[str, str | int | None] = {
+        "name": entry.name,
+        "file": first.file,
+        "state": "missing",
+        "path": None,
+        "sha256": first.sha256,
+        "bytes": first.bytes,
+        "licence": entry.licence,
+        "what": entry.what,
+        "url": first.url,
+    }
+    try:
+        found = weights.find(entry.name)
+    except CheckpointError as error:
+        return row | {"state": "damaged", "path": error.what}
+    if found is None:
+        return row
+    state = "present" if found.official else "present, digest unknown"
+    return row | {"state": state, "file": found.path.name, "path": str(found.path), "sha256": found.sha256}
+
+
+def fetch(names: Sequence[str], url: str | None = None) -> int:
+    """Downloads weights into the cache folder and checks their sha256; `url` names another place for one file.
+
+    Raises `UnknownName`, `PrerequisiteError` where the server cannot be reached, `CheckpointError` for a wrong digest
+    and `StoreError` where the folder cannot be written. A file appears in the folder whole or not at all.
+    """
+    if not names:
+        raise ConfigError("no weights named", f"known: {', '.join(WEIGHTS)}", "arbench weights fetch NAME")
+    if url is not None and len(names) != 1:
+        raise ConfigError("--from gives the place of one file", f"{len(names)} names are given", "name one")
+    entries = [known(name) for name in names]
+    weights = Weights({}, cache_folder())
+    console = Console()
+    for entry in entries:
+        try:
+            found = weights.find(entry.name)
+        except CheckpointError:
+            found = None  # a damaged file is what fetching again is for
+        if found is not None:
+            console.print(f"{entry.name}: already there, {found.path}", soft_wrap=True)
+            continue
+        path = _download(_official(entry, url), url, weights.cache)
+        console.print(f"{entry.name}: {path}", soft_wrap=True)
+    return OK
+
+
+def _official(entry: Entry, url: str | None) -> Official:
+    """The file that is fetched: the one the URL names, else the first."""
+    name = Path(urllib.parse.urlsplit(url).path).name if url else ""
+    return next((official for official in entry.files if official.file == name), entry.files[0])
+
+
+def _download(official: Official, url: str | None, folder: Path) -> Path:
+    source = url or official.url
+    if urllib.parse.urlsplit(source).scheme not in ("http", "https"):
+        raise ConfigError(
+            f"cannot fetch from {source!r}", "only http and https addresses", "--weights NAME=PATH takes files"
+        )
+    target = folder / official.file
+    temporary: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{official.file}.", dir=folder)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            digest = _stream(source, official, file)
+        if official.sha256 and not official.matches(digest):
+            raise CheckpointError(
+                f"what {source} sends is not {official.file}",
+                f"its sha256 begins {digest[:8]}, that of {official.file} begins {official.sha256[:8]}",
+                "nothing was kept; weights of your own are named with --weights NAME=PATH",
+            )
+        temporary.replace(target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}", str(error), "set ARBENCH_WEIGHTS to another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def _stream(source: str, official: Official, file: BinaryIO) -> str:
+    """Copies the answer of the server to the file and returns its sha256."""
+    digest = hashlib.sha256()
+    received = 0
+    request = urllib.request.Request(source, headers={"User-Agent": "arbench"})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            length = answer.headers.get("Content-Length")
+            expected = int(length) if length else official.bytes
+            with _progress() as bar:
+                task = bar.add_task(official.file, total=expected)
+                for chunk in _chunks(answer):
+                    digest.update(chunk)
+                    received += len(chunk)
+                    file.write(chunk)
+                    bar.update(task, advance=len(chunk))
+    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise PrerequisiteError(
+            f"cannot fetch {source}",
+            str(getattr(error, "reason", None) or error),
+            "without a connection, copy the file here and name it: --weights NAME=PATH",
+        ) from error
+    if length and received != expected:
+        raise PrerequisiteError(f"{source} was cut off", f"{received} of {expected} bytes arrived", "fetch it again")
+    return digest.hexdigest()
+
+
+def _chunks(answer: BinaryIO) -> Iterator[bytes]:
+    while chunk := answer.read(_CHUNK):
+        yield chunk
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    )
