@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if is_torchscript(path):
         return read_torchscript(path)
+    content: Any
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

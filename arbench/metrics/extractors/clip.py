@@ -166,7 +166,8 @@ def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def shorter_side_then_crop(image: Image.Image, side: int) -> Image.Image:
     """The shorter side to `side` by bicubic, then the centre, as torchvision's Resize and CenterCrop do it."""
-    size = tuple(int(side * extent / min(image.size)) for extent in image.size)
+    short = min(image.size)
+    size = (int(side * image.width / short), int(side * image.height / short))
     if size != image.size:
         image = image.resize(size, Image.Resampling.BICUBIC)
     left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
