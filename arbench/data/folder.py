@@ -1,29 +1,23 @@
 """A folder of images as a source: found recursively, read when asked for, sub-folders as classes.
 
-How pixels become RGB: grey is repeated in all three channels, palettes are expanded, an alpha channel is laid over
-white, CMYK is converted by Pillow's formula without a colour profile, 16-bit grey keeps its upper 8 bits, an animation
-gives its first frame. EXIF rotation is ignored, as by every metric tool.
+How pixels become RGB is said in `arbench.data.decode`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError, InputError
+from .decode import BadImage, decode_file, header_size
+from .listing import SUFFIXES, class_names, find_files, natural
 from .sources import content_digest
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-READABLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I"})
-"""Pillow's modes; "I" is how its older versions open a 16-bit grey PNG."""
 SHOWN = 5
 """Files named in a message; the rest are counted."""
 
@@ -41,7 +35,7 @@ class FolderSource:
             what = f"{folder} is no folder" if folder.exists() else f"no folder at {folder}"
             raise InputError(what, f"asked for as {name!r}", "check the path")
         self._folder = folder
-        self._files = sorted(_images(folder), key=lambda file: _natural(file.relative_to(folder)))
+        self._files = [folder / name for name in sorted(find_files(folder, SUFFIXES), key=natural)]
         if not self._files:
             raise ImageError(
                 f"no images in {folder}",
@@ -64,9 +58,9 @@ class FolderSource:
                 f"sub-folders are classes, and {beside.name} lies in none",
                 "move it into a class's folder, or name one sub-folder as the source",
             )
-        names = sorted({part[0] for part in parts}, key=lambda text: _natural(Path(text)))
+        names = class_names(part[0] for part in parts)
         ids = {text: index for index, text in enumerate(names)}
-        return tuple(names), np.array([ids[part[0]] for part in parts], dtype=np.int64)
+        return names, np.array([ids[part[0]] for part in parts], dtype=np.int64)
 
     def _one_size(self) -> tuple[int, int]:
         """Height and width of all images, from their headers."""
@@ -119,70 +113,22 @@ class FolderSource:
         )
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Image files below `folder`, links to folders included; a folder that cannot be listed is an error."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(
-            f"cannot list {error.filename}", error.strerror or str(error), "check its permissions"
-        ) from error
-
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        here = Path(place).resolve()
-        below = [name for name in folders if not name.startswith((".", "__"))]
-        folders[:] = [name for name in below if not here.is_relative_to(Path(place, name).resolve())]  # a link upwards
-        for name in names:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith((".", "__")):
-                yield Path(place, name)
-
-
-def _natural(path: Path) -> list[tuple[tuple[int, int, str], ...]]:
-    """Sort key: runs of digits compare as numbers, and come before letters."""
-    return [
-        tuple(
-            (0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", part) if piece
-        )
-        for part in path.parts
-    ]
-
-
 def _size(file: Path) -> tuple[int, int] | str:
     """(height, width) from the header, or what is wrong."""
     try:
-        with Image.open(file) as image:
-            if image.mode not in READABLE:
-                return f"{file.name}: pixels of kind {image.mode}, which have no 8-bit meaning"
-            return image.height, image.width
-    except Exception as error:  # Pillow's decoders raise of every kind on a damaged file
-        return _wrong(file, error)
+        return header_size(file)
+    except BadImage as error:
+        return f"{file.name}: {error.detail}"
 
 
 def _pixels(file: Path) -> NDArray[np.uint8] | str:
     """(3, H, W) RGB, or what is wrong."""
     try:
-        with Image.open(file) as image:
-            return np.ascontiguousarray(_rgb(image).transpose(2, 0, 1))
-    except Exception as error:
-        return _wrong(file, error)
+        return decode_file(file).image
+    except BadImage as error:
+        return f"{file.name}: {error.detail}"
 
 
 def _problem(file: Path) -> str:
     found = _pixels(file)
     return found if isinstance(found, str) else ""
-
-
-def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3)."""
-    if image.mode.startswith("I"):
-        grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB"))
-
-
-def _wrong(file: Path, error: Exception) -> str:
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    return f"{file.name}: {'not an image' if isinstance(error, UnidentifiedImageError) else reason}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,48 @@ from .sources import content_digest
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError)
 """What zipfile and NumPy raise on a file that is cut short or altered."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Of an array of images: (N, H, W, C) or (N, C, H, W), C = 1 or 3; if both axes could be C, the last one is."""
+
+    shape: tuple[int, int, int, int]
+
+    @property
+    def channels_last(self) -> bool:
+        return self.shape[3] in (1, 3)
+
+    @property
+    def grey(self) -> bool:
+        return self.shape[3 if self.channels_last else 1] == 1
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape[1:], dtype=np.int64))
+
+    def image(self, data: bytes) -> NDArray[np.uint8]:
+        """(3, H, W) from the bytes of one row."""
+        row = np.frombuffer(data, dtype=np.uint8).reshape(self.shape[1:])
+        image = row.transpose(2, 0, 1) if self.channels_last else row
+        return np.repeat(image, 3, axis=0) if self.grey else np.ascontiguousarray(image)
+
+
+def row_layout(what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> RowLayout:
+    """Raises `ImageError` unless the header is that of uint8 images in C order."""
+    if dtype.hasobject:
+        raise ImageError(f"{what} holds pickled objects", "they are never unpickled", "save uint8 images")
+    channels = len(shape) == 4 and (shape[3] in (1, 3) or shape[1] in (1, 3))
+    if dtype != np.uint8 or not channels or fortran:
+        order = ", in Fortran order" if fortran else ""
+        raise ImageError(
+            f"{what} is no array of images",
+            f"it is {dtype} {shape}{order}; images are uint8 (N, H, W, 3) or (N, 3, H, W)",
+            "save uint8 images on 0..255",
+        )
+    if 0 in shape:
+        raise ImageError(f"{what} holds no images", f"it has shape {shape}")
+    return RowLayout((shape[0], shape[1], shape[2], shape[3]))
 
 
 class NpzSource:
@@ -48,7 +91,9 @@ class NpzSource:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
         except DAMAGE as error:
             raise self._damaged(error) from error
-        self._last = self._shape[-1] in (1, 3)
+        self.layout = RowLayout(self._shape)
+        self._last = self.layout.channels_last
+        self.stored = self._stored
         self.resolution = self._shape[1:3] if self._last else self._shape[2:4]
         self._rows: NDArray[np.uint8] | None = None
         self._stream: IO[bytes] | None = None
@@ -64,22 +109,9 @@ class NpzSource:
         """Shape of `arr_0`, and whether it is stored uncompressed."""
         info = archive.getinfo("arr_0.npy")
         with archive.open(info) as file:
-            shape, fortran, dtype = _header(file)
+            shape, fortran, dtype = read_header(file)
             offset = file.tell()
-        if dtype.hasobject:
-            raise ImageError(
-                f"arr_0 of {self._path} holds pickled objects", "they are never unpickled", "save uint8 images"
-            )
-        channels = len(shape) == 4 and (shape[3] in (1, 3) or shape[1] in (1, 3))
-        if dtype != np.uint8 or not channels or fortran:
-            order = ", in Fortran order" if fortran else ""
-            raise ImageError(
-                f"arr_0 of {self._path} is no array of images",
-                f"it is {dtype} {shape}{order}; images are uint8 (N, H, W, 3) or (N, 3, H, W)",
-                "save uint8 images on 0..255",
-            )
-        if shape[0] == 0:
-            raise ImageError(f"{self._path} holds no images", f"arr_0 has shape {shape}")
+        row_layout(f"arr_0 of {self._path}", shape, fortran, dtype)
         size = offset + int(np.prod(shape, dtype=np.int64))
         if size != info.file_size:
             raise ValueError(f"arr_0 should take {size} bytes and takes {info.file_size}")
@@ -87,7 +119,7 @@ class NpzSource:
 
     def _labels(self, archive: zipfile.ZipFile) -> NDArray[np.int64]:
         with archive.open("arr_1.npy") as file:
-            shape, _, dtype = _header(file)
+            shape, _, dtype = read_header(file)
         if dtype.kind not in "iu" or shape != (self._shape[0],):
             raise ImageError(
                 f"arr_1 of {self._path} is no array of labels",
@@ -131,17 +163,20 @@ class NpzSource:
         except DAMAGE as error:
             raise self._damaged(error) from error
 
+    def start(self) -> int:
+        """Where the first row of a stored `arr_0` begins, in bytes."""
+        with zipfile.ZipFile(self._path) as archive, archive.open("arr_0.npy") as member:
+            read_header(member)
+            header = member.tell()
+            local = archive.getinfo("arr_0.npy").header_offset
+        with self._path.open("rb") as file:
+            file.seek(local)
+            fixed = file.read(30)  # the local header; its name and extra field may differ from the directory's
+        return local + 30 + int.from_bytes(fixed[26:28], "little") + int.from_bytes(fixed[28:30], "little") + header
+
     def _mapped(self) -> NDArray[np.uint8]:
         if self._rows is None:
-            with zipfile.ZipFile(self._path) as archive, archive.open("arr_0.npy") as member:
-                _header(member)
-                header = member.tell()
-                local = archive.getinfo("arr_0.npy").header_offset
-            with self._path.open("rb") as file:
-                file.seek(local)
-                fixed = file.read(30)  # the local header; its name and extra field may differ from the directory's
-            start = local + 30 + int.from_bytes(fixed[26:28], "little") + int.from_bytes(fixed[28:30], "little")
-            self._rows = np.memmap(self._path, np.uint8, mode="r", offset=start + header, shape=self._shape)
+            self._rows = np.memmap(self._path, np.uint8, mode="r", offset=self.start(), shape=self._shape)
         return self._rows
 
     def _read(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -154,7 +189,7 @@ class NpzSource:
                 if self._stream is not None:
                     self._stream.close()
                 self._stream = zipfile.ZipFile(self._path).open("arr_0.npy")  # noqa: SIM115, kept between calls
-                _header(self._stream)
+                read_header(self._stream)
                 self._row = -1
             while self._row < row:
                 self._bytes = self._stream.read(size)
@@ -167,7 +202,7 @@ class NpzSource:
         return out
 
 
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(file)

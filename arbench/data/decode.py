@@ -1,0 +1,195 @@
+"""Bytes of an image file to uint8 RGB: the one policy on what is read, how pixels become RGB, and what is refused.
+
+Read: PNG, JPEG, WebP, BMP, GIF and TIFF, told by content, not by name. Each conversion is named, to be counted:
+
+- "grey": repeated in all three channels; "1-bit" likewise, as 0 and 255.
+- "16-bit": the upper 8 bits are kept (Pillow's own rule for 16-bit colour; its `convert` would clip 16-bit grey).
+- "palette": expanded. "palette with transparency": expanded and laid over white.
+- "alpha over white": an alpha channel, or one colour marked transparent, is laid over white, opaque pixels unchanged.
+- "CMYK" (YCCK too) and "YCbCr": by Pillow's formula, no colour profile is applied to any image.
+- "first frame": of an animation, or of a file with several pictures.
+- "EXIF rotation ignored": pixels stay as stored, as in every metric tool.
+
+Refused, with the reason that is counted: "empty file", "not an image" (nor one of the formats above), "truncated",
+"unreadable pixels" (the decoder gave up), "pixels without 8-bit meaning" (floats, 32-bit integers, Lab), "too large"
+(more than 2**26 pixels, or 2**28 bytes on disk), "no permission", "unreadable file" (links to nothing, pipes, errors).
+A file whose pixels are all there but whose end mark is missing is read. JPEG has no checksum: bytes changed inside one
+may go unseen. Nothing is ever handed to Ghostscript or unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_PIXELS = 1 << 26
+MAX_BYTES = 1 << 28
+READABLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+"""Pillow's modes with 8 bits a channel or fewer; 16-bit grey is told apart by `_is_grey16`."""
+ORIENTATION = 0x0112
+
+
+class BadImage(Exception):
+    """One image cannot be used: `reason` from the short list above, `detail` for a message."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail or reason
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    image: NDArray[np.uint8]
+    """(3, H, W) RGB."""
+    converted: tuple[str, ...] = ()
+    """What was done to the pixels, by the names above."""
+
+
+def decode(data: bytes) -> Decoded:
+    """The first picture in the bytes of an image file. Raises `BadImage`."""
+    if not data:
+        raise BadImage("empty file")
+    if len(data) > MAX_BYTES:
+        raise BadImage("too large", f"{len(data)} bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return from_pil(image)
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow's decoders raise of every kind on a damaged file
+        raise pil_error(error, cut=_cut_short(data)) from error
+
+
+def decode_file(path: Path) -> Decoded:
+    """As `decode`. Raises `BadImage` also for what cannot be opened."""
+    return decode(read(path))
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a regular file of sane size. Raises `BadImage`."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadImage("unreadable file", "it is no regular file")
+        if found.st_size > MAX_BYTES:
+            raise BadImage("too large", f"{found.st_size} bytes")
+        return path.read_bytes()
+    except PermissionError as error:
+        raise BadImage("no permission", error.strerror or str(error)) from error
+    except OSError as error:
+        raise BadImage("unreadable file", error.strerror or str(error)) from error
+
+
+def header_size(path: Path) -> tuple[int, int]:
+    """(height, width) from the header, without decoding. Raises `BadImage`."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _check(image)
+            return image.height, image.width
+    except BadImage:
+        raise
+    except PermissionError as error:
+        raise BadImage("no permission", error.strerror or str(error)) from error
+    except Exception as error:
+        raise pil_error(error) from error
+
+
+def from_pil(image: Image.Image) -> Decoded:
+    """(3, H, W) RGB of a Pillow image, loaded or not. Raises `BadImage`, or what Pillow's decoder raises."""
+    _check(image)
+    converted = []
+    if getattr(image, "is_animated", False):
+        image.seek(0)
+        converted.append("first frame")
+    sixteen = _is_grey16(image) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    if sixteen:
+        converted.append("16-bit")
+    image.load()
+    if _is_grey16(image):
+        pixels = _grey16(image)
+        converted.append("alpha over white" if "transparency" in image.info else "grey")
+    else:
+        pixels, how = _rgb(image)
+        converted += how
+    if _rotated(image):
+        converted.append("EXIF rotation ignored")
+    return Decoded(np.ascontiguousarray(pixels.transpose(2, 0, 1)), tuple(converted))
+
+
+def _check(image: Image.Image) -> None:
+    if image.mode not in READABLE and not _is_grey16(image):
+        raise BadImage("pixels without 8-bit meaning", f"pixels of kind {image.mode}, which have no 8-bit meaning")
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage("too large", f"{image.width} x {image.height} pixels")
+    if not image.width * image.height:
+        raise BadImage("not an image", "it has no pixels")
+
+
+def _is_grey16(image: Image.Image) -> bool:
+    """Mode "I" is how Pillow before 11 opens a 16-bit grey PNG; elsewhere it is 32-bit."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def _grey16(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3)."""
+    values = np.asarray(image).astype(np.uint32)
+    grey = (values >> 8).astype(np.uint8)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int):
+        grey[values == clear] = 255
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _rgb(image: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:
+    """(H, W, 3), and the names of what was done."""
+    names = {"1": "1-bit", "L": "grey", "LA": "grey", "P": "palette", "PA": "palette", "CMYK": "CMYK", "YCbCr": "YCbCr"}
+    how = [names[image.mode]] if image.mode in names else []
+    if image.has_transparency_data:
+        how = ["palette with transparency"] if how == ["palette"] else [*how, "alpha over white"]
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer)
+    return np.asarray(image.convert("RGB")), how
+
+
+def _rotated(image: Image.Image) -> bool:
+    if "exif" not in image.info:
+        return False
+    try:
+        return image.getexif().get(ORIENTATION, 1) not in (0, 1)
+    except Exception:  # a damaged EXIF block says nothing about the pixels
+        return False
+
+
+def pil_error(error: Exception, cut: bool = False) -> BadImage:
+    """What an error of Pillow means; `cut` if the file is known to lack its end."""
+    text = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return BadImage("too large", text)
+    if cut or "truncated" in text.lower():
+        return BadImage("truncated", "truncated" if isinstance(error, UnidentifiedImageError) else text)
+    if isinstance(error, UnidentifiedImageError):
+        return BadImage("not an image")
+    return BadImage("unreadable pixels", text or type(error).__name__)
+
+
+def _cut_short(data: bytes) -> bool:
+    """Whether bytes that could not be decoded start as an image and lack their end, by the format's own marks."""
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-64:]
+    if data.startswith(b"\xff\xd8\xff"):
+        return b"\xff\xd9" not in data[-64:]
+    if data[:4] == b"RIFF" and data[8:12] in (b"WEBP", b""):
+        return len(data) < 12 or int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data[:3] == b"GIF":
+        return data[-1:] != b";"
+    if data[:2] == b"BM" and len(data) >= 6:
+        return int.from_bytes(data[2:6], "little") > len(data)
+    return False

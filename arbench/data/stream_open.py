@@ -1,0 +1,178 @@
+"""`open_stream`: any source of images, told from what it is or named as `kind:PATH`, as one stream of pictures."""
+
+from __future__ import annotations
+
+import glob
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageError, InputError, UnknownName
+from .ahead import AheadStream, Reader, Shard
+from .archives import TarReader, ZipReader
+from .arrays import NpyReader, NpzReader, SourceReader
+from .folders import FolderReader, imagenet
+from .listing import SCORED, find_files, natural
+from .mnist import SPLITS, mnist5k
+from .objects import IterableReader, SequenceReader
+from .stream import OnBad
+from .tables import ParquetReader
+
+MNIST = (*(f"mnist5k/{split}" for split in SPLITS), "mnist5k/all")
+KINDS = ("folder", "imagenet", "npz", "npy", "zip", "tar", "parquet")
+ALIASES = {"webdataset": "tar", "wds": "tar"}
+SEVERAL = ("tar", "parquet")
+"""Kinds of which several files make one source."""
+
+
+def open_stream(
+    source: str | Path | object,
+    *,
+    on_bad: OnBad = "error",
+    shard: tuple[int, int] = (0, 1),
+    limit: int | None = None,
+    key: str | None = None,
+    workers: int | None = None,
+) -> AheadStream:
+    """A stream of the pictures of `source`, in its order, decoded ahead in `workers` threads.
+
+    `source` is `mnist5k/heldout`, `mnist5k/train` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for
+    tar and parquet also a glob or several paths with commas between them (or a list of `Path`s); an object: a torch
+    Dataset or other sequence, a DataLoader, an iterator (see `arbench.data.objects`), or an `ImageSource`.
+
+    on_bad: "error" raises `ImageError` at the first bad image; "skip" leaves it out and counts it in `tally.skipped`.
+    shard: (i, n) gives the images whose place in the source, modulo n, is i.
+    limit: only places below it, bad images and other shards included, so that shards still add up to the whole.
+    key: the image column of a parquet, the suffix of the image in a WebDataset sample, the image's name in a dict.
+
+    Raises `UnknownName` or `InputError` (`ImageError` among them) now if the source cannot be used, and `ImageError`
+    on the way if an image is bad or an archive is damaged; the pictures before it are given first.
+    """
+    return AheadStream(_reader(source, key), Shard(*shard, limit), on_bad, workers)
+
+
+def _reader(source: str | Path | object, key: str | None) -> Reader:
+    if isinstance(source, Path):
+        return _of_kind(_kind(source), str(source), [source], key)
+    if isinstance(source, str):
+        return _named(source, key)
+    name = type(source).__name__
+    if isinstance(source, list | tuple) and source and all(isinstance(path, Path) for path in source):
+        kinds = {_kind(path) for path in source}
+        return _of_kind(_one_kind(kinds, name), ",".join(map(str, source)), list(source), key)
+    if all(hasattr(source, part) for part in ("load", "resolution", "labels", "__len__")):
+        image_source: Any = source
+        return SourceReader(image_source.name, [image_source])
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, bytes | dict):
+        return SequenceReader(name, source, key)
+    if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
+        return IterableReader(name, source, key)
+    raise InputError(f"{name} is no source of images", "expected a path, a Dataset or an iterator")
+
+
+def _named(name: str, key: str | None) -> Reader:
+    if name.startswith("mnist5k/"):
+        if name not in MNIST:
+            raise UnknownName("data source", name, MNIST, "arbench ls datasets")
+        return SourceReader(name, [mnist5k(split) for split in SPLITS if name in (f"mnist5k/{split}", "mnist5k/all")])
+    kind, colon, path = name.partition(":")
+    if colon and not Path(name).exists():
+        kind = ALIASES.get(kind, kind)
+        if kind not in KINDS:
+            raise UnknownName("data source", kind, [*KINDS, *MNIST], f"write kind:PATH with {', '.join(KINDS)}")
+        if not path:
+            raise InputError(f"no path in {name!r}", "", f"write {kind}:PATH")
+        return _of_kind(kind, name, _paths(path, kind in SEVERAL), key)
+    paths = _paths(name, True)
+    return _of_kind(_one_kind({_kind(path) for path in paths}, name), name, paths, key)
+
+
+def _paths(text: str, several: bool) -> list[Path]:
+    """The path, or those that a glob or a list with commas stands for, in natural order within a glob."""
+    if not several or Path(text).exists():
+        return [Path(text)]
+    found: list[Path] = []
+    for part in text.split(","):
+        if re.search(r"[*?\[]", part):
+            matches = sorted(glob.glob(part, recursive=True), key=natural)  # noqa: PTH207, the pattern may be absolute
+            if not matches:
+                raise InputError(f"no file matches {part}", "", "quote the pattern, and check the path")
+            found += map(Path, matches)
+        else:
+            found.append(Path(part))
+    return found
+
+
+def _one_kind(kinds: set[str], name: str) -> str:
+    if len(kinds) > 1:
+        raise InputError(f"{name} mixes {' and '.join(sorted(kinds))}", "one source is of one kind", "give one kind")
+    return next(iter(kinds))
+
+
+def _kind(path: Path) -> str:
+    """Told by content: magic bytes, and for a folder whether it holds images or shards."""
+    if path.is_dir():
+        if next(find_files(path, SCORED), None) is None:
+            return next((kind for kind in SEVERAL if _inside(path, kind)), "folder")
+        return "folder"
+    if not path.exists():
+        raise InputError(f"no file or folder at {path}", "", f"check the path, or name a source: {', '.join(MNIST)}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"PK"):
+        return "npz" if path.suffix.lower() == ".npz" or _is_npz(path) else "zip"
+    if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or _is_tar(path):
+        return "tar"
+    if path.suffix.lower() in SCORED:
+        raise ImageError(f"{path} is one image", "a set of images is wanted", f"name its folder: {path.parent}")
+    for kind in KINDS:
+        if path.suffix.lower() == f".{kind}":  # not by content: its reader says what is wrong with it
+            return kind
+    raise InputError(f"cannot tell what {path} is", f"it is none of {', '.join(KINDS)}", "write kind:PATH")
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "arr_0.npy" in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def _inside(folder: Path, kind: str) -> list[Path]:
+    """Files of a kind right in a folder, in natural order."""
+    endings = (".tar", ".tar.gz", ".tgz") if kind == "tar" else (".parquet",)
+    found = [path for path in folder.iterdir() if path.name.lower().endswith(endings) and path.is_file()]
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def _of_kind(kind: str, name: str, paths: Sequence[Path], key: str | None) -> Reader:
+    path = paths[0]
+    if kind in SEVERAL:
+        files = [file for path in paths for file in (_inside(path, kind) or [path] if path.is_dir() else [path])]
+        return TarReader(name, files, key) if kind == "tar" else ParquetReader(name, files, key)
+    if len(paths) > 1:
+        raise InputError(f"{name} names {len(paths)} sources of kind {kind}", "", "give one, or put them in one folder")
+    if kind == "folder":
+        return FolderReader(name, path)
+    if kind == "imagenet":
+        return imagenet(name, path)
+    readers: dict[str, Callable[[str, Path], Reader]] = {"npz": NpzReader, "npy": NpyReader, "zip": ZipReader}
+    return readers[kind](name, path)
