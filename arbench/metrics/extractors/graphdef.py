@@ -82,7 +82,7 @@ def _tensor(message: memoryview) -> Tensor | None:
 
 
 def _fields(message: memoryview) -> Iterator[Field]:
-    """(number, value) of each field: an integer, or the bytes of a string, message, packed list or fixed-size number."""
+    """(number, value) of each field: an integer, or the bytes of a string, message, list or number of fixed size."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,4 +1,4 @@
-"""Inception-2015 with every resize convention: pool3, spatial, logits with and without bias, all from one forward pass."""
+"""Inception-2015 behind every resize convention: pool3, spatial and both logits from one forward pass."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def network(file: WeightFile) -> Network:
 
 
 def fold(net: Network) -> Network:
-    """Puts every batch norm into its convolution, in place: w' = w gamma / sqrt(var + eps), b' = beta - mean gamma / sqrt."""
+    """Puts every batch norm into its convolution, in place: w s and beta - mean s with s = gamma / sqrt(var + eps)."""
     for layer in net.modules():
         if isinstance(layer, BasicConv2d):
             conv, norm = layer.conv, layer.bn

@@ -95,8 +95,8 @@ _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "movi
 def read(file: WeightFile, shapes: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights in pytorch-fid's names, which are those of `shapes`, without the counters of batches.
 
-    From a .pth of pytorch-fid or torch-fidelity, StyleGAN's TorchScript or the TensorFlow GraphDef: what the file is, is
-    read from its content. Raises `CheckpointError`, which names what is missing, unexpected or of another shape.
+    From a .pth of pytorch-fid or torch-fidelity, StyleGAN's TorchScript or the TensorFlow GraphDef: what the file
+    is, is read from its content. Raises `CheckpointError`, which names what is missing, unexpected or of another shape.
     """
     with file.path.open("rb") as opened:
         head = opened.read(1)

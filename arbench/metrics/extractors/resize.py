@@ -91,14 +91,14 @@ def antialias_bilinear(images: Tensor, size: int = SIZE) -> Tensor:
 
 
 def grid_sample_bilinear(images: Tensor, size: int = SIZE) -> Tensor:
-    """(n, c, size, size) on 0..255 of uint8 (n, c, H, W): TF1 bilinear by an affine grid moved by half a pixel. StyleGAN.
+    """(n, c, size, size) on 0..255 of uint8 (n, c, H, W): TF1 bilinear by an affine grid. StyleGAN.
 
-    The move is 1/W - 1/size across and 1/H - 1/size down, in the grid's units of half an image.
+    The grid is moved by 1/W - 1/size across and 1/H - 1/size down, in its units of half an image.
     """
     height, width = images.shape[2:]
     theta = torch.eye(2, 3, device=images.device)
-    theta[0, 2] = 1 / width - 1 / size
-    theta[1, 2] = 1 / height - 1 / size
+    theta[0, 2] = theta[0, 0] / width - theta[0, 0] / size  # in float32, as there
+    theta[1, 2] = theta[1, 1] / height - theta[1, 1] / size
     shape = [len(images), images.shape[1], size, size]
     grid = F.affine_grid(theta.expand(len(images), -1, -1), shape, align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
