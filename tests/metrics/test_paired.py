@@ -1,4 +1,4 @@
-"""PSNR and SSIM against scikit-image, and the stated policy for identical images."""
+"""Paired metrics against scikit-image, the policy for identical images, and many metrics from one pass."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cosine
+from skimage import data
+from skimage.color import rgb2yiq
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from arbench.errors import InputError
-from arbench.metrics.paired import feature_cosine, identical, psnr, ssim_gaussian11
+from arbench.errors import InputError, UnknownName
+from arbench.metrics.paired import METRICS, compare, feature_cosine, feature_l2, identical, psnr, ssim_gaussian11
+from arbench.metrics.perceptual import NEEDS
 
 Images = NDArray[np.uint8]
 
@@ -87,3 +91,98 @@ def test_what_cannot_be_compared_is_refused() -> None:
         ssim_gaussian11(images[:, :, :10], images[:, :, :10])
     with pytest.raises(InputError, match="paired features"):
         feature_cosine(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def _astronaut() -> tuple[Images, Images]:
+    """A crop of a photograph with noise of standard deviation 0.05, (1, 3, 256, 256) each."""
+    original = data.astronaut()[:256, :256]
+    noisy = original + 255 * 0.05 * np.random.default_rng(0).standard_normal(original.shape)
+    return _batch(np.clip(np.round(noisy), 0, 255).astype(np.uint8)), _batch(original)
+
+
+def _batch(image: Images) -> Images:
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None])
+
+
+def test_conventions_disagree_on_a_noisy_photograph_as_published_tools_do() -> None:
+    # values that the tools themselves gave; the noise they were given is known but for its seed
+    expected = {
+        "ssim-uniform7": 0.577,
+        "ssim-uniform7-range2": 0.740,
+        "ssim-torchmetrics": 0.553,
+        "ssim-pyiqa-y": 0.691,
+    }
+    values = compare(*_astronaut(), [*expected, "psnr", "psnr-y"])
+    for name, value in expected.items():
+        assert values[name][0] == pytest.approx(value, abs=0.0015), name
+    assert values["psnr"][0] == pytest.approx(26.30, abs=0.01)
+    assert values["psnr-y"][0] == pytest.approx(29.83, abs=0.01)
+
+
+def test_psnr_variants_are_their_formulas() -> None:
+    images, originals = _pairs(5, 24, 32)
+    mse = ((images / 255 - originals / 255) ** 2).mean((1, 2, 3))
+    luma = [rgb2yiq(image.transpose(1, 2, 0) / 255)[..., 0] for image in (*images, *originals)]
+    luma_mse = np.array([((a - b) ** 2).mean() for a, b in zip(luma[:5], luma[5:], strict=True)])
+    values = compare(images, originals, ["psnr-eps1e-8", "psnr-eps1e-10", "psnr-y", "psnr-pooled", "mse", "mse-255"])
+    np.testing.assert_allclose(values["psnr-eps1e-8"], 10 * np.log10(1 / (mse + 1e-8)), rtol=1e-12)
+    np.testing.assert_allclose(values["psnr-eps1e-10"], 10 * np.log10(1 / (mse + 1e-10)), rtol=1e-12)
+    np.testing.assert_allclose(values["psnr-y"], 10 * np.log10(1 / (luma_mse + 1e-8)), rtol=1e-6)  # float32 luma
+    np.testing.assert_allclose(values["psnr-pooled"], mse * 255**2, rtol=1e-12)
+    np.testing.assert_allclose(values["mse"], mse, rtol=1e-12)
+    np.testing.assert_allclose(values["mse-255"], mse * 255**2, rtol=1e-12)
+
+
+def test_l1_is_the_mean_absolute_error() -> None:
+    images, originals = _pairs(4, 16, 24)
+    error = np.abs(images.astype(float) - originals).mean((1, 2, 3))
+    values = compare(images, originals, ["l1", "l1-255", "identical"])
+    np.testing.assert_allclose(values["l1-255"], error, rtol=1e-12)
+    np.testing.assert_allclose(values["l1"], error / 255, rtol=1e-12)
+    np.testing.assert_array_equal(values["identical"], error == 0)
+
+
+def test_metrics_together_equal_each_alone() -> None:
+    images, originals = _pairs(3, 180, 176)
+    names = [name for name in METRICS if name not in NEEDS]
+    together = compare(images, torch.from_numpy(originals), names)
+    assert list(together) == names
+    for name in names:
+        assert together[name].dtype == np.float64
+        alone = compare(images, originals, [name])[name]
+        np.testing.assert_allclose(together[name], alone, rtol=1e-12, err_msg=name)
+
+
+def test_a_value_depends_on_its_own_pair_alone() -> None:
+    images, originals = _pairs(5, 40, 40)
+    names = ["psnr", "ssim-uniform7", "ssim-torchmetrics", "ssim-pyiqa-y"]
+    whole = compare(images, originals, names)
+    for index in range(5):
+        one = compare(images[index : index + 1], originals[index : index + 1], names)
+        for name in names:
+            assert one[name][0] == pytest.approx(whole[name][index], rel=1e-14), name
+
+
+def test_images_too_small_for_a_metric_have_no_value() -> None:
+    images, originals = _pairs(2, 64, 64)
+    values = compare(images, originals, ["ms-ssim", "psnr", "ssim-torchmetrics"])
+    assert np.isnan(values["ms-ssim"]).all()
+    assert np.isfinite([values["psnr"], values["ssim-torchmetrics"]]).all()
+    tiny = compare(images[..., :6, :6], originals[..., :6, :6], ["ssim-uniform7", "lpips-vgg"])
+    assert np.isnan([tiny["ssim-uniform7"], tiny["lpips-vgg"]]).all()
+
+
+def test_feature_l2_and_blocks() -> None:
+    draw = np.random.default_rng(0)
+    a, b = draw.random((2501, 3)).astype(np.float32), draw.random((2501, 3)).astype(np.float32)  # more than a block
+    np.testing.assert_allclose(feature_l2(a, b), np.sqrt(((a.astype(float) - b) ** 2).sum(1)), rtol=1e-12)
+    assert feature_cosine(a, b)[-1] == pytest.approx(cosine(a[-1].astype(float), b[-1].astype(float)))
+    assert feature_l2(a[:0], b[:0]).shape == (0,)
+
+
+def test_unknown_metrics_and_missing_networks_are_named() -> None:
+    images, originals = _pairs(1, 32, 32)
+    with pytest.raises(UnknownName, match="ssim-uniform7"):
+        compare(images, originals, ["ssim-uniform"])
+    with pytest.raises(InputError, match="needs a network"):
+        compare(images, originals, ["lpips-alex"])
