@@ -26,6 +26,7 @@ ALLOWED = {
     "measure": {"spec", *CORE},
     "metrics": {"spec", "data", *CORE},
     "tasks": {"spec", "data", "measure", "metrics", *CORE},
+    "score": {"spec", "data", "measure", "metrics", "tasks", *CORE},
     "run": {"spec", "data", "measure", "metrics", "tasks", "track", "report", *CORE},
     "track": {"spec", "errors", "registry", "images"},
     "report": {"spec", "errors", "registry", "images"},

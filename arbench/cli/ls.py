@@ -116,11 +116,41 @@ def _runs() -> list[Row]:
     return rows
 
 
+def _recipes() -> list[Row]:
+    from arbench.metrics.recipes import RECIPES
+
+    return [
+        {
+            "name": recipe.name,
+            "outputs": ", ".join(recipe.outputs),
+            "weights": ", ".join(recipe.weights),
+            "what": recipe.what,
+        }
+        for recipe in RECIPES.values()
+    ]
+
+
+def _conventions() -> list[Row]:
+    from arbench.score.conventions import CONVENTIONS
+
+    return [
+        {
+            "name": convention.name,
+            "metrics": ", ".join(definition.metric for definition in convention.definitions),
+            "pairs": "yes" if convention.paired else "",
+            "what": convention.what,
+        }
+        for convention in CONVENTIONS.values()
+    ]
+
+
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "adapters": lambda: _cards("generator"),
     "tokenizers": lambda: _cards("tokenizer"),
     "metrics": _metrics,
     "suites": _suites,
     "datasets": _datasets,
+    "conventions": _conventions,
+    "recipes": _recipes,
     "runs": _runs,
 }

@@ -37,6 +37,20 @@ Track = Annotated[
     typer.Option(metavar="URI", help="MLflow server or database; 'off' for none. Default: DIR/mlflow.db."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
+Weighted = Annotated[
+    list[str] | None,
+    typer.Option("--weights", metavar="NAME=PATH", help="A weight file, for instance inception=weights.pth."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Mode = Annotated[
+    str, typer.Option("--mode", help="parity: float32, as the reference tools. fast: folded, TF32 or bf16 on CUDA.")
+]
+OnBad = Annotated[str, typer.Option("--on-bad-image", metavar="error|skip", help="What to do with a broken image.")]
+Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")]
+Crop = Annotated[str, typer.Option("--crop", metavar="RECIPE", help="For instance adm-center-crop-v1; needs --size.")]
+Size = Annotated[int | None, typer.Option("--size", min=1, metavar="PIXELS")]
+Column = Annotated[str | None, typer.Option("--column", metavar="NAME", help="The image column of a parquet table.")]
+Split = Annotated[str | None, typer.Option("--split", metavar="train|val", help="Which split the reference is.")]
 Suite = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or the path of a .yaml file.")]
 
 
@@ -59,7 +73,10 @@ def _options(
 @app.command()
 def ls(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="adapters, tokenizers, metrics, suites, datasets or runs.")
+        str,
+        typer.Argument(
+            metavar="WHAT", help="adapters, tokenizers, metrics, conventions, recipes, suites, datasets or runs."
+        ),
     ] = "adapters",
     json_output: Json = False,
 ) -> None:
@@ -144,6 +161,148 @@ def parity(
     from arbench.cli.parity import parity
 
     raise typer.Exit(parity(goldens, json_output))
+
+
+@app.command()
+def score(
+    samples: Annotated[
+        str, typer.Argument(metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, features.")
+    ],
+    reference: Annotated[
+        str | None, typer.Option("--reference", "-r", metavar="REF", help="Images, or a file of statistics.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="GLOB", help="Only these metrics; may be repeated.")
+    ] = None,
+    convention: Annotated[
+        list[str] | None,
+        typer.Option("--convention", "-c", metavar="NAMES", help="adm,torch-fidelity,... See: arbench ls conventions."),
+    ] = None,
+    weights: Weighted = None,
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Each sample is a reconstruction of the reference image of its name.")
+    ] = False,
+    device: Device = "auto",
+    mode: Mode = "parity",
+    on_bad: OnBad = "error",
+    limit: Limit = None,
+    reference_crop: Annotated[
+        str, typer.Option("--reference-crop", metavar="RECIPE", help="Crop the reference's images; needs --size.")
+    ] = "none",
+    size: Size = None,
+    reference_kind: Annotated[
+        str | None, typer.Option("--reference-kind", metavar="FORMAT", help="Of statistics that do not say: adm, ...")
+    ] = None,
+    split: Split = None,
+    column: Column = None,
+    error: Annotated[
+        str, typer.Option("--error", metavar="delta|jackknife", help="Error bar of the Frechet distances.")
+    ] = "delta",
+    subset_size: Annotated[
+        int | None, typer.Option("--kid-subset-size", min=2, metavar="N", help="Default: the convention's own, 1000.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A reference that does not fit is an error.")] = False,
+    shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only the features of this part.")] = "0/1",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: scores/<name of SAMPLES>.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Score images that exist already, conventions side by side."""
+    from arbench.cli.score import parse_names, parse_shard, request_of
+    from arbench.cli.score import score as run_score
+
+    request = request_of(
+        samples,
+        reference,
+        weights=weights or [],
+        mode=mode,
+        device=device,
+        on_bad=on_bad,
+        limit=limit,
+        column=column,
+        split=split,
+        conventions=parse_names(convention or []),
+        metrics=parse_names(metric or []),
+        reference_crop=reference_crop,
+        reference_size=size,
+        reference_kind=reference_kind,
+        paired=paired,
+        error=error,
+        subset_size=subset_size,
+        strict=strict,
+        shard=parse_shard(shard),
+        out=out,
+    )
+    raise typer.Exit(run_score(request, json_output))
+
+
+@app.command()
+def stats(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Images, as for score.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="For instance reference.npz.")],
+    layout: Annotated[
+        str, typer.Option("--format", help="arbench, adm, pytorch-fid, clean-fid or torch-fidelity.")
+    ] = "arbench",
+    recipe: Annotated[
+        list[str] | None, typer.Option("--recipe", metavar="NAME", help="Features; see: arbench ls recipes.")
+    ] = None,
+    keep_features: Annotated[bool, typer.Option("--keep-features", help="For KID, precision, ...")] = False,
+    weights: Weighted = None,
+    device: Device = "auto",
+    mode: Mode = "parity",
+    on_bad: OnBad = "error",
+    limit: Limit = None,
+    crop: Crop = "none",
+    size: Size = None,
+    column: Column = None,
+    split: Split = None,
+) -> None:
+    """Write the reference statistics of a set of images."""
+    from arbench.cli.score import parse_names, request_of
+    from arbench.cli.stats import stats as run_stats
+
+    request = request_of(
+        source,
+        None,
+        weights=weights or [],
+        mode=mode,
+        device=device,
+        on_bad=on_bad,
+        limit=limit,
+        crop=crop,
+        size=size,
+        column=column,
+        split=split,
+    )
+    raise typer.Exit(run_stats(request, output, layout, parse_names(recipe or []), keep_features))
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that score --shard wrote.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the whole goes.")],
+) -> None:
+    """Join the features of shards."""
+    from arbench.cli.merge import merge
+
+    raise typer.Exit(merge(folders, out))
+
+
+@app.command()
+def weights(
+    action: Annotated[str, typer.Argument(metavar="ls|fetch", help="List them, or download those named.")] = "ls",
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    url: Annotated[str | None, typer.Option("--from", metavar="URL", help="Another place to fetch from.")] = None,
+    json_output: Json = False,
+) -> None:
+    """List the weights of feature extractors, or fetch them."""
+    from arbench.cli import weights as verb
+    from arbench.errors import UnknownName
+
+    if action == "fetch":
+        raise typer.Exit(verb.fetch(names or [], url))
+    if action != "ls":
+        raise UnknownName("action of weights", action, ("ls", "fetch"), "arbench weights fetch NAME")
+    raise typer.Exit(verb.ls(json_output))
 
 
 def main(arguments: list[str] | None = None) -> int:

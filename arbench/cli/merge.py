@@ -1,0 +1,29 @@
+"""`arbench merge`: join the features of shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arbench.errors import OK, InputError
+
+
+def merge(folders: list[Path], out: Path) -> int:
+    """Joins shards that `arbench score --shard I/N` made, in any order."""
+    from rich.console import Console
+
+    from arbench.score.store import is_store, merge_folders
+
+    parts = []
+    for folder in folders:
+        inner = folder / "features" if (folder / "features").is_dir() else folder
+        if not is_store(inner):
+            raise InputError(
+                f"no features in {folder}", "", "arbench score SAMPLES --reference REF --shard 0/2 --out DIR makes some"
+            )
+        parts.append(inner)
+    found = merge_folders(parts, out)
+    count = len(next(iter(found.values())))
+    Console(highlight=False).print(
+        f"{count} images, {', '.join(found)}: arbench score {out} --reference ...", soft_wrap=True
+    )
+    return OK

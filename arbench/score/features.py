@@ -1,0 +1,110 @@
+"""Features of a source by recipe: those on disk are opened, the others extracted in one pass over the images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..data.stream import ImageStream
+from ..metrics import recipes
+from ..metrics.extractors.base import FeatureExtractor, Mode
+from ..metrics.weight_files import Weights
+from .feature_set import FeatureSet
+from .gather import Target, Values, gather, outputs_of
+from .sources import Reading, fingerprint, open_images
+from .store import PAIRS, Store
+
+PROBE = 16
+"""Images on which the fast mode is compared with the parity mode."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is read, how many images are done, and of how many (None: unknown)."""
+
+
+@dataclass(slots=True)
+class Extractors:
+    """Networks of the recipes, loaded when first asked for and kept."""
+
+    weights: Weights
+    device: str
+    mode: Mode
+    _loaded: dict[str, FeatureExtractor] = field(default_factory=dict)
+    deviation: dict[str, float] = field(default_factory=dict)
+    """Recipe -> largest relative deviation of this mode from parity, measured on the first images seen."""
+
+    def get(self, recipe: str) -> FeatureExtractor:
+        if recipe not in self._loaded:
+            self._loaded[recipe] = recipes.load(recipe, self.weights, self.device, self.mode)
+        return self._loaded[recipe]
+
+    def probe(self, recipe: str, stream: ImageStream) -> None:
+        """Measures the deviation of fast mode on the first images of `stream`."""
+        if self.mode == "parity" or recipe in self.deviation:
+            return
+        images = []
+        for picture in stream:
+            images.append(picture.image)
+            if len(images) == PROBE:
+                break
+        exact = recipes.load(recipe, self.weights, self.device, "parity")(images)
+        quick = self.get(recipe)(images)
+        self.deviation[recipe] = max(
+            float(np.abs(quick[name] - rows).max() / max(float(np.abs(rows).max()), 1e-30))
+            for name, rows in exact.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A source, how it is read, and the folder that keeps its features."""
+
+    source: str
+    reading: Reading
+    folder: Path
+    shard: tuple[int, int] = (0, 1)
+    values: Values | None = None
+    values_settings: dict[str, object] = field(default_factory=dict)
+
+    def store(self) -> Store:
+        settings = {**self.reading.settings(), "files": fingerprint(self.source)}
+        return Store(self.folder, self.source, settings, self.shard)
+
+
+def features_of(
+    job: Job, wanted: Sequence[str], extractors: Extractors, progress: Progress, timings: dict[str, float] | None = None
+) -> dict[str, FeatureSet]:
+    """Recipe (and "pairs", if the job has per-image values) -> its finished set."""
+    started = time.perf_counter()
+    store = job.store()
+    found: dict[str, FeatureSet] = {}
+    targets: dict[str, Target] = {}
+    for recipe in wanted:
+        extractor = extractors.get(recipe)
+        kept = store.finished(recipe, outputs_of(extractor))
+        if kept is not None:
+            found[recipe] = kept
+        else:
+            targets[recipe] = Target(store.writer(recipe, outputs_of(extractor)), extractor)
+    if job.values is not None:
+        kept = store.finished(PAIRS, (), job.values_settings)
+        if kept is not None:
+            found[PAIRS] = kept
+        else:
+            targets[PAIRS] = Target(store.writer(PAIRS, (), job.values_settings), values=job.values)
+    if targets:
+        for recipe in targets:
+            if recipe != PAIRS:
+                extractors.probe(recipe, open_images(job.source, job.reading, job.shard, extractors.device))
+        stream = open_images(job.source, job.reading, job.shard, extractors.device)
+        name, count = stream.name, stream.count
+        progress(name, 0, count)
+        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count))
+        found |= dict(zip(targets, sets, strict=True))
+    if timings is not None:
+        key = f"features of {job.source}"
+        timings[key] = timings.get(key, 0.0) + time.perf_counter() - started
+    return found

@@ -1,0 +1,61 @@
+"""Reference statistics of a source: one pass over its images, moments of every output, one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..data.npz import NpzSource
+from ..data.statistics.write import Layout, write_statistics
+from ..errors import InputError
+from ..metrics import recipes as registry
+from ..metrics.moments import Moments, moments
+from ..tasks.context import cache_folder
+from .engine import Request, identity_of
+from .features import Extractors, Job, Progress, features_of
+from .sources import fingerprint
+
+LOGITS = ("logits", "logits_unbiased")
+
+
+def write(
+    request: Request, recipes: Sequence[str], output: Path, layout: Layout, keep_features: bool, progress: Progress
+) -> Path:
+    """Extracts (or finds in the cache) the features of `request.samples`, and writes `output`.
+
+    Raises `MissingWeights` if a recipe's weights are nowhere.
+    """
+    for name in recipes:
+        for weight in registry.find(name).weights:
+            request.weights.locate(weight)
+    mark = fingerprint(request.samples)
+    folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"
+    extractors = Extractors(request.weights, request.device, request.mode)
+    sets = features_of(Job(request.samples, request.reading, folder), recipes, extractors, progress)
+    found: dict[str, Moments] = {}
+    for one in sets.values():
+        for name in one.outputs:
+            if name.partition(":")[2] not in LOGITS:  # nobody compares moments of logits
+                found[name] = moments(one.rows(name))
+    rows = {name: one.rows(name) for one in sets.values() for name in one.outputs} if keep_features else None
+    files = [request.weights.find(weight) for name in recipes for weight in registry.find(name).weights]
+    return write_statistics(
+        output,
+        found,
+        identity_of(next(iter(sets.values())), crop=request.reading.crop, split=request.split),
+        layout=layout,
+        weights={file.name: file.sha256 for file in files if file is not None},
+        settings={"mode": request.mode, **{name: str(value) for name, value in request.reading.settings().items()}},
+        features=rows,
+        images=_images(request) if layout == "adm" else None,
+    )
+
+
+def _images(request: Request) -> NpzSource | None:
+    """ADM's own command computes precision and recall from the images in the file: those of an npz go along."""
+    if request.reading.crop != "none" or not request.samples.endswith(".npz"):
+        return None
+    try:
+        return NpzSource(request.samples, Path(request.samples.removeprefix("npz:")))
+    except InputError:
+        return None
