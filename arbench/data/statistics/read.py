@@ -24,8 +24,11 @@ from . import pickles, torch_files
 from .identity import SetIdentity, Split, from_json, known_reference, split_hint
 from .model import Format, ReferenceStatistics, StoredFeatures, StoredMoments, npy_header, valid_moments
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, ValueError, OSError, NotImplementedError)
-"""What zipfile, NumPy and json raise on a file that is cut short or altered."""
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, MemoryError),  # zipfile and NumPy
+    *(AttributeError, KeyError, TypeError, ValueError, RecursionError),  # a header that is JSON and not ours
+)
+"""What a file that is cut short or altered raises when it is read."""
 HEADER = "arbench"
 """Member of an npz with our JSON header; in other tools' formats too, where their readers pass over it."""
 VERSION = 1
@@ -69,9 +72,10 @@ def read_statistics(path: Path, *, kind: Format | None = None) -> ReferenceStati
         _agrees(path, kind, "edm2", "it is a pickle")
         return _edm2_pickle(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} is no npz", "it holds one array", "statistics come as npz, pt or pkl")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InputError(f"{path} is no npz", "it holds one array", "statistics come as npz, pt or pkl")
+        with archive:
             return _npz(path, archive, kind)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
@@ -84,9 +88,10 @@ def _npz(path: Path, archive: Mapping[str, Any], kind: Format | None) -> Referen
     keys = set(archive)
     if HEADER in keys:
         return _own(path, archive, kind)
-    format = kind_of_npz(path, keys, kind)
+    known = known_reference(path, "" if "arr_0" in keys else git_blob(path))
+    format = _format(path, keys, known, kind)
     if format == "adm":
-        return _adm(path, archive)
+        return _adm(path, archive, known)
     if format == "clean-fid":
         return _clean_fid(path, archive)
     _needs(path, keys, "mu", "sigma")
@@ -95,7 +100,7 @@ def _npz(path: Path, archive: Mapping[str, Any], kind: Format | None) -> Referen
     return ReferenceStatistics(path, format, {key: moments}, SetIdentity(path.stem, split=split_hint(path.stem)))
 
 
-def kind_of_npz(path: Path, keys: set[str], kind: Format | None = None) -> Format:
+def _format(path: Path, keys: set[str], known: SetIdentity | None, kind: Format | None) -> Format:
     """The format of an npz without our header. Raises `InputError` if it is ambiguous or contradicts `kind`."""
     if keys & {"mu_s", "sigma_s"}:
         _agrees(path, kind, "adm", "it holds mu_s and sigma_s")
@@ -103,7 +108,7 @@ def kind_of_npz(path: Path, keys: set[str], kind: Format | None = None) -> Forma
     if "arr_0" in keys:
         _agrees(path, kind, "adm", "it holds images, as ADM's reference batches do")
         return "adm"
-    if known_reference(path, git_blob(path)) is not None or path.name.lower().startswith("virtual_"):
+    if known is not None or path.name.lower().startswith("virtual_"):
         _agrees(path, kind, "adm", "it is a reference of ADM's in circulation")
         return "adm"
     if CLEAN_NAME.fullmatch(path.stem.lower()):
@@ -129,7 +134,7 @@ def kind_of_npz(path: Path, keys: set[str], kind: Format | None = None) -> Forma
 # --- The formats
 
 
-def _adm(path: Path, archive: Mapping[str, Any]) -> ReferenceStatistics:
+def _adm(path: Path, archive: Mapping[str, Any], known: SetIdentity | None) -> ReferenceStatistics:
     """mu, sigma of pool3; mu_s, sigma_s of the spatial features; arr_0, images. Moments may be of far more images."""
     from ..npz import NpzSource
 
@@ -143,7 +148,7 @@ def _adm(path: Path, archive: Mapping[str, Any]) -> ReferenceStatistics:
     images = path if "arr_0" in keys else None
     if not moments and images is None:
         raise InputError(f"{path} holds no statistics", f"it holds {_list(keys)}", "check the path")
-    known = known_reference(path, git_blob(path)) or SetIdentity(path.stem, split=split_hint(path.stem))
+    known = known or SetIdentity(path.stem, split=split_hint(path.stem))
     if images is not None:
         source = NpzSource(path.name, path)
         n = None if moments else len(source)

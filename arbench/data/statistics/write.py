@@ -34,7 +34,7 @@ class MomentsLike(Protocol):
     """Mean (D,), covariance (D, D; divided by n - 1) of n vectors."""
 
     @property
-    def mean(self) -> Floats: ...
+    def mean(self) -> NDArray[Any]: ...
 
     @property
     def covariance(self) -> Floats: ...
@@ -122,7 +122,7 @@ def _bound(path: Path, layout: Layout, moments: Mapping[str, MomentsLike]) -> di
         _has(layout, moments, "inception/half-pixel:pool3")
         return {"inception/half-pixel:pool3": ("mu", "sigma")}
     name = CLEAN_NAME.fullmatch(path.stem)
-    if name is None or name["kid"]:
+    if name is None or name["kid"] or path.stem != path.stem.lower():
         raise InputError(
             f"clean-fid would not find {path}",
             "it reads NAME_MODE_SPLIT_SIZE.npz in lower case, MODE clean, legacy_tensorflow or legacy_pytorch, "
