@@ -380,7 +380,7 @@ def test_missing_unexpected_and_misshapen_names_are_all_told(state, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         recipes.load("inception/tf1", Weights({"inception": path}, tmp_path))
     message = str(caught.value)
-    assert "missing: Mixed_5b.branch1x1.bn.bias" in message
+    assert "missing: Mixed_5b.branch1x1.conv.weight" in message
     assert "unexpected: AuxLogits.fc.bias" in message
     assert "fc.bias (1000,) for (1008,)" in message
 

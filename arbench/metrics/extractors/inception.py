@@ -138,7 +138,7 @@ class Inception(FeatureExtractor):
         self.weights = weights
         self.mode = mode
         self.device = device
-        self.batch = _BATCH[device.type]
+        self.batch = _BATCH.get(device.type, 8)
         self._dtype = torch.float64 if recipe == "inception/tf1-float64" else torch.float32
         net = net.to(device, self._dtype)
         self._format = torch.channels_last if mode == "fast" else torch.contiguous_format
