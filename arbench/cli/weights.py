@@ -50,6 +50,7 @@ def _row(entry: Entry, weights: Weights) -> dict[str, str | int | None]:
         "file": first.file,
         "state": "missing",
         "path": None,
+        "problem": None,
         "sha256": first.sha256,
         "bytes": first.bytes,
         "licence": entry.licence,
@@ -59,7 +60,7 @@ def _row(entry: Entry, weights: Weights) -> dict[str, str | int | None]:
     try:
         found = weights.find(entry.name)
     except CheckpointError as error:
-        return row | {"state": "damaged", "path": error.what}
+        return row | {"state": "damaged", "problem": f"{error.what}: {error.why}"}
     if found is None:
         return row
     state = "present" if found.official else "present, digest unknown"

@@ -151,6 +151,10 @@ def test_the_list_tells_present_missing_and_damaged_without_a_connection(one, ca
     row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == "one")
     assert (row["state"], row["file"], row["sha256"]) == ("present", "one.pt", DIGEST)
     (cache / "one-long.pth").write_bytes(b"half")
+    weights.ls(json_output=True)
+    row = next(row for row in json.loads(capsys.readouterr().out) if row["name"] == "one")
+    assert row["state"] == "damaged"
+    assert "one-long.pth" in row["problem"]
     weights.ls()
     shown = capsys.readouterr().out
     assert "damaged" in shown
