@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_PIXELS = 1 << 26
@@ -59,6 +59,8 @@ def decode(data: bytes) -> Decoded:
         raise BadImage("empty file")
     if len(data) > MAX_BYTES:
         raise BadImage("too large", f"{len(data)} bytes")
+    if ImageFile.LOAD_TRUNCATED_IMAGES and _cut_short(data):  # set by much training code; Pillow is then silent
+        raise BadImage("truncated")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return from_pil(image)
@@ -156,7 +158,7 @@ def _rgb(image: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:
         how = ["palette with transparency"] if how == ["palette"] else [*how, "alpha over white"]
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layer)
-    return np.asarray(image.convert("RGB")), how
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), how
 
 
 def _rotated(image: Image.Image) -> bool:
@@ -181,7 +183,7 @@ def pil_error(error: Exception, cut: bool = False) -> BadImage:
 
 
 def _cut_short(data: bytes) -> bool:
-    """Whether bytes that could not be decoded start as an image and lack their end, by the format's own marks."""
+    """Whether bytes start as an image and lack their end, by the format's own marks."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return b"IEND" not in data[-64:]
     if data.startswith(b"\xff\xd8\xff"):

@@ -95,7 +95,14 @@ def _parts(name: str, index: int, found: Any, key: str | None) -> tuple[Any, Any
     if isinstance(found, tuple | list):
         if not found:
             raise ImageError(f"item {index} of {name} is empty", "expected (image, label)", "")
-        return found[0], found[1] if len(found) > 1 else None
+        second = found[1] if len(found) > 1 else None
+        if isinstance(found, list) and (isinstance(second, Image.Image | bytes) or getattr(second, "ndim", 0) > 2):
+            raise ImageError(
+                f"item {index} of {name} is a list of images",
+                "a list is taken for [image, label]",
+                "give them one by one, or as one array (n, 3, H, W)",
+            )
+        return found[0], second
     return found, None
 
 
@@ -103,6 +110,8 @@ def _unbatched(images: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
     if getattr(images, "ndim", 0) != 4:
         yield images, labels
         return
+    if hasattr(images, "detach"):
+        images = images.detach().cpu()  # at once, not row by row
     several = labels is not None and hasattr(labels, "__len__") and len(labels) == len(images)
     for row in range(len(images)):
         yield images[row], labels[row] if several else None

@@ -40,7 +40,7 @@ def open_stream(
     """A stream of the pictures of `source`, in its order, decoded ahead in `workers` threads.
 
     `source` is `mnist5k/heldout`, `mnist5k/train` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for
-    tar and parquet also a glob or several paths with commas between them (or a list of `Path`s); an object: a torch
+    tar and parquet also a glob or several paths with commas between them (or a list of them); an object: a torch
     Dataset or other sequence, a DataLoader, an iterator (see `arbench.data.objects`), or an `ImageSource`.
 
     on_bad: "error" raises `ImageError` at the first bad image; "skip" leaves it out and counts it in `tally.skipped`.
@@ -60,17 +60,24 @@ def _reader(source: str | Path | object, key: str | None) -> Reader:
     if isinstance(source, str):
         return _named(source, key)
     name = type(source).__name__
-    if isinstance(source, list | tuple) and source and all(isinstance(path, Path) for path in source):
-        kinds = {_kind(path) for path in source}
-        return _of_kind(_one_kind(kinds, name), ",".join(map(str, source)), list(source), key)
+    if isinstance(source, list | tuple) and source and all(isinstance(path, str | Path) for path in source):
+        paths = [Path(path) for path in source]
+        return _of_kind(_one_kind({_kind(path) for path in paths}, name), ",".join(map(str, source)), paths, key)
     if all(hasattr(source, part) for part in ("load", "resolution", "labels", "__len__")):
         image_source: Any = source
         return SourceReader(image_source.name, [image_source])
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__") and not isinstance(source, bytes | dict):
+    if _indexable(source):
         return SequenceReader(name, source, key)
     if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
         return IterableReader(name, source, key)
     raise InputError(f"{name} is no source of images", "expected a path, a Dataset or an iterator")
+
+
+def _indexable(source: object) -> bool:
+    """torch's IterableDataset inherits a `__getitem__` that only raises."""
+    get = getattr(type(source), "__getitem__", None)
+    inherited = getattr(get, "__qualname__", "") == "Dataset.__getitem__" and "torch" in getattr(get, "__module__", "")
+    return get is not None and not inherited and hasattr(source, "__len__") and not isinstance(source, bytes | dict)
 
 
 def _named(name: str, key: str | None) -> Reader:

@@ -14,7 +14,9 @@ from .decode import MAX_BYTES, BadImage, Decoded, decode
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "class_label", "fine_label", "target")
 ROWS = 32
-"""Rows read at once; a row group is never held whole."""
+"""Rows read at once."""
+BUFFER = 1 << 20
+"""Bytes read at once: without a buffer Arrow reads a row group whole; with it, page by page."""
 
 
 class ParquetReader:
@@ -104,7 +106,7 @@ def _open(name: str, path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
     try:
-        return pyarrow.parquet.ParquetFile(path, pre_buffer=False)
+        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     except (pyarrow.ArrowException, OSError) as error:

@@ -18,7 +18,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from arbench.data.decode import BadImage, decode
 from arbench.data.stream_open import open_stream
@@ -197,6 +197,17 @@ def test_an_error_names_the_image_and_the_way_on(tmp_path: Path, name: str) -> N
     assert name in caught.value.what
     assert caught.value.why.startswith(BAD[name][1])
     assert "--on-bad-image skip" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name in BAD if name.startswith("cut") and name != "cut.tif"])
+def test_truncated_images_are_bad_even_where_pillow_was_told_to_read_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(BadImage, match="truncated"):
+        decode(BAD[name][0])
+    for data, _ in GOOD.values():
+        decode(data)
 
 
 def test_pixels_of_the_conversions() -> None:

@@ -38,6 +38,12 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
+def _save_raw(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "BMP")
+    return buffer.getvalue()
+
+
 FILES = [_png(pixels) for pixels in IMAGES]
 
 
@@ -123,6 +129,10 @@ def _parquet_bytes(place: Path) -> list[Path]:
     return [place / "0.parquet", place / "1.parquet"]
 
 
+def _parquet_names(place: Path) -> list[str]:
+    return [str(path) for path in _parquet_bytes(place)]
+
+
 class _Digits(torch.utils.data.Dataset[Any]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -150,6 +160,14 @@ def _loader(_: Path) -> Any:
     return torch.utils.data.DataLoader(_Digits("tensor"), batch_size=4)
 
 
+class _Endless(torch.utils.data.IterableDataset[Any]):
+    def __len__(self) -> int:
+        return N
+
+    def __iter__(self) -> Iterator[Any]:
+        return _iterator(Path())
+
+
 SOURCES: dict[str, Callable[[Path], Any]] = {
     "folder": _folder,
     "npz": _npz,
@@ -162,11 +180,13 @@ SOURCES: dict[str, Callable[[Path], Any]] = {
     "folder of tars": _shard_folder,
     "parquet": _parquet,
     "parquets": _parquet_bytes,
+    "parquets by name": _parquet_names,
     "tensors": lambda _: _Digits("tensor"),
     "arrays": lambda _: _Digits("array"),
     "Pillow": lambda _: _Digits("pillow"),
     "dicts": lambda _: _Digits("dict"),
     "iterator": _iterator,
+    "IterableDataset": lambda _: _Endless(),
     "DataLoader": _loader,
 }
 
@@ -185,7 +205,7 @@ def test_pixels_order_and_labels_are_the_same_from_every_source(tmp_path: Path, 
     _check(list(stream), list(range(N)))
     assert (stream.tally.read, stream.tally.skipped, stream.tally.converted) == (N, {}, {})
     assert stream.count in (N, None)
-    assert (stream.count is None) == (kind in {"iterator", "DataLoader"} or "tar" in kind)
+    assert (stream.count is None) == (kind in {"iterator", "DataLoader", "IterableDataset"} or "tar" in kind)
     if kind == "iterator":
         with pytest.raises(ImageError, match="read already"):
             list(stream)
@@ -333,6 +353,17 @@ def test_an_npz_is_not_loaded_whole(tmp_path: Path, save: Callable[..., None], s
     assert peak < 8e6  # 128 pictures in flight, each of 12 kB and read from 12 kB, are 3 MB
 
 
+def test_a_row_group_is_not_loaded_whole(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0)
+    files = [_save_raw(pixels.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(2000)]  # 25 MB
+    table = pyarrow.table({"image": files})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet", row_group_size=2000, write_batch_size=32)
+    before, peak = pyarrow.total_allocated_bytes(), 0
+    for _ in open_stream(tmp_path / "a.parquet", workers=1):
+        peak = max(peak, pyarrow.total_allocated_bytes() - before)
+    assert 0 < peak < 8e6
+
+
 @pytest.mark.parametrize(("side", "ahead"), [(4, 128), (2000, 22)])  # at most 2**28 bytes: 22 of 12 MB
 def test_decoding_runs_ahead_but_not_away(side: int, ahead: int) -> None:
     made: list[int] = []
@@ -376,11 +407,12 @@ def test_floats_are_refused_with_how_to_quantise(image: Any) -> None:
         ("a.png", "str"),
         ({"photo": 1}, "no image by a known name"),
         ((), "is empty"),
+        ([IMAGES[0], IMAGES[1]], "list of images"),
     ],
 )
 def test_items_that_are_no_images(item: Any, message: str) -> None:
     with pytest.raises(ImageError, match=message):
-        list(open_stream([item], on_bad="skip"))
+        list(open_stream(iter([item]), on_bad="skip"))
 
 
 def test_things_that_are_no_sources(tmp_path: Path) -> None:
