@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 Images = NDArray[np.uint8] | Tensor
 Floats = NDArray[np.float64]
-CHUNK_VALUES = 1 << 19
-"""Values per chunk: bounds the float64 temporaries to some 50 MB, which is also fastest."""
+CHUNK_VALUES = 1 << 17
+"""Values per chunk on a CPU, at least one image: float64 temporaries of 1 MB stay in its caches."""
+CHUNK_VALUES_ON_DEVICE = 1 << 24
+"""The same elsewhere, where few large steps are faster: some 2 GB of temporaries."""
 Reduction = Literal["mean", "share", "pooled-db"]
 
 
@@ -278,7 +280,7 @@ def compare(
     direct = {metric.name: metric.measure for metric in metrics if metric.measure and metric.name not in small}
     padded = any(metric.padded for metric in metrics if metric.name not in small)
     parts: dict[str, list[Tensor]] = {name: [] for name in direct}
-    for x, y in _chunks(a, b):
+    for x, y in _chunks(a, b, CHUNK_VALUES if where.type == "cpu" else CHUNK_VALUES_ON_DEVICE):
         pair = Pair(x.to(where), y.to(where), padded)
         for name, measure in direct.items():
             parts[name].append(measure(pair))
@@ -365,10 +367,10 @@ def _pair(images: Images, originals: Images) -> tuple[Tensor, Tensor]:
     return a, b.to(a.device)
 
 
-def _chunks(a: Tensor, b: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+def _chunks(a: Tensor, b: Tensor, values: int) -> Iterable[tuple[Tensor, Tensor]]:
     if not len(a):
         return ()
-    size = max(1, CHUNK_VALUES // a[0].numel())
+    size = max(1, values // a[0].numel())
     return zip(torch.split(a, size), torch.split(b, size), strict=True)
 
 

@@ -31,23 +31,25 @@ class Windows:
     variances: Tensor
     """Variance of x plus variance of y: SSIM needs no more."""
     covariance: Tensor
+    scale: float = 1.0
+    """By what the images were multiplied before; SSIM does not change if their range is, too."""
 
     def inner(self, border: int) -> Windows:
         """Those of the windows at least `border` away from each edge."""
         cut = (..., slice(border, -border), slice(border, -border))
-        return Windows(self.mean_x[cut], self.mean_y[cut], self.variances[cut], self.covariance[cut])
+        return Windows(self.mean_x[cut], self.mean_y[cut], self.variances[cut], self.covariance[cut], self.scale)
 
     def signed(self) -> Windows:
         """Those of the same images on [-1, 1], times 127.5: SSIM's luminance depends on where zero is."""
-        middle = RANGE / 2
-        return Windows(self.mean_x - middle, self.mean_y - middle, self.variances, self.covariance)
+        middle = RANGE / 2 * self.scale
+        return Windows(self.mean_x - middle, self.mean_y - middle, self.variances, self.covariance, self.scale)
 
 
 def gaussian_windows(x: Tensor, y: Tensor) -> Windows:
     """Gaussian windows of 11 x 11 with sigma 1.5 that lie within the images; population covariances."""
     mean_x, mean_y = _blur(x), _blur(y)
-    squares = mean_x.square() + mean_y.square()
-    return Windows(mean_x, mean_y, _blur(x.square() + y.square()) - squares, _blur(x * y) - mean_x * mean_y)
+    variances = _blur((x * x).addcmul_(y, y)).addcmul_(mean_x, mean_x, value=-1).addcmul_(mean_y, mean_y, value=-1)
+    return Windows(mean_x, mean_y, variances, _blur(x * y).addcmul_(mean_x, mean_y, value=-1))
 
 
 def padded_gaussian_windows(x: Tensor, y: Tensor) -> Windows:
@@ -57,34 +59,35 @@ def padded_gaussian_windows(x: Tensor, y: Tensor) -> Windows:
 
 
 def uniform_windows(x: Tensor, y: Tensor) -> Windows:
-    """Windows of 7 x 7 within the images from uint8 (N, C, H, W); sample covariances (n - 1).
+    """Windows of 7 x 7 within the images from uint8 (N, C, H, W); sample covariances (n - 1), scale 49.
 
-    The sums are integers below 2^31, so the statistics are exact.
+    Exact: sums over a window are integers below 2^23, so float32 holds them, and float64 their products.
     """
-    a, b = x.int(), y.int()
-    n = BOX * BOX
-    sum_a, sum_b = _box(a), _box(b)
-    variances = n * _box(a * a + b * b) - sum_a * sum_a - sum_b * sum_b
-    covariance = n * _box(a * b) - sum_a * sum_b
-    means = sum_a.double() / n, sum_b.double() / n
-    return Windows(*means, variances.double() / (n * (n - 1)), covariance.double() / (n * (n - 1)))
+    a, b, n = x.float(), y.float(), BOX * BOX
+    sum_a, sum_b = _box(a).double(), _box(b).double()
+    variances = _box((a * a).addcmul_(b, b)).double().mul_(n)
+    variances.addcmul_(sum_a, sum_a, value=-1).addcmul_(sum_b, sum_b, value=-1)
+    covariance = _box(a * b).double().mul_(n).addcmul_(sum_a, sum_b, value=-1)
+    sample = n / (n - 1)
+    return Windows(sum_a, sum_b, variances.mul_(sample), covariance.mul_(sample), n)
 
 
 def similarity(windows: Windows, data_range: float = RANGE, clip_contrast: bool = False) -> Tensor:
     """(N,) mean over channels and windows of luminance x contrast-structure (Wang et al., 2004; K1 0.01, K2 0.03)."""
+    x, y = windows.mean_x, windows.mean_y
+    c1 = x.new_tensor((0.01 * data_range * windows.scale) ** 2)
     contrast = contrast_structure(windows, data_range)
     if clip_contrast:
-        contrast = contrast.relu()
-    c1 = (0.01 * data_range) ** 2
-    luminance = (2 * windows.mean_x * windows.mean_y).add_(c1)
-    luminance /= windows.mean_x.square() + windows.mean_y.square() + c1
-    return (luminance * contrast).mean((1, 2, 3))
+        contrast.relu_()
+    above = torch.addcmul(c1, x, y, value=2).mul_(contrast)
+    below = torch.addcmul(c1, x, x).addcmul_(y, y)
+    return above.div_(below).mean((1, 2, 3))
 
 
 def contrast_structure(windows: Windows, data_range: float = RANGE) -> Tensor:
     """(N, C, H', W') the second factor of SSIM: (2 cov + c2) / (var x + var y + c2)."""
-    c2 = (0.03 * data_range) ** 2
-    return (2 * windows.covariance + c2) / (windows.variances + c2)
+    c2 = windows.covariance.new_tensor((0.03 * data_range * windows.scale) ** 2)
+    return torch.add(c2, windows.covariance, alpha=2).div_(windows.variances + c2)
 
 
 def multiscale(x: Tensor, y: Tensor, finest: Windows) -> Tensor:
@@ -158,7 +161,7 @@ def _bands(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _box(x: Tensor) -> Tensor:
-    """(..., H, W) int32 -> (..., H - 6, W - 6), sums over 7 x 7 windows."""
+    """(..., H, W) -> (..., H - 6, W - 6), sums over 7 x 7 windows."""
     for axis in (-1, -2):
         length = x.shape[axis]
         two = x.narrow(axis, 0, length - 1) + x.narrow(axis, 1, length - 1)

@@ -42,7 +42,7 @@ def test_uniform_windows_equal_scikit_image(name: str, data_range: float, height
     np.testing.assert_allclose(compare(images, originals, [name])[name], theirs, atol=1e-10)
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (60, 91), (11, 11), (43, 42)])
+@pytest.mark.parametrize(("height", "width"), [(128, 140), (60, 91), (11, 11), (43, 42)])
 def test_reflected_border_equals_torchmetrics(height: int, width: int) -> None:
     images, originals = _photographs(height, width)
     a, b = torch.from_numpy(images).double(), torch.from_numpy(originals).double()
@@ -51,7 +51,7 @@ def test_reflected_border_equals_torchmetrics(height: int, width: int) -> None:
     np.testing.assert_allclose(ours, theirs, atol=1e-10)
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 256), (176, 189)])
+@pytest.mark.parametrize(("height", "width"), [(178, 208), (176, 189)])
 def test_ms_ssim_equals_torchmetrics(height: int, width: int) -> None:
     images, originals = _photographs(height, width)
     a, b = torch.from_numpy(images).double(), torch.from_numpy(originals).double()
@@ -95,7 +95,7 @@ def _clipped_ssim(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     return float(((2 * mx * my + c1) / (mx**2 + my**2 + c1) * np.maximum(contrast, 0)).mean())
 
 
-@pytest.mark.parametrize(("side", "factor"), [(256, 1), (384, 2)])
+@pytest.mark.parametrize(("side", "factor"), [(200, 1), (384, 2)])
 def test_piq_pools_large_images_first(side: int, factor: int) -> None:
     images, originals = _photographs(side, side)
     theirs = [
