@@ -19,7 +19,10 @@ def tf1_bilinear(images: Tensor, size: int = SIZE, dtype: torch.dtype = torch.fl
     """
     left, right, dx = _tf1_taps(images.shape[3], size, dtype, images.device)
     above, below, dy = _tf1_taps(images.shape[2], size, dtype, images.device)
-    across = _lerp(images.index_select(3, left).to(dtype), images.index_select(3, right).to(dtype), dx)
+    # picking whole rows is a copy, picking within rows a gather, so the columns are made rows for a while
+    columns = images.transpose(2, 3).contiguous()  # (n, c, W, H)
+    across = _lerp(columns.index_select(2, left).to(dtype), columns.index_select(2, right).to(dtype), dx[:, None])
+    across = across.transpose(2, 3).contiguous()  # (n, c, H, size)
     return _lerp(across.index_select(2, above), across.index_select(2, below), dy[:, None])
 
 
