@@ -287,7 +287,7 @@ def compare(
     result.update({name: _joined(values) for name, values in parts.items()})
     for metric in metrics:
         if metric.name not in result:
-            result.update(_network(metric.name, networks or {}).measure(a, b, where))
+            result.update(_network(metric.name, networks or {}).measure(a, b))
     return {metric.name: result[metric.name] for metric in metrics}
 
 

@@ -1,15 +1,19 @@
-"""How published tokenizer evaluations measure reconstructions: their metrics, quantisation and rFID, by repository."""
+"""How published tokenizer evaluations measure reconstructions: their metrics, quantisation and rFID, by repository.
+
+Imports no torch until something is quantised.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ..errors import UnknownName
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEVELS = 256
 
@@ -65,6 +69,8 @@ INGESTS: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 
 def quantise(x: Tensor, rule: str) -> Tensor:
     """uint8 of the same shape from the floats that a decoder gives, in the range that the rule takes."""
+    import torch
+
     if rule not in QUANTISERS:
         raise UnknownName("quantisation rule", rule, QUANTISERS, "one of those of paired_conventions.QUANTISERS")
     return QUANTISERS[rule](x.float()).to(torch.uint8)
@@ -75,6 +81,8 @@ def requantised(originals: Tensor, ingest: str, rule: str) -> Tensor:
 
     None of 256 levels changes under the rules that round; 95 do in SEED-Voken, 63 in VTBench and guided-diffusion.
     """
+    import torch
+
     if ingest not in INGESTS:
         raise UnknownName("ingest", ingest, INGESTS, "one of those of paired_conventions.INGESTS")
     levels = quantise(INGESTS[ingest](torch.arange(LEVELS)), rule)

@@ -52,19 +52,20 @@ NEEDS: dict[str, Backbone] = {
 
 
 class Network:
-    """One network that measures several distances of the same name root, from one forward pass."""
+    """One network that measures one or more distances from one forward pass."""
 
     names: tuple[str, ...]
+    device: torch.device
 
     def distances(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """(n,) per name from float32 images (n, 3, H, W) with values 0..255 on the network's device."""
         raise TypeError("a network defines `distances`")  # pragma: no cover
 
-    def measure(self, images: Tensor, originals: Tensor, device: torch.device) -> dict[str, Floats]:
-        """(N,) per name from uint8 images (N, 3, H, W)."""
+    def measure(self, images: Tensor, originals: Tensor) -> dict[str, Floats]:
+        """(N,) per name from uint8 images (N, 3, H, W) on any device."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for start in range(0, len(images), PAIRS):
-            x, y = (_filled(side[start : start + PAIRS]).to(device).float() for side in (images, originals))
+            x, y = (_filled(side[start : start + PAIRS]).to(self.device).float() for side in (images, originals))
             with torch.inference_mode(), _exact():
                 for name, values in self.distances(x, y).items():
                     parts[name].append(values[: len(images) - start].double().cpu())
@@ -81,7 +82,7 @@ class Lpips(Network):
     def __init__(self, name: str, backbone: Backbone, features: nn.Sequential, heads: Sequence[Tensor]) -> None:
         self.names = (name, f"{name}-torchmetrics")
         self.features, self.cuts, self.heads = features, CUTS[backbone], heads  # heads: five of (C,)
-        device = heads[0].device
+        self.device = device = heads[0].device
         # on [-1, 1], the ImageNet mean and standard deviation up to rounding
         self.shift = torch.tensor([-0.030, -0.088, -0.188], device=device)[:, None, None]
         self.scale = torch.tensor([0.458, 0.448, 0.450], device=device)[:, None, None]
@@ -111,7 +112,7 @@ class Dists(Network):
         total = alpha.sum() + beta.sum()
         self.alpha: tuple[Tensor, ...] = torch.split(alpha.flatten() / total, DISTS_CHANNELS)
         self.beta: tuple[Tensor, ...] = torch.split(beta.flatten() / total, DISTS_CHANNELS)
-        device = alpha.device
+        self.device = device = alpha.device
         self.mean = torch.tensor([0.485, 0.456, 0.406], device=device)[:, None, None]
         self.std = torch.tensor([0.229, 0.224, 0.225], device=device)[:, None, None]
         window = torch.tensor([0.25, 0.5, 0.25], device=device)  # a Hanning window of 5 without its zero ends

@@ -116,7 +116,7 @@ def test_normalisations_differ_where_features_are_small(backbones: dict[str, nn.
     heads = [perceptual.published("alex")[f"lin{layer}.model.1.weight"].flatten() for layer in range(5)]
     images, originals = _photographs()
     network = perceptual.Lpips("lpips-alex", "alexnet", faint, heads)
-    values = network.measure(torch.from_numpy(images), torch.from_numpy(originals), torch.device("cpu"))
+    values = network.measure(torch.from_numpy(images), torch.from_numpy(originals))
     assert values["lpips-alex"][0] > 1.01 * values["lpips-alex-torchmetrics"][0]
 
 
