@@ -27,11 +27,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from .estimate import LEVEL, Estimate, mean_with_interval, missing, share
-from .neighbour_passes import Distance, Nearest, Points, across, least, mean_of, nearest_within
+from .moments import MINIMUM, NOT_FINITE, same_length, too_few
+from .neighbour_passes import Distance, Nearest, Points, across, centre_of, least, nearest_within
 from .rows import Rows
 
-MINIMUM = 16
-"""Fewer rows than this, or than k + 2, on either side, give no value."""
 SUBSETS = 40
 """Random two-thirds of the samples behind the standard error of recall."""
 GROUPS = 20
@@ -69,7 +68,7 @@ def radii(
         raise InputError(
             f"no radius for k = {wanted[-1] if wanted[0] == 1 else wanted[0]}", f"there are {len(rows)} rows"
         )
-    points = Points(rows, distance, device, mean_of(rows) if distance == "float32" else None)
+    points = Points(rows, distance, device, centre_of(rows) if distance == "float32" else None)
     nearest = nearest_within(points, wanted[-1] + 1)
     return {k: nearest.distances[:, k].cpu().numpy().copy() for k in wanted}
 
@@ -98,12 +97,7 @@ class Neighbours:
         for rows in (samples, reference):
             if len(rows.shape) != 2:
                 raise InputError("features are one vector per image, (n, D)", f"found shape {tuple(rows.shape)}")
-        if samples.shape[1] != reference.shape[1]:
-            raise InputError(
-                "samples and reference have features of different length",
-                f"{samples.shape[1]} and {reference.shape[1]}",
-                "extract both with the same extractor",
-            )
+        same_length(samples.shape[1], reference.shape[1])
         self.ks, self.distance, self.seed = tuple(sorted(set(ks))), distance, seed
         self._samples, self._reference, self._device, self._given = samples, reference, device, reference_radii
         if reference_radii is not None:
@@ -172,22 +166,18 @@ class Neighbours:
         """Why there is no value, or ""."""
         if announced and k not in self.ks:
             raise InputError(f"k = {k} was not announced", f"the passes are for k in {list(self.ks)}", "name it in ks")
-        need = max(MINIMUM, k + 2)
-        for name, rows in (("samples", self._samples), ("reference images", self._reference)):
-            if len(rows) < need:
-                return f"{len(rows)} {name}, at least {need} are needed"
-        return self._broken
+        return too_few(len(self._samples), len(self._reference), max(MINIMUM, k + 2)) or self._broken
 
     @cached_property
     def _broken(self) -> str:
         for name, points in zip(("samples", "reference"), self._points, strict=True):
             if not points.finite():
-                return f"features of the {name} are not finite"
+                return NOT_FINITE.format(name)
         return ""
 
     @cached_property
     def _points(self) -> tuple[Points, Points]:
-        centre = mean_of(self._reference) if self.distance == "float32" else None
+        centre = centre_of(self._reference) if self.distance == "float32" else None
         return (
             Points(self._samples, self.distance, self._device, centre),
             Points(self._reference, self.distance, self._device, centre),
