@@ -120,8 +120,9 @@ def _divergences(logits: Rows, order: NDArray[Any] | None, first: int, last: int
         log_mean = np.log(total[0] / dtype(last - first))
     found = []
     for p, log_p in held or _probabilities(logits, order, first, last, dtype):
-        log_p -= log_mean
-        log_p *= p
+        with np.errstate(invalid="ignore"):  # what is not finite shows in the mean
+            log_p -= log_mean
+            log_p *= p
         found.append(log_p.sum(1))
     return np.concatenate(found)
 

@@ -217,13 +217,13 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> _Sums:
     sums, squares = np.zeros(len(rows)), 0.0
     for start in range(0, len(rows), OUTER):
         outer = _slice(rows, start, OUTER, unit)
-        for begin in range(start, len(rows), INNER):
-            inner = outer[begin - start : begin - start + INNER]
-            if begin >= start + len(outer):
-                inner = _slice(rows, begin, INNER, unit)
-                above = outer
-            else:  # columns inside this slice: only the rows above and at them
+        begin = start
+        while begin < len(rows):
+            if begin < start + len(outer):  # columns inside this slice: only the rows above and at them
+                inner = outer[begin - start : begin - start + INNER]
                 above = outer[: begin - start + len(inner)]
+            else:
+                inner, above = _slice(rows, begin, INNER, unit), outer
             part = kernel(above, inner).astype(np.float64, copy=False)
             corner = part[begin - start :]  # empty unless the diagonal runs through it
             part = part[: begin - start]
@@ -235,6 +235,7 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> _Sums:
                 corner[index, index] = 0
                 sums[begin : begin + len(inner)] += corner.sum(1)
                 squares += float(np.vdot(corner, corner))
+            begin += len(inner)
     return _Sums(sums, sums, squares)
 
 

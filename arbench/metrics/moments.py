@@ -82,9 +82,10 @@ class Accumulator:
             block = np.asarray(rows[start : start + BLOCK], dtype=np.float64)
             if block.ndim != 2 or block.shape[1] != len(self.mean):
                 raise InputError(f"rows of length {len(self.mean)} were expected", f"found shape {block.shape}")
-            mean = block.mean(0)
-            centred = block - mean
-            self._join(len(block), mean, centred.T @ centred)
+            with np.errstate(invalid="ignore"):  # what is not finite shows in the moments
+                mean = block.mean(0)
+                centred = block - mean
+                self._join(len(block), mean, centred.T @ centred)
 
     def merge(self, other: Accumulator) -> None:
         """Adds the rows that `other` has seen."""

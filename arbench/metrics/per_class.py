@@ -35,9 +35,10 @@ def per_class(
     """The Frechet distance of every class that occurs among the references.
 
     Classes are mostly smaller than D: the distance of two singular Gaussians then, from the Gram matrix, flagged
-    `rank_deficient` and comparable at equal n only. A class with fewer than `minimum` images on either side is null
-    with the reason, and the mean, over the other classes, is flagged `classes_missing`.
+    `rank_deficient` and comparable at equal n only. A class with fewer than `minimum` images (16 at the least) on either
+    side is null with the reason, and the mean, over the other classes, is flagged `classes_missing`.
     """
+    minimum = max(minimum, MINIMUM)
     labels, reference_labels = np.asarray(labels), np.asarray(reference_labels)
     for rows, given, name in ((samples, labels, "samples"), (reference, reference_labels, "reference")):
         if given.shape != (len(rows),):
