@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..images import digests, grid, pack, png, to_uint8
 from ..metrics.classifier import class_agreement
-from ..metrics.distribution import precision_recall
 from ..metrics.estimate import Estimate, missing
 from ..metrics.frechet import frechet
 from ..metrics.kernel import kid
+from ..metrics.neighbours import precision_recall
 from ..protocols import Card, Codes, Generated, Generator
 from ..spec.cell import Cell, Unit
 from ..spec.result import Metric
