@@ -6,10 +6,10 @@ cached radii), samples with reference. All intervals take the reference as it is
 - precision, AuthPct: given the reference each sample is inside or not, independently: Wilson's interval is right.
 - density: the mean of independent counts: Student's t.
 - recall, coverage: one sample decides for many references, and in recall the samples' own balls vary, so no count is
-  binomial. A bootstrap repeats points, which shrinks the balls, and is refused. Leaving samples out, and drawing their
-  balls anew, gives the standard error (delete-d jackknife, Shao and Wu, Annals of Statistics 17, 1989): a random third
-  for recall, where leaving out few overstates it, a twentieth for coverage, where leaving out many understates it. The
-  interval is never narrower than Wilson's for fixed balls. How often it covers: docs/coverage-neighbours.md.
+  binomial. A bootstrap repeats points, which shrinks the balls, and is refused. Leaving a random third of the samples
+  out, balls drawn anew, gives the standard error (delete-d jackknife, Shao and Wu, Annals of Statistics 17, 1989; with
+  fewer left out it is too large). The interval is never narrower than Wilson's for fixed balls. How often it covers:
+  docs/coverage-neighbours.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ from .neighbour_passes import Distance, Nearest, Points, across, centre_of, leas
 from .rows import Rows
 
 SUBSETS = 40
-"""Random two-thirds of the samples behind the standard error of recall."""
-GROUPS = 20
-"""Random groups of the samples, each left out once, behind the standard error of coverage."""
+"""Random two-thirds of the samples behind the standard errors of recall and coverage."""
 CLOSED, OPEN, SUBSET = 0, 1, 2
 """Columns of what the samples' balls reach: closed, open, then one a subset."""
 PAIRS = 100_000
@@ -124,7 +122,7 @@ class Neighbours:
         reached = found.reached[:, CLOSED if test == "<=" else OPEN]
         return PrecisionRecall(
             share(int(inside.sum()), len(inside), "wilson, reference fixed"),
-            _share_of_references(reached, found.reached[:, SUBSET:], "delete-a-third jackknife", 2.0),
+            _share_of_references(reached, found.reached[:, SUBSET:], len(inside)),
         )
 
     def density_coverage(self, k: int = 5) -> DensityCoverage:
@@ -141,7 +139,7 @@ class Neighbours:
         low = None if density.low is None else max(0.0, density.low)
         return DensityCoverage(
             Estimate(density.value, low, density.high, "t, reference fixed", density.n, density.flags),
-            _share_of_references(found.filled.any(1), found.filled, "block jackknife", GROUPS - 1.0),
+            _share_of_references(found.filled.any(1), found.filled, len(counts)),
         )
 
     def auth_pct(self) -> Estimate:
@@ -198,8 +196,8 @@ class Neighbours:
         ks = self._k_possible()
         # with two of three samples left, the k-th that is left is among so many neighbours
         own = nearest_within(samples, 1 + 3 * max(ks, default=1) + 6)
-        thirds, groups = (kept.to(own.ids.device) for kept in _subsets(len(samples), self.seed))
-        return _cross_pass(samples, reference, own, {k: self._reference_tensors[k] for k in ks}, thirds, groups)
+        left = _subsets(len(samples), self.seed).to(own.ids.device)
+        return _cross_pass(samples, reference, own, {k: self._reference_tensors[k] for k in ks}, left)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +206,10 @@ class _OfK:
 
     balls: Tensor  # (n,) open reference balls that hold a sample
     slack: Tensor  # (n,) least of distance - radius over reference balls: <= 0 inside a closed ball, < 0 an open one
-    reached: Tensor  # (m, 2 + SUBSETS) reference inside a closed or open ball of the samples, of those without a third
-    filled: Tensor  # (m, GROUPS) reference ball that holds one of the samples left, with a group left out
+    reached: (
+        Tensor  # (m, 2 + SUBSETS) reference inside a closed or open ball of the samples, then of those without a third
+    )
+    filled: Tensor  # (m, SUBSETS) reference ball that holds a sample, of those without a third
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,30 +225,27 @@ def _numbers(part: Estimate) -> tuple[float, float, float]:
     return part.value, part.low, part.high
 
 
-def _share_of_references(hits: Tensor, in_subsets: Tensor, method: str, inflation: float) -> Estimate:
-    """A share of the references (m,) with the interval of its variation over subsets of the samples (m, S).
-
-    `inflation` is samples left over samples left out: what the variance between subsets is short of.
-    """
+def _share_of_references(hits: Tensor, in_subsets: Tensor, n: int) -> Estimate:
+    """A share of the references (m,) with the interval of its variation over subsets of the n samples (m, SUBSETS)."""
     fixed = share(int(hits.sum()), len(hits))
     value, lowest, highest = _numbers(fixed)
+    left = n - n // 3
     shares = in_subsets.double().mean(0).cpu().numpy()
     from scipy.stats import t
 
-    half = float(t.ppf((1 + LEVEL) / 2, len(shares) - 1) * np.sqrt(shares.var(ddof=1) * inflation))
+    half = float(t.ppf((1 + LEVEL) / 2, len(shares) - 1) * np.sqrt(shares.var(ddof=1) * left / (n - left)))
     low, high = min(lowest, max(0.0, value - half)), max(highest, min(1.0, value + half))
-    method = f"{method}, not below wilson, reference fixed"
+    method = "delete-a-third jackknife, not below wilson, reference fixed"
     return Estimate(value, low, high, method, len(hits))
 
 
-def _subsets(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Which samples are left (n, SUBSETS) without a random third, (n, GROUPS) without each of the random groups."""
+def _subsets(n: int, seed: int) -> Tensor:
+    """(n, SUBSETS) bool: which samples are left when a random third is left out."""
     draw = np.random.default_rng(seed)
     kept = np.ones((n, SUBSETS), dtype=bool)
     for column in range(SUBSETS):
         kept[draw.choice(n, n // 3, replace=False), column] = False
-    group = draw.permutation(n) % GROUPS
-    return torch.from_numpy(kept), torch.from_numpy(group[:, None] != np.arange(GROUPS))
+    return torch.from_numpy(kept)
 
 
 def _subset_radii(own: Nearest, kept: Tensor, k: int) -> Tensor:
@@ -263,10 +260,8 @@ def _subset_radii(own: Nearest, kept: Tensor, k: int) -> Tensor:
     return result
 
 
-def _cross_pass(
-    samples: Points, reference: Points, own: Nearest, radius: dict[int, Tensor], thirds: Tensor, groups: Tensor
-) -> _Cross:
-    """`radius` k -> (m,) of the reference; `thirds` (n, SUBSETS), `groups` (n, GROUPS): which samples are left."""
+def _cross_pass(samples: Points, reference: Points, own: Nearest, radius: dict[int, Tensor], left: Tensor) -> _Cross:
+    """`radius` k -> (m,) of the reference; `left` (n, SUBSETS): which samples are left."""
     n, m, device, kind = len(samples), len(reference), own.ids.device, own.distances.dtype
     reference_distance = torch.full((n,), math.inf, dtype=kind, device=device)
     nearest_reference = torch.zeros(n, dtype=torch.int64, device=device)
@@ -275,11 +270,11 @@ def _cross_pass(
             torch.zeros(n, dtype=torch.int64, device=device),
             torch.full((n,), math.inf, dtype=kind, device=device),
             torch.zeros((m, SUBSET + SUBSETS), dtype=torch.bool, device=device),
-            torch.zeros((m, GROUPS), dtype=torch.bool, device=device),
+            torch.zeros((m, SUBSETS), dtype=torch.bool, device=device),
         )
         for k in radius
     }
-    subset_radii = {k: _subset_radii(own, thirds, k) for k in radius}
+    subset_radii = {k: _subset_radii(own, left, k) for k in radius}
     # the reference is in the rows: cdist and adm round d(x, y) and d(y, x) differently, and their tools have it there
     for rows, columns, distances in across(reference, samples):
         y, x = rows.rows, columns.rows
@@ -291,7 +286,7 @@ def _cross_pass(
             torch.sub(distances, radius[k][y, None], out=spare)
             found.slack[x] = torch.minimum(found.slack[x], spare.amin(0))
             found.balls[x] += (ones @ spare.lt_(0)).long()
-        _by_pairs(distances, y, x, by_k, own, radius, subset_radii, groups)
+        _by_pairs(distances, y, x, by_k, own, radius, subset_radii, left)
     return _Cross(by_k, reference_distance, nearest_reference)
 
 
@@ -303,7 +298,7 @@ def _by_pairs(
     own: Nearest,
     radius: dict[int, Tensor],
     subset_radii: dict[int, Tensor],
-    groups: Tensor,
+    left: Tensor,
 ) -> None:
     """What a reference's neighbours among the samples decide, from the few pairs that are near enough to matter.
 
@@ -325,7 +320,7 @@ def _by_pairs(
             ball = own.distances[x, k][j][:, None]
             inside = torch.cat([apart <= ball, apart < ball, apart <= subset_radii[k][x][j]], 1)
             _mark(found.reached[y], i, inside)
-            _mark(found.filled[y], i, groups[x][j] & (apart < radius[k][y][i][:, None]))
+            _mark(found.filled[y], i, left[x][j] & (apart < radius[k][y][i][:, None]))
 
 
 def _mark(into: Tensor, rows: Tensor, hits: Tensor) -> None:

@@ -260,7 +260,7 @@ def test_intervals_name_their_method_and_stay_in_range() -> None:
         "wilson, reference fixed",
         "delete-a-third jackknife, not below wilson, reference fixed",
         "t, reference fixed",
-        "block jackknife, not below wilson, reference fixed",
+        "delete-a-third jackknife, not below wilson, reference fixed",
         "wilson, reference fixed",
     ]
     assert (both.precision.n, both.recall.n, other.density.n, other.coverage.n, authentic.n) == (
