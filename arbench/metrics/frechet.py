@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .estimate import Estimate, around, missing
+from .estimate import LEVEL, Estimate, around, missing
 from .moments import (
     MINIMUM,
     NOT_FINITE,
@@ -101,7 +101,7 @@ def frechet(
         error = cut.error
         if not reference_fixed and not isinstance(reference, Reference):
             error = math.hypot(error, _leave_out(reference, real.moments, Reference(found), BLOCKS, 0).error)
-        return around(cut.value, error, named, len(samples), flags)
+        return _around_blocks(cut.value, error, cut.blocks, named, len(samples), flags)
     side = _transport(samples, found, real)
     variance = _influence_variance(samples, found, real.moments, side)
     if not reference_fixed and not isinstance(reference, Reference):
@@ -171,8 +171,17 @@ def _leave_out(samples: Rows, found: Moments, real: Reference, groups: int, seed
     error = math.sqrt(variance)
     bias = (groups - 1) * (float(left.mean()) - value)
     flags = (*_flags(n, real.moments.n, real.dimension), "bias_corrected")
-    corrected = around(value - bias, error, f"jackknife of {groups} blocks, reference fixed", n, flags)
+    named = f"jackknife of {groups} blocks, reference fixed"
+    corrected = _around_blocks(value - bias, error, groups, named, n, flags)
     return Jackknife(value, error, bias, corrected, groups)
+
+
+def _around_blocks(value: float, error: float, groups: int, method: str, n: int, flags: tuple[str, ...]) -> Estimate:
+    """Student's interval: an error from so few blocks is itself uncertain."""
+    from scipy.stats import t
+
+    half = float(t.ppf((1 + LEVEL) / 2, groups - 1)) * error
+    return Estimate(value, value - half, value + half, method, n, flags)
 
 
 def _reference(reference: Reference | Rows, ddof: int, float32_mean: bool, n: int) -> Reference | Estimate:

@@ -35,7 +35,7 @@ def per_class(
     """The Frechet distance of every class that occurs among the references.
 
     Classes are mostly smaller than D: the distance of two singular Gaussians then, from the Gram matrix, flagged
-    `rank_deficient` and comparable at equal n only. A class with fewer than `minimum` images (16 at the least) on either
+    `rank_deficient` and comparable at equal n only. A class of fewer than `minimum` images (16 at the least) on either
     side is null with the reason, and the mean, over the other classes, is flagged `classes_missing`.
     """
     minimum = max(minimum, MINIMUM)
