@@ -201,13 +201,16 @@ def score(
     subset_size: Annotated[
         int | None, typer.Option("--kid-subset-size", min=2, metavar="N", help="Default: the convention's own, 1000.")
     ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="For CLIPScore: a prompt a line, in order.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A reference that does not fit is an error.")] = False,
     shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only the features of this part.")] = "0/1",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: scores/<name of SAMPLES>.")] = None,
     json_output: Json = False,
 ) -> None:
     """Score images that exist already, conventions side by side."""
-    from arbench.cli.score import parse_names, parse_shard, request_of
+    from arbench.cli.score import parse_names, parse_shard, read_prompts, request_of
     from arbench.cli.score import score as run_score
 
     request = request_of(
@@ -229,6 +232,7 @@ def score(
         error=error,
         subset_size=subset_size,
         strict=strict,
+        prompts=read_prompts(prompts),
         shard=parse_shard(shard),
         out=out,
     )

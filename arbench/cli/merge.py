@@ -11,12 +11,12 @@ def merge(folders: list[Path], out: Path) -> int:
     """Joins shards that `arbench score --shard I/N` made, in any order."""
     from rich.console import Console
 
-    from arbench.score.store import is_store, merge_folders
+    from arbench.score.store import is_features, merge_folders
 
     parts = []
     for folder in folders:
         inner = folder / "features" if (folder / "features").is_dir() else folder
-        if not is_store(inner):
+        if not is_features(str(inner)):
             raise InputError(
                 f"no features in {folder}", "", "arbench score SAMPLES --reference REF --shard 0/2 --out DIR makes some"
             )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arbench.errors import INFRASTRUCTURE, OK, UnknownName, UsageError
+from arbench.errors import INFRASTRUCTURE, OK, InputError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +31,18 @@ def parse_shard(text: str) -> tuple[int, int]:
 def parse_names(values: Sequence[str]) -> tuple[str, ...]:
     """Names given one by one or with commas."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def read_prompts(path: Path | None) -> tuple[str, ...]:
+    """The lines of a text file, empty ones at its end left out."""
+    if path is None:
+        return ()
+    try:
+        return tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, a prompt a line"
+        ) from error
 
 
 def request_of(
@@ -231,6 +243,7 @@ def notes(result: ScoreResult) -> list[str]:
 FLAGS = {
     "rank_deficient": "fewer images than dimensions, so the covariance is singular",
     "small_n": "fewer than 10 images a dimension: the value is biased upwards and compares at equal n only",
+    "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
     "no_interval": "no error bar belongs to this estimator",
     "extrapolated": "not a distance at any number of samples",
     "sorted_labels": "the samples are sorted by class, and this score depends on their order",

@@ -257,16 +257,15 @@ class _Transport:
 def _transport(rows: Rows, found: Moments, real: Reference) -> _Transport:
     """With S_ref = L L^T and L^T S_x L = V diag(s^2) V^T, the trace is the sum of s and d.T d = |d L V s^(-1/2)|^2.
 
-    No inverse of a covariance is taken, so a singular one is safe. With n <= r the same comes from the Gram matrix of
-    the n rows.
+    No inverse of a covariance is taken, so a singular one is safe. With n <= r the same comes from the singular
+    values of the n rows times L.
     """
     root = real.factor  # (D, r)
     n = found.n
     if n <= root.shape[1]:
         centred = np.asarray(rows[0:n], np.float64) - found.mean
-        z = centred @ root / math.sqrt(n - found.ddof)
-        values, u = np.linalg.eigh(z @ z.T)
-        s = np.sqrt(_significant(values))
+        # singular values, not the roots of a Gram matrix's eigenvalues: those lose half of the digits
+        u, s, _ = np.linalg.svd(centred @ root / math.sqrt(n - found.ddof), full_matrices=False)
         return _Transport(s, known=(n - found.ddof) * (u**2 @ s))
     values, vectors = np.linalg.eigh(root.T @ found.covariance @ root)
     s = np.sqrt(_significant(values))

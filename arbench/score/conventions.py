@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import UnknownName
+from ..metrics import paired_conventions
+from ..metrics.paired_conventions import PairedConvention
 from ..metrics.recipes import RECIPES
 from ..spec.result import Direction
 
@@ -85,9 +87,25 @@ def _pair(metric: str, variant: str) -> tuple[Any, ...]:
     return (metric, "paired", "", {"variant": variant}, direction, "of each sample and its original")
 
 
+def _reconstruction(known: PairedConvention) -> Convention:
+    """A repository's evaluation of reconstructions: its pair metrics, its rFID, its Inception Score."""
+    rows = []
+    for name, variant in known.metrics.items():
+        # bytes are made of the originals for pixel metrics alone
+        treated = known.original is not None and variant.startswith(("psnr", "ssim"))
+        metric = {"mae": "l1", "lpips": variant}.get(name, name.replace("_", "-"))
+        rows.append(_pair(metric, f"{variant}@{known.name}" if treated else variant))
+    rows.append(("rfid", "frechet", f"{known.recipe}:pool3", {}, "lower", "Frechet distance to the originals"))
+    if known.splits is not None:
+        preset = {"preset": {1: "single", 10: "torch-fidelity"}[known.splits]}
+        rows.append(
+            ("is", "inception-score", f"{known.recipe}:logits_unbiased", preset, "higher", "of reconstructions")
+        )
+    return _convention(known.name, f"{known.source}: {known.note}", *rows)
+
+
 _PR = ("precision", "recall")
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
-_FLOAT64 = "inception/tf1-float64"
 
 
 def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
@@ -100,7 +118,7 @@ def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
             features,
             {"from": "D"},
             "lower",
-            "extrapolated to infinitely many",
+            "extrapolated to infinite n",
         ),
         ("kid", "kid", features, {}, "lower", "kernel distance over all pairs, unbiased, no random subsets"),
         *_neighbours(features, 3, "<=", "float32"),
@@ -153,7 +171,7 @@ CONVENTIONS: dict[str, Convention] = {
         _convention(
             "torch-fidelity",
             "torch-fidelity's defaults; its precision and recall use VGG16",
-            ("fid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -168,7 +186,7 @@ CONVENTIONS: dict[str, Convention] = {
         _convention(
             "torch-fidelity-2048",
             "torch-fidelity with --feature-layer-prc 2048: precision and recall on Inception's pool3",
-            ("fid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -183,19 +201,19 @@ CONVENTIONS: dict[str, Convention] = {
         _convention(
             "clean-fid",
             "clean-fid's mode 'clean'",
-            ("fid", "frechet", f"{_CLEAN}:pool3", {}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_CLEAN}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
             ("kid", "kid-subsets", f"{_CLEAN}:pool3", {"preset": "clean-fid"}, "lower", "100 subsets, numpy seed 0"),
             ("clip-fid", "frechet", "clip-b32/clean:image", {}, "lower", "Frechet distance of CLIP ViT-B/32"),
         ),
         _convention(
             "pytorch-fid",
             "mseitzer's pytorch-fid",
-            ("fid", "frechet", f"{_HALF}:pool3", {}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_HALF}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
         ),
         _convention(
             "torchmetrics",
             "torchmetrics.image, antialias on; its unseeded shuffles are seeded here",
-            ("fid", "frechet", f"{_ANTIALIAS}:pool3", {}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_ANTIALIAS}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -229,45 +247,12 @@ CONVENTIONS: dict[str, Convention] = {
             ("cmmd", "cmmd", "clip-l14-336/cmmd:image", {}, "lower", "1000 x squared MMD, biased, sigma 10"),
         ),
         _convention(
-            "llamagen",
-            "LlamaGen's reconstruction evaluation; its SSIM takes a range of 2 on [0, 1] data",
-            _pair("psnr", "psnr"),
-            _pair("ssim", "ssim-uniform7-range2"),
-            ("rfid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance, ADM's features"),
+            "clip-score",
+            "agreement of images with their prompts (--prompts FILE), CLIP ViT-B/32, as in torchmetrics and LlamaGen",
+            ("clip-score", "clip-score", "clip-b32/clean:image", {"variant": "torchmetrics"}, "higher", "100 x cosine"),
+            ("clip-score-llamagen", "clip-score", "clip-b32/clean:image", {"variant": "llamagen"}, "higher", "cosine"),
         ),
-        _convention(
-            "seed-voken",
-            "SEED-Voken's evaluation_image.py, which cuts off decimals of the originals, too",
-            _pair("psnr", "psnr@seed-voken"),
-            _pair("ssim", "ssim-uniform7@seed-voken"),
-            _pair("lpips-alex", "lpips-alex@seed-voken"),
-            _pair("lpips-vgg", "lpips-vgg@seed-voken"),
-            ("rfid", "frechet", f"{_HALF}:pool3", {}, "lower", "Frechet distance, pytorch-fid's features"),
-        ),
-        _convention(
-            "1d-tokenizer",
-            "ByteDance's 1d-tokenizer evaluator: network in float64, one split",
-            ("rfid", "frechet", f"{_FLOAT64}:pool3", {}, "lower", "Frechet distance"),
-            ("is", "inception-score", f"{_FLOAT64}:logits_unbiased", {"preset": "single"}, "higher", "one split"),
-        ),
-        _convention(
-            "maskbit",
-            "MaskBit's evaluator",
-            _pair("psnr", "psnr-eps1e-10"),
-            _pair("ssim", "ssim-torchmetrics"),
-            _pair("lpips-vgg", "lpips-vgg"),
-            _pair("l1", "l1"),
-            ("rfid", "frechet", f"{_FLOAT64}:pool3", {}, "lower", "Frechet distance"),
-            ("is", "inception-score", f"{_FLOAT64}:logits_unbiased", {"preset": "single"}, "higher", "one split"),
-        ),
-        _convention(
-            "lightningdit",
-            "LightningDiT's evaluate_tokenizer.py, on bytes",
-            _pair("psnr", "psnr"),
-            _pair("ssim", "ssim-torchmetrics"),
-            _pair("lpips-vgg", "lpips-vgg"),
-            ("rfid", "frechet", f"{_HALF}:pool3", {}, "lower", "Frechet distance, pytorch-fid's features"),
-        ),
+        *(_reconstruction(known) for known in paired_conventions.CONVENTIONS.values()),
         _convention(
             "pairs",
             "our choice for reconstructions: every variant named",

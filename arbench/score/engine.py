@@ -6,12 +6,14 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.identity import IdentityTally
 from ..data.statistics import identity as identities
@@ -32,8 +34,8 @@ from .numbers import Inputs, score_all
 from .pairing import Pairing, why_missing
 from .reference import Reference
 from .result import Remark, ScoreResult, SetSummary
-from .sources import GENERATOR, Reading, fingerprint, is_statistics
-from .store import PAIRS, is_store, sets_in
+from .sources import GENERATOR, Reading, Source, fingerprint, is_statistics, name_of
+from .store import PAIRS, is_features, sets_in
 
 RESULT, SAMPLES = "score.json", "samples.parquet"
 
@@ -42,8 +44,8 @@ RESULT, SAMPLES = "score.json", "samples.parquet"
 class Request:
     """What to score, what with, and how."""
 
-    samples: str
-    reference: str | None
+    samples: Source
+    reference: Source | None
     weights: Weights
     conventions: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -61,6 +63,8 @@ class Request:
     subset_size: int | None = None
     """Of the kernel distances over subsets, if not the convention's own."""
     strict: bool = False
+    prompts: tuple[str, ...] = ()
+    """For CLIPScore: what each sample was made from, in the order of the source."""
     shard: tuple[int, int] = (0, 1)
     out: Path | None = None
 
@@ -100,21 +104,21 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
     if request.strict:
         identities.refuse(flags)
     clock = time.perf_counter()
-    scores = score_all(
-        wanted,
-        Inputs(
-            samples,
-            reference,
-            reasons,
-            error=request.error,
-            device=request.device,
-            ks=sorted({int(item.settings["k"]) for item in wanted if "k" in item.settings}) or (3,),
-            subset_size=request.subset_size,
-            flags=[(flag.metrics, flag.code) for flag in flags],
-            labels_sorted=bool(known.labels_sorted),
-            missing_variants=_missing_variants(request, wanted),
-        ),
+    inputs = Inputs(
+        samples,
+        reference,
+        reasons,
+        error=request.error,
+        device=request.device,
+        ks=sorted({int(item.settings["k"]) for item in wanted if "k" in item.settings}) or (3,),
+        subset_size=request.subset_size,
+        flags=[(flag.metrics, flag.code) for flag in flags],
+        labels_sorted=bool(known.labels_sorted),
+        missing_variants=_missing_variants(request, wanted),
+        prompts=request.prompts,
+        weights=request.weights,
     )
+    scores = score_all(wanted, inputs)
     run.timings["statistics"] = time.perf_counter() - clock
     result = ScoreResult(
         samples=_summary(samples, known),
@@ -127,7 +131,7 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
         provenance=_provenance(run, reference),
         started=started,
     )
-    write(result, samples, out_folder(request))
+    write(result, samples, inputs.per_image, out_folder(request))
     return result
 
 
@@ -150,7 +154,7 @@ def chosen_conventions(request: Request) -> list[Convention]:
 
 def available_recipes(request: Request, needed: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Recipes whose weights are here, and for each of the others the reason why its numbers are null."""
-    held = sets_in(Path(request.samples)) if is_store(Path(request.samples)) else None
+    held = sets_in(Path(request.samples)) if is_features(request.samples) else None
     found, reasons = [], {}
     for name in needed:
         missing = [weight for weight in recipes.find(name).weights if request.weights.find(weight) is None]
@@ -167,7 +171,7 @@ def available_recipes(request: Request, needed: Sequence[str]) -> tuple[list[str
 def out_folder(request: Request) -> Path:
     if request.out is not None:
         return request.out
-    name = request.samples.removeprefix(GENERATOR).rstrip("/").replace(":", "-")
+    name = name_of(request.samples).removeprefix(GENERATOR).rstrip("/").replace(":", "-").replace(" ", "-")
     slug = "-".join(part for part in Path(name).parts[-2:] if part not in ("/", "..", "."))
     shard = f"-{request.shard[0]}of{request.shard[1]}" if request.shard[1] > 1 else ""
     return Path("scores") / f"{slug or 'images'}{shard}"
@@ -175,7 +179,7 @@ def out_folder(request: Request) -> Path:
 
 def _samples(run: Run, available: Sequence[str], wanted: Sequence[Definition]) -> dict[str, FeatureSet]:
     request = run.request
-    if is_store(Path(request.samples)):
+    if is_features(request.samples):
         return sets_in(Path(request.samples))
     job = Job(request.samples, request.reading, out_folder(request) / "features", request.shard)
     if request.paired and request.reference is not None:
@@ -195,16 +199,16 @@ def _reference_reading(request: Request) -> Reading:
 def _reference(run: Run, available: Sequence[str]) -> Reference:
     request = run.request
     assert request.reference is not None
-    name = request.reference
-    if is_store(Path(name)):
-        sets = sets_in(Path(name))
+    source, name = request.reference, name_of(request.reference)
+    if is_features(source):
+        sets = sets_in(Path(source))
         return Reference(name, sets, None, identity_of(next(iter(sets.values())), split=request.split))
-    statistics, images = None, name
-    if is_statistics(name):
-        statistics = read_statistics(Path(name), kind=request.reference_kind)  # type: ignore[arg-type]
+    statistics, images = None, source
+    if is_statistics(source):
+        statistics = read_statistics(Path(source), kind=request.reference_kind)  # type: ignore[arg-type]
         images = f"npz:{statistics.images}" if statistics.images is not None else ""
     sets = {}
-    if images:
+    if not isinstance(images, str) or images:
         reading = _reference_reading(request)
         mark = fingerprint(images)
         folder = cache_folder() / f"score-{mark}" if mark else out_folder(request) / "reference"
@@ -238,7 +242,7 @@ def identity_of(one: FeatureSet, crop: str = "none", split: str | None = None) -
 
 def _identity(request: Request, samples: dict[str, FeatureSet]) -> SetIdentity:
     if not samples:
-        return SetIdentity(request.samples)
+        return SetIdentity(name_of(request.samples))
     return identity_of(next(iter(samples.values())), crop=request.reading.crop)
 
 
@@ -313,7 +317,9 @@ def _provenance(run: Run, reference: Reference | None) -> Provenance:
     return record(run.request.device, weights, data)
 
 
-def write(result: ScoreResult, samples: dict[str, FeatureSet], folder: Path) -> None:
+def write(
+    result: ScoreResult, samples: dict[str, FeatureSet], per_image: Mapping[str, NDArray[Any]], folder: Path
+) -> None:
     """`score.json`, and a row for each image in `samples.parquet`."""
     import pandas
 
@@ -337,7 +343,8 @@ def write(result: ScoreResult, samples: dict[str, FeatureSet], folder: Path) -> 
             for picture in one.pictures
         ]
         partial = folder / f"{SAMPLES}.tmp"
-        pandas.DataFrame(rows).astype({"label": "Int64"}).to_parquet(partial)
+        table = pandas.DataFrame(rows).astype({"label": "Int64"}).assign(**per_image)
+        table.to_parquet(partial)
         partial.replace(folder / SAMPLES)
     except OSError as error:
         raise StoreError(

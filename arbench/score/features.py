@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..data.stream import ImageStream
 from ..metrics import recipes
 from ..metrics.extractors.base import FeatureExtractor, Mode
 from ..metrics.weight_files import Weights
 from .feature_set import FeatureSet
 from .gather import Target, Values, gather, outputs_of
-from .sources import Reading, fingerprint, open_images
+from .sources import Reading, Source, fingerprint, name_of, open_images
 from .store import PAIRS, Store
 
 PROBE = 16
@@ -41,17 +41,13 @@ class Extractors:
             self._loaded[recipe] = recipes.load(recipe, self.weights, self.device, self.mode)
         return self._loaded[recipe]
 
-    def probe(self, recipe: str, stream: ImageStream) -> None:
-        """Measures the deviation of fast mode on the first images of `stream`."""
+    def probe(self, recipe: str, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Measures the deviation of fast mode on some images."""
         if self.mode == "parity" or recipe in self.deviation:
             return
-        images = []
-        for picture in stream:
-            images.append(picture.image)
-            if len(images) == PROBE:
-                break
-        exact = recipes.load(recipe, self.weights, self.device, "parity")(images)
-        quick = self.get(recipe)(images)
+        some = images[:PROBE]
+        exact = recipes.load(recipe, self.weights, self.device, "parity")(some)
+        quick = self.get(recipe)(some)
         self.deviation[recipe] = max(
             float(np.abs(quick[name] - rows).max() / max(float(np.abs(rows).max()), 1e-30))
             for name, rows in exact.items()
@@ -62,7 +58,7 @@ class Extractors:
 class Job:
     """A source, how it is read, and the folder that keeps its features."""
 
-    source: str
+    source: Source
     reading: Reading
     folder: Path
     shard: tuple[int, int] = (0, 1)
@@ -71,7 +67,7 @@ class Job:
 
     def store(self) -> Store:
         settings = {**self.reading.settings(), "files": fingerprint(self.source)}
-        return Store(self.folder, self.source, settings, self.shard)
+        return Store(self.folder, name_of(self.source), settings, self.shard)
 
 
 def features_of(
@@ -96,15 +92,18 @@ def features_of(
         else:
             targets[PAIRS] = Target(store.writer(PAIRS, (), job.values_settings), values=job.values)
     if targets:
-        for recipe in targets:
-            if recipe != PAIRS:
-                extractors.probe(recipe, open_images(job.source, job.reading, job.shard, extractors.device))
         stream = open_images(job.source, job.reading, job.shard, extractors.device)
         name, count = stream.name, stream.count
         progress(name, 0, count)
-        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count))
+
+        def probe(images: Sequence[NDArray[np.uint8]]) -> None:
+            for recipe in targets:
+                if recipe != PAIRS:
+                    extractors.probe(recipe, images)
+
+        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count), probe)
         found |= dict(zip(targets, sets, strict=True))
     if timings is not None:
-        key = f"features of {job.source}"
+        key = f"features of {name_of(job.source)}"
         timings[key] = timings.get(key, 0.0) + time.perf_counter() - started
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..metrics import paired, paired_conventions
 from ..metrics.diversity import vendi
@@ -21,7 +22,10 @@ from ..metrics.neighbour_passes import Distance
 from ..metrics.neighbours import Neighbours
 from ..metrics.paired_sum import corpus
 from ..metrics.per_class import per_class
+from ..metrics.published_roots import frechet_distance_by
 from ..metrics.rows import Rows
+from ..metrics.text import clip_score, encode_prompts
+from ..metrics.weight_files import Weights
 from .conventions import Definition
 from .feature_set import FeatureSet
 from .reference import Reference
@@ -55,7 +59,11 @@ class Inputs:
     labels_sorted: bool = False
     missing_variants: Mapping[str, str] = field(default_factory=dict)
     """Metric of pairs -> why it is missing."""
-    progress: Callable[[str], None] = lambda what: None
+    prompts: Sequence[str] = ()
+    """What each sample was made from, in the order of the source."""
+    weights: Weights | None = None
+    per_image: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Values of single samples that come out on the way, by column name."""
     _moments: dict[str, Moments] = field(default_factory=dict)
     _frechet: dict[str, Number] = field(default_factory=dict)
     _neighbours: dict[str, Neighbours] = field(default_factory=dict)
@@ -67,12 +75,12 @@ class Inputs:
         return self.samples[recipe].rows(output)
 
     def reference_rows(self, output: str) -> Rows:
-        rows = self._known_reference().rows(output)
+        rows = self.known_reference().rows(output)
         if rows is None:
-            raise Unavailable(self._known_reference().why_no_rows(output))
+            raise Unavailable(self.known_reference().why_no_rows(output))
         return rows
 
-    def _known_reference(self) -> Reference:
+    def known_reference(self) -> Reference:
         if self.reference is None:
             raise Unavailable("no reference was given: --reference SOURCE")
         return self.reference
@@ -86,9 +94,9 @@ class Inputs:
         """The Frechet distance; its interval is the error method's, the other one's figures are extras."""
         if output not in self._frechet:
             rows = self.rows(output)
-            real = self._known_reference().moments(output)
+            real = self.known_reference().moments(output)
             if real is None:
-                raise Unavailable(self._known_reference().why_no_moments(output))
+                raise Unavailable(self.known_reference().why_no_moments(output))
             found = frechet(rows, real, method=self.error, known=self.moments(output))
             extras: Extras = {}
             if found.value is not None:
@@ -112,7 +120,7 @@ class Inputs:
     def labels(self, output: str) -> tuple[Any, Any]:
         recipe = output.partition(":")[0]
         mine = self.samples[recipe].labels if recipe in self.samples else None
-        theirs = self._known_reference().labels(recipe)
+        theirs = self.known_reference().labels(recipe)
         if mine is None or theirs is None:
             side = "samples" if mine is None else "reference"
             raise Unavailable(f"the {side} have no labels: sub-folders as classes, or labels beside the images")
@@ -123,7 +131,6 @@ def score_all(wanted: Sequence[Definition], inputs: Inputs) -> list[Score]:
     """A score for every definition; one that cannot be computed is null with the reason."""
     scores = []
     for definition in wanted:
-        inputs.progress(f"{definition.convention} {definition.metric}")
         try:
             estimate, extras = ESTIMATORS[definition.kind](definition, inputs)
         except Unavailable as reason:
@@ -162,7 +169,19 @@ def _convention(definition: Definition, inputs: Inputs) -> str:
 
 
 def _frechet(definition: Definition, inputs: Inputs) -> Number:
-    return inputs.frechet(definition.output)
+    estimate, extras = inputs.frechet(definition.output)
+    route = definition.settings.get("root")
+    if route is None or estimate.value is None or "rank_deficient" not in estimate.flags:
+        return estimate, extras
+    # with fewer images than dimensions the tool's own rounding is a part of its number
+    real = inputs.known_reference().moments(definition.output)
+    assert real is not None
+    value = frechet_distance_by(route, inputs.moments(definition.output), real.moments)
+    if value is None:
+        return estimate.flagged(["tool_has_no_root"]), extras
+    moved = value - estimate.value
+    low, high = (None if edge is None else edge + moved for edge in (estimate.low, estimate.high))
+    return replace(estimate, value=value, low=low, high=high), {**extras, "exact": estimate.value}
 
 
 def _infinity(definition: Definition, inputs: Inputs) -> Number:
@@ -235,7 +254,19 @@ def _class_agreement(definition: Definition, inputs: Inputs) -> Number:
     nearest = shared.nearest_reference()
     if isinstance(nearest, Estimate):
         return nearest, {}
+    inputs.per_image["nearest_reference"] = nearest
     return share(int(np.count_nonzero(theirs[nearest] == mine)), len(mine)), {}
+
+
+def _clip_score(definition: Definition, inputs: Inputs) -> Number:
+    rows = inputs.rows(definition.output)
+    if not inputs.prompts or inputs.weights is None:
+        raise Unavailable("no prompts were given: --prompts FILE, one line an image")
+    variant = str(definition.settings["variant"])
+    text = encode_prompts(inputs.prompts, inputs.weights, definition.recipe, inputs.device, variant=variant)
+    values, estimate = clip_score(rows, text, variant)
+    inputs.per_image[f"{definition.metric}"] = values
+    return estimate, {}
 
 
 def _paired(definition: Definition, inputs: Inputs) -> Number:
@@ -274,5 +305,6 @@ ESTIMATORS: dict[str, Callable[[Definition, Inputs], Number]] = {
     "neighbours": _neighbours,
     "auth-pct": _auth_pct,
     "class-agreement": _class_agreement,
+    "clip-score": _clip_score,
     "paired": _paired,
 }

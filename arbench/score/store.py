@@ -82,5 +82,6 @@ def merge_folders(parts: Sequence[Path], folder: Path) -> dict[str, FeatureSet]:
     return {name: merge([sets[name] for sets in by_part], folder / name.replace("/", "--")) for name in names}
 
 
-def is_store(path: Path) -> bool:
-    return path.is_dir() and any(path.glob("*/features.json"))
+def is_features(source: Any) -> bool:
+    """Whether a source is a folder of finished features."""
+    return isinstance(source, str) and any(Path(source).glob("*/features.json"))
