@@ -38,8 +38,7 @@ COLUMNS = ("n samples", "n reference", "D", "shift", "scale", "k", *METRICS, "re
 TAIL = """
 Recall and coverage have the delete-a-third jackknife. It is not exact, because what one sample decides depends on the
 samples near it: where nearly all of the reference is covered, or many samples meet few references, it is wider than
-needed. Density: its counts are skewed and few at small n. A bootstrap over samples is
-refused: points that are drawn twice are each other's nearest neighbour.
+needed. A bootstrap over samples is refused: points that are drawn twice are each other's nearest neighbour.
 """
 
 

@@ -36,6 +36,7 @@ SUBSETS = 40
 CLOSED, OPEN, SUBSET = 0, 1, 2
 """Columns of what the samples' balls reach: closed, open, then one a subset."""
 PAIRS = 100_000
+FIRST = 64
 
 Test = Literal["<=", "<"]
 Radii = Mapping[int, NDArray[Any]]
@@ -286,7 +287,10 @@ def _cross_pass(samples: Points, reference: Points, own: Nearest, radius: dict[i
             torch.sub(distances, radius[k][y, None], out=spare)
             found.slack[x] = torch.minimum(found.slack[x], spare.amin(0))
             found.balls[x] += (ones @ spare.lt_(0)).long()
-        _by_pairs(distances, y, x, by_k, own, radius, subset_radii, left)
+        # a few samples first: where balls are huge they settle every reference, and the rest costs nothing
+        for some in (slice(0, FIRST), slice(FIRST, columns.count)):
+            part = slice(x.start + some.start, x.start + min(some.stop, columns.count))
+            _by_pairs(distances[:, some], y, part, by_k, own, radius, subset_radii, left)
     return _Cross(by_k, reference_distance, nearest_reference)
 
 
