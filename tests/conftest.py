@@ -7,6 +7,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -28,3 +30,35 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     left_out = config.stash.get(_LEFT_OUT, 0)
     if left_out:
         terminalreporter.write_line(f"{left_out} GPU tests did not run: this machine has no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def inception_state() -> dict[str, torch.Tensor]:
+    """Weights of Inception-2015 that keep the size of activations through the depth: features are far from constant."""
+    from arbench.metrics.extractors.inception import uninitialised
+
+    draw = torch.Generator().manual_seed(0)
+    state = {}
+    for name, tensor in uninitialised().state_dict().items():
+        shape = tensor.shape
+        normal = torch.randn(shape, generator=draw) if len(shape) else torch.zeros(())
+        if name.endswith("conv.weight"):
+            state[name] = normal * (2 / (shape[1] * shape[2] * shape[3])) ** 0.5
+        elif name == "fc.weight":
+            state[name] = normal * 0.05
+        elif name.endswith(("bn.weight", "running_var")):
+            state[name] = 1 + 0.3 * normal.tanh()
+        elif not name.endswith("num_batches_tracked"):
+            state[name] = 0.1 * normal
+    return state
+
+
+@pytest.fixture(scope="session")
+def inception_file(inception_state, tmp_path_factory) -> Path:
+    """Those weights in the layout of pytorch-fid and torch-fidelity, whose files hold the counters too."""
+    from arbench.metrics.extractors.inception import uninitialised
+
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    names = [name for name in uninitialised().state_dict() if name.endswith("num_batches_tracked")]
+    torch.save(inception_state | {name: torch.tensor(0) for name in names}, path)
+    return path

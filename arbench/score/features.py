@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import recipes
-from ..metrics.extractors.base import FeatureExtractor, Mode
+from ..metrics.extractors.base import FeatureExtractor, Mode, deviation
 from ..metrics.weight_files import Weights
 from .feature_set import FeatureSet
 from .gather import Target, Values, gather, outputs_of
@@ -45,13 +45,8 @@ class Extractors:
         """Measures the deviation of fast mode on some images."""
         if self.mode == "parity" or recipe in self.deviation:
             return
-        some = images[:PROBE]
-        exact = recipes.load(recipe, self.weights, self.device, "parity")(some)
-        quick = self.get(recipe)(some)
-        self.deviation[recipe] = max(
-            float(np.abs(quick[name] - rows).max() / max(float(np.abs(rows).max()), 1e-30))
-            for name, rows in exact.items()
-        )
+        exact = recipes.load(recipe, self.weights, self.device, "parity")
+        self.deviation[recipe] = deviation(self.get(recipe), exact, images[:PROBE])
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,3 +70,11 @@ class FeatureExtractor(ABC):
         if len({image.shape for image in images}) == 1:
             return self.prepare(torch.from_numpy(np.stack(images)).to(self.device))
         return torch.cat([self.prepare(torch.from_numpy(image)[None].to(self.device)) for image in images])
+
+
+def deviation(fast: FeatureExtractor, parity: FeatureExtractor, images: Sequence[NDArray[np.uint8]]) -> float:
+    """Largest difference of any output on a probe batch, relative to the largest value of that output."""
+    if not images:
+        raise InputError("no images to compare the fast mode with", "the probe batch is empty", "give at least one")
+    a, b = fast(images), parity(images)
+    return max(float(np.abs(a[name] - b[name]).max() / np.abs(b[name]).max()) for name in b)

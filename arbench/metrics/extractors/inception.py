@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import (
     BasicConv2d,
@@ -18,7 +16,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
     InceptionE_2,
 )
 
-from ...errors import InputError, NoDevice
+from ...errors import NoDevice
 from ..recipes import find
 from ..weight_files import WeightFile, Weights
 from . import inception_weights, resize
@@ -165,11 +163,3 @@ def load(recipe: str, weights: Weights, device: str = "cpu", mode: Mode = "parit
         raise NoDevice(f"no device {device!r}", "torch finds no CUDA device", "set device to cpu")
     file = weights.locate("inception")
     return Inception(recipe, file, network(file), target, mode)
-
-
-def deviation(fast: FeatureExtractor, parity: FeatureExtractor, images: Sequence[NDArray[np.uint8]]) -> float:
-    """Largest difference of any output on a probe batch, relative to the largest value of that output."""
-    if not images:
-        raise InputError("no images to compare the fast mode with", "the probe batch is empty", "give at least one")
-    a, b = fast(images), parity(images)
-    return max(float(np.abs(a[name] - b[name]).max() / np.abs(b[name]).max()) for name in b)
