@@ -2,7 +2,8 @@
 
 python benchmarks/coverage.py [--repetitions 300] [--seed 0] [--write docs/coverage.md]
 
-One thread; about 7 minutes of processor time. Features of MNIST-5k are computed once and kept in the folder for temporary files.
+One thread; about 10 minutes of processor time. Features of MNIST-5k are computed once and kept in the folder for
+temporary files.
 """
 
 from __future__ import annotations
