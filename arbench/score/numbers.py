@@ -91,7 +91,7 @@ class Inputs:
         return self._moments[output]
 
     def frechet(self, output: str) -> Number:
-        """The Frechet distance; its interval is the error method's, the other one's figures are extras."""
+        """The Frechet distance with the error method's interval; the jackknife also tells its bias at this n."""
         if output not in self._frechet:
             rows = self.rows(output)
             real = self.known_reference().moments(output)
@@ -99,14 +99,10 @@ class Inputs:
                 raise Unavailable(self.known_reference().why_no_moments(output))
             found = frechet(rows, real, method=self.error, known=self.moments(output))
             extras: Extras = {}
-            if found.value is not None:
+            if self.error == "jackknife" and found.value is not None:
                 cut = jackknife(rows, real, known=self.moments(output))
                 if not isinstance(cut, Estimate):
-                    extras = {
-                        "jackknife_error": cut.error,
-                        "jackknife_bias": cut.bias,
-                        "corrected": cut.value - cut.bias,
-                    }
+                    extras = {"jackknife_bias": cut.bias, "corrected": cut.corrected.value}
             self._frechet[output] = (found, extras)
         return self._frechet[output]
 

@@ -99,6 +99,6 @@ def test_equal_to_clean_fid(folders, inception_state, scored, monkeypatch):
     moments = [part for each in (ours, theirs) for part in (each.mean(0), np.cov(each, rowvar=False))]
     distance = cleanfid.fid.frechet_distance(*moments)
     assert scored["clean-fid", "fid"] == pytest.approx(distance, rel=1e-6)
-    np.random.seed(0)  # noqa: NPY002, clean-fid draws from the global state
+    np.random.seed(0)
     kernel = cleanfid.fid.kernel_distance(theirs, ours, max_subset_size=SUBSET)
     assert scored["clean-fid", "kid"] == pytest.approx(kernel, rel=1e-6)

@@ -1,0 +1,203 @@
+"""`arbench score` as a user runs it: offline features, reasons for what is missing, flags, pairs, shards, bad files."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pandas
+import pytest
+from PIL import Image
+
+from arbench.metrics.frechet import frechet
+from arbench.score.store import sets_in
+
+OFFLINE = "efficientnet-lite0:pooled"
+
+
+def test_without_weights_the_offline_features_are_used_and_never_called_fid(digits, arbench, tmp_path):
+    shown = arbench("score", digits["samples"], "--reference", digits["reference"], "--out", "out").stdout
+    assert "offline" in shown
+    assert "frechet" in shown
+    assert "fid" not in shown.lower().replace("confidence", "")
+    document = json.loads((tmp_path / "out" / "score.json").read_text())
+    values = {entry["metric"]["name"]: entry["metric"] for entry in document["scores"]}
+    assert values["frechet"]["interval"]["method"].startswith("delta")
+    assert values["frechet"]["n"] == 150
+    assert "rank_deficient" in values["frechet"]["flags"]
+    assert values["class-agreement"]["value"] > 0.6  # chance: 0.1
+    assert document["provenance"]["packages"]["torch"]
+    table = pandas.read_parquet(tmp_path / "out" / "samples.parquet")
+    assert len(table) == 150
+    assert sorted(table["label"].unique()) == list(range(10))
+    assert table["nearest_reference"].between(0, 159).all()
+
+
+def test_numbers_are_those_of_the_metric_functions_on_the_features_on_disk(digits, scored, cache, tmp_path):
+    found = scored(digits["samples"], "--reference", digits["reference"], "--out", "out")
+    mine = sets_in(tmp_path / "out" / "features")["efficientnet-lite0"]
+    theirs = next(one for path in cache.glob("score-*") for one in sets_in(path).values() if len(one) == 160)
+    expected = frechet(mine.rows(OFFLINE)[:], theirs.rows(OFFLINE)[:])
+    assert found["by"]["offline frechet"]["metric"]["value"] == pytest.approx(expected.value, rel=1e-9)
+
+
+def test_a_number_without_its_weights_is_null_with_the_next_command(digits, scored):
+    found = scored(digits["samples"], "--reference", digits["reference"], "--convention", "adm,offline", "--out", "out")
+    fid = found["by"]["adm fid"]["metric"]
+    assert fid["value"] is None
+    assert "arbench weights fetch inception" in fid["reason"]
+    assert found["by"]["offline frechet"]["metric"]["value"] > 0
+
+
+def test_only_missing_numbers_is_exit_code_3(digits, arbench):
+    options = ("--reference", digits["reference"], "--convention", "cmmd", "--out", "out")
+    assert "arbench weights fetch clip-vitl14-336" in arbench("score", digits["samples"], *options, code=3).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--convention", "admm"), "did you mean adm?"),
+        (("--metric", "frechett"), "did you mean frechet"),
+        (("--weights", "inceptoin=x"), "did you mean inception?"),
+        (("--error", "bootstrap"), "'delta'"),
+        (("--shard", "3/3"), "counted from 0"),
+        (("--on-bad-image", "ignore"), "error"),
+        (("--reference-crop", "adm"), "adm-center-crop-v1"),
+        (("--reference", "nowhere"), "nowhere"),
+        (("--mode", "quick"), "parity"),
+        (("--metric", "psnr", "--convention", "pairs"), "--paired"),
+    ],
+)
+def test_bad_input_gives_one_clear_error(digits, arbench, arguments, says):
+    given = ("--reference", digits["reference"]) if "--reference" not in arguments else ()
+    done = arbench("score", digits["samples"], *given, *arguments, code=2)
+    assert says in done.stderr
+    assert done.stderr.startswith("arbench: ")
+
+
+def test_bad_files_are_counted_or_an_error(digits, arbench, scored, tmp_path):
+    folder = tmp_path / "mixed"
+    shutil.copytree(digits["samples"] / "3", folder)
+    good = len(list(folder.iterdir()))
+    picture = next(folder.iterdir())
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes(picture.read_bytes()[:-60])
+    (folder / "text.jpg").write_text("no image")
+    Image.open(picture).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.open(picture).convert("RGBA").save(folder / "alpha.png")
+    Image.open(picture).convert("P").save(folder / "palette.png")
+    Image.fromarray(np.zeros((32, 32), np.uint16)).save(folder / "deep.png")
+    refused = arbench("score", folder, "--reference", digits["reference"], code=2).stderr
+    assert "--on-bad-image skip" in refused
+    found = scored(folder, "--reference", digits["reference"], "--on-bad-image", "skip", "--out", "out")
+    assert found["samples"]["n"] == good + 4
+    assert found["samples"]["skipped"] == {"empty file": 1, "truncated": 1, "not an image": 1}
+    assert found["samples"]["converted"] == {
+        "CMYK": 1,
+        "alpha over white": 1,
+        "palette": 1,
+        "16-bit": 1,
+        "grey": 1,  # the 16-bit one
+    }
+    assert len(found["samples"]["examples"]) == 3
+
+
+@pytest.mark.parametrize("count", [3, 8])
+def test_shards_in_any_order_give_the_same_numbers(digits, arbench, scored, count, tmp_path):
+    whole = scored(digits["samples"], "--reference", digits["reference"], "--out", "one")
+    parts = [f"part{index}" for index in range(count)]
+    for index, part in enumerate(parts):
+        arbench("score", digits["samples"], "--shard", f"{index}/{count}", "--out", part)
+    random.Random(count).shuffle(parts)
+    arbench("merge", *parts, "--out", "whole")
+    merged = scored("whole", "--reference", digits["reference"], "--out", "two")
+    for name, entry in whole["by"].items():
+        assert merged["by"][name]["metric"]["value"] == pytest.approx(entry["metric"]["value"], rel=1e-9), name
+    assert merged["samples"]["digest"] == whole["samples"]["digest"]
+
+
+def test_a_missing_shard_is_named(digits, arbench):
+    for index in (0, 2):
+        arbench("score", digits["samples"] / "0", "--shard", f"{index}/3", "--out", f"part{index}")
+    assert "missing: 1/3" in arbench("merge", "part0", "part2", "--out", "whole", code=2).stderr
+
+
+def test_pairs(digits, scored, tmp_path):
+    """Reconstructions one level brighter than their originals: every metric of pairs is known in advance."""
+    originals = digits["reference"] / "7"
+    folder = tmp_path / "reconstructions"
+    folder.mkdir()
+    for path in originals.iterdir():
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(pixels < 255, pixels + 1, 254).astype(np.uint8)).save(folder / path.name)
+    found = scored(folder, "--reference", originals, "--paired", "-c", "pairs,seed-voken,llamagen", "--out", "out")
+    assert found["by"]["pairs psnr"]["metric"]["value"] == pytest.approx(20 * np.log10(255))
+    assert found["by"]["pairs psnr-pooled"]["metric"]["value"] == pytest.approx(20 * np.log10(255))
+    assert found["by"]["pairs l1"]["metric"]["value"] == pytest.approx(1 / 255)
+    assert found["by"]["pairs ms-ssim"]["metric"]["value"] is None
+    assert "smaller than" in found["by"]["pairs ms-ssim"]["metric"]["reason"]
+    assert "arbench weights fetch alexnet" in found["by"]["pairs lpips-alex"]["metric"]["reason"]
+    assert "data_range_2" in found["by"]["llamagen ssim"]["metric"]["flags"]
+    # SEED-Voken cuts decimals off the originals, which moves some of their levels down
+    assert found["by"]["seed-voken psnr"]["metric"]["value"] < found["by"]["pairs psnr"]["metric"]["value"]
+    table = pandas.read_parquet(tmp_path / "out" / "samples.parquet")
+    assert len(table) == 16
+    assert table["psnr"].notna().all()
+
+
+def test_a_pair_without_its_original_is_named(digits, arbench, tmp_path):
+    folder = tmp_path / "some"
+    folder.mkdir()
+    for index, path in enumerate(sorted((digits["reference"] / "5").iterdir())):
+        shutil.copy(path, folder / f"{'x' if index == 3 else ''}{path.stem}{'y' if index == 3 else ''}.png")
+    (folder / "zebra.png").write_bytes(path.read_bytes())
+    options = ("--reference", digits["reference"] / "5", "--paired", "-c", "pairs")
+    assert "zebra.png" in arbench("score", folder, *options, code=2).stderr
+
+
+def test_statistics_serve_as_a_reference_and_say_what_they_cannot_do(digits, arbench, scored):
+    arbench("stats", digits["reference"], "-o", "reference.npz")
+    direct = scored(digits["samples"], "--reference", digits["reference"], "--out", "one")["by"]
+    stored = scored(digits["samples"], "--reference", "reference.npz", "--out", "two")["by"]
+    value = direct["offline frechet"]["metric"]["value"]
+    assert stored["offline frechet"]["metric"]["value"] == pytest.approx(value, rel=1e-6)
+    assert stored["offline kid"]["metric"]["value"] is None
+    assert "needs the images" in stored["offline kid"]["metric"]["reason"]
+    arbench("stats", digits["reference"], "-o", "all.npz", "--keep-features")
+    kept = scored(digits["samples"], "--reference", "all.npz", "--out", "three")["by"]
+    value = direct["offline kid"]["metric"]["value"]
+    assert kept["offline kid"]["metric"]["value"] == pytest.approx(value, rel=1e-9, abs=1e-12)
+
+
+def test_a_reference_that_does_not_fit_is_a_remark_or_with_strict_an_error(digits, arbench, scored):
+    options = ("--reference", digits["reference"], "--split", "val")
+    found = scored(digits["samples"], *options, "--out", "out")
+    assert "reference_is_val" in found["by"]["offline frechet"]["metric"]["flags"]
+    assert "reference_is_val" in arbench("score", digits["samples"], *options, "--strict", code=2).stderr
+
+
+def test_a_finished_pass_is_not_done_again(digits, arbench, tmp_path):
+    options = (digits["samples"], "--reference", digits["reference"], "--out", "out")
+    arbench("score", *options)
+    (file,) = (tmp_path / "out" / "features").glob("*/*.f32")
+    before = file.stat().st_mtime_ns
+    arbench("score", *options)
+    assert file.stat().st_mtime_ns == before
+
+
+def test_a_generator_is_scored_without_files(arbench, scored):
+    assert "--limit" in arbench("score", "generator:raster/llamagen-mini", "-r", "mnist5k/heldout", code=2).stderr
+    options = ("generator:raster/llamagen-mini", "--reference", "mnist5k/heldout", "--limit", 40, "--out", "out")
+    found = scored(*options, "--metric", "class-agreement")
+    assert found["samples"]["n"] == 40
+    assert found["by"]["offline class-agreement"]["metric"]["value"] > 0.6
+
+
+def test_weights_verb_and_listings(arbench):
+    assert "inception" in arbench("weights").stdout
+    assert "did you mean" in arbench("weights", "fech", code=2).stderr
+    assert "torch-fidelity-2048" in arbench("ls", "conventions").stdout
+    assert "inception/tf1" in arbench("ls", "recipes").stdout
