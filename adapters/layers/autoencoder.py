@@ -5,7 +5,8 @@ After Esser et al., "Taming transformers for high-resolution image synthesis" (C
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,16 +101,27 @@ class Encoder(nn.Module):
     """Features (B, outputs, H/f, W/f) of images (B, 3, H, W) in [-1, 1], f = 2 ** (len(multipliers) - 1).
 
     `width` is the channels at full resolution, `multipliers` those of each level in units of it, `blocks` the residual
-    blocks per level. Attention is at the last level and in the middle.
+    blocks per level. Attention is in the middle and at the levels `attention`, counted from full resolution (None:
+    at the last).
     """
 
-    def __init__(self, width: int, multipliers: Sequence[int], blocks: int, outputs: int, *, images: int = 3) -> None:
+    def __init__(
+        self,
+        width: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        outputs: int,
+        *,
+        images: int = 3,
+        attention: Collection[int] | None = None,
+    ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]
         last = len(widths) - 1
+        sites = {last} if attention is None else set(attention)
         self.stem = nn.Conv2d(images, width, 3, padding=1)
         self.levels = nn.ModuleList(
-            Level(before, here, blocks, attention=i == last, resample=Downsample(here) if i < last else None)
+            Level(before, here, blocks, attention=i in sites, resample=Downsample(here) if i < last else None)
             for i, (before, here) in enumerate(zip([width, *widths], widths, strict=False))
         )
         self.middle = middle(widths[-1])
@@ -127,17 +139,28 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Images (B, 3, H, W), about [-1, 1] but not clamped, of features (B, inputs, H/f, W/f).
 
-    The levels are held coarse to fine, in the order they run; each has one block more than the encoder's.
+    The levels are held coarse to fine, in the order they run; each has one block more than the encoder's. `attention`
+    counts them as the encoder does, from full resolution (None: at the coarsest).
     """
 
-    def __init__(self, width: int, multipliers: Sequence[int], blocks: int, inputs: int, *, images: int = 3) -> None:
+    def __init__(
+        self,
+        width: int,
+        multipliers: Sequence[int],
+        blocks: int,
+        inputs: int,
+        *,
+        images: int = 3,
+        attention: Collection[int] | None = None,
+    ) -> None:
         super().__init__()
         widths = [width * m for m in reversed(multipliers)]
         last = len(widths) - 1
+        sites = {last} if attention is None else set(attention)
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.middle = middle(widths[0])
         self.levels = nn.ModuleList(
-            Level(before, here, blocks + 1, attention=i == 0, resample=Upsample(here) if i < last else None)
+            Level(before, here, blocks + 1, attention=last - i in sites, resample=Upsample(here) if i < last else None)
             for i, (before, here) in enumerate(zip([widths[0], *widths], widths, strict=False))
         )
         self.norm = group_norm(widths[-1])
@@ -149,3 +172,34 @@ class Decoder(nn.Module):
             x = level(x)
         images: Tensor = self.head(F.silu(self.norm(x)))
         return images
+
+
+_COMPVIS = (
+    (r"\.middle\.0\.", ".mid.block_1."),
+    (r"\.middle\.1\.", ".mid.attn_1."),
+    (r"\.middle\.2\.", ".mid.block_2."),
+    (r"\.blocks\.", ".block."),
+    (r"\.attention\.", ".attn."),
+    (r"\.skip\.", ".nin_shortcut."),
+    (r"\.out\.(weight|bias)$", r".proj_out.\1"),
+    (r"\.stem\.", ".conv_in."),
+    (r"coder\.norm\.", "coder.norm_out."),
+    (r"\.head\.", ".conv_out."),
+)
+
+
+def compvis_names(levels: int) -> Callable[[str], tuple[str, ...]]:
+    """One of the names of `encoder` or `decoder` here -> its keys in a CompVis file, for networks of that many levels.
+
+    There the decoder counts its levels fine to coarse, and queries, keys and values are convolutions of their own.
+    """
+
+    def name(ours: str) -> tuple[str, ...]:
+        name = re.sub(r"^encoder\.levels\.(\d+)\.", r"encoder.down.\1.", ours)
+        name = re.sub(r"^decoder\.levels\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", name)
+        name = re.sub(r"\.resample\.", ".downsample." if ours.startswith("encoder.") else ".upsample.", name)
+        for pattern, replacement in _COMPVIS:
+            name = re.sub(pattern, replacement, name)
+        return tuple(name.replace(".qkv.", f".{part}.") for part in "qkv") if ".qkv." in name else (name,)
+
+    return name
