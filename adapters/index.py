@@ -5,15 +5,18 @@ from __future__ import annotations
 from arbench.protocols import Card
 
 from .next_scale.cards import CARDS as NEXT_SCALE
+from .random_order.rar_cards import CARDS as RAR
 from .raster.cards import CARDS as RASTER
 from .tokenizers.cards import CARDS as TOKENIZERS
 
-CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *TOKENIZERS)
+CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *RAR, *TOKENIZERS)
 
 GOLDENS: dict[tuple[str, str], str] = {
     ("llamagen", "tokenizer"): "arbench.adapters.tokenizers.llamagen_vq:replay",
     ("llamagen", "generator"): "arbench.adapters.raster.llamagen:replay",
     ("var", "tokenizer"): "arbench.adapters.tokenizers.var_msvq:replay",
     ("var", "generator"): "arbench.adapters.next_scale.var:replay",
+    ("rar", "tokenizer"): "arbench.adapters.tokenizers.maskgit_vqgan:replay",
+    ("rar", "generator"): "arbench.adapters.random_order.rar:replay",
 }
 """(adapter, component) of a golden -> the function that builds its replay."""

@@ -40,6 +40,8 @@ _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LlamaGen generator", (r"tok_embeddings\.weight", r"layers\.0\.attention\.wqkv\.weight")),
     ("a VAR generator", (r"pos_start", r"blocks\.0\.attn\.mat_qkv\.weight")),
     ("a masked autoregressive generator (MAR)", (r"encoder_blocks\.0\..*", r"diffloss\.net\..*")),
+    ("a RAR generator", (r"target_aware_pos_embed", r"timesteps_embeddings")),
+    ("a MaskGIT VQGAN", (r"decoder\.up\.1\.upsample_conv\.weight", r"quantize\.embedding\.weight")),
     ("a KL autoencoder", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"post_quant_conv\.weight")),
     ("a convolutional VQ autoencoder", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"quantize\.embedding\.weight")),
     ("an Inception network", (r"Mixed_5b\..*",)),
