@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from arbench.protocols import Card
 
+from .continuous.cards import CARDS as CONTINUOUS
 from .next_scale.cards import CARDS as NEXT_SCALE
 from .random_order.rar_cards import CARDS as RAR
 from .raster.cards import CARDS as RASTER
 from .tokenizers.cards import CARDS as TOKENIZERS
 
-CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *RAR, *TOKENIZERS)
+CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *RAR, *CONTINUOUS, *TOKENIZERS)
 
 GOLDENS: dict[tuple[str, str], str] = {
     ("llamagen", "tokenizer"): "arbench.adapters.tokenizers.llamagen_vq:replay",
@@ -18,5 +19,7 @@ GOLDENS: dict[tuple[str, str], str] = {
     ("var", "generator"): "arbench.adapters.next_scale.var:replay",
     ("rar", "tokenizer"): "arbench.adapters.tokenizers.maskgit_vqgan:replay",
     ("rar", "generator"): "arbench.adapters.random_order.rar:replay",
+    ("mar", "tokenizer"): "arbench.adapters.tokenizers.mar_kl:replay",
+    ("mar", "generator"): "arbench.adapters.continuous.mar:replay",
 }
 """(adapter, component) of a golden -> the function that builds its replay."""

@@ -15,8 +15,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rows = x.numel() // x.shape[-1]
     if x.device.type != "cpu" or rows >= FEWEST_ROWS:
         return F.linear(x, weight, bias)
-    padded = F.pad(x.reshape(rows, -1), (0, 0, 0, FEWEST_ROWS - rows))
-    return F.linear(padded, weight, bias)[:rows].reshape(*x.shape[:-1], -1)
+    padded = F.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, FEWEST_ROWS - rows))
+    return F.linear(padded, weight, bias)[:rows].reshape(*x.shape[:-1], weight.shape[0])
 
 
 class Linear(nn.Linear):

@@ -182,6 +182,27 @@ MASKGIT_VQGAN = Card(
     ),
 )
 
+MAR_KL_16 = Card(
+    name="tokenizers/mar-kl-16",
+    kind="tokenizer",
+    family="tokenizers",
+    implementation="arbench.adapters.tokenizers.mar_kl:MARKL",
+    summary="MAR's KL autoencoder, 16x down, 16 channels; also that of FlowAR, xAR, FAR, ARINAR and TransDiff",
+    resolution=256,
+    config={"embed_dim": 16, "ch_mult": (1, 1, 2, 2, 4)},
+    tokens=TokenSpec(kind="continuous", layout="grid", levels=((16, 16),), channels=16),
+    parameters=66_456_019,
+    code_licence="MIT",
+    weights_licence="not stated (repository: MIT)",
+    source="https://github.com/LTH14/mar at fe470ac",
+    trained_on="ImageNet",
+    checkpoint=Checkpoint(
+        file="kl16.ckpt",
+        source="https://www.dropbox.com/scl/fi/hhmuvaiacrarfg28qxhwz/kl16.ckpt?rlkey=l44xipsezc8atcffdp4q7mwmh",
+        wrapper=("model",),
+    ),
+)
+
 CARDS: tuple[Card, ...] = (
     LLAMAGEN_MINI,
     VAR_MINI,
@@ -190,4 +211,5 @@ CARDS: tuple[Card, ...] = (
     VAR_MSVQ,
     VAR_MSVQ_512,
     MASKGIT_VQGAN,
+    MAR_KL_16,
 )
