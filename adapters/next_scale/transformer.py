@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..layers.attention import KVCache, attend
 from ..layers.linear import Linear, linear
+from ..layers.rope import rotate_halves
 
 LARGEST_LOG_SCALE = math.log(100)
 
@@ -71,7 +72,9 @@ class Attention(nn.Module):
         # without the learned scale upstream divides by 4 sqrt(d), not by sqrt(d)
         self.scale = 1.0 if self.unit else 0.25 / math.sqrt(width // self.heads)
 
-    def forward(self, x: Tensor, start: int, cache: KVCache | None, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, start: int, cache: KVCache | None, mask: Tensor | None, rotations: Tensor | None = None
+    ) -> Tensor:
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))  # keys have none
         heads = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, n, D)
@@ -79,6 +82,8 @@ class Attention(nn.Module):
             scale = self.log_scale.float().clamp(max=LARGEST_LOG_SCALE).exp()
             query = (F.normalize(query.float(), dim=-1) * scale).type_as(value)
             key = F.normalize(key.float(), dim=-1).type_as(value)
+        if rotations is not None:
+            query, key = rotate_halves(query, rotations), rotate_halves(key, rotations)
         if cache is not None:
             key, value = cache.extend(key, value, start)
         mixed: Tensor = self.out(attend(query, key, value, mask=mask, scale=self.scale))

@@ -203,6 +203,41 @@ MAR_KL_16 = Card(
     ),
 )
 
+HART_SCALES = (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
+_HART_README = "README of mit-han-lab/hart at e28a41f"
+
+HART_HYBRID = Card(
+    name="tokenizers/hart-hybrid",
+    kind="tokenizer",
+    family="tokenizers",
+    implementation="arbench.adapters.tokenizers.hart_hybrid:HARTTokenizer",
+    summary="HART's hybrid tokenizer, 16x down: 4096 codes in 14 scales and a continuous residual of the last map",
+    resolution=1024,
+    # config.json is only beside the weights: these are the official class's defaults and the scales of 1024 px
+    config={
+        "vocab_size": 4096,
+        "z_channels": 32,
+        "ch": 160,
+        "quantizer_type": "var_hybrid",
+        "v_patch_nums": HART_SCALES,
+    },
+    tokens=_pyramid(HART_SCALES, 4096).model_copy(update={"kind": "hybrid", "channels": 32}),
+    parameters=108_948_355,
+    code_licence="MIT",
+    weights_licence="not stated (repository: MIT)",
+    source="https://github.com/mit-han-lab/hart at e28a41f",
+    trained_on="OpenImages",
+    checkpoint=Checkpoint(
+        file="model.safetensors", source="https://huggingface.co/mit-han-lab/hart-0.7b-1024px, folder tokenizer"
+    ),
+    published=(
+        Claim(metric="rFID", value=0.30, settings={"data": "MJHQ-30K", "decoding": "hybrid"}, source=_HART_README),
+        Claim(
+            metric="rFID", value=2.11, settings={"data": "MJHQ-30K", "decoding": "VAR's tokenizer"}, source=_HART_README
+        ),
+    ),
+)
+
 CARDS: tuple[Card, ...] = (
     LLAMAGEN_MINI,
     VAR_MINI,
@@ -212,4 +247,5 @@ CARDS: tuple[Card, ...] = (
     VAR_MSVQ_512,
     MASKGIT_VQGAN,
     MAR_KL_16,
+    HART_HYBRID,
 )

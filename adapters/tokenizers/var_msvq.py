@@ -144,6 +144,12 @@ class VARTokenizer:
 
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
+        self.check_size(images)
+        levels, f_hat = self.network.encode((images * 2 - 1).to(self._dtype))
+        return Codes(ids=tuple(levels), latents=f_hat)
+
+    def check_size(self, images: Tensor) -> None:
+        """Raise ImageError unless the images (B, 3, H, W) are of the side that the scales are made for."""
         side = self.network.quantize.sides[-1] * self.network.factor
         if tuple(images.shape[-2:]) != (side, side):
             raise ImageError(
@@ -151,8 +157,6 @@ class VARTokenizer:
                 f"its scales are made for {side} x {side}",
                 f"resize to {side} x {side}",
             )
-        levels, f_hat = self.network.encode((images * 2 - 1).to(self._dtype))
-        return Codes(ids=tuple(levels), latents=f_hat)
 
     @torch.inference_mode()
     def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
@@ -166,6 +170,11 @@ class VARTokenizer:
         return (self.network.render(self._f_hat(codes.ids, count)).float() + 1) / 2
 
     def _f_hat(self, levels: Sequence[Tensor], count: int) -> Tensor:
+        self.check_levels(levels, count)
+        return self.quantizer.f_hat(levels[:count])
+
+    def check_levels(self, levels: Sequence[Tensor], count: int) -> None:
+        """Raise InputError unless the first `count` of the ids are those of so many scales."""
         if not 1 <= count <= len(levels):
             raise InputError(
                 f"{self.card.name} cannot decode {count} scales",
@@ -179,7 +188,6 @@ class VARTokenizer:
                     f"its scales have {', '.join(str(side * side) for side in self.quantizer.sides)}",
                     "pass one (B, n * n) tensor of ids for each scale",
                 )
-        return self.quantizer.f_hat(levels[:count])
 
     def close(self) -> None:
         vars(self).pop("network", None)  # frees the weights; closing twice is fine

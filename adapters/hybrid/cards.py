@@ -1,0 +1,64 @@
+"""Cards of the generators that join discrete tokens and diffusion. Imports no torch."""
+
+from __future__ import annotations
+
+from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling
+
+from ..tokenizers.cards import HART_HYBRID, HART_SCALES
+
+_README = "README of mit-han-lab/hart at e28a41f"
+
+HART_0_7B = Card(
+    name="hybrid/hart-0.7b",
+    kind="generator",
+    family="hybrid",
+    implementation="arbench.adapters.hybrid.hart:HART",
+    summary="HART 0.7B, captions at 1024 px, 14 scales and a diffused residual",
+    resolution=1024,
+    # config.json is only beside the weights. Scales: third-party code; caption length and width: sample.py's 300 tokens
+    # of Qwen2-VL-1.5B (1536); depth and width: the only ones of VAR's family (width 64 x depth) that give 0.7B and a
+    # head of 37M. A strict load tells where the file differs.
+    config={
+        "patch_nums": HART_SCALES,
+        "vocab_size": 4096,
+        "z_channels": 32,
+        "context_token": 300,
+        "context_dim": 1536,
+        "depth": 24,
+        "embed_dim": 1536,
+        "num_heads": 24,
+        "mlp_type": "llama",
+        "attn_type": "llama",
+        "disable_aln": True,
+        "use_timestep_embed": True,
+        "use_context_norm": True,
+        "diff_width": 1024,
+        "diff_depth": 6,
+        "num_sampling_steps": "8",
+    },
+    condition="text",
+    tokenizer=HART_HYBRID.name,
+    tokens=HART_HYBRID.tokens,
+    supports=frozenset({"guidance", "temperature", "top_k", "top_p", "inner_steps"}),
+    extra={
+        "more_smooth": "true: the map takes a Gumbel-softmax mixture of codes (off where quality is measured)",
+        "residual": "false: discrete-only decoding, without the diffusion head",
+        "last_scale_iterations": "passes over the last scale, each filling a part of it in random order (1)",
+    },
+    native=Sampling(guidance=Guidance(scale=5.5, start=1.0, schedule="linear"), extra={"more_smooth": True}),
+    upstream_settings={"cfg": 4.5, "more_smooth": True, "num_maskgit_iters": 1, "text_tokens": 300},
+    parameters=732_399_168,
+    code_licence="MIT",
+    weights_licence="not stated (repository: MIT)",
+    source="github.com/mit-han-lab/hart at e28a41fe15025baf3d48ab004f5d3727c88d8fc7",
+    trained_on="JourneyDB and internal synthetic data",
+    checkpoint=Checkpoint(
+        file="ema_model.bin", source="https://huggingface.co/mit-han-lab/hart-0.7b-1024px, folder llm"
+    ),
+    published=(
+        Claim(metric="fid", value=5.38, settings={"data": "MJHQ-30K", "decoding": "hybrid"}, source=_README),
+        Claim(metric="fid", value=7.85, settings={"data": "MJHQ-30K", "decoding": "discrete-only"}, source=_README),
+    ),
+)
+
+CARDS: tuple[Card, ...] = (HART_0_7B,)
