@@ -82,7 +82,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
         x = x + gate1 * self._attention(self.norm1(x) * (1 + scale1) + shift1, start, cache)
         hidden = self.mlp_in(self.norm2(x) * (1 + scale2) + shift2)
-        return x + gate2 * self.mlp_out(F.gelu(hidden))
+        out: Tensor = x + gate2 * self.mlp_out(F.gelu(hidden))
+        return out
 
     def _attention(self, x: Tensor, start: int, cache: KVCache | None) -> Tensor:
         heads = self.qkv(x).unflatten(-1, (3, self.heads, -1))
@@ -113,7 +114,8 @@ class Network(nn.Module):
 
     def condition(self, labels: Tensor) -> Tensor:
         """(B, 1, C) from class ids (B,); the id `condition_num_classes` stands for no class."""
-        return self.table(labels + self.config.codebook_size + 1).unsqueeze(1)
+        rows: Tensor = self.table(labels + self.config.codebook_size + 1)
+        return rows.unsqueeze(1)
 
     def positions(self, order: Tensor | None = None) -> Tensor:
         """(B or 1, L + 1, C) to be added to all inputs: where each one is, and where the token it predicts will be.
@@ -138,14 +140,16 @@ class Network(nn.Module):
             x = block(x, condition, start, None if caches is None else caches[index])
         scale, shift = self.head_modulation(condition[:, -last:]).chunk(2, dim=-1)  # in the blocks shift comes first
         x = F.layer_norm(x[:, -last:], x.shape[-1:], eps=EPS) * (1 + scale) + shift
-        return self.head(x).float()
+        logits: Tensor = self.head(x)
+        return logits.float()
 
     def score(self, labels: Tensor, tokens: Tensor, order: Tensor | None = None) -> Tensor:
         """(B, L, V) logits of `tokens` (B, L, in raster order) in the order of drawing, each from the earlier ones."""
         drawn = tokens if order is None else tokens.gather(1, order)
         condition = self.condition(labels)
         x = torch.cat((self.first.expand(len(tokens), -1, -1), condition, self.table(drawn[:, :-1])), dim=1)
-        return self(x + self.positions(order), condition, last=drawn.shape[1])
+        logits: Tensor = self(x + self.positions(order), condition, last=drawn.shape[1])
+        return logits
 
     def allocate(self, rows: int) -> list[KVCache]:
         """Caches for `rows` whole images."""

@@ -96,10 +96,12 @@ def test_official_keys_and_sizes(card: Card, millions: float, shapes: dict[str, 
 
 def test_cards_name_classes_and_token_counts() -> None:
     for card in cards.CARDS:
-        assert resolve(card.implementation).__name__ in {"LlamaGenVQ", "VARTokenizer"}
+        assert isinstance(resolve(card.implementation), type)
         assert card.tokens is not None
         assert card.supports == frozenset()
-    assert [card.tokens.tokens for card in cards.CARDS if card.tokens] == [64, 30, 256, 1024, 680, 2240]
+    first = cards.CARDS[:6]
+    assert {resolve(card.implementation).__name__ for card in first} == {"LlamaGenVQ", "VARTokenizer"}
+    assert [card.tokens.tokens for card in first if card.tokens] == [64, 30, 256, 1024, 680, 2240]
 
 
 def test_unknown_hyper_parameters_are_refused() -> None:
