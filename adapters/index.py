@@ -7,11 +7,12 @@ from arbench.protocols import Card
 from .continuous.cards import CARDS as CONTINUOUS
 from .hybrid.cards import CARDS as HYBRID
 from .next_scale.cards import CARDS as NEXT_SCALE
+from .random_order.randar_cards import CARDS as RANDAR
 from .random_order.rar_cards import CARDS as RAR
 from .raster.cards import CARDS as RASTER
 from .tokenizers.cards import CARDS as TOKENIZERS
 
-CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *RAR, *CONTINUOUS, *HYBRID, *TOKENIZERS)
+CARDS: tuple[Card, ...] = (*RASTER, *NEXT_SCALE, *RAR, *RANDAR, *CONTINUOUS, *HYBRID, *TOKENIZERS)
 
 GOLDENS: dict[tuple[str, str], str] = {
     ("llamagen", "tokenizer"): "arbench.adapters.tokenizers.llamagen_vq:replay",
@@ -20,6 +21,7 @@ GOLDENS: dict[tuple[str, str], str] = {
     ("var", "generator"): "arbench.adapters.next_scale.var:replay",
     ("rar", "tokenizer"): "arbench.adapters.tokenizers.maskgit_vqgan:replay",
     ("rar", "generator"): "arbench.adapters.random_order.rar:replay",
+    ("randar", "generator"): "arbench.adapters.random_order.randar:replay",
     ("mar", "tokenizer"): "arbench.adapters.tokenizers.mar_kl:replay",
     ("mar", "generator"): "arbench.adapters.continuous.mar:replay",
     ("hart", "tokenizer"): "arbench.adapters.tokenizers.hart_hybrid:replay",

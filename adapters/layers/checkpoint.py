@@ -37,8 +37,11 @@ Module = TypeVar("Module", bound=nn.Module)
 _KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("a LlamaGen tokenizer", (r"encoder\.conv_blocks\.0\.res\.0\.norm1\.weight", r"quantize\.embedding\.weight")),
     ("a VAR tokenizer", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"quantize\.quant_resi\..*")),
+    ("a RandAR generator", (r"pos_instruct_embeddings", r"tok_embeddings\.weight")),
     ("a LlamaGen generator", (r"tok_embeddings\.weight", r"layers\.0\.attention\.wqkv\.weight")),
     ("a VAR generator", (r"pos_start", r"blocks\.0\.attn\.mat_qkv\.weight")),
+    ("a HART tokenizer", (r"vae\.encoder\.down\.0\.block\.0\.norm1\.weight", r"vae\.quantize\..*")),
+    ("a HART generator", (r"context_embed\.weight", r"diffloss\.net\..*")),
     ("a masked autoregressive generator (MAR)", (r"encoder_blocks\.0\..*", r"diffloss\.net\..*")),
     ("a RAR generator", (r"target_aware_pos_embed", r"timesteps_embeddings")),
     ("a MaskGIT VQGAN", (r"decoder\.up\.1\.upsample_conv\.weight", r"quantize\.embedding\.weight")),

@@ -148,10 +148,19 @@ class Network(nn.Module):
         return self.null_caption.expand(given.shape[0], -1, -1)
 
     def forward(
-        self, x: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        start: int = 0,
+        caches: Sequence[KVCache] | None = None,
+        mask: Tensor | None = None,
+        rotations: Tensor | None = None,
     ) -> Tensor:
-        """(B, n, dim) states, normalised for the head, of the embedded tokens `x` from position `start` on."""
-        rotations = self.rotations[start : start + x.shape[1]]
+        """(B, n, dim) states, normalised for the head, of the embedded tokens `x` from position `start` on.
+
+        `rotations`, broadcast to (B, H, n, head_width / 2, 2), are for sequences that are not in raster order.
+        """
+        if rotations is None:
+            rotations = self.rotations[start : start + x.shape[1]]
         for index, block in enumerate(self.blocks):
             x = block(x, rotations, start, None if caches is None else caches[index], mask)
         return self.norm(x)
@@ -165,10 +174,10 @@ class Network(nn.Module):
         x = torch.cat((condition, self.token_table(tokens[:, :-1])), dim=1)
         return self.logits(self(x)[:, condition.shape[1] - 1 :])
 
-    def allocate(self, rows: int) -> list[KVCache]:
-        """Caches for `rows` whole images."""
+    def allocate(self, rows: int, length: int | None = None) -> list[KVCache]:
+        """Caches for `rows` whole images, or for `rows` sequences of `length` positions."""
         config, weight = self.config, self.head.weight
-        length = config.cls_token_num + config.block_size
+        length = length or config.cls_token_num + config.block_size
         return [
             KVCache(rows, config.kv_heads, length, config.head_width, weight.dtype, weight.device)
             for _ in range(config.n_layer)

@@ -1,0 +1,236 @@
+"""RandAR (arXiv:2412.01827): class-conditional images in any order of tokens, in as many passes as one likes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from arbench.errors import InputError, Unsupported, UsageError
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Generated,
+    Guidance,
+    LoadSpec,
+    Probe,
+    Request,
+    Sampling,
+    Tokenizer,
+)
+from arbench.seeds import Greedy
+
+from ..layers.attention import KVCache
+from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.config import from_upstream
+from ..layers.order import decoding_order
+from ..layers.sampling import check_replayable, check_supported
+from ..raster.llamagen import IGNORED
+from .randar_network import (
+    TRAINING_ONLY,
+    RandARConfig,
+    RandARNetwork,
+    allocate,
+    coarse_first,
+    extrapolate,
+    generate,
+    official_names,
+)
+
+
+class RandAR:
+    """`Generator` and `Scores`. `steps` are passes; the weight of guidance follows the share of tokens decoded."""
+
+    def __init__(self, card: Card, network: RandARNetwork, tokenizer: Tokenizer | None) -> None:
+        self.card = card
+        self.tokenizer = tokenizer
+        self.network = network
+        self._caches: list[KVCache] | None = None
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
+        config = from_upstream(RandARConfig, card.config, TRAINING_ONLY)
+        if tokenizer is not None and tokenizer.spec.vocabulary != config.vocab_size:
+            raise InputError(
+                f"{card.name} cannot use {tokenizer.card.name}",
+                f"it has {tokenizer.spec.vocabulary} codes, the generator knows {config.vocab_size}",
+                f"use {card.tokenizer}",
+            )
+        network = bring_up(lambda: RandARNetwork(config), card, spec, names=official_names, ignored=IGNORED)
+        network.place(device_of(spec), getattr(torch, spec.dtype))
+        if spec.compile:
+            for block in network.blocks:
+                block.compile(dynamic=True)  # passes read different numbers of tokens
+        return cls(card, network, tokenizer)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        check_supported(self.card, sampling)
+        rows = batch * self._copies(sampling)
+        if self._caches is None or self._caches[0].rows != rows:
+            self._caches = None  # the old ones are freed first
+            self._caches = allocate(self.network, rows, self.network.config.side**2)
+
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        check_supported(self.card, sampling)
+        config, labels, noise = self.network.config, self._labels(request), request.noise
+        spatial, ratio = self._spatial(sampling)
+        rows = len(labels) * self._copies(sampling)
+        if self._caches is None or self._caches[0].rows < rows:
+            self.prepare(len(labels), sampling)
+        order = self._order(request, sampling)
+        if config.extrapolation_factor == 1:
+            made = generate(self.network, labels, order, sampling, noise, caches=self._caches, probe=probe)
+        else:
+            given = config.block_size
+            made = extrapolate(
+                self.network,
+                labels,
+                coarse_first(order, config.side),
+                sampling,
+                noise,
+                spatial=spatial,
+                dropped=noise.permutation("dropped", given)[:, : int(given * ratio)],
+                caches=self._caches,
+                probe=probe,
+            )
+        tokens, passes, forwards = made
+        return Generated(codes=Codes(ids=(tokens,)), outer_steps=passes, forwards=forwards)
+
+    @torch.inference_mode()
+    def logits(self, request: Request, codes: Codes) -> Tensor:
+        """In raster order, each token from those that come earlier in the sample's own order."""
+        if self.network.config.extrapolation_factor != 1:
+            raise Unsupported(
+                f"{self.card.name} has no teacher-forced scores",
+                "its images are decoded in two stages at two resolutions",
+                "score with the card of the trained resolution",
+            )
+        order = self._order(request, Sampling())
+        scores = self.network.score_in_order(self._labels(request), codes.ids[0], order)
+        return scores.gather(1, order.argsort(dim=1).unsqueeze(-1).expand_as(scores))
+
+    def _order(self, request: Request, sampling: Sampling) -> Tensor:
+        config = self.network.config
+        kind = config.position_order if sampling.order == "native" else sampling.order
+        return decoding_order(kind, request.noise, config.side, self.network.rotations.device)
+
+    def _copies(self, sampling: Sampling) -> int:
+        """Of the batch in one pass: conditional, unconditional, and that without some of its neighbours."""
+        if not sampling.guidance.on:
+            return 1
+        return 2 if self._spatial(sampling)[0] is None else 3
+
+    def _spatial(self, sampling: Sampling) -> tuple[Guidance | None, float]:
+        """Guidance away from missing neighbours, None where it is off, and the share of them that is missing."""
+        if self.network.config.extrapolation_factor == 1:
+            return None, 0.0
+        scale, ratio = (
+            sampling.extra.get(name, self.card.native.extra.get(name, default))
+            for name, default in (("spatial_guidance", 1.0), ("spatial_masking_ratio", 0.5))
+        )
+        start = sampling.extra.get("spatial_guidance_start", scale)
+        if not all(isinstance(value, int | float) and value >= 0 for value in (scale, start, ratio)) or ratio > 1:
+            raise UsageError(
+                f"{self.card.name} cannot use spatial guidance {start!r} to {scale!r} with ratio {ratio!r}",
+                "scales are numbers from 0, the ratio is one from 0 to 1",
+                "leave them out for the official ones",
+            )
+        spatial = linear_guidance(start, scale)
+        return (spatial if spatial.on else None), ratio
+
+    def _labels(self, request: Request) -> Tensor:
+        if request.labels is None:
+            raise UsageError(
+                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
+            )
+        return request.labels
+
+    def close(self) -> None:
+        self._caches = None
+        vars(self).pop("network", None)
+
+
+# ---- upstream's settings and recordings ------------------------------------------------------------------------------
+
+
+ONE_BY_ONE = 2**20
+"""More steps than tokens: one in each pass."""
+
+
+def linear_guidance(start: float, end: float) -> Guidance:
+    """Upstream's pair of scales: linear in the tokens decoded, off unless the last is above 1."""
+    if end <= 1:
+        return Guidance()
+    return Guidance(scale=end) if start == end else Guidance(scale=end, start=start, schedule="linear")
+
+
+def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
+    """Canonical sampling from the arguments of upstream's `generate`; -1 steps are as many as there are tokens."""
+    scales, steps = settings.get("cfg_scales", (1.0, 1.0)), settings.get("num_inference_steps", 88)
+    top_p = settings.get("top_p", 1.0)
+    return Sampling(
+        guidance=linear_guidance(scales[0], scales[-1]),
+        steps=ONE_BY_ONE if steps == -1 else steps,
+        temperature=settings.get("temperature", 1.0),
+        top_k=settings.get("top_k", 0) or None,
+        top_p=top_p if top_p < 1 else None,
+    )
+
+
+SETTINGS = frozenset({"greedy", "cfg_scales", "num_inference_steps", "temperature", "top_k", "top_p"})
+EXTRAPOLATION = frozenset({"extrapolation_factor", "spatial_cfg_scales", "ntk_boundary"})
+
+
+def replay(
+    config: Mapping[str, Any],
+    state: dict[str, Tensor],
+    tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
+) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording.
+
+    An `extrapolation_factor` among a generation's settings asks for upstream's `generate_resolution_extrapolation`;
+    the given tokens that its spatial guidance leaves out are then the input `dropped` (B, n).
+    """
+    with uninitialised():
+        network = RandARNetwork(from_upstream(RandARConfig, config, TRAINING_ONLY)).eval()
+    load_strict(network, state, card_name="RandAR's RandARTransformer", names=official_names, ignored=IGNORED)
+
+    def order_of(inputs: Mapping[str, Tensor]) -> Tensor:
+        if "order" in inputs:
+            return inputs["order"]
+        if network.config.position_order == "random":
+            raise InputError("cannot replay this recording", "its order of tokens was random and is not in it", "")
+        labels = inputs["class_ids"]
+        return decoding_order("raster", Greedy(len(labels)), network.config.side, labels.device)
+
+    def tokens_of(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        check_replayable(settings, SETTINGS | EXTRAPOLATION)
+        order, labels = order_of(inputs), inputs["class_ids"]
+        sampling, noise = upstream_sampling(settings), Greedy(len(labels))
+        if settings.get("extrapolation_factor", 1) == 1:
+            return generate(network, labels, order, sampling, noise)[0]
+        spatial = linear_guidance(*settings.get("spatial_cfg_scales", (1.0, 1.0)))
+        return extrapolate(
+            network,
+            labels,
+            order,
+            sampling,
+            noise,
+            spatial=spatial if spatial.on else None,
+            dropped=inputs.get("dropped"),
+            boundary=settings.get("ntk_boundary", 2),
+        )[0]
+
+    @torch.inference_mode()
+    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if probe == "logits":
+            return {"logits": network.score_in_order(inputs["class_ids"], inputs["tokens"], order_of(inputs))}
+        if probe == "generate":
+            return {"tokens": tokens_of(settings, inputs)}
+        raise InputError(f"no probe {probe!r} for a RandAR generator", "known: logits, generate", "")
+
+    return call
