@@ -61,10 +61,11 @@ def request_of(
 ) -> Request:
     """The request of these options, checked."""
     from arbench.data.crops import CROPS
-    from arbench.metrics.weight_files import Weights, cache_folder, parse_given
+    from arbench.metrics.weight_files import Weights, parse_given
     from arbench.run.device import resolve_device
     from arbench.score.engine import Request
     from arbench.score.sources import Reading
+    from arbench.weights import folder as weights_folder
 
     _one_of("--mode", mode, ("parity", "fast"))
     _one_of("--on-bad-image", on_bad, ("error", "skip"))
@@ -75,7 +76,7 @@ def request_of(
     return Request(
         samples,
         reference,
-        Weights(parse_given(weights), cache_folder()),
+        Weights(parse_given(weights), weights_folder()),
         mode=mode,  # type: ignore[arg-type]
         device=resolve_device(device),
         reading=Reading(on_bad, limit, crop, size, column),  # type: ignore[arg-type]

@@ -19,7 +19,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError, StoreError
-from arbench.metrics.weight_files import WEIGHTS, Entry, Official, Weights, cache_folder, known
+from arbench.metrics.weight_files import WEIGHTS, Entry, Official, Weights, known
+from arbench.weights import folder
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 60
@@ -27,7 +28,7 @@ _TIMEOUT_S = 60
 
 def ls(json_output: bool = False) -> int:
     """Prints every set of weights: where its file is, or the file it needs, and the licence."""
-    weights = Weights({}, cache_folder())
+    weights = Weights({}, folder())
     rows = [_row(entry, weights) for entry in WEIGHTS.values()]
     if json_output:
         print(json.dumps(rows, indent=2))
@@ -78,7 +79,7 @@ def fetch(names: Sequence[str], url: str | None = None) -> int:
     if url is not None and len(names) != 1:
         raise ConfigError("--from gives the place of one file", f"{len(names)} names are given", "name one")
     entries = [known(name) for name in names]
-    weights = Weights({}, cache_folder())
+    weights = Weights({}, folder())
     console = Console()
     for entry in entries:
         try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import weights
 from ..errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
 
 
@@ -230,12 +229,6 @@ def _given(entry: Entry, path: Path) -> WeightFile:
     return WeightFile(entry.name, path, digest, official)
 
 
-def cache_folder() -> Path:
-    """`$ARBENCH_WEIGHTS`, else `~/.cache/arbench/weights`."""
-    given = os.environ.get("ARBENCH_WEIGHTS")
-    return Path(given) if given else Path.home() / ".cache" / "arbench" / "weights"
-
-
 def sha256(path: Path) -> str:
     """Hex sha256 of a file, computed once in a process for as long as its size and time of change stay the same."""
     state = path.stat()
@@ -244,5 +237,4 @@ def sha256(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return weights.sha256(path)

@@ -118,7 +118,7 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
         prompts=request.prompts,
         weights=request.weights,
     )
-    scores = score_all(wanted, inputs)
+    scores = score_all(wanted, inputs, lambda done: progress("numbers", done, len(wanted)))
     run.timings["statistics"] = time.perf_counter() - clock
     result = ScoreResult(
         samples=_summary(samples, known),

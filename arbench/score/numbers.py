@@ -123,10 +123,13 @@ class Inputs:
         return mine, theirs
 
 
-def score_all(wanted: Sequence[Definition], inputs: Inputs) -> list[Score]:
+def score_all(
+    wanted: Sequence[Definition], inputs: Inputs, progress: Callable[[int], None] = lambda done: None
+) -> list[Score]:
     """A score for every definition; one that cannot be computed is null with the reason."""
-    scores = []
+    scores: list[Score] = []
     for definition in wanted:
+        progress(len(scores))
         try:
             estimate, extras = ESTIMATORS[definition.kind](definition, inputs)
         except Unavailable as reason:

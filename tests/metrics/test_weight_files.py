@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from arbench.errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
-from arbench.metrics import weight_files
 from arbench.metrics.recipes import RECIPES
 from arbench.metrics.weight_files import WEIGHTS, Entry, Official, Weights, parse_given, sha256
 
@@ -125,19 +124,11 @@ def test_a_digest_is_computed_once_for_as_long_as_the_file_stays(tmp_path, monke
     path.write_bytes(CONTENT)
     read = []
     digest = hashlib.file_digest
-    monkeypatch.setattr(weight_files.hashlib, "file_digest", lambda *a: read.append(1) or digest(*a))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: read.append(1) or digest(*a))
     assert sha256(path) == sha256(path) == DIGEST
     assert len(read) == 1
     path.write_bytes(b"other, longer numbers")
     assert sha256(path) == hashlib.sha256(b"other, longer numbers").hexdigest()
-
-
-def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path))
-    assert weight_files.cache_folder() == tmp_path
-    monkeypatch.delenv("ARBENCH_WEIGHTS")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert weight_files.cache_folder() == tmp_path / ".cache" / "arbench" / "weights"
 
 
 def test_the_registry_imports_neither_torch_nor_a_network_client():

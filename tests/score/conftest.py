@@ -1,30 +1,36 @@
-"""Digits as folders and files of several kinds, and the command run as a user runs it."""
+"""Digits in folders, and the command run as a user runs it but in this process, which has imported torch already."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from arbench.cli.main import main
 from arbench.data.mnist import mnist5k
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+
+class Done(NamedTuple):
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory) -> dict[str, Path]:
-    """ "samples" (150) and "reference" (160): held-out and training digits in a folder per class."""
+    """ "samples" (100) and "reference" (200): held-out and training digits in a folder per class."""
     root = tmp_path_factory.mktemp("digits")
     found = {}
-    for name, split, count in (("samples", "heldout", 150), ("reference", "train", 160)):
+    for name, split, count in (("samples", "heldout", 100), ("reference", "train", 200)):
         source = mnist5k(split)
         assert source.labels is not None
         per_class = count // 10
@@ -44,20 +50,17 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def arbench(cache, tmp_path, monkeypatch) -> Run:
+def arbench(cache, tmp_path, monkeypatch, capsys) -> Run:
     """Runs one command in an empty folder, with no weights in the cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARBENCH_CACHE", str(cache))
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(cache / "none"))
+    monkeypatch.setenv("COLUMNS", "160")
 
-    def run(*arguments: object, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "arbench", *(str(argument) for argument in arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "ARBENCH_CACHE": str(cache), "ARBENCH_WEIGHTS": str(cache / "none"), **environment},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+    def run(*arguments: object, code: int = 0) -> Done:
+        found = main([str(argument) for argument in arguments])
+        done = Done(*capsys.readouterr())
+        assert found == code, f"exit code {found}\n{done.stdout}\n{done.stderr}"
         return done
 
     return run

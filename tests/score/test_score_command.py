@@ -25,20 +25,20 @@ def test_without_weights_the_offline_features_are_used_and_never_called_fid(digi
     document = json.loads((tmp_path / "out" / "score.json").read_text())
     values = {entry["metric"]["name"]: entry["metric"] for entry in document["scores"]}
     assert values["frechet"]["interval"]["method"].startswith("delta")
-    assert values["frechet"]["n"] == 150
+    assert values["frechet"]["n"] == 100
     assert "rank_deficient" in values["frechet"]["flags"]
     assert values["class-agreement"]["value"] > 0.6  # chance: 0.1
     assert document["provenance"]["packages"]["torch"]
     table = pandas.read_parquet(tmp_path / "out" / "samples.parquet")
-    assert len(table) == 150
+    assert len(table) == 100
     assert sorted(table["label"].unique()) == list(range(10))
-    assert table["nearest_reference"].between(0, 159).all()
+    assert table["nearest_reference"].between(0, 199).all()
 
 
 def test_numbers_are_those_of_the_metric_functions_on_the_features_on_disk(digits, scored, cache, tmp_path):
     found = scored(digits["samples"], "--reference", digits["reference"], "--out", "out")
     mine = sets_in(tmp_path / "out" / "features")["efficientnet-lite0"]
-    theirs = next(one for path in cache.glob("score-*") for one in sets_in(path).values() if len(one) == 160)
+    theirs = next(one for path in cache.glob("score-*") for one in sets_in(path).values() if len(one) == 200)
     expected = frechet(mine.rows(OFFLINE)[:], theirs.rows(OFFLINE)[:])
     assert found["by"]["offline frechet"]["metric"]["value"] == pytest.approx(expected.value, rel=1e-9)
 
@@ -115,7 +115,10 @@ def test_shards_in_any_order_give_the_same_numbers(digits, arbench, scored, coun
     arbench("merge", *parts, "--out", "whole")
     merged = scored("whole", "--reference", digits["reference"], "--out", "two")
     for name, entry in whole["by"].items():
-        assert merged["by"][name]["metric"]["value"] == pytest.approx(entry["metric"]["value"], rel=1e-9), name
+        if entry["metric"]["value"] is None:
+            assert merged["by"][name]["metric"]["reason"] == entry["metric"]["reason"]
+        else:
+            assert merged["by"][name]["metric"]["value"] == pytest.approx(entry["metric"]["value"], rel=1e-9), name
     assert merged["samples"]["digest"] == whole["samples"]["digest"]
 
 
@@ -144,7 +147,7 @@ def test_pairs(digits, scored, tmp_path):
     # SEED-Voken cuts decimals off the originals, which moves some of their levels down
     assert found["by"]["seed-voken psnr"]["metric"]["value"] < found["by"]["pairs psnr"]["metric"]["value"]
     table = pandas.read_parquet(tmp_path / "out" / "samples.parquet")
-    assert len(table) == 16
+    assert len(table) == 20
     assert table["psnr"].notna().all()
 
 
@@ -188,10 +191,10 @@ def test_a_finished_pass_is_not_done_again(digits, arbench, tmp_path):
     assert file.stat().st_mtime_ns == before
 
 
-def test_a_generator_is_scored_without_files(arbench, scored):
-    assert "--limit" in arbench("score", "generator:raster/llamagen-mini", "-r", "mnist5k/heldout", code=2).stderr
-    options = ("generator:raster/llamagen-mini", "--reference", "mnist5k/heldout", "--limit", 40, "--out", "out")
-    found = scored(*options, "--metric", "class-agreement")
+def test_a_generator_is_scored_without_files(digits, arbench, scored):
+    given = ("generator:raster/llamagen-mini", "--reference", digits["reference"])
+    assert "--limit" in arbench("score", *given, code=2).stderr
+    found = scored(*given, "--limit", 40, "--out", "out", "--metric", "class-agreement")
     assert found["samples"]["n"] == 40
     assert found["by"]["offline class-agreement"]["metric"]["value"] > 0.6
 
