@@ -62,3 +62,10 @@ def inception_file(inception_state, tmp_path_factory) -> Path:
     names = [name for name in uninitialised().state_dict() if name.endswith("num_batches_tracked")]
     torch.save(inception_state | {name: torch.tensor(0) for name in names}, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory, worker_id) -> Path:
+    """One cache of reference features for all test processes: a file in it appears whole or not at all."""
+    root = tmp_path_factory.getbasetemp()
+    return (root if worker_id == "master" else root.parent) / "cache"

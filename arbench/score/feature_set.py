@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,9 @@ class FeatureWriter:
         settings: Mapping[str, Any],
         outputs: Sequence[Output],
         shard: tuple[int, int] = (0, 1),
+        lock: IO[str] | None = None,
     ) -> None:
+        """`lock` is an open file that is closed with the writer."""
         self.folder = folder
         self._header: dict[str, Any] = {
             "version": VERSION,
@@ -181,6 +183,7 @@ class FeatureWriter:
             "tally": asdict(Tally()),
         }
         self._outputs = outputs
+        self._lock = lock
         self._files: dict[str, BinaryIO] = {}
         self.done: list[PictureRecord] = []
         """Pictures that an earlier, interrupted call has finished."""
@@ -189,7 +192,7 @@ class FeatureWriter:
             self._recover()
             self._open()
         except OSError as error:
-            raise _no_room(folder, error) from error
+            raise no_room(folder, error) from error
 
     def _recover(self) -> None:
         if not is_feature_set(self.folder):
@@ -233,7 +236,7 @@ class FeatureWriter:
             self._header["rows"] += len(pictures)
             self._write_header()
         except OSError as error:
-            raise _no_room(self.folder, error) from error
+            raise no_room(self.folder, error) from error
 
     def finish(self, tally: Tally) -> FeatureSet:
         self._header |= {"complete": True, "tally": asdict(tally)}
@@ -243,12 +246,14 @@ class FeatureWriter:
                 file.close()
             self._write_header()
         except OSError as error:
-            raise _no_room(self.folder, error) from error
+            raise no_room(self.folder, error) from error
         return FeatureSet(self.folder)
 
     def close(self) -> None:
         for file in self._files.values():
             file.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def _write_header(self) -> None:
         partial = self.folder / f"{HEADER}.tmp"
@@ -319,7 +324,7 @@ def _complete(parts: Sequence[FeatureSet], shards: Iterable[tuple[int, ...]]) ->
         raise InputError(f"the shards do not make a whole of {total}", why, "add what is missing")
 
 
-def _no_room(folder: Path, error: OSError) -> StoreError:
+def no_room(folder: Path, error: OSError) -> StoreError:
     return StoreError(
         f"cannot write features to {folder}", error.strerror or str(error), "check space and permissions, or --out DIR"
     )

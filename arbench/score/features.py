@@ -75,17 +75,17 @@ def features_of(
     targets: dict[str, Target] = {}
     for recipe in wanted:
         extractor = extractors.get(recipe)
-        kept = store.finished(recipe, outputs_of(extractor))
-        if kept is not None:
-            found[recipe] = kept
+        claimed = store.claim(recipe, outputs_of(extractor))
+        if isinstance(claimed, FeatureSet):
+            found[recipe] = claimed
         else:
-            targets[recipe] = Target(store.writer(recipe, outputs_of(extractor)), extractor)
+            targets[recipe] = Target(claimed, extractor)
     if job.values is not None:
-        kept = store.finished(PAIRS, (), job.values_settings)
-        if kept is not None:
-            found[PAIRS] = kept
+        claimed = store.claim(PAIRS, (), job.values_settings)
+        if isinstance(claimed, FeatureSet):
+            found[PAIRS] = claimed
         else:
-            targets[PAIRS] = Target(store.writer(PAIRS, (), job.values_settings), values=job.values)
+            targets[PAIRS] = Target(claimed, values=job.values)
     if targets:
         stream = open_images(job.source, job.reading, job.shard, extractors.device)
         name, count = stream.name, stream.count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, read_header
+from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, no_room, read_header
 
+LOCK = ".lock"
 PAIRS = "pairs"
 """Name of the set that holds no vectors but the metrics of image pairs."""
 
@@ -36,17 +38,22 @@ class Store:
         mark = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=5).hexdigest()
         return self.folder / f"{name.replace('/', '--')}-{mark}"
 
-    def finished(
+    def claim(
         self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None
-    ) -> FeatureSet | None:
+    ) -> FeatureSet | FeatureWriter:
+        """The finished set, or a writer that makes it. A process that is making it already is waited for."""
         place = self.place(name, outputs, extra)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            lock = (place / LOCK).open("w")  # held by the writer until it closes, freed by the system if it dies
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise no_room(place, error) from error
         if is_feature_set(place) and read_header(place)["complete"]:
+            lock.close()
             return FeatureSet(place)
-        return None
-
-    def writer(self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None) -> FeatureWriter:
         settings = {**self._settings, **(extra or {})}
-        return FeatureWriter(self.place(name, outputs, extra), self._source, settings, outputs, self._shard)
+        return FeatureWriter(place, self._source, settings, outputs, self._shard, lock)
 
 
 def sets_in(folder: Path) -> dict[str, FeatureSet]:

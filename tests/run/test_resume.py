@@ -169,7 +169,7 @@ def test_a_cell_to_do_must_be_what_was_planned(registered, tmp_path):
 
 def test_a_run_in_use_cannot_be_resumed(farm):
     run = farm.folder / "run"
-    process = farm.start("run", farm.suite(["naps"], n=80), "--out", run, *OPTIONS)
+    process = farm.start("run", farm.suite(["naps"], n=800), "--out", run, *OPTIONS)
     wait_for(lambda: len(journaled_units(farm, run)) >= 1)
     code, _, err = farm.arbench("resume", run)
     assert code == 3

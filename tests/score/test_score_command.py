@@ -80,7 +80,7 @@ def test_bad_input_gives_one_clear_error(digits, arbench, arguments, says):
 
 def test_bad_files_are_counted_or_an_error(digits, arbench, scored, tmp_path):
     folder = tmp_path / "mixed"
-    shutil.copytree(digits["samples"] / "3", folder)
+    shutil.copytree(digits["reference"] / "3", folder)
     good = len(list(folder.iterdir()))
     picture = next(folder.iterdir())
     (folder / "empty.png").write_bytes(b"")
