@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -32,13 +32,31 @@ def ls(what: str, json_output: bool) -> int:
         console.print(f"no {what} here")
         return OK
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = [name for name in rows[0] if name not in ("config", "source")]
+    columns = [name for name in rows[0] if name not in ("config", "source", "family")]  # a name begins with its family
+    if {row.get("from", "arbench") for row in rows} == {"arbench"}:
+        columns = [name for name in columns if name != "from"]
     for name in columns:
-        table.add_column(name, overflow="fold", justify="right" if isinstance(rows[0][name], int) else "left")
+        number = isinstance(rows[0][name], int)
+        # a number, and a name, which people copy, is never broken over lines
+        whole = number or name in (columns[0], "parameters")
+        least = max(len(_cell(row[name])) for row in rows) if whole else None
+        table.add_column(HEADERS.get(name, name), overflow="fold", min_width=least, justify=ALIGN[number])
     for row in rows:
-        table.add_row(*("-" if row[name] in (None, "") else str(row[name]) for name in columns))
+        table.add_row(*(_cell(row[name]) for name in columns))
     console.print(table)
+    if any(" from http" in str(value) for row in rows for value in row.values()):
+        console.print(f"files that are not here go to {weights.folder()}; where they come from: --json", soft_wrap=True)
     return OK
+
+
+HEADERS = {"parameters": "size"}
+ALIGN: dict[bool, Literal["left", "right"]] = {True: "right", False: "left"}
+
+
+def _cell(value: Any) -> str:
+    """Without addresses and remarks in brackets, which fill a terminal; --json has them."""
+    text = "-" if value in (None, "") else str(value)
+    return text.partition(" from http")[0].partition(" (repository")[0]
 
 
 def _weights_state(card: Card) -> str:

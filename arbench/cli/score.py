@@ -244,6 +244,7 @@ def notes(result: ScoreResult) -> list[str]:
 FLAGS = {
     "rank_deficient": "fewer images than dimensions, so the covariance is singular",
     "small_n": "fewer than 10 images a dimension: the value is biased upwards and compares at equal n only",
+    "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
     "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
     "no_interval": "no error bar belongs to this estimator",
     "extrapolated": "not a distance at any number of samples",

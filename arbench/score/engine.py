@@ -23,14 +23,14 @@ from ..errors import StoreError, UsageError
 from ..measure.provenance import record
 from ..metrics import recipes
 from ..metrics.extractors.base import Mode
-from ..metrics.weight_files import WEIGHTS, Weights
+from ..metrics.weight_files import WeightFile, Weights
 from ..spec.result import Provenance
 from ..tasks.context import cache_folder
 from . import conventions
 from .conventions import Convention, Definition
 from .feature_set import FeatureSet
 from .features import Extractors, Job, Progress, features_of
-from .numbers import Inputs, score_all
+from .numbers import Inputs, score_all, weights_of
 from .pairing import Pairing, why_missing
 from .reference import Reference
 from .result import Remark, ScoreResult, SetSummary
@@ -100,7 +100,8 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
     reference = _reference(run, available) if request.reference is not None else None
     samples = _samples(run, available, wanted)
     known = _identity(request, samples)
-    flags = _flags(request, known, reference)
+    files = weight_files(request, wanted)
+    flags = _flags(request, files, known, reference)
     if request.strict:
         identities.refuse(flags)
     clock = time.perf_counter()
@@ -113,6 +114,7 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
         ks=sorted({int(item.settings["k"]) for item in wanted if "k" in item.settings}) or (3,),
         subset_size=request.subset_size,
         flags=[(flag.metrics, flag.code) for flag in flags],
+        unofficial={file.name for file in files if not file.official},
         labels_sorted=bool(known.labels_sorted),
         missing_variants=_missing_variants(request, wanted),
         prompts=request.prompts,
@@ -128,7 +130,7 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
         remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in flags),
         deviation=run.extractors.deviation,
         timings={name: round(seconds, 3) for name, seconds in run.timings.items()},
-        provenance=_provenance(run, reference),
+        provenance=_provenance(request, files, reference),
         started=started,
     )
     write(result, samples, inputs.per_image, out_folder(request))
@@ -166,6 +168,12 @@ def available_recipes(request: Request, needed: Sequence[str]) -> tuple[list[str
         else:
             found.append(name)
     return found, reasons
+
+
+def weight_files(request: Request, wanted: Sequence[Definition]) -> list[WeightFile]:
+    """The files behind these numbers, as far as they are here."""
+    names = dict.fromkeys(name for definition in wanted for name in weights_of(definition))
+    return [file for name in names if (file := request.weights.find(name)) is not None]
 
 
 def out_folder(request: Request) -> Path:
@@ -246,12 +254,14 @@ def _identity(request: Request, samples: dict[str, FeatureSet]) -> SetIdentity:
     return identity_of(next(iter(samples.values())), crop=request.reading.crop)
 
 
-def _flags(request: Request, known: SetIdentity, reference: Reference | None) -> tuple[Flag, ...]:
+def _flags(
+    request: Request, files: Sequence[WeightFile], known: SetIdentity, reference: Reference | None
+) -> tuple[Flag, ...]:
     if reference is None:
         return ()
     flags = identities.check_identity(known, reference.identity, request.task)
     if reference.statistics is not None and reference.statistics.weights:
-        used = {name: file.sha256 for name in WEIGHTS if (file := request.weights.find(name)) is not None}
+        used = {file.name: file.sha256 for file in files}
         flags += identities.check_weights(reference.statistics.weights, used)
     return flags
 
@@ -310,11 +320,10 @@ def _settings(request: Request, chosen: Sequence[Convention]) -> dict[str, objec
     }
 
 
-def _provenance(run: Run, reference: Reference | None) -> Provenance:
-    files = [run.request.weights.find(name) for name in WEIGHTS]
-    weights = {file.name: file.sha256 for file in files if file is not None}
+def _provenance(request: Request, files: Sequence[WeightFile], reference: Reference | None) -> Provenance:
+    weights = {file.name: file.sha256 for file in files}
     data = {"reference": reference.identity.digest} if reference is not None and reference.identity.digest else {}
-    return record(run.request.device, weights, data)
+    return record(request.device, weights, data)
 
 
 def write(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import paired, paired_conventions
+from ..metrics import paired, paired_conventions, perceptual, recipes
 from ..metrics.diversity import vendi
-from ..metrics.estimate import Estimate, missing, share
+from ..metrics.estimate import Estimate, Z, around, missing, share
 from ..metrics.extrapolation import fid_infinity
 from ..metrics.frechet import frechet, jackknife
 from ..metrics.inception_score import inception_score
@@ -56,6 +56,8 @@ class Inputs:
     """Of the kernel distances over subsets, if not the convention's own."""
     flags: Sequence[tuple[tuple[str, ...], str]] = ()
     """(metrics concerned, all if empty; code)."""
+    unofficial: Set[str] = frozenset()
+    """Weights, by registry name, whose file is none that is known."""
     labels_sorted: bool = False
     missing_variants: Mapping[str, str] = field(default_factory=dict)
     """Metric of pairs -> why it is missing."""
@@ -66,6 +68,7 @@ class Inputs:
     """Values of single samples that come out on the way, by column name."""
     _moments: dict[str, Moments] = field(default_factory=dict)
     _frechet: dict[str, Number] = field(default_factory=dict)
+    _kid: dict[str, Estimate] = field(default_factory=dict)
     _neighbours: dict[str, Neighbours] = field(default_factory=dict)
 
     def rows(self, output: str) -> Rows:
@@ -106,6 +109,12 @@ class Inputs:
             self._frechet[output] = (found, extras)
         return self._frechet[output]
 
+    def kid(self, output: str) -> Estimate:
+        """The kernel distance over all pairs."""
+        if output not in self._kid:
+            self._kid[output] = kid(self.rows(output), self.reference_rows(output))
+        return self._kid[output]
+
     def neighbours(self, output: str, distance: Distance = "float32") -> Neighbours:
         key = f"{output} {distance}"
         if key not in self._neighbours:
@@ -128,12 +137,17 @@ def score_all(
 ) -> list[Score]:
     """A score for every definition; one that cannot be computed is null with the reason."""
     scores: list[Score] = []
+    known: dict[str, Number] = {}
     for definition in wanted:
         progress(len(scores))
-        try:
-            estimate, extras = ESTIMATORS[definition.kind](definition, inputs)
-        except Unavailable as reason:
-            estimate, extras = missing(str(reason)), {}
+        # conventions share numbers: torch-fidelity's FID does not depend on where its precision comes from
+        same = f"{definition.kind} {definition.output} {sorted(definition.settings.items())}"
+        if same not in known:
+            try:
+                known[same] = ESTIMATORS[definition.kind](definition, inputs)
+            except Unavailable as reason:
+                known[same] = missing(str(reason)), {}
+        estimate, extras = known[same]
         scores.append(_score(definition, estimate, extras, inputs))
     return scores
 
@@ -141,6 +155,8 @@ def score_all(
 def _score(definition: Definition, estimate: Estimate, extras: Extras, inputs: Inputs) -> Score:
     if estimate.value is not None:
         codes = [code for metrics, code in inputs.flags if not metrics or definition.metric in metrics]
+        if inputs.unofficial & set(weights_of(definition)):
+            codes.append("unofficial_weights")
         estimate = estimate.flagged(code for code in codes if code not in estimate.flags)
     return Score(
         convention=definition.convention,
@@ -150,6 +166,14 @@ def _score(definition: Definition, estimate: Estimate, extras: Extras, inputs: I
         extras={name: value for name, value in extras.items() if value is not None},
         what=definition.what,
     )
+
+
+def weights_of(definition: Definition) -> tuple[str, ...]:
+    """Registry names of the weights behind a number."""
+    if definition.recipe:
+        return recipes.find(definition.recipe).weights
+    backbone = perceptual.NEEDS.get(str(definition.settings["variant"]).partition("@")[0])
+    return () if backbone is None else (backbone,)
 
 
 def _convention(definition: Definition, inputs: Inputs) -> str:
@@ -195,7 +219,7 @@ def _infinity(definition: Definition, inputs: Inputs) -> Number:
 
 
 def _kid(definition: Definition, inputs: Inputs) -> Number:
-    return kid(inputs.rows(definition.output), inputs.reference_rows(definition.output)), {}
+    return inputs.kid(definition.output), {}
 
 
 def _kid_subsets(definition: Definition, inputs: Inputs) -> Number:
@@ -203,7 +227,14 @@ def _kid_subsets(definition: Definition, inputs: Inputs) -> Number:
     if inputs.subset_size is not None:
         preset = replace(preset, size=inputs.subset_size)
     found = kid_subsets(inputs.rows(definition.output), inputs.reference_rows(definition.output), preset)
-    return found.estimate, {"std": found.spread}
+    if found.estimate.value is None:
+        return found.estimate, {}
+    # the subsets estimate what all pairs do; their own scatter is no error bar, since they overlap
+    pairs = inputs.kid(definition.output)
+    if pairs.value is None or pairs.high is None:
+        return found.estimate, {"std": found.spread}
+    error = (pairs.high - pairs.value) / Z
+    return around(found.estimate.value, error, f"{pairs.method}, all pairs", pairs.n), {"std": found.spread}
 
 
 def _inception_score(definition: Definition, inputs: Inputs) -> Number:

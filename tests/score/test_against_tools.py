@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cleanfid.fid
 import cleanfid.inception_pytorch
@@ -42,8 +43,8 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def scored(folders, inception_file, tmp_path_factory) -> dict[tuple[str, str], float]:
-    """(convention, metric) -> value, by our own command."""
+def metrics(folders, inception_file, tmp_path_factory) -> dict[tuple[str, str], dict[str, Any]]:
+    """(convention, metric) -> what our own command says of it."""
     root = tmp_path_factory.mktemp("scored")
     samples, references = folders
     command = [sys.executable, "-m", "arbench", "score", str(samples), "--reference", str(references)]
@@ -53,7 +54,20 @@ def scored(folders, inception_file, tmp_path_factory) -> dict[tuple[str, str], f
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["scores"]
-    return {(entry["convention"], entry["metric"]["name"]): entry["metric"]["value"] for entry in found}
+    return {(entry["convention"], entry["metric"]["name"]): entry["metric"] for entry in found}
+
+
+@pytest.fixture(scope="module")
+def scored(metrics) -> dict[tuple[str, str], float]:
+    return {name: metric["value"] for name, metric in metrics.items()}
+
+
+def test_every_number_has_an_error_bar_and_says_that_the_weights_are_not_the_official_ones(metrics):
+    found = [metric for metric in metrics.values() if metric["value"] is not None]
+    assert len(found) == 7
+    for metric in found:
+        assert metric["interval"]["low"] <= metric["value"] <= metric["interval"]["high"]
+        assert "unofficial_weights" in metric["flags"]
 
 
 def test_equal_to_torch_fidelitys_command(folders, inception_file, scored):
