@@ -13,7 +13,19 @@ import pytest
 import torch
 
 
+SLOW = (
+    "test_end_to_end.py",
+    "test_readme.py",
+    "test_against_tools.py",
+    "test_resume.py",
+    "test_engine.py",
+    "test_docs.py",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # the files that take minutes first, so that no process is left alone with one of them at the end
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
     if torch.cuda.is_available():
         return
     needs_gpu = [item for item in items if item.get_closest_marker("gpu")]

@@ -180,7 +180,7 @@ def test_a_server_that_dies_halfway_costs_nothing_but_its_copy(tmp_path):
     server.wait()
     folder = tmp_path / "run"
     run = subprocess.Popen(
-        command("run", "quickstart", "--adapter", "raster/*", *sets(SMALL), "--out", folder, "--track", server.uri),
+        command("run", "quickstart", "--adapter", "raster/llamagen-mini", *sets(SMALL), "--out", folder, "--track", server.uri),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
