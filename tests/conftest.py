@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-
 SLOW = (
     "test_end_to_end.py",
     "test_readme.py",

@@ -22,6 +22,7 @@ from arbench.tasks import catalogue
 
 SMALL = ["generate.n=70", "reconstruct.n=70", "speed.min_seconds=0.2", "speed.batches=[1,4]", "memory.batches=[1,4]"]
 SAMPLES = 72
+MINI = "raster/llamagen-mini"
 GENERATE = f"""suite: repeat
 adapters: [raster/llamagen-mini, next_scale/var-mini]
 tasks:
@@ -180,7 +181,7 @@ def test_a_server_that_dies_halfway_costs_nothing_but_its_copy(tmp_path):
     server.wait()
     folder = tmp_path / "run"
     run = subprocess.Popen(
-        command("run", "quickstart", "--adapter", "raster/llamagen-mini", *sets(SMALL), "--out", folder, "--track", server.uri),
+        command("run", "quickstart", "--adapter", MINI, *sets(SMALL), "--out", folder, "--track", server.uri),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -47,13 +47,17 @@ class Output:
         return self.name.replace("/", "--").replace(":", "--") + ".f32"
 
 
-class FeatureFile:
-    """(n, D) float32 rows of a file, a `Rows`: reads what is asked for and keeps nothing in memory."""
+HELD = 1 << 27
+"""Bytes up to which a file's rows are kept in memory once they were asked for out of order: 16,000 rows of 2048."""
 
-    def __init__(self, path: Path, count: int, length: int, order: NDArray[np.int64] | None = None) -> None:
+
+class FeatureFile:
+    """(n, D) float32 rows of a file, a `Rows`: reads what is asked for, and keeps nothing of a large file."""
+
+    def __init__(self, path: Path, count: int, length: int) -> None:
         self.shape = (count, length)
         self._path = path
-        self._order = order
+        self._held: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -61,7 +65,7 @@ class FeatureFile:
     def __getitem__(self, index: Any, /) -> NDArray[np.float32]:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
-            if step == 1 and self._order is None:
+            if step == 1:
                 return self._read(start, max(0, stop - start))
             index = np.arange(start, stop, step)
         wanted = np.asarray(index)
@@ -71,14 +75,18 @@ class FeatureFile:
         if len(wanted) and (wanted.min() < -len(self) or wanted.max() >= len(self)):
             raise IndexError(f"{self._path.name} has {len(self)} rows")
         wanted = np.where(wanted < 0, wanted + len(self), wanted)
-        return self._gathered(wanted if self._order is None else self._order[wanted])
+        return self._gathered(wanted)
 
     def _read(self, start: int, count: int) -> NDArray[np.float32]:
         rows = np.fromfile(self._path, np.float32, count * self.shape[1], offset=start * self.shape[1] * 4)
         return rows.reshape(count, self.shape[1])
 
     def _gathered(self, wanted: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Rows in any order: runs of neighbours are read in one piece."""
+        """Rows in any order: of a large file, runs of neighbours are read in one piece."""
+        if self._held is None and 4 * self.shape[0] * self.shape[1] <= HELD:
+            self._held = self._read(0, len(self))
+        if self._held is not None:
+            return self._held[wanted]
         out = np.empty((len(wanted), self.shape[1]), np.float32)
         by_place = np.argsort(wanted, kind="stable")
         places = wanted[by_place]
