@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arbench.errors import InputError, UsageError
+from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -29,9 +29,10 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ..layers.attention import attend
-from ..layers.checkpoint import bring_up, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, replaced, with_state
 from ..layers.config import from_upstream
 from ..layers.diffusion_head import DiffusionHead, official_head_name, reverse_steps, sample_tokens, spaced
+from ..layers.generator import check_form, class_labels, of_kind
 from ..layers.linear import Linear
 from ..layers.sampling import check_supported, guided_steps
 from ..tokenizers.mar_kl import LATENT_SCALE, MARKL
@@ -201,9 +202,7 @@ def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
     if ours.startswith("head."):
         return (f"diffloss.net.{official_head_name(ours.removeprefix('head.'))}",)
-    for fragment, official in _TO_OFFICIAL:
-        ours = ours.replace(fragment, official)
-    return (ours,)
+    return (replaced(ours, _TO_OFFICIAL),)
 
 
 def unknown_after(iterations: int, tokens: int) -> list[int]:
@@ -287,9 +286,8 @@ class MAR:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
         network = bring_up(lambda: Network(config), card, spec, names=official_names)
-        if spec.compile:
-            for block in (*network.encoder, *network.decoder, *network.head.blocks):
-                block.compile(dynamic=True)  # lengths change with every iteration
+        blocks = (*network.encoder, *network.decoder, *network.head.blocks)
+        compile_blocks(spec, blocks, dynamic=True)  # lengths change with every iteration
         return cls(card, network, tokenizer)
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
@@ -299,11 +297,8 @@ class MAR:
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         check_supported(self.card, sampling, schedules=SCHEDULES)
-        if request.labels is None:
-            raise UsageError(
-                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
-            )
-        latents, taken, forwards = generate(self.network, request.labels, sampling, request.noise, probe=probe)
+        labels = class_labels(self.card, request)
+        latents, taken, forwards = generate(self.network, labels, sampling, request.noise, probe=probe)
         return Generated(
             codes=Codes(latents=latents / self.tokenizer.latent_scale), outer_steps=taken, forwards=forwards
         )
@@ -314,17 +309,9 @@ class MAR:
 
 def fitting(card: Card, channels: int, stride: int, tokenizer: Tokenizer | None) -> MARKL:
     """The tokenizer, if a generator of latents of this form can use it."""
-    hint = f"use {card.tokenizer}"
-    if not isinstance(tokenizer, MARKL):
-        given = tokenizer.card.name if tokenizer is not None else "none"
-        raise InputError(f"{card.name} needs MAR's KL tokenizer", f"given: {given}", hint)
+    tokenizer = of_kind(card, tokenizer, MARKL, "MAR's KL tokenizer")
     theirs = (tokenizer.network.channels, tokenizer.network.factor)
-    if theirs != (channels, stride):
-        raise InputError(
-            f"{card.name} cannot use {tokenizer.card.name}",
-            f"its channels and factor are {theirs}, the generator was made for {(channels, stride)}",
-            hint,
-        )
+    check_form(card, tokenizer, "channels and factor", theirs, (channels, stride))
     return tokenizer
 
 
@@ -367,9 +354,8 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the networks of a recording."""
-    with uninitialised():
-        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
-    load_strict(network, state, card_name="MAR's MAR", names=official_names)
+    ours = from_upstream(Config, config, TRAINING_ONLY)
+    network = with_state(lambda: Network(ours), state, card_name="MAR's MAR", names=official_names)
     decoder = restored_tokenizer(*tokenizer) if tokenizer else None
 
     @torch.inference_mode()

@@ -28,11 +28,11 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ..layers.attention import KVCache
-from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
 from ..layers.diffusion_head import official_head_name
-from ..layers.sampling import check_replayable, check_supported
+from ..layers.generator import CachedGenerator, check_form, of_kind
+from ..layers.sampling import check_replayable
 from ..tokenizers.hart_hybrid import HARTTokenizer, restored
 from .sampler import Knobs, generate, residual_steps
 from .transformer import TRAINING_ONLY, Config, Network
@@ -70,9 +70,7 @@ def official_names(config: Config) -> Callable[[str], tuple[str, ...]]:
     def name(ours: str) -> tuple[str, ...]:
         if ours.startswith("residual_head."):
             return (f"diffloss.net.{official_head_name(ours.removeprefix('residual_head.'))}",)
-        for fragment, official in (*_TO_OFFICIAL, *_MLP[config.mlp_type == "llama"]):
-            ours = ours.replace(fragment, official)
-        return (ours,)
+        return (replaced(ours, (*_TO_OFFICIAL, *_MLP[config.mlp_type == "llama"])),)
 
     return name
 
@@ -105,39 +103,35 @@ def _read_caption(path: Path, config: Config) -> tuple[Tensor, Tensor]:
 # ---- the adapter -----------------------------------------------------------------------------------------------------
 
 
-class HART:
+class HART(CachedGenerator):
     """`Generator` and `Scores`. A prompt is the path of a file with its features, see `read_captions`.
 
     `Codes.latents` is the residual: what is left of the feature map once the codes are taken off.
     """
 
-    def __init__(self, card: Card, network: Network, tokenizer: HARTTokenizer) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
-        self._caches: list[KVCache] | None = None
+    network: Network
+    tokenizer: HARTTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
-        tokenizer = _fitting(card, config, tokenizer)
+        # the tokenizer's quantiser makes the input of every scale
+        tokenizer = of_kind(card, tokenizer, HARTTokenizer, "a HART tokenizer")
+        form = (config.patch_nums, config.vocab_size, config.z_channels)
+        check_form(card, tokenizer, "sides, codes and channels", tokenizer.quantizer.form, form)
         whole = changed(spec, dtype="float32")  # inputs and head stay so; `place` casts the blocks
         network = bring_up(lambda: Network(config), card, whole, names=official_names(config), ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        if spec.compile:
-            for block in network.blocks:
-                block.compile()
+        compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
 
-    def prepare(self, batch: int, sampling: Sampling) -> None:
-        self._check(sampling)
-        rows = 2 * batch if sampling.guidance.on else batch
-        if self._caches is None or self._caches[0].rows != rows:
-            self._caches = None  # the old ones are freed first
-            self._caches = self.network.allocate(rows)
+    def check(self, sampling: Sampling) -> None:
+        super().check(sampling)
+        Knobs.of(sampling, self.network.config)
+        residual_steps(self.network.config, sampling)
 
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self._check(sampling)
+        self.check(sampling)
         return self.sample_captions(*self._captions(request), request.noise, sampling, probe=probe)
 
     @torch.inference_mode()
@@ -145,10 +139,7 @@ class HART:
         self, captions: Tensor, mask: Tensor, noise: Noise, sampling: Sampling, *, probe: Probe = NO_PROBE
     ) -> Generated:
         """Images for features (B, T, D) of the text encoder, with `mask` (B, T) 1 where there is text."""
-        self._check(sampling)
-        rows = len(captions) * (2 if sampling.guidance.on else 1)
-        if self._caches is None or self._caches[0].rows < rows:
-            self.prepare(len(captions), sampling)
+        self.check(sampling)
         levels, features, forwards = generate(
             self.network,
             self.tokenizer.quantizer,
@@ -156,7 +147,7 @@ class HART:
             mask,
             sampling,
             noise,
-            caches=self._caches,
+            caches=self.caches(len(captions), sampling),
             probe=probe,
         )
         steps = len(levels) - 1 + Knobs.of(sampling, self.network.config).last_scale_iterations
@@ -166,11 +157,6 @@ class HART:
     def logits(self, request: Request, codes: Codes) -> Tensor:
         captions, mask = self._captions(request)
         return self.network.score(captions, mask, self.tokenizer.quantizer.teacher_forcing(codes.ids))
-
-    def _check(self, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
-        Knobs.of(sampling, self.network.config)
-        residual_steps(self.network.config, sampling)
 
     def _captions(self, request: Request) -> tuple[Tensor, Tensor]:
         if request.prompts is None:
@@ -182,28 +168,6 @@ class HART:
         device = self.network.head.weight.device
         captions, mask = read_captions(request.prompts, self.network.config)
         return captions.to(device), mask.to(device)
-
-    def close(self) -> None:
-        self._caches = None
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
-
-
-def _fitting(card: Card, config: Config, tokenizer: Tokenizer | None) -> HARTTokenizer:
-    """The tokenizer, if this generator can use it; its quantiser makes the input of every scale."""
-    hint = f"use {card.tokenizer}"
-    if not isinstance(tokenizer, HARTTokenizer):
-        given = tokenizer.card.name if tokenizer is not None else "none"
-        raise InputError(f"{card.name} needs a HART tokenizer", f"given: {given}", hint)
-    quantizer = tokenizer.quantizer
-    theirs = (quantizer.sides, quantizer.codebook.embedding.num_embeddings, quantizer.channels)
-    ours = (config.patch_nums, config.vocab_size, config.z_channels)
-    if theirs != ours:
-        raise InputError(
-            f"{card.name} cannot use {tokenizer.card.name}",
-            f"sides, codes and channels are {theirs}, the generator was made for {ours}",
-            hint,
-        )
-    return tokenizer
 
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
@@ -241,9 +205,7 @@ def replay(
     if tokenizer is None:
         raise InputError("a HART generator cannot be replayed alone", "the recording names no tokenizer", "")
     ours = from_upstream(Config, config, TRAINING_ONLY)
-    with uninitialised():
-        network = Network(ours).eval()
-    load_strict(network, state, card_name="HART", names=official_names(ours), ignored=IGNORED)
+    network = with_state(lambda: Network(ours), state, card_name="HART", names=official_names(ours), ignored=IGNORED)
     vae = restored(*tokenizer)
 
     @torch.inference_mode()

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .checkpoint import substituted
+
 GROUPS = 32
 
 
@@ -188,18 +190,20 @@ _COMPVIS = (
 )
 
 
-def compvis_names(levels: int) -> Callable[[str], tuple[str, ...]]:
+def compvis_names(levels: int, *, fused: bool = False) -> Callable[[str], tuple[str, ...]]:
     """One of the names of `encoder` or `decoder` here -> its keys in a CompVis file, for networks of that many levels.
 
-    There the decoder counts its levels fine to coarse, and queries, keys and values are convolutions of their own.
+    There the decoder counts its levels fine to coarse, and queries, keys and values are convolutions of their own
+    (one for all three in files that are `fused`).
     """
 
     def name(ours: str) -> tuple[str, ...]:
         name = re.sub(r"^encoder\.levels\.(\d+)\.", r"encoder.down.\1.", ours)
         name = re.sub(r"^decoder\.levels\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", name)
         name = re.sub(r"\.resample\.", ".downsample." if ours.startswith("encoder.") else ".upsample.", name)
-        for pattern, replacement in _COMPVIS:
-            name = re.sub(pattern, replacement, name)
-        return tuple(name.replace(".qkv.", f".{part}.") for part in "qkv") if ".qkv." in name else (name,)
+        name = substituted(name, _COMPVIS)
+        if fused or ".qkv." not in name:
+            return (name,)
+        return tuple(name.replace(".qkv.", f".{part}.") for part in "qkv")
 
     return name

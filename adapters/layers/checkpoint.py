@@ -10,7 +10,7 @@ import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,6 +199,20 @@ class Renamed:
     """(key, its shape in the file, the shape we need)."""
 
 
+def replaced(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`name` with the first of every pair replaced by the second, one pair after the other."""
+    for old, new in pairs:
+        name = name.replace(old, new)
+    return name
+
+
+def substituted(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`name` with the regular expression of every pair replaced, one pair after the other."""
+    for pattern, new in pairs:
+        name = re.sub(pattern, new, name)
+    return name
+
+
 def rename(
     official: Mapping[str, Tensor],
     shapes: Mapping[str, Sequence[int]],
@@ -335,6 +349,22 @@ def device_of(spec: LoadSpec) -> torch.device:
     return device
 
 
+def with_state(
+    build: Callable[[], Module],
+    state: Mapping[str, Tensor],
+    *,
+    card_name: str,
+    path: Path | None = None,
+    names: OfficialNames | None = None,
+    ignored: Sequence[str] = (),
+) -> Module:
+    """What `build` makes, in evaluation mode, with the weights `state`; see `load_strict`."""
+    with uninitialised():
+        module = build()
+    load_strict(module, state, card_name=card_name, path=path, names=names, ignored=ignored)
+    return module.eval()
+
+
 def bring_up(
     build: Callable[[], Module],
     card: Card,
@@ -358,7 +388,12 @@ def bring_up(
             )
         wrapper = card.checkpoint.wrapper if card.checkpoint else ()
         state = read_state_dict(spec.weights, wrapper)
-        with uninitialised():
-            module = build()
-        load_strict(module, state, card_name=card.name, path=spec.weights, names=names, ignored=ignored)
+        module = with_state(build, state, card_name=card.name, path=spec.weights, names=names, ignored=ignored)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def compile_blocks(spec: LoadSpec, blocks: Iterable[nn.Module], *, dynamic: bool | None = None) -> None:
+    """Compile each of `blocks` in place if `spec` asks for it; `dynamic` where lengths change from call to call."""
+    if spec.compile:
+        for block in blocks:
+            block.compile(dynamic=dynamic)

@@ -7,7 +7,6 @@ prediction with learned variance (Nichol and Dhariwal, ICML 2021), sampled on a 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from arbench.errors import UsageError
 from arbench.protocols import Noise
 
+from .checkpoint import substituted
 from .linear import Linear
 from .sampling import mix_guidance
 
@@ -110,9 +110,7 @@ _TO_OFFICIAL = (
 
 def official_head_name(ours: str) -> str:
     """The name in the official `SimpleMLPAdaLN` of one of the parameters of `DiffusionHead`."""
-    for pattern, official in _TO_OFFICIAL:
-        ours = re.sub(pattern, official, ours)
-    return ours
+    return substituted(ours, _TO_OFFICIAL)
 
 
 # ---- the diffusion process -------------------------------------------------------------------------------------------

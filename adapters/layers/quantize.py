@@ -96,6 +96,11 @@ class MultiScaleQuantizer(nn.Module):
         )
         self.phi_of_scale = phi_of_scales(len(self.sides), phis)
 
+    @property
+    def form(self) -> tuple[tuple[int, ...], int, int]:
+        """Sides, codes and channels: what a generator over these codes must be made for."""
+        return self.sides, self.codebook.embedding.num_embeddings, self.channels
+
     def start(self, batch: int) -> Tensor:
         """The empty `f_hat` before the first scale."""
         weight = self.codebook.embedding.weight

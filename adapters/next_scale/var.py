@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, UsageError
+from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -26,13 +26,12 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ..layers.attention import KVCache
-from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
+from ..layers.generator import CachedGenerator, check_form, class_labels, of_kind
 from ..layers.quantize import MultiScaleQuantizer
-from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
-from ..tokenizers.var_msvq import IGNORED as TOKENIZER_IGNORED
-from ..tokenizers.var_msvq import MSVQNetwork, VARTokenizer, split
-from ..tokenizers.var_msvq import official_names as tokenizer_names
+from ..layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ..tokenizers.var_msvq import VARTokenizer, restored, split
 from .transformer import TRAINING_ONLY, Config, Network
 
 IGNORED = (r"lvl_1L", r"attn_bias_for_masking", r"blocks\.\d+\.attn\.zero_k_bias")
@@ -60,9 +59,7 @@ def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
     if ours == "position":
         return ("pos_1LC",)
-    for fragment, official in _TO_OFFICIAL:
-        ours = ours.replace(fragment, official)
-    return (ours,)
+    return (replaced(ours, _TO_OFFICIAL),)
 
 
 def generate(
@@ -110,84 +107,43 @@ def generate(
     return tuple(levels), f_hat, scales + guided
 
 
-class VAR:
+class VAR(CachedGenerator):
     """`Generator` and `Scores`. `Codes.latents` is the tokenizer's `f_hat`, so that decoding need not rebuild it."""
 
-    def __init__(self, card: Card, network: Network, tokenizer: VARTokenizer) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
-        self._caches: list[KVCache] | None = None
+    network: Network
+    tokenizer: VARTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
-        tokenizer = _fitting(card, config, tokenizer)
+        # the tokenizer's quantiser makes the input of every scale
+        tokenizer = of_kind(card, tokenizer, VARTokenizer, "a VAR tokenizer")
+        form = (config.patch_nums, config.vocab_size, config.z_channels)
+        check_form(card, tokenizer, "sides, codes and channels", tokenizer.quantizer.form, form)
         whole = changed(spec, dtype="float32")  # the head stays so; `place` casts the blocks
         network = bring_up(lambda: Network(config), card, whole, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        if spec.compile:
-            for block in network.blocks:
-                block.compile()
+        compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
-
-    def prepare(self, batch: int, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
-        rows = 2 * batch if sampling.guidance.on else batch
-        if self._caches is None or self._caches[0].rows != rows:
-            self._caches = None  # the old ones are freed first
-            self._caches = self.network.allocate(rows)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        check_supported(self.card, sampling)
-        labels = self._labels(request)
-        rows = len(labels) * (2 if sampling.guidance.on else 1)
-        if self._caches is None or self._caches[0].rows < rows:
-            self.prepare(len(labels), sampling)
+        self.check(sampling)
+        labels = class_labels(self.card, request)
         levels, f_hat, forwards = generate(
             self.network,
             self.tokenizer.quantizer,
             labels,
             sampling,
             request.noise,
-            caches=self._caches,
+            caches=self.caches(len(labels), sampling),
             probe=probe,
         )
         return Generated(codes=Codes(ids=levels, latents=f_hat), outer_steps=len(levels), forwards=forwards)
 
     @torch.inference_mode()
     def logits(self, request: Request, codes: Codes) -> Tensor:
-        return self.network.score(self._labels(request), self.tokenizer.quantizer.teacher_forcing(codes.ids))
-
-    def _labels(self, request: Request) -> Tensor:
-        if request.labels is None:
-            raise UsageError(
-                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
-            )
-        return request.labels
-
-    def close(self) -> None:
-        self._caches = None
-        del self.network
-
-
-def _fitting(card: Card, config: Config, tokenizer: Tokenizer | None) -> VARTokenizer:
-    """The tokenizer, if this generator can use it; its quantiser makes the input of every scale."""
-    hint = f"use {card.tokenizer}"
-    if not isinstance(tokenizer, VARTokenizer):
-        given = tokenizer.card.name if tokenizer is not None else "none"
-        raise InputError(f"{card.name} needs a VAR tokenizer", f"given: {given}", hint)
-    quantizer = tokenizer.quantizer
-    theirs = (quantizer.sides, quantizer.codebook.embedding.num_embeddings, quantizer.channels)
-    if theirs != (config.patch_nums, config.vocab_size, config.z_channels):
-        raise InputError(
-            f"{card.name} cannot use {tokenizer.card.name}",
-            f"sides, codes and channels are {theirs}, the generator was made for "
-            f"{(config.patch_nums, config.vocab_size, config.z_channels)}",
-            hint,
-        )
-    return tokenizer
+        return self.network.score(class_labels(self.card, request), self.tokenizer.quantizer.teacher_forcing(codes.ids))
 
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
@@ -214,17 +170,9 @@ def replay(
     """A function that repeats a recorded probe (name, settings, inputs) with the networks of a recording."""
     if tokenizer is None:
         raise InputError("a VAR generator cannot be replayed alone", "the recording names no tokenizer", "")
-    with uninitialised():
-        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
-        vae = MSVQNetwork(tokenizer[0]).eval()
-    load_strict(network, state, card_name="VAR's VAR", names=official_names, ignored=IGNORED)
-    load_strict(
-        vae,
-        tokenizer[1],
-        card_name="VAR's VQVAE",
-        names=tokenizer_names(tokenizer[0]),
-        ignored=TOKENIZER_IGNORED,
-    )
+    ours = from_upstream(Config, config, TRAINING_ONLY)
+    network = with_state(lambda: Network(ours), state, card_name="VAR's VAR", names=official_names, ignored=IGNORED)
+    vae = restored(*tokenizer)
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

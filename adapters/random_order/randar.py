@@ -23,17 +23,16 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ..layers.attention import KVCache
-from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, device_of, with_state
 from ..layers.config import from_upstream
+from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ..layers.order import decoding_order
-from ..layers.sampling import check_replayable, check_supported
+from ..layers.sampling import check_replayable
 from ..raster.llamagen import IGNORED
 from .randar_network import (
     TRAINING_ONLY,
     RandARConfig,
     RandARNetwork,
-    allocate,
     coarse_first,
     extrapolate,
     generate,
@@ -41,49 +40,30 @@ from .randar_network import (
 )
 
 
-class RandAR:
+class RandAR(CachedGenerator):
     """`Generator` and `Scores`. `steps` are passes; the weight of guidance follows the share of tokens decoded."""
 
-    def __init__(self, card: Card, network: RandARNetwork, tokenizer: Tokenizer | None) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
-        self._caches: list[KVCache] | None = None
+    network: RandARNetwork
+    tokenizer: Tokenizer | None
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(RandARConfig, card.config, TRAINING_ONLY)
-        if tokenizer is not None and tokenizer.spec.vocabulary != config.vocab_size:
-            raise InputError(
-                f"{card.name} cannot use {tokenizer.card.name}",
-                f"it has {tokenizer.spec.vocabulary} codes, the generator knows {config.vocab_size}",
-                f"use {card.tokenizer}",
-            )
+        check_vocabulary(card, tokenizer, config.vocab_size)
         network = bring_up(lambda: RandARNetwork(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        if spec.compile:
-            for block in network.blocks:
-                block.compile(dynamic=True)  # passes read different numbers of tokens
+        compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer)
-
-    def prepare(self, batch: int, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
-        rows = batch * self._copies(sampling)
-        if self._caches is None or self._caches[0].rows != rows:
-            self._caches = None  # the old ones are freed first
-            self._caches = allocate(self.network, rows, self.network.config.side**2)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        check_supported(self.card, sampling)
-        config, labels, noise = self.network.config, self._labels(request), request.noise
+        self.check(sampling)
+        config, labels, noise = self.network.config, class_labels(self.card, request), request.noise
         spatial, ratio = self._spatial(sampling)
-        rows = len(labels) * self._copies(sampling)
-        if self._caches is None or self._caches[0].rows < rows:
-            self.prepare(len(labels), sampling)
+        caches = self.caches(len(labels), sampling)
         order = self._order(request, sampling)
         if config.extrapolation_factor == 1:
-            made = generate(self.network, labels, order, sampling, noise, caches=self._caches, probe=probe)
+            made = generate(self.network, labels, order, sampling, noise, caches=caches, probe=probe)
         else:
             given = config.block_size
             made = extrapolate(
@@ -94,7 +74,7 @@ class RandAR:
                 noise,
                 spatial=spatial,
                 dropped=noise.permutation("dropped", given)[:, : int(given * ratio)],
-                caches=self._caches,
+                caches=caches,
                 probe=probe,
             )
         tokens, passes, forwards = made
@@ -110,7 +90,7 @@ class RandAR:
                 "score with the card of the trained resolution",
             )
         order = self._order(request, Sampling())
-        scores = self.network.score_in_order(self._labels(request), codes.ids[0], order)
+        scores = self.network.score_in_order(class_labels(self.card, request), codes.ids[0], order)
         return scores.gather(1, order.argsort(dim=1).unsqueeze(-1).expand_as(scores))
 
     def _order(self, request: Request, sampling: Sampling) -> Tensor:
@@ -118,7 +98,7 @@ class RandAR:
         kind = config.position_order if sampling.order == "native" else sampling.order
         return decoding_order(kind, request.noise, config.side, self.network.rotations.device)
 
-    def _copies(self, sampling: Sampling) -> int:
+    def copies(self, sampling: Sampling) -> int:
         """Of the batch in one pass: conditional, unconditional, and that without some of its neighbours."""
         if not sampling.guidance.on:
             return 1
@@ -141,17 +121,6 @@ class RandAR:
             )
         spatial = linear_guidance(start, scale)
         return (spatial if spatial.on else None), ratio
-
-    def _labels(self, request: Request) -> Tensor:
-        if request.labels is None:
-            raise UsageError(
-                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
-            )
-        return request.labels
-
-    def close(self) -> None:
-        self._caches = None
-        vars(self).pop("network", None)
 
 
 # ---- upstream's settings and recordings ------------------------------------------------------------------------------
@@ -195,9 +164,14 @@ def replay(
     An `extrapolation_factor` among a generation's settings asks for upstream's `generate_resolution_extrapolation`;
     the given tokens that its spatial guidance leaves out are then the input `dropped` (B, n).
     """
-    with uninitialised():
-        network = RandARNetwork(from_upstream(RandARConfig, config, TRAINING_ONLY)).eval()
-    load_strict(network, state, card_name="RandAR's RandARTransformer", names=official_names, ignored=IGNORED)
+    ours = from_upstream(RandARConfig, config, TRAINING_ONLY)
+    network = with_state(
+        lambda: RandARNetwork(ours),
+        state,
+        card_name="RandAR's RandARTransformer",
+        names=official_names,
+        ignored=IGNORED,
+    )
 
     def order_of(inputs: Mapping[str, Tensor]) -> Tensor:
         if "order" in inputs:

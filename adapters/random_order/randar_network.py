@@ -67,6 +67,10 @@ class RandARNetwork(Network):
         heads = self.instruction.unflatten(-1, (self.config.n_head, -1)).unsqueeze(2)  # (1, H, 1, D)
         return rotate_pairs(heads, rotations).transpose(1, 2).flatten(2)
 
+    def allocate(self, rows: int, length: int | None = None) -> list[KVCache]:
+        """Caches for `rows` whole images, or for `rows` sequences of `length` positions."""
+        return super().allocate(rows, length or 1 + 2 * self.config.side**2)
+
     def score_in_order(self, labels: Tensor, tokens: Tensor, order: Tensor) -> Tensor:
         """(B, L, V) logits, in the order of decoding, of tokens (B, L) in raster order."""
         rotations = self.rotations[1:][order].unsqueeze(1)  # (B, 1, L, D / 2, 2)

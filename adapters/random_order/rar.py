@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arbench.errors import InputError, Unsupported, UsageError
+from arbench.errors import InputError, Unsupported
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -27,10 +27,11 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ..layers.attention import KVCache, attend
-from ..layers.checkpoint import bring_up, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, replaced, with_state
 from ..layers.config import from_upstream
+from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ..layers.linear import Linear
-from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
+from ..layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
 
 EPS = 1e-6
 PREFIX = 2
@@ -182,11 +183,7 @@ _TOP = {
 
 def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
-    if ours in _TOP:
-        return (_TOP[ours],)
-    for fragment, official in _TO_OFFICIAL:
-        ours = ours.replace(fragment, official)
-    return (ours,)
+    return (_TOP.get(ours) or replaced(ours, _TO_OFFICIAL),)
 
 
 # ---- sampling --------------------------------------------------------------------------------------------------------
@@ -242,73 +239,43 @@ def generate(
     return drawn, count + guided
 
 
-class RAR:
+class RAR(CachedGenerator):
     """`Generator` and `Scores`. The native order is raster; `order: random` gives each sample an order of its own."""
 
-    def __init__(self, card: Card, network: Network, tokenizer: Tokenizer | None) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
-        self._caches: list[KVCache] | None = None
+    network: Network
+    tokenizer: Tokenizer | None
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
-        if tokenizer is not None and tokenizer.spec.vocabulary != config.codebook_size:
-            raise InputError(
-                f"{card.name} cannot use {tokenizer.card.name}",
-                f"it has {tokenizer.spec.vocabulary} codes, the generator knows {config.codebook_size}",
-                f"use {card.tokenizer}",
-            )
+        check_vocabulary(card, tokenizer, config.codebook_size)
         network = bring_up(lambda: Network(config), card, spec, names=official_names)
-        if spec.compile:
-            for block in network.blocks:
-                block.compile()
+        compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
 
-    def prepare(self, batch: int, sampling: Sampling) -> None:
-        self._check(sampling)
-        rows = 2 * batch if sampling.guidance.on else batch
-        if self._caches is None or self._caches[0].rows != rows:
-            self._caches = None  # the old ones are freed first
-            self._caches = self.network.allocate(rows)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self._check(sampling)
-        labels = self._labels(request)
-        rows = len(labels) * (2 if sampling.guidance.on else 1)
-        if self._caches is None or self._caches[0].rows < rows:
-            self.prepare(len(labels), sampling)
-        order = None
-        if sampling.order == "random":
-            order = request.noise.permutation("order", self.network.config.image_seq_len)
-        tokens, forwards = generate(
-            self.network, labels, sampling, request.noise, order=order, caches=self._caches, probe=probe
-        )
-        return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
-
-    @torch.inference_mode()
-    def logits(self, request: Request, codes: Codes) -> Tensor:
-        return self.network.score(self._labels(request), codes.ids[0])
-
-    def _check(self, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
+    def check(self, sampling: Sampling) -> None:
+        super().check(sampling)
         if sampling.order == "halton":
             raise Unsupported(
                 f"{self.card.name} has no 'halton' order", "it has: native, raster, random", "choose one of these"
             )
 
-    def _labels(self, request: Request) -> Tensor:
-        if request.labels is None:
-            raise UsageError(
-                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
-            )
-        return request.labels
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        self.check(sampling)
+        labels = class_labels(self.card, request)
+        caches = self.caches(len(labels), sampling)
+        order = None
+        if sampling.order == "random":
+            order = request.noise.permutation("order", self.network.config.image_seq_len)
+        tokens, forwards = generate(
+            self.network, labels, sampling, request.noise, order=order, caches=caches, probe=probe
+        )
+        return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
 
-    def close(self) -> None:
-        self._caches = None
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
+    @torch.inference_mode()
+    def logits(self, request: Request, codes: Codes) -> Tensor:
+        return self.network.score(class_labels(self.card, request), codes.ids[0])
 
 
 # ---- recordings ------------------------------------------------------------------------------------------------------
@@ -337,9 +304,8 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
-    with uninitialised():
-        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
-    load_strict(network, state, card_name="RAR's RAR", names=official_names)
+    ours = from_upstream(Config, config, TRAINING_ONLY)
+    network = with_state(lambda: Network(ours), state, card_name="RAR's RAR", names=official_names)
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

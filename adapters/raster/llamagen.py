@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, Unsupported, UsageError
+from arbench.errors import InputError, Unsupported
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -26,8 +26,9 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ..layers.attention import KVCache
-from ..layers.checkpoint import bring_up, device_of, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
+from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
 from .llama import TRAINING_ONLY, Config, Network
 
@@ -52,9 +53,7 @@ _TO_OFFICIAL = (
 
 def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
-    for fragment, official in _TO_OFFICIAL:
-        ours = ours.replace(fragment, official)
-    return (ours,)
+    return (replaced(ours, _TO_OFFICIAL),)
 
 
 def condition_mask(valid: Tensor, length: int) -> Tensor:
@@ -121,46 +120,30 @@ def generate(
     return tokens, count + guided
 
 
-class LlamaGen:
+class LlamaGen(CachedGenerator):
     """`Generator` and `Scores`. Guidance is constant; `until` is upstream's `cfg_interval` as a share of the tokens."""
 
-    def __init__(self, card: Card, network: Network, tokenizer: Tokenizer | None) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
-        self._caches: list[KVCache] | None = None
+    network: Network
+    tokenizer: Tokenizer | None
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
-        if tokenizer is not None and tokenizer.spec.vocabulary != config.vocab_size:
-            raise InputError(
-                f"{card.name} cannot use {tokenizer.card.name}",
-                f"it has {tokenizer.spec.vocabulary} codes, the generator knows {config.vocab_size}",
-                f"use {card.tokenizer}",
-            )
+        check_vocabulary(card, tokenizer, config.vocab_size)
         network = bring_up(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        if spec.compile:
-            for block in network.blocks:
-                block.compile()
+        compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
 
-    def prepare(self, batch: int, sampling: Sampling) -> None:
+    def check(self, sampling: Sampling) -> None:
         check_supported(self.card, sampling, schedules=("constant",))
-        rows = 2 * batch if sampling.guidance.on else batch
-        if self._caches is None or self._caches[0].rows != rows:
-            self._caches = None  # the old ones are freed first
-            self._caches = self.network.allocate(rows)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        check_supported(self.card, sampling, schedules=("constant",))
+        self.check(sampling)
         labels = self._labels(request)
-        rows = len(labels) * (2 if sampling.guidance.on else 1)
-        if self._caches is None or self._caches[0].rows < rows:
-            self.prepare(len(labels), sampling)
-        tokens, forwards = generate(self.network, labels, sampling, request.noise, caches=self._caches, probe=probe)
+        caches = self.caches(len(labels), sampling)
+        tokens, forwards = generate(self.network, labels, sampling, request.noise, caches=caches, probe=probe)
         return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
 
     @torch.inference_mode()
@@ -174,15 +157,7 @@ class LlamaGen:
                 "a request holds prompts, and no text encoder is attached",
                 "use a class-conditional LlamaGen",
             )
-        if request.labels is None:
-            raise UsageError(
-                f"{self.card.name} needs class labels", "the request has none", "choose a class-conditional data source"
-            )
-        return request.labels
-
-    def close(self) -> None:
-        self._caches = None
-        del self.network
+        return class_labels(self.card, request)
 
 
 def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
@@ -210,9 +185,10 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
-    with uninitialised():
-        network = Network(from_upstream(Config, config, TRAINING_ONLY)).eval()
-    load_strict(network, state, card_name="LlamaGen's Transformer", names=official_names, ignored=IGNORED)
+    ours = from_upstream(Config, config, TRAINING_ONLY)
+    network = with_state(
+        lambda: Network(ours), state, card_name="LlamaGen's Transformer", names=official_names, ignored=IGNORED
+    )
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

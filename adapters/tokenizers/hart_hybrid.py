@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
-from ..layers.checkpoint import OfficialNames, bring_up, load_strict, uninitialised
+from ..layers.checkpoint import OfficialNames, bring_up, compile_blocks, with_state
 from ..layers.quantize import MultiScaleQuantizer
+from ..layers.tokenizer import NetworkTokenizer, from_signed, to_signed
 from . import var_msvq
 from .var_msvq import MSVQNetwork, VARTokenizer, split
 
@@ -48,26 +49,24 @@ def discrete_part(quantizer: MultiScaleQuantizer, levels: Sequence[Tensor]) -> T
     return f_hat + quantizer.lookup(levels[last], last)
 
 
-class HARTTokenizer:
+class HARTTokenizer(NetworkTokenizer):
     """`Tokenizer` of HART, with `decode_prefix`. `Codes.latents` is the residual (B, C, H, W), float32.
 
     Codes with the residual give the hybrid reconstruction, `codes.without_latents()` the discrete-only one.
     """
 
+    network: MSVQNetwork
+
     def __init__(self, card: Card, network: MSVQNetwork) -> None:
+        super().__init__(card, network)
         self._discrete = VARTokenizer(card, network)
-        self.card = card
-        self.spec: TokenSpec = self._discrete.spec
-        self.network = network
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec) -> Self:
         config, names = network_config(card.config), official_names(card.config)
         network = bring_up(lambda: MSVQNetwork(config), card, spec, names=names, ignored=IGNORED)
         network.quantize.float()  # residuals in half precision would change ids
-        if spec.compile:
-            network.encoder.compile()
-            network.decoder.compile()
+        compile_blocks(spec, (network.encoder, network.decoder))
         return cls(card, network)
 
     @property
@@ -78,8 +77,7 @@ class HARTTokenizer:
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
         self._discrete.check_size(images)
-        dtype = self.network.post_quant_conv.weight.dtype
-        features = self.network.features((images * 2 - 1).to(dtype)).float()
+        features = self.network.features(to_signed(images, self.dtype)).float()
         levels, _ = self.quantizer.encode(features)
         return self.hybrid(levels, features)
 
@@ -90,7 +88,7 @@ class HARTTokenizer:
         with probe("decode"):
             self._discrete.check_levels(codes.ids, len(self.spec.levels))
             features = discrete_part(self.quantizer, codes.ids) + codes.latents
-            return (self.network.render(features).float() + 1) / 2
+            return from_signed(self.network.render(features))
 
     @torch.inference_mode()
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
@@ -103,7 +101,7 @@ class HARTTokenizer:
 
     def close(self) -> None:
         self._discrete.close()
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
+        super().close()
 
 
 def replay(
@@ -135,7 +133,5 @@ def replay(
 
 def restored(config: Mapping[str, Any], state: dict[str, Tensor]) -> MSVQNetwork:
     """The network of a recording, with its weights."""
-    with uninitialised():
-        network = MSVQNetwork(network_config(config)).eval()
-    load_strict(network, state, card_name="HART's tokenizer", names=official_names(config), ignored=IGNORED)
-    return network
+    ours, names = network_config(config), official_names(config)
+    return with_state(lambda: MSVQNetwork(ours), state, card_name="HART's tokenizer", names=names, ignored=IGNORED)

@@ -11,13 +11,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from arbench.errors import ImageError, InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+from arbench.errors import InputError
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
 from ..layers.autoencoder import Decoder, Encoder
-from ..layers.checkpoint import bring_up, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, substituted, with_state
 from ..layers.config import from_upstream
 from ..layers.quantize import Codebook
+from ..layers.tokenizer import NetworkTokenizer, check_grid, check_multiple, from_signed, to_signed
 
 IGNORED = (r"quantize\.codebook_used",)
 """Official keys that are only usage counters."""
@@ -41,8 +42,7 @@ def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters; a fused `qkv` is three official tensors."""
     resample = "downsample" if ours.startswith("encoder.") else "upsample"
     name = re.sub(r"\.levels\.(\d+)\.resample\.", rf".conv_blocks.\1.{resample}.", ours)
-    for pattern, replacement in _TO_OFFICIAL:
-        name = re.sub(pattern, replacement, name)
+    name = substituted(name, _TO_OFFICIAL)
     return tuple(name.replace(".qkv.", f".{part}.") for part in "qkv") if ".qkv." in name else (name,)
 
 
@@ -94,49 +94,29 @@ class VQNetwork(nn.Module):
         return self.render(self.quantize.lookup(ids))
 
 
-class LlamaGenVQ:
+class LlamaGenVQ(NetworkTokenizer):
     """`Tokenizer` of LlamaGen. Images of any square size divisible by the factor are taken: n / f tokens a side."""
 
-    def __init__(self, card: Card, network: VQNetwork) -> None:
-        if card.tokens is None:
-            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
-        self.card = card
-        self.spec: TokenSpec = card.tokens
-        self.network = network
-        self._dtype = network.post_quant_conv.weight.dtype
+    network: VQNetwork
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec) -> Self:
         network = bring_up(lambda: VQNetwork(card.config), card, spec, names=official_names, ignored=IGNORED)
         network.quantize.float()  # distances in half precision would change ids
-        if spec.compile:
-            network.encoder.compile()
-            network.decoder.compile()
+        compile_blocks(spec, (network.encoder, network.decoder))
         return cls(card, network)
 
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
-        height, width = images.shape[-2:]
-        if height != width or height % self.network.factor:
-            raise ImageError(
-                f"{self.card.name} cannot encode {height} x {width} images",
-                f"it takes squares whose side is a multiple of {self.network.factor}",
-                f"resize to {self.card.resolution} x {self.card.resolution}",
-            )
-        return Codes(ids=(self.network.encode((images * 2 - 1).to(self._dtype)),))
+        check_multiple(self.card, images, self.network.factor, square=True)
+        return Codes(ids=(self.network.encode(to_signed(images, self.dtype)),))
 
     @torch.inference_mode()
     def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
         with probe("decode"):
             (ids,) = codes.ids
-            if math.isqrt(ids.shape[1]) ** 2 != ids.shape[1]:
-                raise InputError(
-                    f"{self.card.name} cannot decode {ids.shape[1]} tokens", "they are no square grid", "pass n x n ids"
-                )
-            return ((self.network.decode(ids).float() + 1) / 2).clamp(0, 1)
-
-    def close(self) -> None:
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
+            check_grid(self.card, ids)
+            return from_signed(self.network.decode(ids))
 
 
 def replay(
@@ -145,9 +125,9 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
-    with uninitialised():
-        network = VQNetwork(config).eval()
-    load_strict(network, state, card_name="LlamaGen's VQModel", names=official_names, ignored=IGNORED)
+    network = with_state(
+        lambda: VQNetwork(config), state, card_name="LlamaGen's VQModel", names=official_names, ignored=IGNORED
+    )
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

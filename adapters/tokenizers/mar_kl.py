@@ -12,12 +12,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from arbench.errors import ImageError, InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+from arbench.errors import InputError
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
 from ..layers.autoencoder import Decoder, Encoder, compvis_names
-from ..layers.checkpoint import OfficialNames, bring_up, load_strict, uninitialised
+from ..layers.checkpoint import OfficialNames, bring_up, compile_blocks, with_state
 from ..layers.config import from_upstream
+from ..layers.tokenizer import NetworkTokenizer, check_multiple, from_signed, to_signed
 
 LATENT_SCALE = 0.2325
 """Generators work on latents times this number, about one over their standard deviation."""
@@ -79,42 +80,27 @@ class KLNetwork(nn.Module):
         return images
 
 
-class MARKL:
+class MARKL(NetworkTokenizer):
     """`Tokenizer` of MAR and its relatives. `Codes.latents` (B, C, h, w) are not scaled by `latent_scale`.
 
     Images of any size divisible by the factor are taken.
     """
 
+    network: KLNetwork
     latent_scale = LATENT_SCALE
-
-    def __init__(self, card: Card, network: KLNetwork) -> None:
-        if card.tokens is None:
-            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
-        self.card = card
-        self.spec: TokenSpec = card.tokens
-        self.network = network
-        self._dtype = network.post_quant_conv.weight.dtype
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec) -> Self:
         names = official_names(card.config)
         network = bring_up(lambda: KLNetwork(card.config), card, spec, names=names, ignored=IGNORED)
-        if spec.compile:
-            network.encoder.compile()
-            network.decoder.compile()
+        compile_blocks(spec, (network.encoder, network.decoder))
         return cls(card, network)
 
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
         """The mean of the posterior, or with `noise` a draw from it."""
-        height, width = images.shape[-2:]
-        if height % self.network.factor or width % self.network.factor:
-            raise ImageError(
-                f"{self.card.name} cannot encode {height} x {width} images",
-                f"it takes sides that are multiples of {self.network.factor}",
-                f"resize to {self.card.resolution} x {self.card.resolution}",
-            )
-        mean, deviation = self.network.moments((images * 2 - 1).to(self._dtype))
+        check_multiple(self.card, images, self.network.factor, square=False)
+        mean, deviation = self.network.moments(to_signed(images, self.dtype))
         if noise is not None:
             mean = mean + deviation * noise.normal("posterior", mean.shape[1:])
         return Codes(latents=mean)
@@ -129,18 +115,13 @@ class MARKL:
                     f"the codes have {given}",
                     "pass what its encoder or a generator made for it gives",
                 )
-            return ((self.network.render(codes.latents).float() + 1) / 2).clamp(0, 1)
-
-    def close(self) -> None:
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
+            return from_signed(self.network.render(codes.latents))
 
 
 def restored(config: Mapping[str, Any], state: dict[str, Tensor]) -> KLNetwork:
     """The network of a recording."""
-    with uninitialised():
-        network = KLNetwork(config).eval()
-    load_strict(network, state, card_name="MAR's AutoencoderKL", names=official_names(config), ignored=IGNORED)
-    return network
+    names = official_names(config)
+    return with_state(lambda: KLNetwork(config), state, card_name="MAR's AutoencoderKL", names=names, ignored=IGNORED)
 
 
 def replay(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,13 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arbench.errors import ConfigError, ImageError, InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+from arbench.errors import ConfigError, InputError
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
 from ..layers.autoencoder import group_norm
-from ..layers.checkpoint import bring_up, load_strict, uninitialised
+from ..layers.checkpoint import bring_up, compile_blocks, substituted, with_state
 from ..layers.config import from_upstream
 from ..layers.quantize import Codebook
+from ..layers.tokenizer import NetworkTokenizer, check_grid, check_multiple
 
 UNUSED = ("class", "dropout", "resolution", "commitment_cost", "embedding_dim")
 """Official hyper-parameters without effect on a trained network; codes are always `z_channels` wide."""
@@ -37,9 +37,7 @@ _TO_OFFICIAL = (
 def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
     name = ours.replace("encoder.levels.", "encoder.down.").replace("decoder.levels.", "decoder.up.")
-    for pattern, replacement in _TO_OFFICIAL:
-        name = re.sub(pattern, replacement, name)
-    return (name,)
+    return (substituted(name, _TO_OFFICIAL),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,49 +182,29 @@ class MaskGITNetwork(nn.Module):
         return images
 
 
-class MaskGITVQGAN:
+class MaskGITVQGAN(NetworkTokenizer):
     """`Tokenizer`. Images of any square size divisible by the factor are taken: n / f tokens a side."""
 
-    def __init__(self, card: Card, network: MaskGITNetwork) -> None:
-        if card.tokens is None:
-            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
-        self.card = card
-        self.spec: TokenSpec = card.tokens
-        self.network = network
-        self._dtype = network.decoder.stem.weight.dtype
+    network: MaskGITNetwork
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec) -> Self:
         network = bring_up(lambda: MaskGITNetwork(card.config), card, spec, names=official_names)
         network.quantize.float()  # distances in half precision would change ids
-        if spec.compile:
-            network.encoder.compile()
-            network.decoder.compile()
+        compile_blocks(spec, (network.encoder, network.decoder))
         return cls(card, network)
 
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
-        height, width = images.shape[-2:]
-        if height != width or height % self.network.factor:
-            raise ImageError(
-                f"{self.card.name} cannot encode {height} x {width} images",
-                f"it takes squares whose side is a multiple of {self.network.factor}",
-                f"resize to {self.card.resolution} x {self.card.resolution}",
-            )
-        return Codes(ids=(self.network.encode(images.to(self._dtype)),))
+        check_multiple(self.card, images, self.network.factor, square=True)
+        return Codes(ids=(self.network.encode(images.to(self.dtype)),))
 
     @torch.inference_mode()
     def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
         with probe("decode"):
             (ids,) = codes.ids
-            if math.isqrt(ids.shape[1]) ** 2 != ids.shape[1]:
-                raise InputError(
-                    f"{self.card.name} cannot decode {ids.shape[1]} tokens", "they are no square grid", "pass n x n ids"
-                )
+            check_grid(self.card, ids)
             return self.network.decode(ids).float().clamp(0, 1)
-
-    def close(self) -> None:
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
 
 
 def replay(
@@ -235,9 +213,7 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
-    with uninitialised():
-        network = MaskGITNetwork(config).eval()
-    load_strict(network, state, card_name="MaskGIT's VQGAN", names=official_names)
+    network = with_state(lambda: MaskGITNetwork(config), state, card_name="MaskGIT's VQGAN", names=official_names)
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,32 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from arbench.errors import ImageError, InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
+from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
-from ..layers.autoencoder import Decoder, Encoder
-from ..layers.checkpoint import OfficialNames, bring_up, load_strict, uninitialised
+from ..layers.autoencoder import Decoder, Encoder, compvis_names
+from ..layers.checkpoint import OfficialNames, bring_up, compile_blocks, with_state
 from ..layers.config import from_upstream
 from ..layers.quantize import MultiScaleQuantizer
+from ..layers.tokenizer import NetworkTokenizer, from_signed, to_signed
 
 IGNORED = (r"quantize\.ema_vocab_hit_SV",)
 """Official keys that are only usage counters; their shape follows the scale list of the training run."""
 
 TRAINING_ONLY = ("class", "dropout", "beta", "test_mode")
 """Official hyper-parameters without effect on a trained network."""
-
-_TO_OFFICIAL = (
-    (r"\.middle\.0\.", ".mid.block_1."),
-    (r"\.middle\.1\.", ".mid.attn_1."),
-    (r"\.middle\.2\.", ".mid.block_2."),
-    (r"\.blocks\.", ".block."),
-    (r"\.attention\.", ".attn."),
-    (r"\.skip\.", ".nin_shortcut."),
-    (r"\.out\.(weight|bias)$", r".proj_out.\1"),
-    (r"\.stem\.", ".conv_in."),
-    (r"coder\.norm\.", "coder.norm_out."),
-    (r"\.head\.", ".conv_out."),
-    (r"\.codebook\.", "."),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +46,17 @@ class MSVQConfig:
 def official_names(config: Mapping[str, Any]) -> OfficialNames:
     """One of our parameter names -> the official key, for a network of this `config`.
 
-    The official decoder counts its levels from fine to coarse; the name of the residual convolutions follows how
-    they are shared.
+    The name of the residual convolutions follows how they are shared.
     """
     c = from_upstream(MSVQConfig, config, TRAINING_ONLY)
-    levels = len(c.ch_mult)
+    coders = compvis_names(len(c.ch_mult), fused=True)
     phis = {0: r"quantize.quant_resi.\1.", 1: "quantize.quant_resi.qresi."}.get(
         c.share_quant_resi, r"quantize.quant_resi.qresi_ls.\1."
     )
 
     def name(ours: str) -> tuple[str, ...]:
-        name = re.sub(r"^encoder\.levels\.(\d+)\.", r"encoder.down.\1.", ours)
-        name = re.sub(r"^decoder\.levels\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", name)
-        name = re.sub(r"\.resample\.", ".downsample." if ours.startswith("encoder.") else ".upsample.", name)
-        name = re.sub(r"^quantize\.phis\.(\d+)\.", phis, name)
-        for pattern, replacement in _TO_OFFICIAL:
-            name = re.sub(pattern, replacement, name)
-        return (name,)
+        (name,) = coders(ours)
+        return (re.sub(r"^quantize\.phis\.(\d+)\.", phis, name).replace("quantize.codebook.", "quantize."),)
 
     return name
 
@@ -116,25 +97,17 @@ class MSVQNetwork(nn.Module):
         return images.clamp(-1, 1)
 
 
-class VARTokenizer:
+class VARTokenizer(NetworkTokenizer):
     """`Tokenizer` of VAR, with `decode_prefix`. `Codes.latents` is `f_hat`; `network.quantize` serves generators."""
 
-    def __init__(self, card: Card, network: MSVQNetwork) -> None:
-        if card.tokens is None:
-            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
-        self.card = card
-        self.spec: TokenSpec = card.tokens
-        self.network = network
-        self._dtype = network.post_quant_conv.weight.dtype
+    network: MSVQNetwork
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec) -> Self:
         names = official_names(card.config)
         network = bring_up(lambda: MSVQNetwork(card.config), card, spec, names=names, ignored=IGNORED)
         network.quantize.float()  # residuals in half precision would change ids
-        if spec.compile:
-            network.encoder.compile()
-            network.decoder.compile()
+        compile_blocks(spec, (network.encoder, network.decoder))
         return cls(card, network)
 
     @property
@@ -145,7 +118,7 @@ class VARTokenizer:
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
         self.check_size(images)
-        levels, f_hat = self.network.encode((images * 2 - 1).to(self._dtype))
+        levels, f_hat = self.network.encode(to_signed(images, self.dtype))
         return Codes(ids=tuple(levels), latents=f_hat)
 
     def check_size(self, images: Tensor) -> None:
@@ -162,12 +135,12 @@ class VARTokenizer:
     def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
         with probe("decode"):
             f_hat = codes.latents if codes.latents is not None else self._f_hat(codes.ids, len(self.spec.levels))
-            return (self.network.render(f_hat).float() + 1) / 2
+            return from_signed(self.network.render(f_hat))
 
     @torch.inference_mode()
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] from the first `count` scales, 1 to K."""
-        return (self.network.render(self._f_hat(codes.ids, count)).float() + 1) / 2
+        return from_signed(self.network.render(self._f_hat(codes.ids, count)))
 
     def _f_hat(self, levels: Sequence[Tensor], count: int) -> Tensor:
         self.check_levels(levels, count)
@@ -189,13 +162,16 @@ class VARTokenizer:
                     "pass one (B, n * n) tensor of ids for each scale",
                 )
 
-    def close(self) -> None:
-        vars(self).pop("network", None)  # frees the weights; closing twice is fine
-
 
 def split(ids: Tensor, sides: Sequence[int]) -> tuple[Tensor, ...]:
     """Ids (B, L) of all scales concatenated, one (B, side * side) each."""
     return torch.split(ids, [side * side for side in sides], dim=1)
+
+
+def restored(config: Mapping[str, Any], state: dict[str, Tensor]) -> MSVQNetwork:
+    """The network of a recording, with its weights."""
+    names = official_names(config)
+    return with_state(lambda: MSVQNetwork(config), state, card_name="VAR's VQVAE", names=names, ignored=IGNORED)
 
 
 def replay(
@@ -204,9 +180,7 @@ def replay(
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
 ) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
-    with uninitialised():
-        network = MSVQNetwork(config).eval()
-    load_strict(network, state, card_name="VAR's VQVAE", names=official_names(config), ignored=IGNORED)
+    network = restored(config, state)
     sides = network.quantize.sides
 
     @torch.inference_mode()

@@ -1,0 +1,58 @@
+"""What tokenizers share around their networks: the range of pixels, and which sizes can be encoded and decoded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arbench.errors import ImageError, InputError
+from arbench.protocols import Card, TokenSpec
+
+
+class NetworkTokenizer:
+    """A card with its token layout, and a network with `encoder` and `decoder`."""
+
+    def __init__(self, card: Card, network: Any) -> None:
+        if card.tokens is None:
+            raise InputError(f"the card {card.name} has no token layout", "`tokens` is empty", "fill it in")
+        self.card = card
+        self.spec: TokenSpec = card.tokens
+        self.network = network
+        self.dtype: torch.dtype = network.encoder.stem.weight.dtype
+
+    def close(self) -> None:
+        """Free the weights; closing twice is fine."""
+        vars(self).pop("network", None)
+
+
+def to_signed(images: Tensor, dtype: torch.dtype) -> Tensor:
+    """Images in [0, 1] -> [-1, 1], what most networks read."""
+    return (images * 2 - 1).to(dtype)
+
+
+def from_signed(images: Tensor) -> Tensor:
+    """Images in about [-1, 1] -> float32 in [0, 1], clamped."""
+    return ((images.float() + 1) / 2).clamp(0, 1)
+
+
+def check_multiple(card: Card, images: Tensor, factor: int, *, square: bool) -> None:
+    """Raise ImageError unless the sides of images (B, 3, H, W) are multiples of `factor`, and equal if `square`."""
+    height, width = images.shape[-2:]
+    if height % factor or width % factor or (square and height != width):
+        taken = "squares whose side is a multiple" if square else "sides that are multiples"
+        raise ImageError(
+            f"{card.name} cannot encode {height} x {width} images",
+            f"it takes {taken} of {factor}",
+            f"resize to {card.resolution} x {card.resolution}",
+        )
+
+
+def check_grid(card: Card, ids: Tensor) -> None:
+    """Raise InputError unless the ids (B, L) fill a square grid."""
+    if math.isqrt(ids.shape[1]) ** 2 != ids.shape[1]:
+        raise InputError(
+            f"{card.name} cannot decode {ids.shape[1]} tokens", "they are no square grid", "pass n x n ids"
+        )
