@@ -30,6 +30,7 @@ ALLOWED = {
     "run": {"spec", "data", "measure", "metrics", "tasks", "track", "report", *CORE},
     "track": {"spec", "errors", "registry", "images"},
     "report": {"spec", "errors", "registry", "images"},
+    "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds", "adapters"},
     "adapters": {"spec", "errors", "protocols", "seeds", "images"},
 }

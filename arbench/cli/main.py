@@ -164,6 +164,29 @@ def parity(
 
 
 @app.command()
+def check(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="ADAPTER...", help="Names or globs, or module:CARD of your own in this folder."),
+    ],
+    random: Annotated[bool, typer.Option("--random", help="Random weights in place of a checkpoint.")] = False,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", metavar="NAME=PATH", help="The weight file of an adapter.")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="FILE", help="For models of captions: a prompt a line.")
+    ] = None,
+    device: Device = "cpu",
+    json_output: Json = False,
+) -> None:
+    """Try the contract of an adapter on four samples."""
+    from arbench.cli.check import check
+
+    code = check(names, json_output, random=random, device=device, weights=weights or [], prompts=prompts)
+    raise typer.Exit(code)
+
+
+@app.command()
 def score(
     samples: Annotated[
         str, typer.Argument(metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, features.")

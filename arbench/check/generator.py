@@ -1,0 +1,286 @@
+"""The contract of a generator, check by check, on four samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import Unsupported
+from ..measure.probe import HostStamps, PhaseProbe, Trace
+from ..protocols import NO_PROBE, Card, Generated, Generator, Probe, Request, Sampling
+from ..seeds import noise_for
+from .knobs import KNOBS, guided, plain, unknown_extra, variants
+from .outputs import SAME, check_close, check_codes, check_images, difference, networks_of, pick, tensors_of
+from .verdict import Broken, Check, NotApplicable, describe
+from .watch import Watch
+
+IDS = (0, 1, 2, 3)
+BATCHES = ((3,), (2, 0, 3))
+"""Samples of `IDS` alone and in another place of a smaller batch."""
+HALF = 1.2
+"""Guidance doubles the rows of all but a few layers, so it gives them at least this many times the numbers."""
+
+
+class GeneratorChecks:
+    """`checks()` in order; the first sample is kept and the others are compared with it."""
+
+    def __init__(
+        self, model: Generator, card: Card, device: str = "cpu", prompts: Sequence[str] = (), watch: Watch | None = None
+    ) -> None:
+        self.model = model
+        self.card = card
+        self.device = device
+        self.prompts = prompts
+        self.watch = watch or Watch()
+        self._generated: Generated | None = None
+        self._trace: Trace | None = None
+
+    def checks(self) -> list[Check]:
+        return [
+            ("protocol", self.protocol),
+            ("sample", self.sample),
+            ("codes", self.codes),
+            ("images", self.images),
+            ("same seeds", self.same_seeds),
+            ("batch", self.batch),
+            ("other seeds", self.other_seeds),
+            ("prepare", self.prepare),
+            ("native settings", self.native),
+            ("unsupported knobs", self.unsupported),
+            ("supported knobs", self.supported),
+            ("guidance off", self.guidance_off),
+            ("probe", self.probe),
+            ("close", self.close),
+            ("global state", self.watch.verdict),
+        ]
+
+    # ---- calls of the adapter ------------------------------------------------------------------------------------
+
+    def request(self, ids: Sequence[int], seed: int = 0) -> Request:
+        labels = None
+        if self.card.condition == "class":
+            labels = torch.tensor([i % (self.card.classes or 1) for i in ids], device=self.device)
+        prompts = tuple(self.prompts[i % len(self.prompts)] for i in ids) if self.card.condition == "text" else None
+        return Request(tuple(ids), noise_for(seed, ids, self.device), labels, prompts)
+
+    def call(
+        self, ids: Sequence[int], sampling: Sampling | None = None, *, seed: int = 0, probe: Probe = NO_PROBE
+    ) -> Generated:
+        with self.watch("sample"):
+            return self.model.sample(self.request(ids, seed), sampling or plain(self.card), probe=probe)
+
+    def ready(self, batch: int, sampling: Sampling) -> None:
+        with self.watch("prepare"):
+            self.model.prepare(batch, sampling)
+
+    def drawn(self, ids: Sequence[int], sampling: Sampling | None = None, *, seed: int = 0) -> tuple[Tensor, ...]:
+        _ = self.generated  # what cannot sample at all has said so
+        generated = self.call(ids, sampling, seed=seed)
+        return tensors_of(generated.codes, generated.images)
+
+    @property
+    def generated(self) -> Generated:
+        if self._generated is None:
+            raise NotApplicable("it does not sample")
+        return self._generated
+
+    @property
+    def reference(self) -> tuple[Tensor, ...]:
+        return tensors_of(self.generated.codes, self.generated.images)
+
+    # ---- what it makes -------------------------------------------------------------------------------------------
+
+    def protocol(self) -> str:
+        if not isinstance(self.model, Generator):
+            raise Broken("the class lacks one of card, tokenizer, load, prepare, sample, close")
+        tokenizer, tokens = self.model.tokenizer, self.card.tokens
+        if tokenizer is not None and tokens is not None:
+            theirs = tokenizer.spec.kind, tokenizer.spec.vocabulary, tokenizer.spec.channels
+            if theirs != (tokens.kind, tokens.vocabulary, tokens.channels):
+                raise Broken(
+                    f"the card's tokens are {(tokens.kind, tokens.vocabulary, tokens.channels)}, "
+                    f"those of {tokenizer.card.name} {theirs}"
+                )
+        return f"a generator of {self.card.condition} conditions"
+
+    def sample(self) -> str:
+        self.ready(len(IDS), plain(self.card))
+        generated = self.call(IDS)
+        if generated.codes is None and generated.images is None:
+            raise Broken("neither codes nor images")
+        if generated.outer_steps < 1 or generated.forwards < 1:
+            raise Broken(f"outer_steps is {generated.outer_steps} and forwards {generated.forwards}: both count from 1")
+        self._generated = generated
+        return f"{len(IDS)} samples in {generated.outer_steps} steps"
+
+    def codes(self) -> str:
+        if self.generated.codes is None:
+            raise NotApplicable("it makes images directly")
+        if self.card.tokens is None:
+            raise Broken("it makes codes, and `tokens` of its card is empty")
+        return check_codes(self.card.tokens, self.generated.codes, len(IDS))
+
+    def images(self) -> str:
+        images = self.generated.images
+        if images is None:
+            tokenizer, codes = self.model.tokenizer, self.generated.codes
+            if tokenizer is None or codes is None:
+                raise Broken("it makes codes and has no tokenizer to decode them")
+            with self.watch("decode"):
+                images = tokenizer.decode(codes)
+        return check_images(images, len(IDS), self.card.resolution)
+
+    # ---- noise ---------------------------------------------------------------------------------------------------
+
+    def same_seeds(self) -> str:
+        apart = difference(self.drawn(IDS), self.reference)
+        if apart > 0:
+            raise Broken(f"the same call again gives another sample ({apart:.2g} apart): does all noise come from it?")
+        return "the same call gives the same sample"
+
+    def batch(self) -> str:
+        for ids in BATCHES:
+            apart = difference(self.drawn(ids), pick(self.reference, ids))
+            if apart > SAME:
+                raise Broken(
+                    f"samples {ids} in a batch of {len(ids)} are not those in a batch of {len(IDS)} ({apart:.2g} "
+                    "apart): draw from request.noise, a row for a sample"
+                )
+        return "samples are the same in batches of 1, 3 and 4, wherever they are in it"
+
+    def other_seeds(self) -> str:
+        other = self.drawn(IDS, seed=1)
+        same = [i for i in IDS if difference(pick(other, (i,)), pick(self.reference, (i,))) <= SAME]
+        if same:
+            raise Broken(f"{len(same)} of {len(IDS)} samples are the same with another seed: is request.noise used?")
+        return "every sample differs with another seed"
+
+    def prepare(self) -> str:
+        _ = self.generated
+        for ids in ((1,), IDS):
+            self.ready(len(ids), plain(self.card))
+            apart = difference(self.drawn(ids), pick(self.reference, ids))
+            if apart > SAME:
+                raise Broken(f"after `prepare` for a batch of {len(ids)} samples differ ({apart:.2g} apart)")
+        return "for batches of 1 and 4"
+
+    # ---- knobs ---------------------------------------------------------------------------------------------------
+
+    def native(self) -> str:
+        try:
+            self.ready(1, self.card.native)
+        except Unsupported as error:
+            raise Broken(f"the card's own `native` settings are refused: {error.what}") from None
+        return "`prepare` takes them"
+
+    def unsupported(self) -> str:
+        _ = self.generated
+        trials = {knob: variants(self.card, knob)[0] for knob in ("guidance", *KNOBS) if knob not in self.card.supports}
+        trials["extra.no_such_knob"] = unknown_extra(self.card)
+        ignored = [complaint for knob, sampling in trials.items() if (complaint := self._refusal(knob, sampling))]
+        if ignored:
+            raise Broken("; ".join(ignored) + ": raise Unsupported for what the card does not list")
+        return f"refused: {', '.join(trials)}"
+
+    def _refusal(self, knob: str, sampling: Sampling) -> str:
+        """What is wrong with how it refuses, empty if nothing."""
+        try:
+            self.call((0,), sampling)
+        except Unsupported:
+            return ""
+        except Exception as error:
+            return f"{knob} raises {describe(error)}"
+        return f"{knob} is accepted and not in `supports`"
+
+    def supported(self) -> str:
+        knobs = [knob for knob in ("guidance", *KNOBS) if knob in self.card.supports]
+        strange = sorted(self.card.supports - {"guidance", *KNOBS})
+        if strange:
+            raise Broken(f"`supports` has {', '.join(strange)}, which is no field of Sampling")
+        if not knobs:
+            raise NotApplicable("the card supports none")
+        idle = [knob for knob in knobs if not self._counts(knob)]
+        if idle:
+            raise Broken(f"{', '.join(idle)} changes nothing, and the card supports it")
+        untried = ", ".join(sorted(self.card.extra.keys()))
+        return f"each changes the sample: {', '.join(knobs)}" + (f" (not tried: {untried})" if untried else "")
+
+    def _counts(self, knob: str) -> bool:
+        generated, refusals = self.generated, []
+        trials = variants(self.card, knob)
+        for sampling in trials:
+            try:
+                other = self.call(IDS, sampling)
+            except Unsupported as error:  # an order or schedule that the family lacks
+                refusals.append(error.what)
+                continue
+            steps = (other.outer_steps, other.forwards) != (generated.outer_steps, generated.forwards)
+            if steps or difference(tensors_of(other.codes, other.images), self.reference) > 0:
+                return True
+        if len(refusals) == len(trials):
+            raise Broken(f"{knob} is in `supports` and refused: {refusals[0]}")
+        return False
+
+    # ---- work ----------------------------------------------------------------------------------------------------
+
+    def guidance_off(self) -> str:
+        off = self.generated
+        if off.forwards != off.outer_steps:
+            raise Broken(f"{off.forwards} forwards in {off.outer_steps} steps without guidance: one a step is enough")
+        if "guidance" not in self.card.supports:
+            return f"{off.forwards} forwards in as many steps; the card has no guidance"
+        on = self.call(IDS, guided(self.card))
+        if on.forwards < 2 * off.forwards:
+            raise Broken(f"{on.forwards} forwards with guidance, {off.forwards} without: a guided one counts as two")
+        work, more = self._work(plain(self.card)), self._work(guided(self.card))
+        if work and more < HALF * work:
+            raise Broken(f"guidance takes {more / work:.2f} times the work of none: is the batch doubled without it?")
+        ratio = f", {more / work:.1f} times the work" if work else ""
+        return f"{off.forwards} forwards in as many steps; {on.forwards} with guidance{ratio}"
+
+    def _work(self, sampling: Sampling) -> int:
+        """How many numbers go into the layers of the network for one sample; 0 if it has no torch modules."""
+        counted = 0
+
+        def count(layer: nn.Module, given: tuple[object, ...]) -> None:
+            nonlocal counted
+            counted += sum(one.numel() for one in given[:1] if isinstance(one, Tensor))
+
+        networks = networks_of(self.model, outside=self.model.tokenizer)
+        layers = [layer for network in networks for layer in network.modules() if layer._parameters]
+        hooks = [layer.register_forward_pre_hook(count) for layer in layers]
+        try:
+            self.call((0,), sampling)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return counted
+
+    def probe(self) -> str:
+        reference = self.reference
+        marks = PhaseProbe(HostStamps())
+        marks.start()
+        generated = self.call(IDS, probe=marks)
+        trace = marks.finish()
+        if difference(tensors_of(generated.codes, generated.images), reference) > 0:
+            raise Broken("samples differ when a probe is given")
+        entries = trace.entries()
+        steps = entries.get("prefill", 0) + entries.get("ar", 0)
+        if steps != generated.outer_steps:
+            raise Broken(f"prefill and ar are entered {steps} times in {generated.outer_steps} steps: mark every step")
+        marked = sum(span.tokens for span in trace.spans if span.phase in ("prefill", "ar"))
+        if not marked:
+            raise Broken("prefill and ar say `tokens=` 0: give the tokens of each step")
+        return ", ".join(f"{phase} x {count}" for phase, count in entries.items()) + f", {marked} tokens"
+
+    def close(self) -> str:
+        model = self.model
+        self._generated = None
+
+        def close() -> None:
+            with self.watch("close"):
+                model.close()
+
+        return check_close(model, close, outside=model.tokenizer)

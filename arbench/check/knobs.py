@@ -1,0 +1,44 @@
+"""Values of every knob of `Sampling` that are tried: those a card supports must count, the others be refused."""
+
+from __future__ import annotations
+
+from ..spec.card import Card
+from ..spec.sampling import Guidance, Sampling
+
+STRONG = 3.0
+"""A guidance scale that shows."""
+
+KNOBS: dict[str, tuple[object, ...]] = {
+    "temperature": (0.25, 0.0),
+    "top_k": (1,),
+    "top_p": (0.05,),
+    "steps": (2,),
+    "inner_steps": (2,),
+    "order": ("random", "raster", "halton"),
+}
+"""Knob -> values unlike `plain`'s, each of which would change a sample; tried until one does."""
+
+
+def plain(card: Card) -> Sampling:
+    """Guidance off, and few steps where they can be chosen, so that a check is quick."""
+    few = {name: 4 for name in ("steps", "inner_steps") if name in card.supports}
+    return Sampling.model_validate(few)
+
+
+def guided(card: Card) -> Sampling:
+    """`plain` with strong guidance at every step, by the schedule of the card's own settings."""
+    native = card.native.guidance
+    schedule = native.schedule if native.on else "constant"
+    return plain(card).model_copy(update={"guidance": Guidance(scale=STRONG, schedule=schedule, power=native.power)})
+
+
+def variants(card: Card, knob: str) -> list[Sampling]:
+    """`plain` with `knob` set to each of its trial values."""
+    if knob == "guidance":
+        return [guided(card)]
+    return [plain(card).model_copy(update={knob: value}) for value in KNOBS[knob]]
+
+
+def unknown_extra(card: Card) -> Sampling:
+    """A setting that no family has."""
+    return plain(card).model_copy(update={"extra": {"no_such_knob": 1}})

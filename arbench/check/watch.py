@@ -1,0 +1,65 @@
+"""Global state of a process that an adapter must leave as it was, and which call of the adapter did not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from .verdict import Broken
+
+
+def snapshot() -> dict[str, object]:
+    """What it is called -> its value now, comparable with ==."""
+    numpy = np.random.get_state(legacy=False)
+    words = numpy["state"]
+    found: dict[str, object] = {
+        "torch's random state": torch.get_rng_state().numpy().tobytes(),
+        "numpy's random state": (words["key"].tobytes(), words["pos"], numpy["has_gauss"], numpy["gauss"]),
+        "Python's random state": random.getstate(),
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": torch.get_default_device(),
+        "torch's grad mode": torch.is_grad_enabled(),
+        "torch's inference mode": torch.is_inference_mode_enabled(),
+        "torch's thread counts": (torch.get_num_threads(), torch.get_num_interop_threads()),
+        "torch's deterministic algorithms": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        ),
+        "torch's matmul precision": torch.get_float32_matmul_precision(),
+        "cuDNN's flags": (
+            torch.backends.cudnn.enabled,
+            torch.backends.cudnn.benchmark,
+            torch.backends.cudnn.deterministic,
+        ),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        found["CUDA's random state"] = tuple(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
+    return found
+
+
+class Watch:
+    """`with watch("sample"): ...` around every call of an adapter; `verdict()` tells what they changed."""
+
+    def __init__(self) -> None:
+        self._touched: dict[str, str] = {}
+
+    @contextmanager
+    def __call__(self, call: str) -> Iterator[None]:
+        before = snapshot()
+        try:
+            yield
+        finally:
+            after = snapshot()
+            for what, value in before.items():
+                if after[what] != value:
+                    self._touched.setdefault(what, call)
+
+    def verdict(self) -> str:
+        """A note if nothing was touched. Raises `Broken`."""
+        if self._touched:
+            raise Broken(", ".join(f"`{call}` changes {what}" for what, call in self._touched.items()))
+        return "random states, dtype, grad mode, threads and flags are as before"

@@ -1,0 +1,91 @@
+"""`arbench check`: tries the contract of adapters and prints a line for each part of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from arbench.errors import FAILED, OK, ConfigError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from arbench.check.verdict import Verdict
+
+STYLES = {"ok": "green", "FAIL": "red", "not applicable": "dim"}
+
+
+def check(
+    names: list[str],
+    json_output: bool = False,
+    *,
+    random: bool = False,
+    device: str = "cpu",
+    weights: Sequence[str] = (),
+    prompts: Path | None = None,
+) -> int:
+    """Check each adapter; exit code 0 if none fails, 1 if one does."""
+    from rich.console import Console
+
+    from arbench.check import adapter
+    from arbench.run.device import resolve_device
+
+    if not names:
+        raise UsageError("no adapter given", "", "arbench check NAME... (see: arbench ls adapters)")
+    if any(":" in name for name in names):
+        sys.path.insert(0, str(Path.cwd()))  # an author's module lies in the current folder
+    # what is unknown, missing or too large is reported before the first check
+    cards = adapter.chosen(names)
+    given, lines, device = parse_given(weights), read_lines(prompts), resolve_device(device)
+    plans = [adapter.plan(card, random=random, device=device, given=given, prompts=lines) for card in cards]
+    console = Console(stderr=json_output, highlight=False)
+    width = max(len(card.name) for card in cards)
+    verdicts = []
+    for plan in plans:
+        for verdict in adapter.check(plan):
+            verdicts.append(verdict)
+            if not json_output:
+                _print(console, verdict, width)
+    failed = sum(verdict.outcome == "FAIL" for verdict in verdicts)
+    held = sum(verdict.outcome == "ok" for verdict in verdicts)
+    if json_output:
+        document = {"ok": not failed, "failed": failed, "verdicts": [asdict(verdict) for verdict in verdicts]}
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        style = "red" if failed else "green"
+        console.print(f"[{style}]{held} of {held + failed} checks hold[/] (adapters: {len(cards)})")
+    return FAILED if failed else OK
+
+
+def parse_given(pairs: Sequence[str]) -> dict[str, str]:
+    """{adapter: path} of ["NAME=PATH", ...]."""
+    given = {}
+    for pair in pairs:
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path):
+            raise ConfigError(f"--weights {pair!r} is not NAME=PATH", "", "for instance --weights mine/model=model.pt")
+        given[name] = path
+    return given
+
+
+def read_lines(path: Path | None) -> list[str]:
+    """Prompts, a line each."""
+    if path is None:
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the prompts {path}", str(error), "give a text file, a prompt a line") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _print(console: Console, verdict: Verdict, width: int) -> None:
+    from rich.markup import escape
+
+    style = STYLES[verdict.outcome]
+    cells = f"{verdict.adapter:{width}}  {verdict.name:17}"
+    console.print(f"{escape(cells)}  [{style}]{verdict.outcome:14}[/]  {escape(verdict.why)}", soft_wrap=True)

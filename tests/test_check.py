@@ -1,0 +1,670 @@
+"""`arbench check`: minis and tiny networks of every family pass; each way to break the contract has its line."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from arbench import registry
+from arbench.adapters.layers.sampling import check_supported, draw_tokens, mix_guidance
+from arbench.check.adapter import check, chosen, plan
+from arbench.check.verdict import Broken, Verdict
+from arbench.check.watch import Watch
+from arbench.cli.main import main
+from arbench.errors import ConfigError, MissingWeights, UnknownName, Unsupported, UsageError
+from arbench.protocols import NO_PROBE, Card, Codes, Generated, Guidance, Probe, Request, Sampling, TokenSpec
+
+CODES, SIDE, TOKENS, CLASSES, WIDTH = 16, 4, 16, 5, 16
+GRID = TokenSpec(kind="discrete", layout="grid", levels=((SIDE, SIDE),), vocabulary=CODES)
+
+
+def failures(verdicts: list[Verdict]) -> dict[str, str]:
+    return {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"}
+
+
+# ---- adapters that keep the contract ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["raster/llamagen-mini", "next_scale/var-mini", "tokenizers/llamagen-mini", "tokenizers/var-mini"]
+)
+def test_minis_pass_with_their_weights(name: str) -> None:
+    verdicts = list(check(plan(registry.card(name))))
+    assert failures(verdicts) == {}
+    assert {verdict.adapter for verdict in verdicts} == {name}
+    outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
+    assert outcomes["load"] == outcomes["batch"] == outcomes["close"] == outcomes["global state"] == "ok"
+
+
+def tiny(name: str, config: dict[str, Any], tokens: TokenSpec, side: int, **more: Any) -> Card:
+    update = {"config": config, "tokens": tokens, "resolution": side, "checkpoint": None, "parameters": None}
+    return registry.card(name).model_copy(update=update | more)
+
+
+MASKGIT = tiny(
+    "tokenizers/maskgit-vqgan",
+    {
+        "channel_mult": (1, 1, 2),
+        "num_resolutions": 3,
+        "hidden_channels": 32,
+        "num_res_blocks": 1,
+        "z_channels": 8,
+        "num_embeddings": CODES,
+    },
+    GRID,
+    16,
+)
+RAR = tiny(
+    "random_order/rar-b",
+    {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "image_seq_len": TOKENS,
+        "condition_num_classes": CLASSES,
+        "codebook_size": CODES,
+    },
+    GRID,
+    16,
+    classes=CLASSES,
+)
+RANDAR = tiny(
+    "random_order/randar-0.3b",
+    {
+        "dim": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "multiple_of": 16,
+        "num_classes": CLASSES,
+        "vocab_size": CODES,
+        "block_size": TOKENS,
+        "num_inference_steps": 7,
+    },
+    GRID,
+    16,
+    classes=CLASSES,
+)
+LATENTS = TokenSpec(kind="continuous", layout="grid", levels=((SIDE, SIDE),), channels=4)
+MAR_KL = tiny(
+    "tokenizers/mar-kl-16", {"embed_dim": 4, "ch": 32, "ch_mult": (1, 1, 2), "num_res_blocks": 1}, LATENTS, 16
+)
+MAR = tiny(
+    "continuous/mar-base",
+    {
+        "img_size": 16,
+        "vae_stride": 4,
+        "encoder_embed_dim": 32,
+        "encoder_depth": 2,
+        "encoder_num_heads": 4,
+        "decoder_embed_dim": 48,
+        "decoder_depth": 1,
+        "decoder_num_heads": 3,
+        "mlp_ratio": 2.0,
+        "vae_embed_dim": 4,
+        "class_num": CLASSES,
+        "buffer_size": 3,
+        "diffloss_d": 2,
+        "diffloss_w": 24,
+    },
+    LATENTS,
+    16,
+    classes=CLASSES,
+)
+SCALES, WORDS, TEXT_WIDTH = (1, 2, 3), 5, 12
+HYBRID = TokenSpec(
+    kind="hybrid", layout="pyramid", levels=tuple((side, side) for side in SCALES), vocabulary=20, channels=6
+)
+HART_TOKENIZER = tiny(
+    "tokenizers/hart-hybrid",
+    {"vocab_size": 20, "z_channels": 6, "ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1, "v_patch_nums": SCALES},
+    HYBRID,
+    6,
+)
+HART = tiny(
+    "hybrid/hart-0.7b",
+    {
+        "patch_nums": SCALES,
+        "vocab_size": 20,
+        "z_channels": 6,
+        "context_token": WORDS,
+        "context_dim": TEXT_WIDTH,
+        "depth": 2,
+        "embed_dim": 32,
+        "num_heads": 4,
+        "mlp_type": "llama",
+        "attn_type": "llama",
+        "disable_aln": True,
+        "use_timestep_embed": True,
+        "use_context_norm": True,
+        "diff_width": 16,
+        "diff_depth": 1,
+        "num_sampling_steps": "4",
+    },
+    HYBRID,
+    6,
+)
+
+
+@pytest.mark.parametrize(
+    ("card", "tokenizer"), [(RAR, MASKGIT), (RANDAR, MASKGIT), (MAR, MAR_KL)], ids=lambda card: card.short_name
+)
+def test_tiny_networks_of_other_families_pass(card: Card, tokenizer: Card) -> None:
+    assert failures(list(check(plan(card, tokenizer=tokenizer, random=True)))) == {}
+
+
+def test_a_tiny_hybrid_passes_on_captions(tmp_path: Any) -> None:
+    draw = torch.Generator().manual_seed(1)
+    paths = [str(tmp_path / f"{row}.safetensors") for row in range(4)]
+    for row, path in enumerate(paths):
+        features = torch.randn(WORDS, TEXT_WIDTH, generator=draw)
+        save_file({"features": features, "mask": (torch.arange(WORDS) < 2 + row % 4).long()}, path)
+    assert failures(list(check(plan(HART, tokenizer=HART_TOKENIZER, random=True, prompts=paths)))) == {}
+    with pytest.raises(UsageError, match="needs prompts"):
+        plan(HART, tokenizer=HART_TOKENIZER, random=True)
+
+
+@pytest.mark.parametrize("card", [MASKGIT, MAR_KL, HART_TOKENIZER], ids=lambda card: card.short_name)
+def test_tiny_tokenizers_pass(card: Card) -> None:
+    assert failures(list(check(plan(card, random=True)))) == {}
+
+
+# ---- a small adapter, and ways to break it ---------------------------------------------------------------------------
+
+
+class Palette(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(torch.linspace(0, 1, CODES), requires_grad=False)
+
+
+class GreyTokenizer:
+    """The mean of every patch, as one of `CODES` greys."""
+
+    def __init__(self, card: Card) -> None:
+        self.card, self.spec, self.network = card, card.tokens, Palette()
+
+    @classmethod
+    def load(cls, card: Card, spec: Any) -> Any:
+        return cls(card)
+
+    def encode(self, images: Tensor, *, noise: Any = None) -> Codes:
+        grey = images.mean(1).unflatten(1, (SIDE, -1)).unflatten(3, (SIDE, -1)).mean((2, 4)).flatten(1)
+        return Codes(ids=((grey[..., None] - self.network.levels).abs().argmin(-1),))
+
+    def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
+        with probe("decode"):
+            grid = self.network.levels[codes.ids[0]].unflatten(1, (SIDE, SIDE))  # (B, 4, 4)
+            return grid.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None].repeat(1, 3, 1, 1)
+
+    def close(self) -> None:
+        vars(self).pop("network", None)
+
+
+class Bigram(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes, self.codes = nn.Embedding(CLASSES + 1, WIDTH), nn.Embedding(CODES, WIDTH)
+        self.head = nn.Linear(WIDTH, CODES)
+
+    def forward(self, labels: Tensor, previous: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.classes(labels) + self.codes(previous)))
+        return logits.unsqueeze(1)  # (B, 1, V)
+
+
+class Small:
+    """Every token from the class and the token before; keeps the contract."""
+
+    def __init__(self, card: Card, tokenizer: Any) -> None:
+        self.card, self.tokenizer = card, tokenizer
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.network = Bigram().requires_grad_(False)
+
+    @classmethod
+    def load(cls, card: Card, spec: Any, tokenizer: Any) -> Any:
+        return cls(card, tokenizer)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        self.honour(sampling)
+
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        self.honour(sampling)
+        assert request.labels is not None
+        labels = self.rows(request.labels, sampling)
+        copies = len(labels) // len(request.labels)
+        previous, ids = torch.zeros_like(request.labels), []
+        for index in range(TOKENS):
+            with self.mark(probe, index):
+                logits = self.network(labels, previous.repeat(copies))
+                if sampling.guidance.on:
+                    logits = mix_guidance(logits, sampling.guidance.scale)
+                ids.append(self.draw(logits[: len(previous)], sampling, request, index))
+                previous = ids[-1][:, 0]
+        codes = Codes(ids=(self.finished(torch.cat(ids, dim=1)),))
+        return Generated(codes=codes, outer_steps=TOKENS, forwards=self.forwards(copies))
+
+    def honour(self, sampling: Sampling) -> None:
+        check_supported(self.card, sampling)
+
+    def rows(self, labels: Tensor, sampling: Sampling) -> Tensor:
+        return torch.cat((labels, torch.full_like(labels, CLASSES))) if sampling.guidance.on else labels
+
+    def mark(self, probe: Probe, index: int) -> AbstractContextManager[None]:
+        return probe("ar" if index else "prefill", index=index, tokens=1)
+
+    def draw(self, logits: Tensor, sampling: Sampling, request: Request, index: int) -> Tensor:
+        return draw_tokens(logits, sampling, request.noise, "tokens", start=index)
+
+    def finished(self, ids: Tensor) -> Tensor:
+        return ids
+
+    def forwards(self, copies: int) -> int:
+        return TOKENS * copies
+
+    def close(self) -> None:
+        vars(self).pop("network", None)
+
+
+GREY = Card(
+    name="tokenizers/grey",
+    kind="tokenizer",
+    family="tokenizers",
+    implementation="broken_adapters:tokenizer",
+    summary="",
+    resolution=16,
+    tokens=GRID,
+)
+SMALL = Card(
+    name="other/small",
+    kind="generator",
+    family="other",
+    implementation="broken_adapters:generator",
+    summary="",
+    resolution=16,
+    condition="class",
+    classes=CLASSES,
+    tokenizer=GREY.name,
+    tokens=GRID,
+    supports=frozenset({"guidance", "temperature", "top_k"}),
+    native=Sampling(guidance=Guidance(scale=2.0)),
+)
+
+
+@pytest.fixture
+def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+    """The failures of a generator or tokenizer class; the other of the two is sound."""
+
+    def of(generator: Any = None, tokenizer: Any = GreyTokenizer, **card: Any) -> dict[str, str]:
+        module = ModuleType("broken_adapters")
+        vars(module).update(generator=generator, tokenizer=tokenizer)
+        monkeypatch.setitem(sys.modules, "broken_adapters", module)
+        checked = GREY if generator is None else SMALL
+        checked = checked.model_copy(update=card)
+        return failures(list(check(plan(checked, tokenizer=None if generator is None else GREY, random=True))))
+
+    return of
+
+
+def test_the_small_adapters_pass(outcome: Any) -> None:
+    assert outcome(Small) == {}
+    assert outcome() == {}
+
+
+class GlobalRandom(Small):
+    def draw(self, logits, sampling, request, index):
+        return torch.multinomial(logits.softmax(-1)[:, 0], 1)
+
+
+def test_global_randomness_is_found(outcome: Any) -> None:
+    failed = outcome(GlobalRandom)
+    assert {"same seeds", "batch", "global state"} <= failed.keys()
+    assert failed["global state"] == "`sample` changes torch's random state"
+
+
+class SharedNoise(Small):
+    """A number of the batch goes into every sample's."""
+
+    def draw(self, logits, sampling, request, index):
+        uniform = request.noise.uniform("tokens", 1, start=index)  # (B, 1)
+        return draw_tokens(logits, sampling, Shifted(request.noise, uniform.mean()), "tokens", start=index)
+
+
+class Shifted:
+    def __init__(self, noise, shift):
+        self.noise, self.shift = noise, shift
+
+    def categorical(self, probabilities, stream, start=0):
+        uniform = (self.noise.uniform(stream, 1, start) + self.shift) % 1
+        return (probabilities.double().cumsum(-1) < uniform[..., None]).sum(-1).clamp(max=CODES - 1)
+
+
+def test_noise_that_depends_on_the_batch_is_found(outcome: Any) -> None:
+    failed = outcome(SharedNoise)
+    assert failed.keys() == {"batch", "prepare"}
+    assert "batch of 1" in failed["batch"]
+
+
+class OneSample(Small):
+    def draw(self, logits, sampling, request, index):
+        return logits.div(max(sampling.temperature, 0.1)).argmax(-1)
+
+
+def test_ignored_seeds_are_found(outcome: Any) -> None:
+    assert "another seed" in outcome(OneSample)["other seeds"]
+
+
+class DeafTopK(Small):
+    def draw(self, logits, sampling, request, index):
+        return super().draw(logits, sampling.model_copy(update={"top_k": None}), request, index)
+
+
+class Agreeable(Small):
+    def honour(self, sampling):
+        pass
+
+
+def test_ignored_knobs_are_found(outcome: Any) -> None:
+    failed = outcome(DeafTopK)
+    assert failed == {"supported knobs": "top_k changes nothing, and the card supports it"}
+    failed = outcome(Agreeable)
+    assert failed.keys() == {"unsupported knobs"}
+    for knob in ("top_p", "steps", "inner_steps", "order", "extra.no_such_knob"):
+        assert f"{knob} is accepted" in failed["unsupported knobs"]
+
+
+class Strict(Small):
+    def honour(self, sampling):
+        if sampling.steps == 2:
+            raise Unsupported("2 steps are too few")
+
+
+def test_a_card_that_promises_too_much_or_too_little_is_found(outcome: Any) -> None:
+    assert (
+        "steps is in `supports` and refused" in outcome(Strict, supports=SMALL.supports | {"steps"})["supported knobs"]
+    )
+    assert "no field of Sampling" in outcome(Small, supports=SMALL.supports | {"cfg"})["supported knobs"]
+    assert "native" in outcome(Small, native=Sampling(top_p=0.5))["native settings"]
+
+
+class HighIds(Small):
+    def finished(self, ids):
+        return ids + 10
+
+
+class ShortIds(Small):
+    def finished(self, ids):
+        return ids.int()
+
+
+def test_wrong_codes_are_found(outcome: Any) -> None:
+    assert "out of the range 0 to 15" in outcome(HighIds)["codes"]
+    assert outcome(ShortIds)["codes"] == "ids of level 0 are torch.int32, not torch.int64"
+    other = GRID.model_copy(update={"levels": ((5, 5),)})
+    assert outcome(Small, tokens=other)["codes"] == "ids of level 0 are (4, 16), not (4, 25)"
+
+
+class Crossed(AbstractContextManager):
+    def __init__(self, probe):
+        self.marks = [probe("ar", tokens=1), probe("inner")]
+
+    def __enter__(self):
+        for mark in self.marks:
+            mark.__enter__()
+
+    def __exit__(self, *error):
+        for mark in self.marks:
+            mark.__exit__(None, None, None)
+
+
+class Unnested(Small):
+    def mark(self, probe, index):
+        return Crossed(probe)
+
+
+class Misnamed(Small):
+    def mark(self, probe, index):
+        return probe("autoregression")
+
+
+class Unmarked(Small):
+    def mark(self, probe, index):
+        return super().mark(probe if index else NO_PROBE, index)
+
+
+def test_wrong_marks_are_found(outcome: Any) -> None:
+    failed = outcome(Unnested)
+    assert failed.keys() == {"probe"}
+    assert "left while a phase inside it is open" in failed["probe"]
+    assert "no phase named 'autoregression'" in outcome(Misnamed)["probe"]
+    assert "15 times in 16 steps" in outcome(Unmarked)["probe"]
+
+
+class AlwaysDoubled(Small):
+    def rows(self, labels, sampling):
+        return torch.cat((labels, torch.full_like(labels, CLASSES)))
+
+
+class SecretlyDoubled(AlwaysDoubled):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        forwards = TOKENS * (2 if sampling.guidance.on else 1)
+        return Generated(codes=generated.codes, outer_steps=TOKENS, forwards=forwards)
+
+
+def test_a_doubled_batch_without_guidance_is_found(outcome: Any) -> None:
+    failed = outcome(AlwaysDoubled)
+    assert failed == {"guidance off": "32 forwards in 16 steps without guidance: one a step is enough"}
+    failed = outcome(SecretlyDoubled)
+    assert failed.keys() == {"guidance off"}
+    assert "1.00 times the work" in failed["guidance off"]
+
+
+class Keeps(Small):
+    def close(self):
+        pass
+
+
+class ClosesOnce(Small):
+    def close(self):
+        del self.network
+
+
+def test_a_close_that_keeps_or_cannot_be_repeated_is_found(outcome: Any) -> None:
+    assert outcome(Keeps) == {"close": "`close` keeps the network (Bigram) in memory"}
+    assert outcome(ClosesOnce)["close"].startswith("the second `close` raises AttributeError")
+
+
+class Unloadable(Small):
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        raise OSError("no such disk")
+
+
+def test_a_failure_to_load_is_the_only_line(outcome: Any) -> None:
+    assert outcome(Unloadable) == {"load": "OSError: no such disk"}
+
+
+class Mute(Small):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        raise RuntimeError("shapes differ")
+
+
+def test_what_does_not_sample_fails_once(outcome: Any) -> None:
+    failed = outcome(Mute)
+    assert failed["sample"] == "RuntimeError: shapes differ"
+    assert not failed.keys() & {"codes", "images", "batch", "close", "global state"}
+
+
+# ---- tokenizers ------------------------------------------------------------------------------------------------------
+
+
+class Relative(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        return super().encode((images - images.mean(0) + 0.5).clamp(0, 1))
+
+
+class Leaky(GreyTokenizer):
+    """Hides the images in its latents."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(ids=super().encode(images).ids, latents=images)
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(codes, probe=probe) if codes.latents is None else Leaky.shown(codes, probe)
+
+    @staticmethod
+    def shown(codes, probe):
+        with probe("decode"):
+            return codes.latents
+
+
+class Bright(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(codes, probe=probe) * 2 - 1
+
+
+class Silent(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(codes)
+
+
+class Overflow(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        return Codes(ids=(super().encode(images).ids[0] + CODES,))
+
+
+class KeepsPalette(GreyTokenizer):
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "name", "why"),
+    [
+        (Relative, "batch", "codes of the same image differ"),
+        (Leaky, "ids alone", "without latents"),
+        (Bright, "decode", "out of \\[0, 1\\]"),
+        (Silent, "probe", "does not enter the phase decode"),
+        (Overflow, "encode", "out of the range 0 to 15"),
+        (KeepsPalette, "close", "keeps the network \\(Palette\\)"),
+    ],
+)
+def test_broken_tokenizers_are_found(outcome: Any, tokenizer: Any, name: str, why: str) -> None:
+    assert re.search(why, outcome(tokenizer=tokenizer)[name])
+
+
+# ---- global state ----------------------------------------------------------------------------------------------------
+
+TOUCHES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "torch's random state": (lambda: torch.rand(1), lambda: None),
+    "numpy's random state": (lambda: np.random.rand(), lambda: None),
+    "Python's random state": (random.random, lambda: None),
+    "torch's default dtype": (
+        lambda: torch.set_default_dtype(torch.float64),
+        lambda: torch.set_default_dtype(torch.float32),
+    ),
+    "torch's grad mode": (lambda: torch.set_grad_enabled(False), lambda: torch.set_grad_enabled(True)),
+    "torch's thread counts": (
+        lambda: torch.set_num_threads(torch.get_num_threads() + 1),
+        lambda: torch.set_num_threads(torch.get_num_threads() - 1),
+    ),
+    "torch's deterministic algorithms": (
+        lambda: torch._C._set_deterministic_algorithms(True),
+        lambda: torch._C._set_deterministic_algorithms(False),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TOUCHES)
+def test_every_touch_of_global_state_is_named(what: str) -> None:
+    touch, undo = TOUCHES[what]
+    watch = Watch()
+    with watch("load"):
+        pass
+    assert watch.verdict()
+    try:
+        with watch("sample"):
+            touch()
+    finally:
+        undo()
+    with pytest.raises(Broken, match=f"^`sample` changes {what}$"):
+        watch.verdict()
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "tokenizers/llamagen-mini"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 13
+    assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
+    assert lines[1].split()[1:3] == ["protocol", "ok"]
+    assert lines[-1] == "11 of 11 checks hold (adapters: 1)"
+    assert main(["check", "tokenizers/llamagen-mini", "--random", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is True
+    assert {"adapter", "name", "outcome", "why"} == document["verdicts"][0].keys()
+    assert document["verdicts"][0]["why"] == "random weights"
+
+
+def test_an_adapter_in_this_folder_is_found_and_fails(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = ModuleType("broken_adapters")
+    vars(module).update(generator=DeafTopK, tokenizer=GreyTokenizer)
+    monkeypatch.setitem(sys.modules, "broken_adapters", module)
+    source = f"from arbench.protocols import Card\nCARDS = (Card.model_validate_json({GREY.model_dump_json()!r}),)\n"
+    (tmp_path / "my_cards_of_test_check.py").write_text(source, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 0
+    vars(module).update(tokenizer=Silent)
+    assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_wrong_questions_are_clear_errors(capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
+    assert main(["check", "raster/lamagen-mini"]) == 2
+    assert "did you mean raster/llamagen-mini" in capsys.readouterr().err
+    assert main(["check", "raster/llamagen-mini", "--weights", "nothing"]) == 2
+    assert "is not NAME=PATH" in capsys.readouterr().err
+    assert main(["check", "raster/llamagen-mini", "--prompts", str(tmp_path / "none")]) == 2
+    with pytest.raises(UnknownName, match="tokenizers/llamagen-mini"):
+        chosen(["tokenizers/lamagen-mini"])
+    with pytest.raises(ConfigError, match="is no card"):
+        chosen(["arbench.errors:OK"])
+
+
+def test_sizes_and_missing_weights_are_refused_before_anything_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path))
+    with pytest.raises(UsageError, match="too large to check: 2010M parameters"):
+        plan(registry.card("next_scale/var-d30"))
+    with pytest.raises(MissingWeights, match="--random"):
+        plan(registry.card("next_scale/var-d16"))
+    huge = registry.card("next_scale/var-d16").model_copy(update={"parameters": 10**13})
+    with pytest.raises(UsageError, match="does not fit"):
+        plan(huge, random=True)
