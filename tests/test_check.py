@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arbench import registry
-from arbench.adapters.layers.sampling import check_supported, draw_tokens, mix_guidance
+from arbench.adapters.layers.sampling import check_supported, draw_tokens, guided_steps, mix_guidance
 from arbench.check.adapter import check, chosen, plan
 from arbench.check.verdict import Broken, Verdict
 from arbench.check.watch import Watch
@@ -37,15 +37,25 @@ def failures(verdicts: list[Verdict]) -> dict[str, str]:
 # ---- adapters that keep the contract ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name", ["raster/llamagen-mini", "next_scale/var-mini", "tokenizers/llamagen-mini", "tokenizers/var-mini"]
-)
+SHIPPED = [card.name for card in registry.cards().values() if card.checkpoint and card.checkpoint.packaged]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_minis_pass_with_their_weights(name: str) -> None:
     verdicts = list(check(plan(registry.card(name))))
     assert failures(verdicts) == {}
     assert {verdict.adapter for verdict in verdicts} == {name}
     outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
     assert outcomes["load"] == outcomes["batch"] == outcomes["close"] == outcomes["global state"] == "ok"
+
+
+def test_both_kinds_of_minis_are_shipped() -> None:
+    assert {
+        "raster/llamagen-mini",
+        "next_scale/var-mini",
+        "tokenizers/llamagen-mini",
+        "tokenizers/var-mini",
+    } <= set(SHIPPED)
 
 
 def tiny(name: str, config: dict[str, Any], tokens: TokenSpec, side: int, **more: Any) -> Card:
@@ -243,24 +253,29 @@ class Small:
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.honour(sampling)
         assert request.labels is not None
-        labels = self.rows(request.labels, sampling)
-        copies = len(labels) // len(request.labels)
-        previous, ids = torch.zeros_like(request.labels), []
+        previous, ids, forwards = torch.zeros_like(request.labels), [], 0
+        guided = self.guided(sampling)
         for index in range(TOKENS):
             with self.mark(probe, index):
+                labels = self.rows(request.labels, index < guided)
+                copies = len(labels) // len(request.labels)
+                forwards += copies
                 logits = self.network(labels, previous.repeat(copies))
-                if sampling.guidance.on:
+                if index < guided:
                     logits = mix_guidance(logits, sampling.guidance.scale)
                 ids.append(self.draw(logits[: len(previous)], sampling, request, index))
                 previous = ids[-1][:, 0]
         codes = Codes(ids=(self.finished(torch.cat(ids, dim=1)),))
-        return Generated(codes=codes, outer_steps=TOKENS, forwards=self.forwards(copies))
+        return Generated(codes=codes, outer_steps=TOKENS, forwards=forwards)
 
     def honour(self, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
+        check_supported(self.card, sampling, schedules=("constant",))
 
-    def rows(self, labels: Tensor, sampling: Sampling) -> Tensor:
-        return torch.cat((labels, torch.full_like(labels, CLASSES))) if sampling.guidance.on else labels
+    def guided(self, sampling: Sampling) -> int:
+        return guided_steps(sampling.guidance, TOKENS)
+
+    def rows(self, labels: Tensor, guided: bool) -> Tensor:
+        return torch.cat((labels, torch.full_like(labels, CLASSES))) if guided else labels
 
     def mark(self, probe: Probe, index: int) -> AbstractContextManager[None]:
         return probe("ar" if index else "prefill", index=index, tokens=1)
@@ -270,9 +285,6 @@ class Small:
 
     def finished(self, ids: Tensor) -> Tensor:
         return ids
-
-    def forwards(self, copies: int) -> int:
-        return TOKENS * copies
 
     def close(self) -> None:
         vars(self).pop("network", None)
@@ -376,11 +388,31 @@ class Agreeable(Small):
         pass
 
 
+class AlwaysGuided(Small):
+    def guided(self, sampling):
+        return TOKENS if sampling.guidance.on else 0
+
+
+def test_ignored_ways_of_guidance_are_found(outcome: Any) -> None:
+    failed = outcome(AlwaysGuided)
+    assert failed.keys() == {"guidance"}
+    assert failed["guidance"].startswith("until is accepted and changes nothing")
+
+
+class WrongScores(Small):
+    def logits(self, request, codes):
+        return torch.zeros(4, TOKENS, CODES + 1)
+
+
+def test_scores_of_another_shape_are_found(outcome: Any) -> None:
+    assert outcome(WrongScores) == {"scores": "`logits` are (4, 16, 17), not (4, 16, 16)"}
+
+
 def test_ignored_knobs_are_found(outcome: Any) -> None:
     failed = outcome(DeafTopK)
     assert failed == {"supported knobs": "top_k changes nothing, and the card supports it"}
     failed = outcome(Agreeable)
-    assert failed.keys() == {"unsupported knobs"}
+    assert failed.keys() == {"unsupported knobs", "guidance"}
     for knob in ("top_p", "steps", "inner_steps", "order", "extra.no_such_knob"):
         assert f"{knob} is accepted" in failed["unsupported knobs"]
 
@@ -453,14 +485,14 @@ def test_wrong_marks_are_found(outcome: Any) -> None:
 
 
 class AlwaysDoubled(Small):
-    def rows(self, labels, sampling):
+    def rows(self, labels, guided):
         return torch.cat((labels, torch.full_like(labels, CLASSES)))
 
 
 class SecretlyDoubled(AlwaysDoubled):
     def sample(self, request, sampling, *, probe=NO_PROBE):
         generated = super().sample(request, sampling, probe=probe)
-        forwards = TOKENS * (2 if sampling.guidance.on else 1)
+        forwards = TOKENS + self.guided(sampling)
         return Generated(codes=generated.codes, outer_steps=TOKENS, forwards=forwards)
 
 
@@ -546,6 +578,11 @@ class Overflow(GreyTokenizer):
         return Codes(ids=(super().encode(images).ids[0] + CODES,))
 
 
+class WrongPrefix(GreyTokenizer):
+    def decode_prefix(self, codes, count):
+        return self.decode(codes) * 0.5
+
+
 class KeepsPalette(GreyTokenizer):
     def close(self):
         pass
@@ -559,6 +596,7 @@ class KeepsPalette(GreyTokenizer):
         (Bright, "decode", "out of \\[0, 1\\]"),
         (Silent, "probe", "does not enter the phase decode"),
         (Overflow, "encode", "out of the range 0 to 15"),
+        (WrongPrefix, "prefix", "all 16 decode to other images"),
         (KeepsPalette, "close", "keeps the network \\(Palette\\)"),
     ],
 )
@@ -618,7 +656,7 @@ def one_thread() -> Iterator[None]:
 def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tokenizers/llamagen-mini"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 13
+    assert len(lines) == 14
     assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
     assert lines[1].split()[1:3] == ["protocol", "ok"]
     assert lines[-1] == "11 of 11 checks hold (adapters: 1)"

@@ -114,7 +114,8 @@ def check(plan: Plan) -> Iterator[Verdict]:
     except Exception as error:
         yield Verdict(name, "load", "FAIL", describe(error))
         return
-    yield Verdict(name, "load", "ok", "random weights" if plan.load.init == "random" else "with its weights")
+    weighted = "with its weights" if plan.load.weights else "it needs no weights"
+    yield Verdict(name, "load", "ok", "random weights" if plan.load.init == "random" else weighted)
     try:
         yield from _checks(plan, model, watch)
     finally:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe, Trace
-from ..protocols import NO_PROBE, Card, Generated, Generator, Probe, Request, Sampling
+from ..protocols import NO_PROBE, Card, Generated, Generator, Probe, Request, Sampling, Scores
 from ..seeds import noise_for
-from .knobs import KNOBS, guided, plain, unknown_extra, variants
+from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
 from .outputs import SAME, check_close, check_codes, check_images, difference, networks_of, pick, tensors_of
 from .verdict import Broken, Check, NotApplicable, describe
 from .watch import Watch
@@ -50,8 +50,10 @@ class GeneratorChecks:
             ("native settings", self.native),
             ("unsupported knobs", self.unsupported),
             ("supported knobs", self.supported),
+            ("guidance", self.guidance),
             ("guidance off", self.guidance_off),
             ("probe", self.probe),
+            ("scores", self.scores),
             ("close", self.close),
             ("global state", self.watch.verdict),
         ]
@@ -223,6 +225,23 @@ class GeneratorChecks:
             raise Broken(f"{knob} is in `supports` and refused: {refusals[0]}")
         return False
 
+    def guidance(self) -> str:
+        if "guidance" not in self.card.supports:
+            raise NotApplicable("the card does not support it")
+        _ = self.generated
+        seen, refused = {"full": self.drawn(IDS, guided(self.card))}, []
+        for name, sampling in guidances(self.card).items():
+            try:
+                drawn = self.drawn(IDS, sampling)
+            except Unsupported:
+                refused.append(name)
+                continue
+            if any(difference(drawn, other) == 0 for other in seen.values()):
+                raise Broken(f"{name} is accepted and changes nothing: raise Unsupported for a schedule it has not")
+            seen[name] = drawn
+        ways = f"own samples: {', '.join(seen)}"
+        return ways + (f"; refused: {', '.join(refused)}" if refused else "")
+
     # ---- work ----------------------------------------------------------------------------------------------------
 
     def guidance_off(self) -> str:
@@ -274,6 +293,22 @@ class GeneratorChecks:
         if not marked:
             raise Broken("prefill and ar say `tokens=` 0: give the tokens of each step")
         return ", ".join(f"{phase} x {count}" for phase, count in entries.items()) + f", {marked} tokens"
+
+    def scores(self) -> str:
+        tokens, codes = self.card.tokens, self.generated.codes
+        if not isinstance(self.model, Scores) or tokens is None or codes is None:
+            raise NotApplicable("it has no `logits`")
+        try:
+            with self.watch("logits"):
+                logits = self.model.logits(self.request(IDS), codes)
+        except Unsupported as error:
+            raise NotApplicable(error.what) from None
+        expected = (len(IDS), tokens.tokens, tokens.vocabulary)
+        if tuple(logits.shape) != expected:
+            raise Broken(f"`logits` are {tuple(logits.shape)}, not {expected}")
+        if not bool(logits.isfinite().all()):
+            raise Broken("`logits` hold NaN or infinity")
+        return f"finite, {expected[1:]}"
 
     def close(self) -> str:
         model = self.model

@@ -42,3 +42,18 @@ def variants(card: Card, knob: str) -> list[Sampling]:
 def unknown_extra(card: Card) -> Sampling:
     """A setting that no family has."""
     return plain(card).model_copy(update={"extra": {"no_such_knob": 1}})
+
+
+def guidances(card: Card) -> dict[str, Sampling]:
+    """`guided` in other ways: each must be refused, or give samples of its own."""
+    base = guided(card)
+    ways: dict[str, dict[str, object]] = {
+        "until": {"until": 0.5},
+        "constant": {"schedule": "constant"},
+        "linear": {"schedule": "linear"},
+        "cosine_power": {"schedule": "cosine_power", "power": 2.0},
+    }
+    ways.pop(base.guidance.schedule)
+    return {
+        name: base.model_copy(update={"guidance": base.guidance.model_copy(update=way)}) for name, way in ways.items()
+    }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..measure.probe import HostStamps, PhaseProbe
-from ..protocols import NO_PROBE, Card, Codes, Noise, Probe, Tokenizer
+from ..protocols import NO_PROBE, Card, Codes, Noise, Prefix, Probe, Tokenizer
 from ..seeds import noise_for
 from .outputs import SAME, check_close, check_codes, check_images, difference, pick, tensors_of
 from .verdict import Broken, Check, NotApplicable
@@ -55,6 +55,7 @@ class TokenizerChecks:
             ("same images", self.same_images),
             ("batch", self.batch),
             ("seeds", self.seeds),
+            ("prefix", self.prefix),
             ("probe", self.probe),
             ("close", self.close),
             ("global state", self.watch.verdict),
@@ -152,6 +153,20 @@ class TokenizerChecks:
         return "the same noise gives the same latents" + (
             "" if difference(drawn[2], drawn[0]) > 0 else "; they do not depend on it"
         )
+
+    def prefix(self) -> str:
+        if not isinstance(self.model, Prefix):
+            raise NotApplicable("it has no `decode_prefix`")
+        spec = self.model.spec
+        count = len(spec.levels) if spec.layout == "pyramid" else spec.tokens
+        with self.watch("decode_prefix"):
+            first, whole = (self.model.decode_prefix(self.codes, n) for n in (1, count))
+        check_images(first, COUNT, self.card.resolution)
+        check_images(whole, COUNT, self.card.resolution)
+        apart = difference((whole,), (self.images,))
+        if spec.kind == "discrete" and apart > SAME:
+            raise Broken(f"all {count} decode to other images than `decode` ({apart:.2g} apart)")
+        return f"1 and all {count} can be decoded"
 
     def probe(self) -> str:
         marks = PhaseProbe(HostStamps())
