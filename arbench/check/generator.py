@@ -181,20 +181,24 @@ class GeneratorChecks:
         _ = self.generated
         trials = {knob: variants(self.card, knob)[0] for knob in ("guidance", *KNOBS) if knob not in self.card.supports}
         trials["extra.no_such_knob"] = unknown_extra(self.card)
-        ignored = [complaint for knob, sampling in trials.items() if (complaint := self._refusal(knob, sampling))]
-        if ignored:
-            raise Broken("; ".join(ignored) + ": raise Unsupported for what the card does not list")
+        complaints: dict[str, list[str]] = {}
+        for knob, sampling in trials.items():
+            complaint = self._refusal(sampling)
+            if complaint:
+                complaints.setdefault(complaint, []).append(knob)
+        if complaints:
+            raise Broken("; ".join(f"{', '.join(knobs)}: {complaint}" for complaint, knobs in complaints.items()))
         return f"refused: {', '.join(trials)}"
 
-    def _refusal(self, knob: str, sampling: Sampling) -> str:
+    def _refusal(self, sampling: Sampling) -> str:
         """What is wrong with how it refuses, empty if nothing."""
         try:
             self.call((0,), sampling)
         except Unsupported:
             return ""
         except Exception as error:
-            return f"{knob} raises {describe(error)}"
-        return f"{knob} is accepted and not in `supports`"
+            return f"raises {describe(error)}, which is no Unsupported"
+        return "accepted and not in `supports` of the card; raise Unsupported"
 
     def supported(self) -> str:
         knobs = [knob for knob in ("guidance", *KNOBS) if knob in self.card.supports]
