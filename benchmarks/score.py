@@ -146,7 +146,7 @@ def job_clean_fid(samples: str, reference: str, weights: str) -> None:
 def job_statistics_ours(samples: str, reference: str, metrics: str) -> None:
     from arbench.cli.main import main
 
-    options = ["--convention", "torch-fidelity-2048,arbench" if metrics == "all" else "torch-fidelity-2048"]
+    options = ["--convention", "arbench" if metrics == "all" else "torch-fidelity-2048"]
     for name in ("fid", "is", "kid", "precision", "recall") if metrics == "subset" else ():
         options += ["--metric", name]
     for name in ("fid", "is", "kid", "precision", "recall", "density", "coverage") if metrics == "all" else ():
