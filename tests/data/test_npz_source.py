@@ -121,10 +121,10 @@ def test_pickled_objects_are_never_read(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "sprung",)  # type: ignore[return-value]
 
-    np.savez(tmp_path / "a.npz", allow_pickle=True, arr_0=np.array([Trap()], dtype=object))
+    np.savez(tmp_path / "a.npz", arr_0=np.array([Trap()], dtype=object))
     with pytest.raises(ImageError, match="pickled objects"):
         _open(tmp_path / "a.npz")
-    np.savez(tmp_path / "b.npz", allow_pickle=True, arr_0=IMAGES, arr_1=np.array([Trap()] * 7, dtype=object))
+    np.savez(tmp_path / "b.npz", arr_0=IMAGES, arr_1=np.array([Trap()] * 7, dtype=object))
     with pytest.raises(ImageError, match="no array of labels"):
         _open(tmp_path / "b.npz")
     assert not (tmp_path / "sprung").exists()

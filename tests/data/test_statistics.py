@@ -394,7 +394,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 def test_an_npz_of_objects_is_not_unpickled(tmp_path: Path) -> None:
     arrays = {"mu": np.array([Command(tmp_path / "ran")], dtype=object), "sigma": SIGMA}
-    np.savez(tmp_path / "adm_in256_stats.npz", allow_pickle=True, **arrays)
+    np.savez(tmp_path / "adm_in256_stats.npz", **arrays)
     with pytest.raises(InputError, match="or is damaged"):
         read_statistics(tmp_path / "adm_in256_stats.npz")
     assert not (tmp_path / "ran").exists()

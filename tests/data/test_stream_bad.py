@@ -398,8 +398,8 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[Path]]:
             return Path.touch, (tmp_path / "sprung",)
 
-    np.save(tmp_path / "a.npy", np.array([Trap()], dtype=object), allow_pickle=True)
-    np.savez(tmp_path / "a.npz", allow_pickle=True, arr_0=np.array([Trap()], dtype=object))
+    np.save(tmp_path / "a.npy", np.array([Trap()], dtype=object))
+    np.savez(tmp_path / "a.npz", arr_0=np.array([Trap()], dtype=object))
     for name in ("a.npy", "a.npz"):
         with pytest.raises(ImageError, match="pickled objects"):
             open_stream(tmp_path / name)

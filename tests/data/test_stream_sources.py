@@ -67,9 +67,9 @@ def _npz_deflated(place: Path) -> Path:
 def _zip(place: Path) -> Path:
     with zipfile.ZipFile(place / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in list(zip(NAMES, FILES, strict=True))[::-1]:  # their order in the archive does not matter
-            archive.writestr(f"root/{name}", data)
-        archive.writestr("root/readme.txt", "no image")
-        archive.writestr("__MACOSX/root/class0/._0.png", "no image")
+            archive.writestr(f"photos/{name}", data)
+        archive.writestr("photos/readme.txt", "no image")
+        archive.writestr("__MACOSX/photos/class0/._0.png", "no image")
     return place / "a.zip"
 
 
