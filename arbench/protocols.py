@@ -24,6 +24,7 @@ __all__ = [
     "Checkpoint",
     "Claim",
     "Codes",
+    "Edits",
     "Generated",
     "Generator",
     "Guidance",
@@ -140,12 +141,20 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Which samples to draw. `labels` is int64 (B,) on the model's device for class-conditional models."""
+    """Which samples to draw, and the condition of each.
+
+    labels: int64 (B,), on the model's device as all tensors here, for class-conditional models.
+    prompts: one a sample, for models that read text themselves.
+    captions: float32 (B, T, D) features of the text encoder the model was trained with, padding as the encoder left it.
+    caption_mask: int64 (B, T), 1 where there is text.
+    """
 
     sample_ids: tuple[int, ...]
     noise: Noise
     labels: Tensor | None = None
     prompts: tuple[str, ...] | None = None
+    captions: Tensor | None = None
+    caption_mask: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,4 +206,19 @@ class Prefix(Protocol):
 
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
         """Images (B, 3, H, W) from the first `count` levels (pyramids) or tokens (sequences)."""
+        ...
+
+
+@runtime_checkable
+class Edits(Protocol):
+    """Optional: new content for a part of given images: in- and outpainting, and editing by class."""
+
+    def edit(
+        self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
+    ) -> Generated:
+        """Codes that are drawn where `mask` (B, h, w) is true, under the request's condition, given the others.
+
+        `codes` are the tokenizer's of the images to edit. The mask is bool on its finest grid of tokens; it may differ
+        from sample to sample, also in how much it covers. Tokens of that grid outside the mask come back as given.
+        """
         ...
