@@ -216,9 +216,9 @@ class Edits(Protocol):
     def edit(
         self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
     ) -> Generated:
-        """Codes that are drawn where `mask` (B, h, w) is true, under the request's condition, given the others.
+        """Codes that are drawn where `mask` is true, under the request's condition, given the others.
 
-        `codes` are the tokenizer's of the images to edit. The mask is bool on its finest grid of tokens; it may differ
-        from sample to sample, also in how much it covers. Tokens of that grid outside the mask come back as given.
+        `codes` are the tokenizer's of the images to edit. `mask` (h, w) is bool on its finest grid of tokens, one for
+        the whole batch, true somewhere. Tokens of that grid outside the mask come back as given.
         """
         ...
