@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from arbench.data.mnist import mnist5k
 from arbench.images import to_float
-from arbench.protocols import Card, LoadSpec
+from arbench.protocols import Card, LoadSpec, Tokenizer
 
 from ..layers.checkpoint import OfficialNames, seeded
 from ..layers.config import from_upstream
@@ -24,7 +24,7 @@ from ..raster.cards import LLAMAGEN_MINI
 from ..tokenizers.cards import CARDS as TOKENIZERS
 from ..tokenizers.llamagen_vq import LlamaGenVQ
 from ..tokenizers.var_msvq import VARTokenizer, split
-from .loop import Metrics, Recipe, Task, mnist_batches
+from .loop import Metrics, Recipe, Task, mnist_batches, step_generator
 
 VIEWS = 10
 """Randomly shifted copies of each digit that are encoded."""
@@ -34,6 +34,68 @@ BATCH = 64
 
 Score = Callable[[Tensor, Tensor], Tensor]
 """(labels (B,), tokens (B, L)) -> logits (B, L, V)."""
+Encode = Callable[[Tensor], Tensor]
+"""images (B, 3, 32, 32) in [0, 1] -> what the generator learns of each one, (B, ...)."""
+
+# ---- what is learned -------------------------------------------------------------------------------------------------
+
+
+def tokenizer_of(card: Card) -> tuple[Card, LoadSpec]:
+    """The card of the generator's tokenizer, and how to load its packaged weights."""
+    tokenizer = next(each for each in TOKENIZERS if each.name == card.tokenizer)
+    assert tokenizer.checkpoint is not None
+    return tokenizer, LoadSpec(weights=Path(__file__).parents[1] / "weights" / tokenizer.checkpoint.file)
+
+
+def ids_by(tokenizer: Tokenizer) -> Encode:
+    """Images to ids (B, L) int64, levels concatenated."""
+
+    def encode(images: Tensor) -> Tensor:
+        return torch.cat(tokenizer.encode(images).ids, dim=1).clone()  # a clone is no inference tensor
+
+    return encode
+
+
+def training_set(encode: Encode, seed: int) -> tuple[Tensor, Tensor]:
+    """Codes (N, ...) and labels (N,) of `VIEWS` randomly shifted copies of every training digit."""
+    load = mnist_batches(ENCODED_AT_ONCE, seed, torch.device("cpu"))
+    steps = VIEWS * (len(mnist5k("train")) // ENCODED_AT_ONCE)
+    codes, labels = [], []
+    for step in range(steps):
+        pictures, classes = load(step)
+        codes.append(encode(pictures))
+        labels.append(classes)
+    return torch.cat(codes), torch.cat(labels)
+
+
+def heldout_set(encode: Encode) -> tuple[Tensor, Tensor]:
+    """Codes (N, ...) and labels (N,) of the held-out digits, as they are."""
+    source = mnist5k("heldout")
+    assert source.labels is not None
+    pictures = to_float(source.load(range(len(source))))
+    return torch.cat([encode(part) for part in pictures.split(ENCODED_AT_ONCE)]), torch.from_numpy(source.labels)
+
+
+def epochs(codes: Tensor, labels: Tensor, seed: int, batch: int = BATCH) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """step -> `batch` of the codes and their labels; every epoch in an order of its own, each at most once."""
+    per_epoch = len(codes) // batch
+
+    def load(step: int) -> tuple[Tensor, Tensor]:
+        epoch, position = divmod(step, per_epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(codes))
+        chosen = torch.from_numpy(order[position * batch : (position + 1) * batch]).to(codes.device)
+        return codes[chosen], labels[chosen]
+
+    return load
+
+
+# ---- how it is learned -----------------------------------------------------------------------------------------------
+
+
+def drop_classes(labels: Tensor, null: int, generator: torch.Generator) -> Tensor:
+    """`labels` (B,), about one in ten replaced by `null`, so that the network learns to draw without a class too."""
+    dropped = torch.rand(len(labels), generator=generator).to(labels.device) < CLASS_DROPOUT
+    return torch.where(dropped, null, labels)
 
 
 class Training(nn.Module):
@@ -45,83 +107,50 @@ class Training(nn.Module):
         self._score = score
         self._classes = classes
 
+    def predict(self, labels: Tensor, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Logits (B, L, V) and the tokens (B, L) they are of; here in the order that the tokens have."""
+        return self._score(labels, tokens), tokens
+
     def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         tokens, labels = batch
-        dropped = torch.rand(len(labels), generator=generator).to(labels.device) < CLASS_DROPOUT
-        logits = self._score(torch.where(dropped, self._classes, labels), tokens)
-        return F.cross_entropy(logits.flatten(0, 1), tokens.flatten()), {}
+        logits, targets = self.predict(drop_classes(labels, self._classes, generator), tokens, generator)
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten()), {}
 
     @torch.no_grad()
     def measure(self, tokens: Tensor, labels: Tensor) -> Metrics:
         """Mean negative log-likelihood of a token in nats, on held-out digits, with and without their class."""
         given, free = [], []
-        for part, label in zip(tokens.split(BATCH), labels.split(BATCH), strict=True):
+        for index, (part, label) in enumerate(zip(tokens.split(BATCH), labels.split(BATCH), strict=True)):
             for losses, condition in ((given, label), (free, torch.full_like(label, self._classes))):
-                logits = self._score(condition, part)
-                losses.append(F.cross_entropy(logits.flatten(0, 1), part.flatten(), reduction="none"))
+                logits, targets = self.predict(condition, part, step_generator(0, index))
+                losses.append(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none"))
         return {
             "heldout_nats_per_token": torch.cat(given).mean().item(),
             "heldout_nats_per_token_without_class": torch.cat(free).mean().item(),
         }
 
 
-def _tokenizer_of(card: Card) -> tuple[Card, LoadSpec]:
-    """The card of the generator's tokenizer, and how to load its packaged weights."""
-    tokenizer = next(each for each in TOKENIZERS if each.name == card.tokenizer)
-    assert tokenizer.checkpoint is not None
-    return tokenizer, LoadSpec(weights=Path(__file__).parents[1] / "weights" / tokenizer.checkpoint.file)
-
-
-def _encode(tokenizer: LlamaGenVQ | VARTokenizer, pictures: Sequence[Tensor]) -> Tensor:
-    """(N, L) int64: the ids of all pictures, levels concatenated."""
-    return torch.cat([torch.cat(tokenizer.encode(part).ids, dim=1) for part in pictures]).clone()
-
-
-def _training_tokens(tokenizer: LlamaGenVQ | VARTokenizer, seed: int) -> tuple[Tensor, Tensor]:
-    """Codes (N, L) and labels (N,) of `VIEWS` shifted copies of every training digit."""
-    load = mnist_batches(ENCODED_AT_ONCE, seed, torch.device("cpu"))
-    steps = VIEWS * (len(mnist5k("train")) // ENCODED_AT_ONCE)
-    tokens, labels = [], []
-    for step in range(steps):
-        pictures, classes = load(step)
-        tokens.append(_encode(tokenizer, [pictures]))
-        labels.append(classes)
-    return torch.cat(tokens), torch.cat(labels)
-
-
-def _task(
-    network: nn.Module,
-    score: Score,
-    names: OfficialNames,
-    tokenizer: LlamaGenVQ | VARTokenizer,
-    classes: int,
-    seed: int,
-    device: torch.device,
+def task_of(
+    training: Training, names: OfficialNames, tokenizer: Tokenizer, seed: int, device: torch.device, batch: int = BATCH
 ) -> Task:
-    training = Training(network, score, classes)
-    tokens, labels = (each.to(device) for each in _training_tokens(tokenizer, seed))
-    source = mnist5k("heldout")
-    assert source.labels is not None
-    heldout = _encode(tokenizer, to_float(source.load(range(len(source)))).split(ENCODED_AT_ONCE)).to(device)
-    heldout_labels = torch.from_numpy(source.labels).to(device)
-    per_epoch = len(tokens) // BATCH
-
-    def batches(step: int) -> tuple[Tensor, Tensor]:
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(tokens))
-        chosen = torch.from_numpy(order[position * BATCH : (position + 1) * BATCH]).to(device)
-        return tokens[chosen], labels[chosen]
+    """The task of a network that is on `device`, to learn the tokenizer's ids of digits."""
+    encode = ids_by(tokenizer)
+    codes, labels = (each.to(device) for each in training_set(encode, seed))
+    heldout = tuple(each.to(device) for each in heldout_set(encode))
 
     def weights() -> Mapping[str, Tensor]:
-        return {names(key)[0]: value for key, value in network.state_dict().items()}
+        return {names(key)[0]: value for key, value in training.network.state_dict().items()}
 
     return Task(
         module=training,
         loss=training.loss,
-        batches=batches,
+        batches=epochs(codes, labels, seed, batch),
         weights=weights,
-        measure=lambda: training.measure(heldout, heldout_labels),
+        measure=lambda: training.measure(*heldout),
     )
+
+
+# ---- the minis in raster and scale order -----------------------------------------------------------------------------
 
 
 def _llamagen_mini(seed: int, device: torch.device) -> Task:
@@ -133,8 +162,9 @@ def _llamagen_mini(seed: int, device: torch.device) -> Task:
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(network.head.weight)
     network.place(device, torch.float32)
-    tokenizer = LlamaGenVQ.load(*_tokenizer_of(LLAMAGEN_MINI))
-    return _task(network, network.score, llamagen.official_names, tokenizer, config.num_classes, seed, device)
+    tokenizer = LlamaGenVQ.load(*tokenizer_of(LLAMAGEN_MINI))
+    training = Training(network, network.score, config.num_classes)
+    return task_of(training, llamagen.official_names, tokenizer, seed, device)
 
 
 def _var_mini(seed: int, device: torch.device) -> Task:
@@ -143,7 +173,7 @@ def _var_mini(seed: int, device: torch.device) -> Task:
         network = transformer.Network(config)
         _initialise_var(network)
     network.place(device, torch.float32)
-    tokenizer = VARTokenizer.load(*_tokenizer_of(VAR_MINI))
+    tokenizer = VARTokenizer.load(*tokenizer_of(VAR_MINI))
     quantizer: MultiScaleQuantizer = tokenizer.quantizer.to(device)
 
     def score(labels: Tensor, tokens: Tensor) -> Tensor:
@@ -151,7 +181,8 @@ def _var_mini(seed: int, device: torch.device) -> Task:
             features = quantizer.teacher_forcing(split(tokens, config.patch_nums))
         return network.score(labels, features)
 
-    return _task(network, score, var.official_names, tokenizer, config.num_classes, seed, device)
+    training = Training(network, score, config.num_classes)
+    return task_of(training, var.official_names, tokenizer, seed, device)
 
 
 def _initialise_var(network: transformer.Network) -> None:
