@@ -32,8 +32,8 @@ ENCODED_AT_ONCE = 100
 CLASS_DROPOUT = 0.1
 BATCH = 64
 
-Score = Callable[[Tensor, Tensor], Tensor]
-"""(labels (B,), tokens (B, L)) -> logits (B, L, V)."""
+Score = Callable[..., Tensor]
+"""(labels (B,), tokens (B, L), for networks of any order also the order (B, L)) -> logits (B, L, V)."""
 Encode = Callable[[Tensor], Tensor]
 """images (B, 3, 32, 32) in [0, 1] -> what the generator learns of each one, (B, ...)."""
 
@@ -104,12 +104,12 @@ class Training(nn.Module):
     def __init__(self, network: nn.Module, score: Score, classes: int) -> None:
         super().__init__()
         self.network = network
-        self._score = score
+        self.score = score
         self._classes = classes
 
     def predict(self, labels: Tensor, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Logits (B, L, V) and the tokens (B, L) they are of; here in the order that the tokens have."""
-        return self._score(labels, tokens), tokens
+        return self.score(labels, tokens), tokens
 
     def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
         tokens, labels = batch
@@ -157,14 +157,19 @@ def _llamagen_mini(seed: int, device: torch.device) -> Task:
     config = from_upstream(llama.Config, LLAMAGEN_MINI.config, llama.TRAINING_ONLY)
     with seeded(seed):
         network = llama.Network(config)
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-        nn.init.zeros_(network.head.weight)
+        initialise_llama(network)
     network.place(device, torch.float32)
     tokenizer = LlamaGenVQ.load(*tokenizer_of(LLAMAGEN_MINI))
     training = Training(network, network.score, config.num_classes)
     return task_of(training, llamagen.official_names, tokenizer, seed, device)
+
+
+def initialise_llama(network: llama.Network) -> None:
+    """Small weights and a silent head, as upstream."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+    nn.init.zeros_(network.head.weight)
 
 
 def _var_mini(seed: int, device: torch.device) -> Task:
