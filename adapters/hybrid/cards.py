@@ -4,15 +4,68 @@ from __future__ import annotations
 
 from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling
 
-from ..tokenizers.cards import HART_HYBRID, HART_SCALES
+from ..tokenizers.cards import HART_HYBRID, HART_MINI_TOKENIZER, HART_SCALES
 
 _README = "README of mit-han-lab/hart at e28a41f"
+
+IMPLEMENTATION = "arbench.adapters.hybrid.hart:HART"
+SOURCE = "github.com/mit-han-lab/hart at e28a41fe15025baf3d48ab004f5d3727c88d8fc7"
+SUPPORTS = frozenset({"guidance", "temperature", "top_k", "top_p", "inner_steps"})
+EXTRA = {
+    "more_smooth": "true: the map takes a Gumbel-softmax mixture of codes (off where quality is measured)",
+    "residual": "false: discrete-only decoding, without the diffusion head",
+    "last_scale_iterations": "passes over the last scale, each filling a part of it in random order (1)",
+}
+
+HART_MINI = Card(
+    name="hybrid/hart-mini",
+    kind="generator",
+    family="hybrid",
+    implementation=IMPLEMENTATION,
+    summary="HART, small, trained on MNIST digits: 30 tokens in 4 scales and a diffused residual",
+    resolution=32,
+    config={
+        "patch_nums": (1, 2, 3, 4),
+        "vocab_size": 512,
+        "z_channels": 16,
+        "context_token": 1,
+        "context_dim": 16,
+        "depth": 4,
+        "embed_dim": 128,
+        "num_heads": 4,
+        "mlp_ratio": 2.0,
+        "attn_l2_norm": True,
+        "mlp_type": "llama",
+        "attn_type": "llama",
+        "disable_aln": True,
+        "use_timestep_embed": True,
+        "use_context_norm": True,
+        "diff_width": 128,
+        "diff_depth": 3,
+        "num_sampling_steps": "8",
+    },
+    condition="class",  # which stands for the caption: one token, the class as one-hot
+    classes=10,
+    tokenizer=HART_MINI_TOKENIZER.name,
+    tokens=HART_MINI_TOKENIZER.tokens,
+    supports=SUPPORTS,
+    offers=frozenset({"scores"}),
+    extra=EXTRA,
+    native=Sampling(guidance=Guidance(scale=2.5, start=1.0, schedule="linear"), top_k=100, top_p=0.96),
+    upstream_settings={"cfg": 1.5, "more_smooth": False, "num_maskgit_iters": 1},
+    parameters=1_164_224,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source=SOURCE,
+    trained_on="MNIST-5k, training split",
+    checkpoint=Checkpoint(file="hart-mini.safetensors", source="shipped with arbench", packaged=True),
+)
 
 HART_0_7B = Card(
     name="hybrid/hart-0.7b",
     kind="generator",
     family="hybrid",
-    implementation="arbench.adapters.hybrid.hart:HART",
+    implementation=IMPLEMENTATION,
     summary="HART 0.7B, captions at 1024 px, 14 scales and a diffused residual",
     resolution=1024,
     # config.json is only beside the weights. Scales: third-party code; caption length and width: sample.py's 300 tokens
@@ -39,18 +92,15 @@ HART_0_7B = Card(
     condition="text",
     tokenizer=HART_HYBRID.name,
     tokens=HART_HYBRID.tokens,
-    supports=frozenset({"guidance", "temperature", "top_k", "top_p", "inner_steps"}),
-    extra={
-        "more_smooth": "true: the map takes a Gumbel-softmax mixture of codes (off where quality is measured)",
-        "residual": "false: discrete-only decoding, without the diffusion head",
-        "last_scale_iterations": "passes over the last scale, each filling a part of it in random order (1)",
-    },
+    supports=SUPPORTS,
+    offers=frozenset({"scores"}),
+    extra=EXTRA,
     native=Sampling(guidance=Guidance(scale=5.5, start=1.0, schedule="linear"), extra={"more_smooth": True}),
     upstream_settings={"cfg": 4.5, "more_smooth": True, "num_maskgit_iters": 1, "text_tokens": 300},
     parameters=732_399_168,
     code_licence="MIT",
     weights_licence="not stated (repository: MIT)",
-    source="github.com/mit-han-lab/hart at e28a41fe15025baf3d48ab004f5d3727c88d8fc7",
+    source=SOURCE,
     trained_on="JourneyDB and internal synthetic data",
     checkpoint=Checkpoint(
         file="ema_model.bin", source="https://huggingface.co/mit-han-lab/hart-0.7b-1024px, folder llm"
@@ -61,4 +111,4 @@ HART_0_7B = Card(
     ),
 )
 
-CARDS: tuple[Card, ...] = (HART_0_7B,)
+CARDS: tuple[Card, ...] = (HART_MINI, HART_0_7B)

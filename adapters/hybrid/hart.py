@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace as changed
-from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from arbench.errors import InputError, UsageError
+from arbench.errors import ConfigError, InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -28,13 +25,14 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
+from ..layers.captions import has_captions, request_captions
 from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
 from ..layers.diffusion_head import official_head_name
 from ..layers.generator import CachedGenerator, check_form, of_kind
 from ..layers.sampling import check_replayable
 from ..tokenizers.hart_hybrid import HARTTokenizer, restored
-from .sampler import Knobs, generate, residual_steps
+from .sampler import Knobs, class_captions, generate, residual_steps
 from .transformer import TRAINING_ONLY, Config, Network
 
 IGNORED = (r"lvl_1L", r"attn_bias_for_masking", r"blocks\.\d+\.attn\.zero_k_bias")
@@ -75,37 +73,13 @@ def official_names(config: Config) -> Callable[[str], tuple[str, ...]]:
     return name
 
 
-# ---- captions --------------------------------------------------------------------------------------------------------
-
-
-def read_captions(paths: Sequence[str], config: Config) -> tuple[Tensor, Tensor]:
-    """Features (B, T, D) and mask (B, T) from one safetensors file a prompt, with `features` (T, D) and `mask` (T,).
-
-    Padding must be there as the text encoder left it: it influences the image.
-    """
-    given = [_read_caption(Path(path), config) for path in paths]
-    return torch.stack([features for features, _ in given]), torch.stack([mask for _, mask in given])
-
-
-def _read_caption(path: Path, config: Config) -> tuple[Tensor, Tensor]:
-    hint = "write a safetensors file with `features` and `mask` for each prompt and give its path as the prompt"
-    try:
-        stored = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"cannot read the caption features {str(path)!r}", str(error), hint) from None
-    wanted = {"features": (config.context_token, config.context_dim), "mask": (config.context_token,)}
-    found = {name: tuple(tensor.shape) for name, tensor in stored.items() if name in wanted}
-    if found != wanted:
-        raise InputError(f"{path} does not hold a caption of this model", f"it has {found}, not {wanted}", hint)
-    return stored["features"].float(), stored["mask"].long()
-
-
 # ---- the adapter -----------------------------------------------------------------------------------------------------
 
 
 class HART(CachedGenerator):
-    """`Generator` and `Scores`. A prompt is the path of a file with its features, see `read_captions`.
+    """`Generator` and `Scores`. Captions are features of the text encoder, in the request or in files it names.
 
+    A card whose condition is the class takes labels as well: the class stands for the caption, see `class_captions`.
     `Codes.latents` is the residual: what is left of the feature map once the codes are taken off.
     """
 
@@ -115,6 +89,12 @@ class HART(CachedGenerator):
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
         config = from_upstream(Config, card.config, TRAINING_ONLY)
+        if card.condition == "class" and (card.classes or 0) > config.context_dim:
+            raise ConfigError(
+                f"{card.name} cannot name {card.classes} classes",
+                f"a caption has {config.context_dim} numbers, one for each class",
+                "raise context_dim",
+            )
         # the tokenizer's quantiser makes the input of every scale
         tokenizer = of_kind(card, tokenizer, HARTTokenizer, "a HART tokenizer")
         form = (config.patch_nums, config.vocab_size, config.z_channels)
@@ -159,15 +139,10 @@ class HART(CachedGenerator):
         return self.network.score(captions, mask, self.tokenizer.quantizer.teacher_forcing(codes.ids))
 
     def _captions(self, request: Request) -> tuple[Tensor, Tensor]:
-        if request.prompts is None:
-            raise UsageError(
-                f"{self.card.name} needs captions",
-                "the request has none",
-                "give prompts that are paths of files with features of the text encoder",
-            )
-        device = self.network.head.weight.device
-        captions, mask = read_captions(request.prompts, self.network.config)
-        return captions.to(device), mask.to(device)
+        config, device = self.network.config, self.network.head.weight.device
+        if self.card.condition == "class" and request.labels is not None and not has_captions(request):
+            return class_captions(request.labels, config)
+        return request_captions(self.card, request, config.context_token, config.context_dim, device)
 
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:

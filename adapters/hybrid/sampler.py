@@ -33,6 +33,18 @@ def with_null(captions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat((captions, torch.zeros_like(captions))), torch.cat((mask, null))
 
 
+def class_captions(labels: Tensor, config: Config) -> tuple[Tensor, Tensor]:
+    """Features (B, T, D) and mask (B, T) of captions that only name a class: its one-hot in D at the first position.
+
+    For networks trained on class labels (B,) in place of text; other positions are zero and not marked.
+    """
+    captions = F.one_hot(labels, config.context_dim).float().unsqueeze(1)
+    captions = F.pad(captions, (0, 0, 0, config.context_token - 1))
+    mask = torch.zeros(captions.shape[:2], dtype=torch.int64, device=labels.device)
+    mask[:, 0] = 1
+    return captions, mask
+
+
 @dataclass(frozen=True, slots=True)
 class Knobs:
     """The family's own settings: see the card's `extra`."""

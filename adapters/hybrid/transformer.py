@@ -268,14 +268,18 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.head_norm(x) * (scale + 1) + shift)
         return logits
 
+    def joined(self, x: Tensor, codes: Tensor) -> Tensor:
+        """(B, n, C), what the diffusion head embeds: states of the last scale with their codes (B, n, C_vae)."""
+        joined: Tensor = self.residual_norm(x + self.features_in(codes))
+        return joined.type_as(self.residual_head.state_in.weight)
+
     def residual_states(self, x: Tensor, codes: Tensor) -> Tensor:
-        """(B, n, W), what the diffusion head is given: states of the last scale and their codes (B, n, C_vae)."""
-        joined = self.residual_norm(x + self.features_in(codes))
-        states: Tensor = self.residual_head.state_in(joined.type_as(self.residual_head.state_in.weight))
+        """(B, n, W), what the diffusion head is given: `joined`, embedded."""
+        states: Tensor = self.residual_head.state_in(self.joined(x, codes))
         return states
 
-    def score(self, captions: Tensor, mask: Tensor, features: Tensor) -> Tensor:
-        """(B, L, V): logits of all tokens, given what each later scale is fed (B, L - 1, C_vae)."""
+    def states(self, captions: Tensor, mask: Tensor, features: Tensor) -> tuple[Tensor, Text]:
+        """(B, L, C) states of all tokens, given what each later scale is fed (B, L - 1, C_vae); and the caption."""
         config, text, levels = self.config, self.read(captions, mask), self.levels()
         lengths = torch.tensor(config.lengths, device=features.device)
         level = torch.arange(len(lengths), device=features.device).repeat_interleave(lengths)
@@ -283,7 +287,11 @@ class Network(nn.Module):
         maps = [self.map_rotations(text, scale) for scale in range(1, len(config.patch_nums))]
         rotations = torch.cat((self.caption_rotations(text), *maps), dim=3)
         states = self(x, text, rotations, mask=level[:, None] >= level[None])
-        return self.logits(states[:, config.context_token - 1 :], text)
+        return states[:, config.context_token - 1 :], text
+
+    def score(self, captions: Tensor, mask: Tensor, features: Tensor) -> Tensor:
+        """(B, L, V): logits of all tokens, given what each later scale is fed (B, L - 1, C_vae)."""
+        return self.logits(*self.states(captions, mask, features))
 
     def allocate(self, rows: int) -> list[KVCache]:
         """Caches for `rows` captions with their whole images."""

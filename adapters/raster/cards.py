@@ -36,6 +36,7 @@ def _official(
         tokenizer="tokenizers/llamagen-vq-16",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
         supports=SUPPORTS,
+        offers=frozenset({"scores"}),
         native=Sampling(guidance=Guidance(scale=cfg_scale)),
         upstream_settings=settings,
         parameters=parameters,
@@ -66,6 +67,47 @@ def _official(
     )
 
 
+def _captioned(stage: int, resolution: int, trained_on: str) -> Card:
+    """The text-conditional XL of one training stage."""
+    side = resolution // 16
+    file = f"t2i_XL_stage{stage}_{resolution}.pt"
+    settings = {"cfg_scale": 7.5, "cfg_interval": -1, "top_k": 1000, "top_p": 1.0, "temperature": 1.0}
+    return Card(
+        name=f"raster/llamagen-t2i-xl-{resolution}",
+        kind="generator",
+        family="raster",
+        implementation=IMPLEMENTATION,
+        summary=f"LlamaGen-XL, captions, stage {stage}, {side} x {side} tokens one by one",
+        resolution=resolution,
+        config={
+            "dim": 1280,
+            "n_layer": 36,
+            "n_head": 20,
+            "block_size": side * side,
+            "model_type": "t2i",
+            "cls_token_num": 120,
+            "caption_dim": 2048,
+        },
+        condition="text",
+        tokenizer="tokenizers/llamagen-vq-16-t2i",
+        tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
+        supports=SUPPORTS,
+        offers=frozenset({"scores"}),
+        native=Sampling(guidance=Guidance(scale=7.5), top_k=1000),
+        upstream_settings={**settings, "text_encoder": "flan-t5-xl", "text_tokens": 120},
+        parameters=777_923_840,
+        code_licence="MIT",
+        weights_licence="not stated (repository: MIT)",
+        source=SOURCE,
+        trained_on=trained_on,
+        checkpoint=Checkpoint(
+            file=file,
+            source=f"https://huggingface.co/peizesun/llamagen_t2i/resolve/main/{file}",
+            wrapper=("model", "module", "state_dict"),
+        ),
+    )
+
+
 LLAMAGEN_MINI = Card(
     name="raster/llamagen-mini",
     kind="generator",
@@ -87,6 +129,7 @@ LLAMAGEN_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
+    offers=frozenset({"scores"}),
     native=Sampling(guidance=Guidance(scale=2.0)),
     upstream_settings={"cfg_scale": 2.0, "cfg_interval": -1, "top_k": 0, "top_p": 1.0, "temperature": 1.0},
     parameters=870_912,
@@ -106,4 +149,6 @@ CARDS: tuple[Card, ...] = (
     _official("xl", 384, shape=(36, 20, 1280), parameters=774_699_520, cfg_scale=1.75, fid=2.62),
     _official("xxl", 384, shape=(48, 24, 1536), parameters=1_410_972_672, cfg_scale=1.75, fid=2.34),
     _official("3b", 384, shape=(24, 32, 3200), parameters=3_096_659_200, cfg_scale=1.65, fid=2.18),
+    _captioned(1, 256, "LAION-COCO (50M)"),
+    _captioned(2, 512, "LAION-COCO (50M), then internal data (10M)"),
 )

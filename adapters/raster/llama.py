@@ -104,6 +104,18 @@ class Block(nn.Module):
         return self.out(attend(query, key, value, mask=mask, causal=causal))
 
 
+def condition_mask(valid: Tensor, length: int) -> Tensor:
+    """(B, 1, length, length): causal, blind to padded condition tokens; every token sees itself.
+
+    `valid` (B, T) is True at the condition tokens in use.
+    """
+    rows, count = valid.shape
+    seen = torch.ones(rows, length, dtype=torch.bool, device=valid.device)
+    seen[:, :count] = valid.bool()
+    square = torch.ones(length, length, dtype=torch.bool, device=valid.device)
+    return ((seen[:, None] & square.tril()) | torch.eye(length, dtype=torch.bool, device=valid.device)).unsqueeze(1)
+
+
 class Network(nn.Module):
     """The decoder. `rotations` is no buffer: it stays float32 whatever the weights are cast to."""
 
@@ -168,11 +180,15 @@ class Network(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         return self.head(x).float()
 
-    def score(self, given: Tensor, tokens: Tensor) -> Tensor:
-        """(B, L, V) logits of `tokens` (B, L), each from the condition and the earlier tokens."""
+    def score(self, given: Tensor, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(B, L, V) logits of `tokens` (B, L), each from the condition and the earlier tokens.
+
+        `valid` (B, T) masks padded caption tokens.
+        """
         condition = self.condition(given)
         x = torch.cat((condition, self.token_table(tokens[:, :-1])), dim=1)
-        return self.logits(self(x)[:, condition.shape[1] - 1 :])
+        mask = None if valid is None else condition_mask(valid, x.shape[1])
+        return self.logits(self(x, mask=mask)[:, condition.shape[1] - 1 :])
 
     def allocate(self, rows: int, length: int | None = None) -> list[KVCache]:
         """Caches for `rows` whole images, or for `rows` sequences of `length` positions."""

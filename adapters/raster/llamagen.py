@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, Unsupported
+from arbench.errors import InputError, Unsupported, UsageError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -26,11 +26,12 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ..layers.attention import KVCache
+from ..layers.captions import has_captions, left_padded, request_captions
 from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
 from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
-from .llama import TRAINING_ONLY, Config, Network
+from .llama import TRAINING_ONLY, Config, Network, condition_mask
 
 IGNORED = (r"freqs_cis", r"causal_mask", r"layers\.\d+\.attention\.kv_cache\.[kv]_cache")
 """Official keys that hold what can be computed."""
@@ -54,18 +55,6 @@ _TO_OFFICIAL = (
 def official_names(ours: str) -> tuple[str, ...]:
     """The official key of one of our parameters."""
     return (replaced(ours, _TO_OFFICIAL),)
-
-
-def condition_mask(valid: Tensor, length: int) -> Tensor:
-    """(B, 1, length, length): causal, blind to padded condition tokens; every token sees itself.
-
-    `valid` (B, T) is True at the condition tokens in use.
-    """
-    rows, count = valid.shape
-    seen = torch.ones(rows, length, dtype=torch.bool, device=valid.device)
-    seen[:, :count] = valid.bool()
-    square = torch.ones(length, length, dtype=torch.bool, device=valid.device)
-    return ((seen[:, None] & square.tril()) | torch.eye(length, dtype=torch.bool, device=valid.device)).unsqueeze(1)
 
 
 def generate(
@@ -121,7 +110,11 @@ def generate(
 
 
 class LlamaGen(CachedGenerator):
-    """`Generator` and `Scores`. Guidance is constant; `until` is upstream's `cfg_interval` as a share of the tokens."""
+    """`Generator` and `Scores`. Guidance is constant; `until` is upstream's `cfg_interval` as a share of the tokens.
+
+    The condition is the class, or (`model_type` "t2i") a caption: features of the text encoder, in the request or in
+    files that its prompts name, padded on either side.
+    """
 
     network: Network
     tokenizer: Tokenizer | None
@@ -141,23 +134,31 @@ class LlamaGen(CachedGenerator):
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.check(sampling)
-        labels = self._labels(request)
-        caches = self.caches(len(labels), sampling)
-        tokens, forwards = generate(self.network, labels, sampling, request.noise, caches=caches, probe=probe)
+        given, valid = self._condition(request)
+        caches = self.caches(len(given), sampling)
+        tokens, forwards = generate(
+            self.network, given, sampling, request.noise, caches=caches, valid=valid, probe=probe
+        )
         return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
 
     @torch.inference_mode()
     def logits(self, request: Request, codes: Codes) -> Tensor:
-        return self.network.score(self._labels(request), codes.ids[0])
+        given, valid = self._condition(request)
+        return self.network.score(given, codes.ids[0], valid)
 
-    def _labels(self, request: Request) -> Tensor:
-        if self.network.config.model_type != "c2i":
-            raise Unsupported(
-                f"{self.card.name} takes captions as features of its text encoder",
-                "a request holds prompts, and no text encoder is attached",
-                "use a class-conditional LlamaGen",
+    def _condition(self, request: Request) -> tuple[Tensor, Tensor | None]:
+        """Class ids (B,); or captions (B, T, D), text last, with their mask (B, T)."""
+        config = self.network.config
+        if config.model_type == "t2i":
+            device = self.network.head.weight.device
+            return left_padded(*request_captions(self.card, request, config.cls_token_num, config.caption_dim, device))
+        if request.labels is None and has_captions(request):
+            raise UsageError(
+                f"{self.card.name} draws classes, not captions",
+                "the request has captions and no class labels",
+                "give labels, or use raster/llamagen-t2i-xl-256",
             )
-        return class_labels(self.card, request)
+        return class_labels(self.card, request), None
 
 
 def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:

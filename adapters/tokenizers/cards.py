@@ -11,6 +11,7 @@ VAR_SOURCE = "https://github.com/FoundationVision/VAR at 78b9539"
 _LLAMAGEN_README = "README of FoundationVision/LlamaGen at ce98ec4"
 _VQ = "arbench.adapters.tokenizers.llamagen_vq:LlamaGenVQ"
 _MSVQ = "arbench.adapters.tokenizers.var_msvq:VARTokenizer"
+_HYBRID = "arbench.adapters.tokenizers.hart_hybrid:HARTTokenizer"
 _MNIST = "MNIST-5k, training split"
 
 VAR_SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
@@ -98,6 +99,18 @@ LLAMAGEN_VQ_16 = Card(
     trained_on="ImageNet",
     checkpoint=Checkpoint(file="vq_ds16_c2i.pt", source=f"{_HUGGING_FACE}/LlamaGen", wrapper=("model",)),
     published=(_rfid(2.19, image_size=256), _rfid(0.94, image_size=384), _rfid(0.70, image_size=512)),
+)
+
+LLAMAGEN_VQ_16_T2I = LLAMAGEN_VQ_16.model_copy(
+    update={
+        "name": "tokenizers/llamagen-vq-16-t2i",
+        "summary": "LlamaGen's VQ tokenizer of the text-conditional models, 16x down, 16384 codes of 8 numbers",
+        "trained_on": "LAION-COCO (50M) and internal data (10M)",
+        "checkpoint": Checkpoint(
+            file="vq_ds16_t2i.pt", source="https://huggingface.co/peizesun/llamagen_t2i", wrapper=("model",)
+        ),
+        "published": (),
+    }
 )
 
 LLAMAGEN_VQ_8 = Card(
@@ -203,14 +216,64 @@ MAR_KL_16 = Card(
     ),
 )
 
+MAR_KL_MINI = Card(
+    name="tokenizers/mar-kl-mini",
+    kind="tokenizer",
+    family="tokenizers",
+    implementation="arbench.adapters.tokenizers.mar_kl:MARKL",
+    summary="MAR's KL autoencoder, small, trained on MNIST digits: 4 x 4 tokens of 16 numbers",
+    resolution=32,
+    config={
+        "embed_dim": 16,
+        "ch": 32,
+        "ch_mult": (1, 1, 1, 2),
+        "num_res_blocks": 1,
+        "resolution": 32,
+        "attn_resolutions": (4,),
+    },
+    tokens=TokenSpec(kind="continuous", layout="grid", levels=((4, 4),), channels=16),
+    parameters=0,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source="https://github.com/LTH14/mar at fe470ac",
+    trained_on=_MNIST,
+    checkpoint=Checkpoint(file="mar-kl-mini.safetensors", source="shipped with arbench", packaged=True),
+)
+
 HART_SCALES = (1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27, 36, 48, 64)
 _HART_README = "README of mit-han-lab/hart at e28a41f"
+
+HART_MINI_TOKENIZER = Card(
+    name="tokenizers/hart-mini",
+    kind="tokenizer",
+    family="tokenizers",
+    implementation=_HYBRID,
+    summary="HART's hybrid tokenizer, small, trained on MNIST digits: 30 tokens in 4 scales and a residual of 4 x 4",
+    resolution=32,
+    config={
+        "vocab_size": 512,
+        "z_channels": 16,
+        "ch": 32,
+        "ch_mult": (1, 1, 2, 2),
+        "num_res_blocks": 1,
+        "quantizer_type": "var_hybrid",
+        "v_patch_nums": (1, 2, 3, 4),
+        "share_quant_resi": 4,
+    },
+    tokens=_pyramid((1, 2, 3, 4), 512).model_copy(update={"kind": "hybrid", "channels": 16}),
+    parameters=1_112_787,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source="https://github.com/mit-han-lab/hart at e28a41f",
+    trained_on=_MNIST,
+    checkpoint=Checkpoint(file="hart-tokenizer-mini.safetensors", source="shipped with arbench", packaged=True),
+)
 
 HART_HYBRID = Card(
     name="tokenizers/hart-hybrid",
     kind="tokenizer",
     family="tokenizers",
-    implementation="arbench.adapters.tokenizers.hart_hybrid:HARTTokenizer",
+    implementation=_HYBRID,
     summary="HART's hybrid tokenizer, 16x down: 4096 codes in 14 scales and a continuous residual of the last map",
     resolution=1024,
     # config.json is only beside the weights: these are the official class's defaults and the scales of 1024 px
@@ -241,7 +304,9 @@ HART_HYBRID = Card(
 CARDS: tuple[Card, ...] = (
     LLAMAGEN_MINI,
     VAR_MINI,
+    HART_MINI_TOKENIZER,
     LLAMAGEN_VQ_16,
+    LLAMAGEN_VQ_16_T2I,
     LLAMAGEN_VQ_8,
     VAR_MSVQ,
     VAR_MSVQ_512,

@@ -18,6 +18,12 @@ RECIPES = {
     "tokenizers/var-mini": "tokenizers",
     "raster/llamagen-mini": "generators",
     "next_scale/var-mini": "generators",
+    "tokenizers/mar-kl-mini": "continuous",
+    "continuous/mar-mini": "continuous",
+    "tokenizers/hart-mini": "hybrid",
+    "hybrid/hart-mini": "hybrid",
+    "random_order/rar-mini": "random_order",
+    "random_order/randar-mini": "random_order",
 }
 
 

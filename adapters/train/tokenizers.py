@@ -109,8 +109,12 @@ class MSVQTraining(nn.Module):
             chosen.append(ids.flatten())
         self.dead.saw(torch.cat(seen), torch.cat(chosen))
         decoder = self.network.decoder
-        made = decoder(self.network.post_quant_conv(features + (f_hat - features).detach()))
+        made = decoder(self.network.post_quant_conv(self.decoded(features, f_hat)))
         return _total(made, images, matching / len(quantize.sides))
+
+    def decoded(self, features: Tensor, f_hat: Tensor) -> Tensor:
+        """(B, C, h, w) for the decoder: the quantised map, through which gradients pass to the features."""
+        return features + (f_hat - features).detach()
 
     def after_step(self, step: int, steps: int, generator: torch.Generator) -> None:
         self.dead.restart(self.idle, step / steps, generator)
