@@ -416,8 +416,49 @@ def test_padding_influences_the_image_as_officially() -> None:
     assert not torch.allclose(before[0], after[0], atol=1e-2)
 
 
+def test_features_of_a_request_need_no_files() -> None:
+    model, sampling = micro(), Sampling(guidance=SOME)
+    features, mask = captions(3)
+    given = model.sample(
+        Request((0, 1, 2), noise_for(3, range(3)), captions=features, caption_mask=mask), sampling
+    ).codes
+    assert given is not None
+    assert torch.equal(joined(given), joined(sampled(model, range(3), sampling)))
+
+
+def test_a_class_may_stand_for_the_caption() -> None:
+    text = micro()
+    card = text.card.model_copy(update={"condition": "class", "classes": 10})
+    model = HART(card, text.network, text.tokenizer)
+    labels = torch.tensor([3, 7, 3])
+    given = model.sample(Request((0, 1, 2), noise_for(3, range(3)), labels=labels), Sampling()).codes
+    features, mask = torch.zeros(3, WORDS, 12), torch.zeros(3, WORDS, dtype=torch.int64)
+    features[torch.arange(3), 0, labels] = 1
+    mask[:, 0] = 1
+    expected = model.sample_captions(features, mask, noise_for(3, range(3)), Sampling()).codes
+    assert given is not None
+    assert expected is not None
+    assert torch.equal(joined(given), joined(expected))
+    own = Request((0, 1, 2), noise_for(3, range(3)), labels=labels, captions=captions(3)[0], caption_mask=mask)
+    other = model.sample(own, Sampling()).codes
+    assert other is not None
+    assert not torch.equal(joined(other), joined(given))  # captions count where both are given
+    with pytest.raises(UsageError, match="captions"):
+        text.sample(Request((0, 1, 2), noise_for(3, range(3)), labels=labels), Sampling())
+    with pytest.raises(ConfigError, match="13 classes"):
+        HART.load(card.model_copy(update={"classes": 13}), LoadSpec(init="random"), text.tokenizer)
+
+
 def test_wrong_captions_are_clear_errors(tmp_path: Path) -> None:
     model = micro()
+    features, mask = captions(1)
+    for wrong in (
+        {"captions": features[:, 1:], "caption_mask": mask[:, 1:]},
+        {"captions": features, "caption_mask": mask[:, 1:]},
+        {"captions": features[..., 1:]},
+    ):
+        with pytest.raises(InputError, match="cannot use these captions"):
+            model.sample(Request((0,), noise_for(0, [0]), **wrong), Sampling())
     with pytest.raises(UsageError, match="captions"):
         model.sample(Request((0,), noise_for(0, [0])), Sampling())
     for path, why in (

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from arbench.adapters.layers.config import from_upstream
@@ -273,7 +274,10 @@ SIZES = {"b": (110.89, 2048), "l": (342.91, 2816), "xl": (774.70, 3584), "xxl": 
 RELEASED = {"b-256", "b-384", "l-256", "l-384", "xl-384", "xxl-384", "3b-384"}
 
 
-@pytest.mark.parametrize("card", [card for card in CARDS if card.checkpoint and not card.checkpoint.packaged])
+OFFICIAL = [card for card in CARDS if card.checkpoint and not card.checkpoint.packaged]
+
+
+@pytest.mark.parametrize("card", [card for card in OFFICIAL if card.condition == "class"])
 def test_official_cards_have_the_official_sizes(card: Card) -> None:
     with torch.device("meta"):
         network = Network(from_upstream(Config, card.config, TRAINING_ONLY))
@@ -293,7 +297,116 @@ def test_official_cards_have_the_official_sizes(card: Card) -> None:
 
 
 def test_all_released_sizes_have_a_card() -> None:
-    assert {card.name.removeprefix("raster/llamagen-") for card in CARDS} == RELEASED | {"mini"}
+    captioned = {"t2i-xl-256", "t2i-xl-512"}
+    assert {card.name.removeprefix("raster/llamagen-") for card in CARDS} == RELEASED | captioned | {"mini"}
+
+
+@pytest.mark.parametrize("card", [card for card in OFFICIAL if card.condition == "text"])
+def test_text_cards_have_the_official_sizes_and_keys(card: Card) -> None:
+    with torch.device("meta"):
+        network = Network(from_upstream(Config, card.config, TRAINING_ONLY))
+    assert sum(parameter.numel() for parameter in network.parameters()) == card.parameters
+    assert card.parameters is not None
+    assert card.parameters / 1e6 == pytest.approx(775, abs=5)  # "775M"; the caption's layers come on top
+    per_layer = {key for key in KEYS if key.startswith("layers.0.")}
+    layers = {key.replace("layers.0.", f"layers.{index}.") for key in per_layer for index in range(36)}
+    once = KEYS - per_layer - {"cls_embedding.embedding_table.weight"} | CAPTION_KEYS
+    state = official_state(network)
+    assert state.keys() == once | layers
+    assert tuple(state["cls_embedding.uncond_embedding"].shape) == (120, 2048)
+    assert tuple(state["cls_embedding.cap_proj.fc1.weight"].shape) == (1280, 2048)
+    assert card.tokens is not None
+    assert card.tokens.tokens == network.config.block_size == (card.resolution // 16) ** 2
+    settings = {"cfg_scale": 7.5, "top_k": 1000, "temperature": 1.0, "top_p": 1.0}  # of upstream's sample_t2i.py
+    assert card.native == upstream_sampling(settings, card.tokens.tokens)
+    assert card.checkpoint is not None
+    assert card.checkpoint.file in ("t2i_XL_stage1_256.pt", "t2i_XL_stage2_512.pt")
+
+
+# ---- captions --------------------------------------------------------------------------------------------------------
+
+WORDS = 5
+
+
+def captioned(**config: Any) -> LlamaGen:
+    config = {"model_type": "t2i", "cls_token_num": WORDS, "caption_dim": 8} | config
+    card = micro_card(**config).model_copy(update={"condition": "text"})
+    model = LlamaGen.load(card, LoadSpec(init="random"), None)
+    model.network.head.weight.mul_(4)
+    torch.nn.init.normal_(model.network.null_caption, generator=torch.Generator().manual_seed(0))
+    return model
+
+
+def captions(rows: int) -> tuple[Tensor, Tensor]:
+    """Features and mask as a text encoder leaves them: text first, its padding not zero."""
+    features = torch.randn(16, WORDS, 8, generator=torch.Generator().manual_seed(1))[:rows]
+    return features, (torch.arange(WORDS) < 2 + torch.arange(rows)[:, None] % 4).long()
+
+
+def caption_request(features: Tensor, mask: Tensor | None, **given: Any) -> Request:
+    ids = range(len(features))
+    return Request(tuple(ids), noise_for(3, ids), captions=features, caption_mask=mask, **given)
+
+
+def drawn(model: LlamaGen, request: Request, sampling: Sampling) -> Tensor:
+    codes = model.sample(request, sampling).codes
+    assert codes is not None
+    return codes.ids[0]
+
+
+def test_captions_condition_the_image_and_padding_does_not() -> None:
+    model, sampling = captioned(), Sampling(guidance=Guidance(scale=2.0))
+    features, mask = captions(4)
+    tokens = drawn(model, caption_request(features, mask), sampling)
+    assert tokens.shape == (4, 16)
+    noisy = torch.where(mask.bool().unsqueeze(-1), features, features + 5)
+    assert torch.equal(drawn(model, caption_request(noisy, mask), sampling), tokens)
+    rows = zip(features, mask.sum(1).tolist(), strict=True)
+    moved = torch.stack([torch.cat((row[count:], row[:count])) for row, count in rows])
+    assert torch.equal(drawn(model, caption_request(moved, mask.flip(1)), sampling), tokens)  # padded on the left
+    others = drawn(model, caption_request(features.roll(1, 0), mask.roll(1, 0)), sampling)
+    assert not torch.equal(others, tokens)
+    whole = torch.ones_like(mask)
+    unmasked = drawn(model, caption_request(features, None), sampling)
+    assert torch.equal(unmasked, drawn(model, caption_request(features, whole), sampling))
+    assert not torch.equal(unmasked, tokens)
+
+
+def test_samples_of_captions_follow_the_scores() -> None:
+    model = captioned()
+    asked = caption_request(*captions(4))
+    codes = model.sample(Request(asked.sample_ids, Greedy(4), None, None, *captions(4)), Sampling()).codes
+    assert codes is not None
+    assert torch.equal(model.logits(asked, codes).argmax(-1), codes.ids[0])
+
+
+def test_captions_may_come_from_files(tmp_path: Path) -> None:
+    model, sampling = captioned(), Sampling(top_k=5)
+    features, mask = captions(3)
+    paths = tuple(str(tmp_path / f"{row}.safetensors") for row in range(3))
+    for path, row, places in zip(paths, features, mask, strict=True):
+        save_file({"features": row.contiguous(), "mask": places.contiguous()}, path)
+    given = Request((0, 1, 2), noise_for(3, range(3)), prompts=paths)
+    assert torch.equal(drawn(model, given, sampling), drawn(model, caption_request(features, mask), sampling))
+
+
+def test_wrong_captions_are_clear_errors(tmp_path: Path) -> None:
+    model = captioned()
+    features, mask = captions(2)
+    with pytest.raises(UsageError, match="needs captions"):
+        model.sample(request(range(2)), Sampling())
+    for given in (
+        caption_request(features[:, 1:], mask[:, 1:]),
+        caption_request(features[..., 1:], mask),
+        caption_request(features, mask[:, 1:]),
+        Request((0, 1, 2), noise_for(0, range(3)), captions=features, caption_mask=mask),
+    ):
+        with pytest.raises(InputError, match="cannot use these captions"):
+            model.sample(given, Sampling())
+    with pytest.raises(InputError, match="cannot read"):
+        model.sample(Request((0,), noise_for(0, [0]), prompts=(str(tmp_path / "a dog"),)), Sampling())
+    with pytest.raises(UsageError, match="classes, not captions"):
+        micro().sample(caption_request(features, mask), Sampling())
 
 
 @pytest.mark.parametrize(("multiplier", "hidden"), [(None, 96), (1.3, 112), (2.0, 176)])
@@ -310,9 +423,6 @@ def test_wrong_requests_are_clear_errors() -> None:
         model.sample(request(range(1)), Sampling(order="random"))
     with pytest.raises(Unsupported, match="linear"):
         model.prepare(2, Sampling(guidance=Guidance(scale=2.0, schedule="linear")))
-    captions = micro(model_type="t2i", cls_token_num=3, caption_dim=8)
-    with pytest.raises(Unsupported, match="captions"):
-        captions.sample(Request((0,), noise_for(0, [0]), prompts=("a dog",)), Sampling())
     with pytest.raises(Unsupported, match="guided"):
         micro(class_dropout_prob=0.0).sample(request(range(2)), Sampling(guidance=Guidance(scale=2.0)))
     with pytest.raises(ConfigError, match="n_layers"):
