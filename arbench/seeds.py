@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,15 +25,19 @@ def sample_seed(run_seed: int, sample_id: int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def _multiply(value: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+Words = Tensor | int
+"""32-bit words: an int64 tensor, or a number that stands for as many as there are of the others."""
+
+
+def _multiply(value: Any, multiplier: int) -> tuple[Any, Any]:
     """High and low 32 bits of a 32 x 32 bit product; int64 wraps, and the mask takes the bits that matter."""
     product = value * multiplier
     return (product >> 32) & _MASK, product & _MASK
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    """Four int64 tensors holding 32-bit words, from counter and key tensors (broadcast) holding 32-bit words."""
-    c0, c1, c2, c3 = counter
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    """Four int64 tensors holding 32-bit words, from counter and key (broadcast) holding 32-bit words."""
+    c0, c1, c2, c3 = cast(tuple[Tensor, ...], counter)  # numbers become tensors in the first two rounds
     k0, k1 = key
     for _ in range(10):
         high0, low0 = _multiply(c0, _MULTIPLIERS[0])
@@ -88,7 +93,7 @@ class Philox:
     def _draw(self, stream: str, n: int, start: int) -> Tensor:
         first, last = start // 2, (start + n + 1) // 2  # two 53-bit numbers per counter
         index = torch.arange(first, last, device=self.device).unsqueeze(0)  # (1, m)
-        high, low = (torch.tensor(word, device=self.device) for word in _stream_words(stream))
+        high, low = _stream_words(stream)  # as numbers: a copy to the device would make the host wait for it
         key = (self._key[:, :1], self._key[:, 1:])
         words = torch.stack(philox((index & _MASK, index >> 32, high, low), key), dim=-1)  # (B, m, 4)
         mantissa = ((words[..., 0::2] >> 6) << 27) + (words[..., 1::2] >> 5)  # (B, m, 2), 53 bits

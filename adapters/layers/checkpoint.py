@@ -25,6 +25,8 @@ from torch.overrides import TorchFunctionMode
 from arbench.errors import CheckpointError, MissingWeights, NoDevice
 from arbench.protocols import Card, LoadSpec
 
+from .kinds import looks_like, recognise
+
 SHOWN = 6
 """Groups of keys an error lists before it only counts."""
 
@@ -32,33 +34,6 @@ OfficialNames = Callable[[str], tuple[str, ...]]
 """One of our parameter names -> the official key, or the keys whose tensors are joined along dimension 0."""
 
 Module = TypeVar("Module", bound=nn.Module)
-
-# (what it is, patterns that must all be among the keys); the first match wins
-_KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("a LlamaGen tokenizer", (r"encoder\.conv_blocks\.0\.res\.0\.norm1\.weight", r"quantize\.embedding\.weight")),
-    ("a VAR tokenizer", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"quantize\.quant_resi\..*")),
-    ("a RandAR generator", (r"pos_instruct_embeddings", r"tok_embeddings\.weight")),
-    ("a LlamaGen generator", (r"tok_embeddings\.weight", r"layers\.0\.attention\.wqkv\.weight")),
-    ("a VAR generator", (r"pos_start", r"blocks\.0\.attn\.mat_qkv\.weight")),
-    ("a HART tokenizer", (r"vae\.encoder\.down\.0\.block\.0\.norm1\.weight", r"vae\.quantize\..*")),
-    ("a HART generator", (r"context_embed\.weight", r"diffloss\.net\..*")),
-    ("a masked autoregressive generator (MAR)", (r"encoder_blocks\.0\..*", r"diffloss\.net\..*")),
-    ("a RAR generator", (r"target_aware_pos_embed", r"timesteps_embeddings")),
-    ("a MaskGIT VQGAN", (r"decoder\.up\.1\.upsample_conv\.weight", r"quantize\.embedding\.weight")),
-    ("a KL autoencoder", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"post_quant_conv\.weight")),
-    ("a convolutional VQ autoencoder", (r"encoder\.down\.0\.block\.0\.norm1\.weight", r"quantize\.embedding\.weight")),
-    ("an Inception network", (r"Mixed_5b\..*",)),
-    ("a training state of arbench", (r"arbench_training",)),
-)
-
-
-def recognise(keys: Collection[str]) -> str | None:
-    """What a state dict seems to belong to, judged by its keys; None if it is nothing we know."""
-    for kind, patterns in _KINDS:
-        if all(any(re.fullmatch(pattern, key) for key in keys) for pattern in patterns):
-            return kind
-    return None
-
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
@@ -82,8 +57,18 @@ def read_state_dict(path: Path, wrapper: tuple[str, ...] = ()) -> dict[str, Tens
         wanted = (
             f"none of the keys {', '.join(map(repr, wrapper))} holds them" if wrapper else "it must hold them itself"
         )
-        raise _error(path, f"it is not a dict of tensors ({wanted}); found {found}")
+        raise _error(path, f"it is not a dict of tensors ({wanted}); found {found}{_within(content)}")
     return dict(content)
+
+
+def _within(content: Mapping[Any, Any]) -> str:
+    """ "; what it looks like" for a file whose state dict is under a key that was not looked for."""
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            kind = recognise([name for name in value if isinstance(name, str)])
+            if kind:
+                return f"; under {key!r} it looks like {kind}"
+    return ""
 
 
 def _error(path: Path, why: str, hint: str = "give the official file of this adapter (`arbench ls adapters`)") -> Any:
@@ -287,8 +272,7 @@ def load_strict(
             f"{len(renamed.misshapen)} of another shape: {', '.join(listed)}" + (f", and {more} more" if more else "")
         )
     if problems:
-        kind = recognise(state.keys())
-        looks = f"it looks like {kind}; " if kind else ""
+        looks = looks_like(state.keys(), [key for ours in shapes for key in (names(ours) if names else (ours,))])
         where = f" {path}" if path else ""
         raise CheckpointError(
             f"the checkpoint{where} does not fit {card_name}",

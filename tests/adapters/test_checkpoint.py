@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from arbench.adapters.layers.checkpoint import bring_up, load_strict, read_state_dict, recognise, seeded, uninitialised
+from arbench.adapters.layers.checkpoint import bring_up, load_strict, read_state_dict, seeded, uninitialised
+from arbench.adapters.layers.kinds import recognise
 from arbench.adapters.tokenizers import llamagen_vq, var_msvq
 from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI
 from arbench.errors import CheckpointError, MissingWeights, NoDevice
