@@ -1,0 +1,150 @@
+"""The plain loops of `benchmarks/plain_loops.py` and ours draw the same samples, from the same probabilities."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from arbench.protocols import Sampling
+from arbench.registry import card
+from arbench.seeds import Greedy, Philox, noise_for, sample_seed
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+SYSTEMS = ("LlamaGen", "RAR", "RandAR", "VAR", "MAR", "HART")
+DISCRETE = tuple(name for name in SYSTEMS if name != "MAR")
+BATCH = 5
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return imported("plain_loops", monkeypatch)
+
+
+def imported(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.delitem(sys.modules, name, raising=False)  # there is a package of the name "adapters" as well
+    return importlib.import_module(name)
+
+
+class Seen(Philox):
+    """Noise that keeps the probabilities that are drawn from, in the order of drawing."""
+
+    def __init__(self, batch: int) -> None:
+        super().__init__([sample_seed(7, sample) for sample in range(batch)])
+        self.probabilities: list[Tensor] = []
+
+    def categorical(self, probabilities: Tensor, stream: str, start: int = 0) -> Tensor:
+        self.probabilities.append(probabilities)
+        return super().categorical(probabilities, stream, start)
+
+
+def test_all_systems_have_a_loop(loops: ModuleType) -> None:
+    assert tuple(loops.PLAIN) == SYSTEMS
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("how", ["greedy", "drawn", "filtered"])
+def test_tokens_equal_those_of_the_plain_loop(name: str, how: str, loops: ModuleType) -> None:
+    system = loops.build(name, "tiny")
+    sampling: Sampling = system.sampling
+    if how == "filtered" and "top_k" in system.model.card.supports:
+        sampling = sampling.model_copy(update={"top_k": 9, "top_p": 0.9, "temperature": 0.8})
+
+    def drawn(loop: Any) -> Any:
+        noise = Greedy(BATCH) if how == "greedy" else noise_for(3, range(BATCH))
+        return loop(system.request(BATCH, noise), sampling)
+
+    ours, plain = drawn(system.by_ours), drawn(system.by_plain)
+    assert (ours[0] is None) == (name == "MAR")
+    if ours[0] is not None:
+        assert ours[0].shape == (BATCH, system.tokens)
+        assert torch.equal(ours[0], plain[0])
+        assert len(ours[0].unique()) > 3  # not one token all over
+    if plain[1] is not None:
+        assert (ours[1] - plain[1]).norm() <= 1e-5 * plain[1].norm()
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+def test_probabilities_equal_those_without_a_cache(name: str, loops: ModuleType) -> None:
+    system = loops.build(name, "tiny")
+    cached, uncached = Seen(BATCH), Seen(BATCH)
+    system.by_ours(system.request(BATCH, cached))
+    system.by_plain(system.request(BATCH, uncached))
+    assert len(cached.probabilities) == len(uncached.probabilities) > 2
+    for ours, plain in zip(cached.probabilities, uncached.probabilities, strict=True):
+        assert ours.shape == plain.shape
+        assert (ours - plain).norm() <= 1e-5 * plain.norm()
+
+
+def test_loops_with_other_weights_differ(loops: ModuleType) -> None:
+    """So that the tests above can fail: a change in one loop's network is seen in its tokens."""
+    one, other = loops.build("RAR", "tiny"), loops.build("RAR", "tiny")
+    other.model.network.head.weight.mul_(1.5)
+    ours, theirs = one.by_ours(one.request(BATCH))[0], other.by_plain(other.request(BATCH))[0]
+    assert not torch.equal(ours, theirs)
+
+
+def test_a_comparison_counts_samples_that_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = imported("adapters", monkeypatch)
+    ids = torch.tensor([[1, 2], [3, 4], [5, 6]])
+    assert bench.same_samples((ids, None), (ids.clone(), None)) == 3
+    assert bench.same_samples((ids, None), (torch.tensor([[1, 2], [3, 0], [5, 6]]), None)) == 2
+    values = torch.ones(3, 4)
+    assert bench.same_samples((ids, values), (ids, values * torch.tensor([[1.0], [1.0], [1.1]]))) == 2
+    times = iter(float(t) for t in (0, 1, 1, 3, 3, 4, 4, 8))
+    system = importlib.import_module("plain_loops").build("VAR", "tiny")
+    row = bench.against_plain(system, 2, 2, lambda: next(times))
+    assert (row.ours_s, row.plain_s, row.ratio, row.same) == (1.0, 3.0, 3.0, 2)
+    assert row.rate(0.5) == (2 * 14 / 0.5, 4.0)
+
+
+def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = imported("adapters", monkeypatch)
+    mini = card("next_scale/var-mini")
+    small, large = bench.measure(mini, (1, 3), "cpu", calls=1)
+    assert (small.adapter, small.batch, large.batch) == (mini.name, 1, 3)
+    assert small.images_per_second > 0
+    assert small.peak_bytes is None
+    names = [each.name for each in bench.official_cards()]
+    assert len(names) > 20
+    assert not any("mini" in name for name in names)
+    for each in bench.official_cards():
+        request = bench.request_of(each.model_copy(update={"classes": each.classes}), 2, 1, "cpu")
+        assert request.sample_ids == (2, 3)
+        assert (request.labels is None) == (each.condition == "text")
+        assert (request.captions is None) == (each.condition != "text")
+
+
+def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path: Path) -> None:
+    out = tmp_path / "numbers.json"
+    words = ["--systems", "VAR", "--batches", "1", "--repeats", "1", "--json", str(out)]
+    done = subprocess.run(
+        [sys.executable, FOLDER / "adapters.py", *words], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert "| VAR | 155 | 1 |" in done.stdout
+    assert "1 of 1" in done.stdout
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["ratio"] == pytest.approx(row["plain_s"] / row["ours_s"])
+    if not torch.cuda.is_available():
+        done = subprocess.run([sys.executable, FOLDER / "adapters.py", "--official"], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "needs a CUDA device" in done.stderr
