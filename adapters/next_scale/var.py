@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from dataclasses import replace as changed
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from arbench.errors import InputError
@@ -62,6 +64,17 @@ def official_names(ours: str) -> tuple[str, ...]:
     return (replaced(ours, _TO_OFFICIAL),)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What an edit keeps: ids (B, side^2) of every scale, and (side^2,) bool, true where they are drawn anew."""
+
+    levels: tuple[Tensor, ...]
+    redrawn: tuple[Tensor, ...]
+
+    def merged(self, drawn: Tensor, scale: int) -> Tensor:
+        return torch.where(self.redrawn[scale], drawn, self.levels[scale])
+
+
 def generate(
     network: Network,
     quantizer: MultiScaleQuantizer,
@@ -69,10 +82,13 @@ def generate(
     sampling: Sampling,
     noise: Noise,
     *,
+    given: Given | None = None,
     caches: Sequence[KVCache] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[tuple[Tensor, ...], Tensor, int]:
     """Ids (B, side^2) of every scale, `f_hat` (B, C, H, W), and how many forward passes they took.
+
+    With `given` only the tokens that it says are drawn; later scales see those and the given ones as one image.
 
     The guidance weight of scale k of K is the schedule's at k / (K - 1). While guidance is on, conditional and
     unconditional sequences go as one batch of 2B; once it is off, the conditional half goes on alone.
@@ -102,13 +118,22 @@ def generate(
             if scale < guided:
                 logits = mix_guidance(logits, sampling.guidance.weight(scale / max(scales - 1, 1)))
             ids = draw_tokens(logits, sampling, noise, f"scale/{scale}", reach=True)
+            if given is not None:
+                ids = given.merged(ids, scale)
             levels.append(ids)
             f_hat = quantizer.accumulate(f_hat, ids, scale)
     return tuple(levels), f_hat, scales + guided
 
 
+def touched(mask: Tensor, side: int) -> Tensor:
+    """(side, side) bool: the cells of a coarser grid that a mask (h, w) touches; at its own side the mask itself."""
+    # adaptive pooling takes every fine cell that overlaps a coarse one, also where the sides do not divide
+    cells: Tensor = F.adaptive_max_pool2d(mask[None].float(), (side, side))
+    return cells[0] > 0
+
+
 class VAR(CachedGenerator):
-    """`Generator` and `Scores`. `Codes.latents` is the tokenizer's `f_hat`, so that decoding need not rebuild it."""
+    """`Generator`, `Scores`, `Edits`. `Codes.latents` is the tokenizer's `f_hat`; decoding need not rebuild it."""
 
     network: Network
     tokenizer: VARTokenizer
@@ -128,6 +153,40 @@ class VAR(CachedGenerator):
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        return self._generated(request, sampling, None, probe)
+
+    @torch.inference_mode()
+    def edit(
+        self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
+    ) -> Generated:
+        """VAR's zero-shot editing: tokens outside the mask are teacher-forced at every scale, those in it are drawn.
+
+        `mask` (side, side) is on the grid of the last scale. A token of a coarser scale is drawn anew if its cell
+        touches the mask, that of a 1 x 1 scale always. Coarse tokens reach beyond the mask, so that pixels outside it
+        change even where all fine tokens are kept. A mask that is true everywhere gives what `sample` gives. Raises
+        InputError for a mask of another shape or type or without a token, and for codes of another form or batch.
+        """
+        return self._generated(request, sampling, self._given(request, codes, mask), probe)
+
+    def _given(self, request: Request, codes: Codes, mask: Tensor) -> Given:
+        sides = self.network.config.patch_nums
+        if tuple(mask.shape) != (sides[-1], sides[-1]) or mask.dtype != torch.bool or not bool(mask.any()):
+            raise InputError(
+                f"{self.card.name} cannot edit within this mask",
+                f"it takes bool ({sides[-1]}, {sides[-1]}), true somewhere; found {mask.dtype} {tuple(mask.shape)}",
+                "give one mask for the batch, on the grid of the last scale",
+            )
+        self.tokenizer.check_levels(codes.ids, len(sides))
+        if len(codes.ids[0]) != len(request.sample_ids):
+            raise InputError(
+                f"{self.card.name} needs the codes of every image that it edits",
+                f"{len(request.sample_ids)} samples are asked for, the codes are of {len(codes.ids[0])}",
+                "",
+            )
+        redrawn = tuple(touched(mask, side).flatten().to(codes.ids[0].device) for side in sides)
+        return Given(codes.ids, redrawn)
+
+    def _generated(self, request: Request, sampling: Sampling, given: Given | None, probe: Probe) -> Generated:
         self.check(sampling)
         labels = class_labels(self.card, request)
         levels, f_hat, forwards = generate(
@@ -136,6 +195,7 @@ class VAR(CachedGenerator):
             labels,
             sampling,
             request.noise,
+            given=given,
             caches=self.caches(len(labels), sampling),
             probe=probe,
         )

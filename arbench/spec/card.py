@@ -11,6 +11,7 @@ from .base import Frozen
 from .sampling import Sampling
 
 Family = Literal["raster", "random_order", "next_scale", "continuous", "hybrid", "tokenizers", "other"]
+Ability = Literal["edits", "scores"]
 
 
 class TokenSpec(Frozen):
@@ -64,6 +65,7 @@ class Card(Frozen):
 
     `implementation` is "module:Class"; `config` its hyper-parameters by the official code's own names.
     `supports` lists the fields of `Sampling` that this adapter honours; asking for another is `unsupported`.
+    `offers` names what its class can do beyond sampling, for the tasks that need it: the protocols `Edits`, `Scores`.
     `version` changes whenever the adapter's output can change.
     """
 
@@ -81,6 +83,7 @@ class Card(Frozen):
     tokenizer: str | None = None
     tokens: TokenSpec | None = None
     supports: frozenset[str] = frozenset()
+    offers: frozenset[Ability] = frozenset()
     extra: dict[str, str] = Field(default_factory=dict)
     """Knobs allowed in `Sampling.extra`: name -> one line of help."""
     native: Sampling = Sampling()

@@ -17,13 +17,13 @@ from arbench.adapters.layers.quantize import MultiScaleQuantizer
 from arbench.adapters.layers.sampling import token_probabilities
 from arbench.adapters.next_scale.cards import CARDS, VAR_MINI, guided, pyramid
 from arbench.adapters.next_scale.transformer import TRAINING_ONLY, Attention, Config, Network
-from arbench.adapters.next_scale.var import VAR, generate, official_names, upstream_sampling
+from arbench.adapters.next_scale.var import VAR, generate, official_names, touched, upstream_sampling
 from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI as OTHER_TOKENIZER
 from arbench.adapters.tokenizers.cards import VAR_MINI as TOKENIZER
 from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
 from arbench.adapters.tokenizers.var_msvq import VARTokenizer
 from arbench.errors import CheckpointError, InputError, Unsupported, UsageError
-from arbench.protocols import Card, Codes, Generator, Guidance, LoadSpec, Request, Sampling, Scores
+from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Scores
 from arbench.seeds import Greedy, noise_for
 
 SIDES = (1, 2, 3)
@@ -233,6 +233,110 @@ def test_scores_see_earlier_scales_only() -> None:
     later = model.logits(request(range(4)), Codes(ids=changed))
     torch.testing.assert_close(later[:, :5], logits[:, :5])
     assert not torch.allclose(later[:, 5:], logits[:, 5:])
+
+
+# ---- editing ---------------------------------------------------------------------------------------------------------
+
+
+def mask_of(*cells: tuple[int, int]) -> Tensor:
+    mask = torch.zeros(3, 3, dtype=torch.bool)
+    for row, column in cells:
+        mask[row, column] = True
+    return mask
+
+
+def edited(model: VAR, ids: range, codes: Codes, mask: Tensor, sampling: Sampling, seed: int = 3) -> Codes:
+    found = model.edit(request(ids, seed), codes, mask, sampling).codes
+    assert found is not None
+    return found
+
+
+def test_a_coarse_cell_is_drawn_anew_where_it_touches_the_mask() -> None:
+    corner = mask_of((0, 0))
+    assert touched(corner, 1).tolist() == [[True]]
+    assert touched(corner, 2).tolist() == [[True, False], [False, False]]
+    assert torch.equal(touched(corner, 3), corner)
+    # the middle of three cells lies half in either of two
+    assert touched(mask_of((0, 1)), 2).tolist() == [[True, True], [False, False]]
+    fine = torch.zeros(16, 16, dtype=torch.bool)
+    fine[9, 4] = True  # rows 9/16 to 10/16, columns 4/16 to 5/16
+    assert touched(fine, 13).nonzero().tolist() == [[7, 3], [7, 4], [8, 3], [8, 4]]
+
+
+@pytest.mark.parametrize("config", VARIANTS[:2])
+def test_an_edit_keeps_the_tokens_outside_and_draws_the_others_given_them(config: dict[str, Any]) -> None:
+    model = micro(**config)
+    assert isinstance(model, Edits)
+    sampling = Sampling(guidance=SOME, top_k=5)
+    before = model.sample(request(range(16)), Sampling()).codes
+    assert before is not None
+    mask = mask_of((0, 0), (0, 1), (1, 0), (1, 1))  # of the second scale all four are touched
+    after = edited(model, range(16), before, mask, sampling, seed=8)
+    for level, (new, old) in enumerate(zip(after.ids, before.ids, strict=True)):
+        kept = ~touched(mask, SIDES[level]).flatten()
+        assert torch.equal(new[:, kept], old[:, kept])
+        assert not torch.equal(new[:, ~kept], old[:, ~kept])
+    assert after.latents is not None
+    torch.testing.assert_close(after.latents, model.tokenizer.quantizer.f_hat(after.ids))
+
+
+def test_kept_tokens_are_what_later_scales_see() -> None:
+    """Greedy edited tokens are the likeliest given the merged image, by scores of the whole."""
+    model = micro()
+    before = model.sample(request(range(5)), Sampling()).codes
+    assert before is not None
+    mask = mask_of((2, 1), (2, 2))
+    greedy = Request(tuple(range(5)), Greedy(5), labels=torch.arange(5))
+    after = model.edit(greedy, before, mask, Sampling()).codes
+    assert after is not None
+    likeliest = model.logits(greedy, after).argmax(-1).split([1, 4, 9], dim=1)
+    for level, (new, best) in enumerate(zip(after.ids, likeliest, strict=True)):
+        drawn = touched(mask, SIDES[level]).flatten()
+        assert torch.equal(new[:, drawn], best[:, drawn])
+    assert not torch.equal(torch.cat(after.ids, dim=1), torch.cat(likeliest, dim=1))
+
+
+def test_a_mask_of_everything_is_sampling() -> None:
+    model = micro()
+    sampling = Sampling(guidance=SOME, top_k=12, top_p=0.95)
+    before = model.sample(request(range(8), seed=1), Sampling()).codes
+    assert before is not None
+    generated = model.edit(request(range(8)), before, torch.ones(3, 3, dtype=torch.bool), sampling)
+    expected = model.sample(request(range(8)), sampling)
+    assert generated.codes is not None
+    assert torch.equal(torch.cat(generated.codes.ids, dim=1), sampled(model, range(8), sampling))
+    assert (generated.outer_steps, generated.forwards) == (expected.outer_steps, expected.forwards)
+
+
+def test_edits_do_not_depend_on_the_batch() -> None:
+    model = micro()
+    sampling, mask = Sampling(guidance=SOME, top_k=12), mask_of((0, 2), (1, 2))
+    before = model.sample(request(range(32), seed=1), Sampling()).codes
+    assert before is not None
+    whole = torch.cat(edited(model, range(32), before, mask, sampling).ids, dim=1)
+    for size in (1, 7):
+        parts = []
+        for start in range(0, 32, size):
+            rows = range(start, min(start + size, 32))
+            given = Codes(ids=tuple(ids[rows.start : rows.stop] for ids in before.ids))
+            parts.append(torch.cat(edited(model, rows, given, mask, sampling).ids, dim=1))
+        assert torch.equal(torch.cat(parts), whole)
+
+
+def test_wrong_masks_and_codes_of_an_edit_are_clear_errors() -> None:
+    model = micro()
+    codes = model.sample(request(range(2)), Sampling()).codes
+    assert codes is not None
+    full = torch.ones(3, 3, dtype=torch.bool)
+    for mask in (torch.ones(2, 2, dtype=torch.bool), full.float(), ~full):
+        with pytest.raises(InputError, match="cannot edit within this mask"):
+            model.edit(request(range(2)), codes, mask, Sampling())
+    with pytest.raises(InputError, match="codes of every image"):
+        model.edit(request(range(3)), codes, full, Sampling())
+    with pytest.raises(InputError, match="cannot decode 3 scales"):
+        model.edit(request(range(2)), Codes(ids=codes.ids[:2]), full, Sampling())
+    with pytest.raises(Unsupported, match="steps"):
+        model.edit(request(range(2)), codes, full, Sampling(steps=3))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
