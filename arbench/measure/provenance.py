@@ -16,7 +16,7 @@ import arbench
 from .. import registry
 from ..spec.cell import Cell
 from ..spec.result import Provenance
-from ..spec.suite import Generate, Reconstruct
+from ..spec.suite import Edit, Generate, Likelihood, Reconstruct
 
 PACKAGES = (
     "torch",
@@ -130,7 +130,7 @@ def switches() -> dict[str, str]:
 
 def data_source(cell: Cell) -> str | None:
     """Name of the data source whose images enter the result."""
-    if isinstance(cell.task, Reconstruct):
+    if isinstance(cell.task, Reconstruct | Edit | Likelihood):
         return cell.task.data
     return cell.task.reference if isinstance(cell.task, Generate) else None
 

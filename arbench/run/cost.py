@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..spec.card import Card
 from ..spec.sampling import Sampling
-from ..spec.suite import Generate, Memory, Reconstruct, Settings, Speed, TaskSpec
+from ..spec.suite import Edit, Generate, Likelihood, Memory, Reconstruct, Settings, Speed, TaskSpec
 
 CPU_CORE_FLOPS = 10e9
 GPU_FLOPS = 20e12
@@ -65,6 +65,14 @@ def estimate(
         n = task.n or 0
         seconds = n * (image + FEATURE_SECONDS[kind])
         batch, disk = task.batch, disk + n * (2 * pixels + 8192)
+    elif isinstance(task, Edit):
+        n = task.n or 0
+        # images are encoded, drawn and decoded; edits and plain reconstructions are decoded, edits are also described
+        seconds = n * (2 * image + FEATURE_SECONDS[kind])
+        batch, disk = task.batch, disk + n * (2 * pixels + 8192)
+    elif isinstance(task, Likelihood):
+        seconds = 2 * (task.n or 0) * image  # of the right class and of another
+        batch = task.batch
     elif isinstance(task, Speed):
         batch = max(task.batches)
         seconds = sum(

@@ -14,9 +14,9 @@ from ..spec.card import Card
 from ..spec.cell import Cell, Unit, make_cell
 from ..spec.result import Outcome
 from ..spec.sampling import Sampling
-from ..spec.suite import Reconstruct, Settings, TaskSpec
+from ..spec.suite import Edit, Likelihood, Reconstruct, Settings, TaskSpec
 from ..spec.suite_file import SuiteFile
-from ..tasks.index import TASK_INDEX
+from ..tasks.index import TASK_INDEX, unable
 from .cost import estimate
 from .device import cores, machine, resolve_device
 from .resolve import check_overrides, resolve_sampling, where
@@ -129,6 +129,7 @@ class _Planner:
             resolved = resolve_sampling(card, self.suite_file)
             sampling, reason = resolved.sampling, resolved.problem
             origins |= {f"sampling.{name}": origin for name, origin in resolved.origins.items()}
+            reason = unable(card, task) or reason
         if not reason and self.settings.init == "random" and not info.exclusive:
             reason = f"{task.task} measures quality, which random weights (init: random) do not have"
         if reason:
@@ -178,8 +179,8 @@ class _Planner:
         return origins
 
     def _resolve_n(self, task: TaskSpec, index: int, origins: dict[str, str]) -> TaskSpec:
-        """`Reconstruct.n` becomes the number of images that the source has."""
-        if not isinstance(task, Reconstruct):
+        """An `n` of None becomes the number of images that the source has."""
+        if not isinstance(task, Reconstruct | Edit | Likelihood):
             return task
         available = _length(task.data)
         if task.n is None:
@@ -187,9 +188,9 @@ class _Planner:
             return task.model_copy(update={"n": available})
         if task.n > available:
             raise ConfigError(
-                f"{where(self.suite_file, ('tasks', index, 'n'))}: reconstruct.n is {task.n}",
+                f"{where(self.suite_file, ('tasks', index, 'n'))}: {task.task}.n is {task.n}",
                 f"{task.data} has {available} images",
-                f"--set reconstruct.n={available}, or leave n out for all",
+                f"--set {task.task}.n={available}, or null for all",
             )
         return task
 

@@ -16,6 +16,8 @@ from ..spec.result import Metric, Result
 MAIN: dict[str, tuple[tuple[str, int], ...]] = {
     "generate": (("frechet-*", 0),),
     "reconstruct": (("psnr", 0), ("rfd-*", 0)),
+    "edit": (("class-agreement", 0),),
+    "likelihood": (("nats-per-token", 0),),
     "speed": (("latency-batch*", 0), ("images-per-second-batch*", -1), ("decode-images-per-second-batch*", -1)),
     "memory": (("peak-memory-batch*", -1),),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .base import Frozen
 
@@ -43,6 +43,49 @@ class Generate(Frozen):
     """The first `show` sample ids are kept for the report's grid."""
 
 
+MASKS = ("centre", "border", "lower", "left")
+Box = tuple[float, float, float, float]
+
+
+class Edit(Frozen):
+    """Generators that edit: redraw a part of held-out images, by their own class or by another."""
+
+    task: Literal["edit"] = "edit"
+    data: str = "mnist5k/heldout"
+    n: int | None = Field(default=200, ge=1)
+    """Images, from the start of the source; None: all."""
+    mask: str | Box = "centre"
+    """What is redrawn: "centre" (the middle half of each side), "border" (all but the centre: outpainting), "lower" or
+    "left" (that half), or a box [top, left, bottom, right] in fractions of the image."""
+    condition: Literal["same", "next"] = "same"
+    """"same": the image's own class (inpainting). "next": the class after it (editing by class)."""
+    batch: int = Field(default=64, ge=1)
+    show: int = Field(default=16, ge=0)
+    """The first `show` images are kept for the report."""
+
+    @field_validator("mask", mode="before")
+    @classmethod
+    def _known_mask(cls, mask: object) -> object:
+        if isinstance(mask, list | tuple) and len(mask) == 4 and all(isinstance(edge, int | float) for edge in mask):
+            top, left, bottom, right = mask
+            if 0 <= top < bottom <= 1 and 0 <= left < right <= 1:
+                return tuple(mask)
+        elif mask in MASKS:
+            return mask
+        names = ", ".join(MASKS)
+        raise ValueError(f"{names}, or a box [top, left, bottom, right] in fractions of the image, expected")
+
+
+class Likelihood(Frozen):
+    """Generators with scores: the log-likelihood of the codes of held-out images."""
+
+    task: Literal["likelihood"] = "likelihood"
+    data: str = "mnist5k/heldout"
+    n: int | None = Field(default=None, ge=1)
+    """Images, from the start of the source; None: all."""
+    batch: int = Field(default=16, ge=1)
+
+
 class Speed(Frozen):
     """Latency of a whole call at each batch size, and its phases. Warm-up ends once three calls agree."""
 
@@ -60,10 +103,12 @@ class Memory(Frozen):
     batches: tuple[int, ...] = (1, 16)
 
 
-TaskSpec = Annotated[Reconstruct | Generate | Speed | Memory, Field(discriminator="task")]
+TaskSpec = Annotated[Reconstruct | Generate | Edit | Likelihood | Speed | Memory, Field(discriminator="task")]
 TASKS: dict[str, type[Frozen]] = {
     "reconstruct": Reconstruct,
     "generate": Generate,
+    "edit": Edit,
+    "likelihood": Likelihood,
     "speed": Speed,
     "memory": Memory,
 }

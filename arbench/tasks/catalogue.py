@@ -48,6 +48,23 @@ CATALOGUE: tuple[MetricInfo, ...] = (
         ("class-agreement", "fraction", "higher", "share of samples classified as the class asked for"),
     ),
     *_infos(
+        "edit",
+        ("class-agreement", "fraction", "higher", "share of edited images classified as the class asked for"),
+        ("class-agreement-original", "fraction", "higher", "share of the originals classified as their own class"),
+        ("unchanged-outside", "fraction", "higher", "share of values outside the mask that are the original's: 1"),
+        ("psnr-outside", "dB", "higher", "outside the mask, as decoded, before the original is put back"),
+        ("psnr-outside-tokenizer", "dB", "higher", "the same without an edit: what encoding and decoding cost"),
+        ("frechet-*", "", "lower", "Frechet distance of edited images to the source; FID only with Inception"),
+    ),
+    *_infos(
+        "likelihood",
+        ("nats-per-token", "nats", "lower", "-log p of a code given those before it and the class, mean over images"),
+        ("bits-per-image", "bits", "lower", "of all codes of an image"),
+        ("bits-per-dimension", "bits", "lower", "bits of the codes over 3 H W; of the codes, not of the pixels"),
+        ("nats-per-token-wrong-class", "nats", "lower", "the same given the class after the image's own"),
+        ("nats-per-token-gap", "nats", "higher", "of the class after the image's own less that of its own"),
+    ),
+    *_infos(
         "speed",
         ("*latency-batch*", "s", "lower", "median time of a call, decoding included; encode and decode for tokenizers"),
         ("*p90-batch*", "s", "lower", "90th percentile; null below 29 calls"),

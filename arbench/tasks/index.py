@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..spec.card import Ability, Card
 from ..spec.cell import Unit
-from ..spec.suite import Generate, Memory, Reconstruct, Speed, TaskSpec
+from ..spec.suite import Edit, Generate, Likelihood, Memory, Reconstruct, Speed, TaskSpec
 from .base import cut
 
 
@@ -23,10 +24,12 @@ class TaskInfo:
     units: Callable[[TaskSpec], tuple[Unit, ...]]
     source: Callable[[TaskSpec], str | None]
     """The data source that enters the result's identity."""
+    ability: Ability | None = None
+    """What a card must offer to be put through it."""
 
 
 def _samples(task: TaskSpec) -> tuple[Unit, ...]:
-    if not isinstance(task, Reconstruct | Generate) or task.n is None:
+    if not isinstance(task, Reconstruct | Generate | Edit | Likelihood) or task.n is None:
         raise ValueError(f"the planner resolves n before it cuts {task.task} into units")
     return cut(task.n)
 
@@ -37,7 +40,7 @@ def _one_per_batch(task: TaskSpec) -> tuple[Unit, ...]:
 
 
 def _data(task: TaskSpec) -> str | None:
-    if isinstance(task, Reconstruct):
+    if isinstance(task, Reconstruct | Edit | Likelihood):
         return task.data
     return task.reference if isinstance(task, Generate) else None
 
@@ -47,6 +50,18 @@ TASK_INDEX: dict[str, TaskInfo] = {
         "arbench.tasks.reconstruct:ReconstructTask", 1, frozenset({"tokenizer"}), False, _samples, _data
     ),
     "generate": TaskInfo("arbench.tasks.generate:GenerateTask", 1, frozenset({"generator"}), False, _samples, _data),
+    "edit": TaskInfo(
+        "arbench.tasks.edit:EditTask", 1, frozenset({"generator"}), False, _samples, _data, ability="edits"
+    ),
+    "likelihood": TaskInfo(
+        "arbench.tasks.likelihood:LikelihoodTask",
+        1,
+        frozenset({"generator"}),
+        False,
+        _samples,
+        _data,
+        ability="scores",
+    ),
     "speed": TaskInfo(
         "arbench.tasks.speed:SpeedTask", 1, frozenset({"generator", "tokenizer"}), True, _one_per_batch, _data
     ),
@@ -54,3 +69,27 @@ TASK_INDEX: dict[str, TaskInfo] = {
         "arbench.tasks.memory:MemoryTask", 1, frozenset({"generator", "tokenizer"}), True, _one_per_batch, _data
     ),
 }
+
+
+_DOES_NOT: dict[Ability, str] = {
+    "edits": "it cannot redraw a part of an image (its card does not offer `edits`)",
+    "scores": "it gives no teacher-forced scores (its card does not offer `scores`)",
+}
+
+
+def unable(card: Card, task: TaskSpec) -> str:
+    """Why a generator cannot be put through a task whatever its settings, or "" if it can."""
+    ability = TASK_INDEX[task.task].ability
+    if ability is None:
+        return ""
+    if ability == "scores" and card.tokens is not None and card.tokens.kind == "continuous":
+        return f"{card.name}: its tokens are continuous and drawn by diffusion: they have no tractable likelihood"
+    if ability not in card.offers:
+        return f"{card.name}: {_DOES_NOT[ability]}"
+    if card.condition == "text":
+        return f"{card.name}: it is conditioned on text, and the images of {task.task} have classes"
+    if isinstance(task, Edit) and card.tokens is not None and card.tokens.layout == "sequence":
+        return f"{card.name}: its tokens are a sequence and have no place in the image"
+    if isinstance(task, Edit) and task.condition == "next" and card.condition != "class":
+        return f"{card.name}: it has no classes to edit by"
+    return ""

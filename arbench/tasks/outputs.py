@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import CellError, Unsupported
-from ..images import to_uint8
+from ..data.sources import ImageSource
+from ..errors import CellError, ImageError, Unsupported
+from ..images import to_float, to_uint8
 from ..metrics.classifier import CLASSES, RESOLUTION
 from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, TokenSpec
 from ..seeds import noise_for
@@ -47,14 +48,51 @@ def labels_for(card: Card, sample_ids: Sequence[int]) -> NDArray[np.int64]:
     return labels
 
 
-def request_for(card: Card, sample_ids: Sequence[int], seed: int, device: str) -> Request:
-    """The request of these sample ids, with their own noise and classes, on `device`."""
-    labels = labels_for(card, sample_ids)
+def request_for(
+    card: Card, sample_ids: Sequence[int], seed: int, device: str, labels: NDArray[np.int64] | None = None
+) -> Request:
+    """The request of these sample ids, with their own noise and classes (or those of `labels`), on `device`."""
+    labels = labels_for(card, sample_ids) if labels is None else labels
     return Request(
         sample_ids=tuple(sample_ids),
         noise=noise_for(seed, sample_ids, device),
         labels=torch.from_numpy(labels).to(device) if card.condition == "class" else None,
     )
+
+
+def load(source: ImageSource, ids: range, card: Card, task: str) -> NDArray[np.uint8]:
+    """(n, 3, H, W) images of a source. Raises ImageError unless they have the side that the card says."""
+    if source.resolution != (card.resolution, card.resolution):
+        height, width = source.resolution
+        raise ImageError(
+            f"{card.name} takes {card.resolution} x {card.resolution} images",
+            f"those of {source.name} are {width} x {height}",
+            f"choose other `data` for the task `{task}`",
+        )
+    return source.load(ids)
+
+
+def classes_of(source: ImageSource, ids: range, card: Card, task: str) -> NDArray[np.int64]:
+    """(n,) the class of each image of a source, -1 for a model without classes. Raises ImageError if none fits."""
+    if card.condition != "class":
+        return np.full(len(ids), -1, dtype=np.int64)
+    hint = f"choose other `data` for the task `{task}`"
+    if source.labels is None:
+        raise ImageError(f"{card.name} needs the class of each image", f"those of {source.name} have none", hint)
+    labels: NDArray[np.int64] = source.labels[ids.start : ids.stop]
+    if card.classes is None or labels.min() < 0 or labels.max() >= card.classes:
+        raise ImageError(
+            f"{card.name} knows classes 0 to {(card.classes or 0) - 1}",
+            f"those of {source.name} go from {labels.min()} to {labels.max()}",
+            hint,
+        )
+    return labels
+
+
+def encode(tokenizer: Tokenizer, images: NDArray[np.uint8], device: str) -> Codes:
+    """The codes of one batch of images, checked."""
+    codes = tokenizer.encode(to_float(images).to(device))
+    return check_codes(codes, tokenizer.spec, len(images), tokenizer.card.name)
 
 
 def check_codes(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> Codes:

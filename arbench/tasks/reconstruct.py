@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.sources import ImageSource
-from ..errors import ImageError
-from ..images import pack, to_float
+from ..images import pack
 from ..metrics.classifier import class_agreement
 from ..metrics.codes import CodeUse, bits_per_image, code_use, code_use_by_level
 from ..metrics.estimate import Estimate, mean_with_interval, missing
@@ -24,7 +22,7 @@ from ..spec.cell import Cell, Unit
 from ..spec.result import Metric
 from ..spec.suite import Reconstruct
 from .base import Arrays, Context, Finished, joined
-from .outputs import check_codes, decode, features_of, join, tokens_of, unclassifiable
+from .outputs import decode, encode, features_of, join, load, tokens_of, unclassifiable
 
 SHOWN = 20
 """Pairs kept for the report."""
@@ -39,7 +37,7 @@ class ReconstructTask:
         assert isinstance(task, Reconstruct)
         tokenizer, source = context.tokenizer(cell), context.source(task.data)
         card, ids = tokenizer.card, range(unit.start, unit.stop)
-        originals = _load(source, ids, card)
+        originals = load(source, ids, card, "reconstruct")
         codes = _encode(tokenizer, originals, task.batch, context)
         images: NDArray[np.uint8] = decode(tokenizer, codes, ids).numpy()  # (n, 3, H, W)
         features = features_of(context, images)
@@ -70,17 +68,6 @@ class ReconstructTask:
         return Finished(metrics, artifacts=_artifacts(cell, units, context))
 
 
-def _load(source: ImageSource, ids: range, card: Card) -> NDArray[np.uint8]:
-    if source.resolution != (card.resolution, card.resolution):
-        height, width = source.resolution
-        raise ImageError(
-            f"{card.name} takes {card.resolution} x {card.resolution} images",
-            f"those of {source.name} are {width} x {height}",
-            "choose other `data` for the task `reconstruct`",
-        )
-    return source.load(ids)
-
-
 def _original_features(
     task: Reconstruct, originals: NDArray[np.uint8], ids: range, context: Context
 ) -> NDArray[np.float32]:
@@ -94,9 +81,8 @@ def _encode(tokenizer: Tokenizer, originals: NDArray[np.uint8], batch: int, cont
     """The codes of a unit's images, encoded `batch` at a time."""
     parts = []
     for start in range(0, len(originals), batch):
-        images = to_float(originals[start : start + batch]).to(context.device)
-        parts.append(check_codes(tokenizer.encode(images), tokenizer.spec, len(images), tokenizer.card.name))
-        context.progress(start + len(images))
+        parts.append(encode(tokenizer, originals[start : start + batch], context.device))
+        context.progress(min(start + batch, len(originals)))
     return join(parts)
 
 

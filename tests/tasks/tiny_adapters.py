@@ -11,6 +11,7 @@ from arbench.protocols import NO_PROBE, Card, Codes, Generated, TokenSpec
 SIDE = 32
 LEVELS = 16
 SPEC = TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=LEVELS)
+BOTH = frozenset({"edits", "scores"})
 
 
 def card(name, **changes):
@@ -150,6 +151,28 @@ class Direct(Tinted):
         return Generated(images=grey.expand(-1, 3, -1, -1), outer_steps=1, forwards=1)
 
 
+class Repainted(Tinted):
+    """Edits by drawing the tokens in the mask; its scores are the weights that it draws with."""
+
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        assert self.prepared[-1] == len(request.sample_ids)
+        assert codes.latents is None
+        ids = torch.where(mask.flatten(), self.draw(request), codes.ids[0])
+        return Generated(codes=Codes(ids=(ids,)), outer_steps=1, forwards=1)
+
+    def logits(self, request, codes):
+        labels = torch.zeros(len(request.sample_ids)) if request.labels is None else request.labels.float()
+        distance = torch.arange(LEVELS) - labels[:, None] * 1.5  # (B, V)
+        return (-(distance**2) / 8)[:, None].expand(-1, 64, -1)
+
+
+class Muddled(Repainted):
+    """Scores of one token too few."""
+
+    def logits(self, request, codes):
+        return super().logits(request, codes)[:, 1:]
+
+
 class Diverging(Direct):
     """The samples with id 5 and 70 are not finite."""
 
@@ -233,6 +256,10 @@ CARDS = {
         card("raster/tinted"),
         card("raster/telltale", tokenizer="tokenizers/telltale"),
         card("raster/wide", tokenizer="tokenizers/wide"),
+        card("raster/repainted", implementation="tiny_adapters:Repainted", offers=BOTH),
+        card("raster/classless", implementation="tiny_adapters:Repainted", offers=BOTH, condition="none", classes=None),
+        card("raster/muddled", implementation="tiny_adapters:Muddled", offers=BOTH),
+        card("raster/pretends", offers=BOTH),
         card("raster/direct", implementation="tiny_adapters:Direct", tokenizer=None),
         card("raster/free", condition="none", classes=None),
         card("raster/text", condition="text", classes=None),
