@@ -541,6 +541,100 @@ def test_what_does_not_sample_fails_once(outcome: Any) -> None:
     assert not failed.keys() & {"codes", "images", "batch", "close", "global state"}
 
 
+# ---- editing ---------------------------------------------------------------------------------------------------------
+
+
+class Editing(Small):
+    """Draws in the mask, each token from the one before, drawn or given."""
+
+    given: Any = None
+
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        self.given = codes.ids[0], mask.flatten()
+        try:
+            return self.sample(request, sampling, probe=probe)
+        finally:
+            self.given = None
+
+    def draw(self, logits, sampling, request, index):
+        drawn = super().draw(logits, sampling, request, index)
+        if self.given is None:
+            return drawn
+        ids, mask = self.given
+        return torch.where(mask[index], drawn, ids[:, index : index + 1])
+
+
+class RepaintsAll(Editing):
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        return self.sample(request, sampling)
+
+
+class RepaintsNothing(Editing):
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        return Generated(codes=codes)
+
+
+class CountsRows(Editing):
+    """The size of the batch goes into what is drawn."""
+
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        ids = super().edit(request, codes, mask, sampling).codes.ids[0]
+        other = (ids + len(request.sample_ids)) % CODES
+        return Generated(codes=Codes(ids=(torch.where(mask.flatten(), other, ids),)))
+
+
+class OtherNoise(Editing):
+    def draw(self, logits, sampling, request, index):
+        stream = "tokens" if self.given is None else "edit"
+        drawn = draw_tokens(logits, sampling, request.noise, stream, start=index)
+        if self.given is None:
+            return drawn
+        return torch.where(self.given[1][index], drawn, self.given[0][:, index : index + 1])
+
+
+class EditsOutOfRange(Editing):
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        ids = super().edit(request, codes, mask, sampling).codes.ids[0]
+        return Generated(codes=Codes(ids=(torch.where(mask.flatten(), ids + CODES, ids),)))
+
+
+OFFERS = {"offers": frozenset({"edits"})}
+
+
+def test_an_edit_that_keeps_its_contract_passes(outcome: Any) -> None:
+    assert outcome(Editing, **OFFERS) == {}
+    assert outcome(Editing) == {}  # what is not offered is of no harm
+
+
+@pytest.mark.parametrize(
+    ("generator", "why"),
+    [
+        (RepaintsAll, "outside the mask do not come back as given"),
+        (RepaintsNothing, "none is drawn"),
+        (CountsRows, "in a batch of 1 are not those in a batch of 4"),
+        (OtherNoise, "does not draw what `sample` draws"),
+        (EditsOutOfRange, "out of the range 0 to 15"),
+    ],
+)
+def test_broken_edits_are_found(outcome: Any, generator: Any, why: str) -> None:
+    failed = outcome(generator, **OFFERS)
+    assert failed.keys() == {"edit"}
+    assert why in failed["edit"]
+
+
+def test_a_card_that_offers_what_its_class_lacks_is_found(outcome: Any) -> None:
+    failed = outcome(Small, offers=frozenset({"edits", "scores"}))
+    assert failed.keys() == {"edit", "scores"}
+    assert failed["edit"] == "the card offers `edits`, and there is no `edit` of codes"
+
+
+def test_cards_offer_only_what_their_class_has() -> None:
+    methods = {"edits": "edit", "scores": "logits"}
+    for card in registry.cards().values():
+        implementation = registry.resolve(card.implementation)
+        assert all(hasattr(implementation, methods[ability]) for ability in card.offers), card.name
+
+
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
 
 

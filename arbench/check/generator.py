@@ -9,10 +9,22 @@ from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe, Trace
-from ..protocols import NO_PROBE, Card, Generated, Generator, Probe, Request, Sampling, Scores
+from ..protocols import NO_PROBE, Card, Codes, Edits, Generated, Generator, Probe, Request, Sampling, Scores
 from ..seeds import noise_for
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
-from .outputs import SAME, check_close, check_codes, check_images, difference, networks_of, pick, tensors_of
+from .outputs import (
+    EXACT,
+    SAME,
+    check_close,
+    check_codes,
+    check_images,
+    difference,
+    networks_of,
+    on_grid,
+    pick,
+    pick_codes,
+    tensors_of,
+)
 from .verdict import Broken, Check, NotApplicable, describe
 from .watch import Watch
 
@@ -54,6 +66,7 @@ class GeneratorChecks:
             ("guidance off", self.guidance_off),
             ("probe", self.probe),
             ("scores", self.scores),
+            ("edit", self.edit),
             ("close", self.close),
             ("global state", self.watch.verdict),
         ]
@@ -301,7 +314,7 @@ class GeneratorChecks:
     def scores(self) -> str:
         tokens, codes = self.card.tokens, self.generated.codes
         if not isinstance(self.model, Scores) or tokens is None or codes is None:
-            raise NotApplicable("it has no `logits`")
+            raise self._lacking("scores", "logits")
         try:
             with self.watch("logits"):
                 logits = self.model.logits(self.request(IDS), codes)
@@ -312,7 +325,49 @@ class GeneratorChecks:
             raise Broken(f"`logits` are {tuple(logits.shape)}, not {expected}")
         if not bool(logits.isfinite().all()):
             raise Broken("`logits` hold NaN or infinity")
-        return f"finite, {expected[1:]}"
+        return f"finite, {expected[1:]}{self._unoffered('scores')}"
+
+    def edit(self) -> str:
+        tokens, codes = self.card.tokens, self.generated.codes
+        if not isinstance(self.model, Edits) or tokens is None or codes is None:
+            raise self._lacking("edits", "edit")
+        if len(tokens.levels[-1]) != 2:
+            raise Broken(f"it has `edit`, and its finest tokens {tokens.levels[-1]} are no grid")
+        everything = torch.ones(tokens.levels[-1], dtype=torch.bool, device=self.device)
+        half = everything.clone()
+        half[:, 1::2] = False
+        edited = self._edited(IDS, codes, half, seed=1)
+        note = check_codes(tokens, edited, len(IDS))
+        apart = difference(on_grid(edited, tokens, ~half), on_grid(codes, tokens, ~half))
+        if apart > EXACT:
+            raise Broken(f"tokens outside the mask do not come back as given ({apart:.2g} apart)")
+        if difference(on_grid(edited, tokens, half), on_grid(codes, tokens, half)) <= SAME:
+            raise Broken("tokens in the mask are the given ones with another seed: none is drawn")
+        for ids in BATCHES:
+            again = self._edited(ids, pick_codes(codes, ids), half, seed=1)
+            if difference(tensors_of(again), pick(tensors_of(edited), ids)) > SAME:
+                raise Broken(f"edits {ids} in a batch of {len(ids)} are not those in a batch of {len(IDS)}")
+        other = self._edited(IDS, edited, everything)
+        if difference(tensors_of(other), tensors_of(codes)) > SAME:
+            raise Broken("with a mask of everything it does not draw what `sample` draws")
+        return f"{note}; those outside the mask as given; a mask of everything is `sample`{self._unoffered('edits')}"
+
+    def _edited(self, ids: Sequence[int], codes: Codes, mask: Tensor, seed: int = 0) -> Codes:
+        assert isinstance(self.model, Edits)
+        self.ready(len(ids), plain(self.card))
+        with self.watch("edit"):
+            generated = self.model.edit(self.request(ids, seed), codes, mask, plain(self.card))
+        if generated.codes is None:
+            raise Broken("`edit` returns no codes")
+        return generated.codes
+
+    def _lacking(self, ability: str, method: str) -> Exception:
+        if ability in self.card.offers:
+            return Broken(f"the card offers `{ability}`, and there is no `{method}` of codes")
+        return NotApplicable(f"it has no `{method}`")
+
+    def _unoffered(self, ability: str) -> str:
+        return "" if ability in self.card.offers else f"; no suite uses it, for `offers` of the card lacks {ability!r}"
 
     def close(self) -> str:
         model = self.model

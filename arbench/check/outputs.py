@@ -16,6 +16,8 @@ from .verdict import Broken, NotApplicable
 SAME = 1e-3
 """Share of ids that may differ between two calls (near ties that rounding decides), and relative distance of latents
 and pixels. Another seed or another image is hundreds of times further away."""
+EXACT = 1e-5
+"""Relative distance of latents that are given back, perhaps after scaling; no id may differ."""
 
 
 def check_codes(spec: TokenSpec, codes: Codes, rows: int) -> str:
@@ -85,6 +87,22 @@ def pick(tensors: Sequence[Tensor], rows: Sequence[int]) -> tuple[Tensor, ...]:
     return tuple(tensor[list(rows)] for tensor in tensors)
 
 
+def pick_codes(codes: Codes, rows: Sequence[int]) -> Codes:
+    """The same of codes, without lengths."""
+    latents = None if codes.latents is None else codes.latents[list(rows)]
+    return Codes(ids=pick(codes.ids, rows), latents=latents)
+
+
+def on_grid(codes: Codes, spec: TokenSpec, cells: Tensor) -> tuple[Tensor, ...]:
+    """What codes hold in the chosen `cells` (h, w) of the finest grid: ids, or the latents of continuous tokens."""
+    if codes.ids:
+        return (codes.ids[-1].unflatten(1, (cells.numel(), spec.codebooks))[:, cells.flatten()],)
+    assert codes.latents is not None  # check_codes has seen to it
+    if tuple(codes.latents.shape[-2:]) != tuple(cells.shape):
+        raise NotApplicable(f"latents {tuple(codes.latents.shape[1:])} are in another form than the mask")
+    return (codes.latents[..., cells],)
+
+
 def difference(ours: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
     """The largest share of ids that differ or relative distance of floats; infinite for other shapes."""
     if [tensor.shape for tensor in ours] != [tensor.shape for tensor in reference]:
@@ -95,7 +113,7 @@ def difference(ours: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
             size = float(other.double().norm()) or 1.0
             apart = float((one.double() - other.double()).norm()) / size
         else:
-            apart = float((one != other).double().mean())
+            apart = float((one != other).double().mean()) if one.numel() else 0.0
         worst = max(worst, math.inf if math.isnan(apart) else apart)
     return worst
 
