@@ -49,7 +49,7 @@ def render(runs: Sequence[RunFolder]) -> str:
     entries, _ = newest(everything)
     planned = sections.planned_cells(runs)
     known = sections.cards()
-    samples, pairs = sections.galleries(entries)  # first, for damaged arrays show up here and plots take seconds
+    shown = sections.galleries(entries)  # first, for damaged arrays show up here and plots take seconds
     blocks = [block for kind in KINDS if (block := _block(kind, everything, entries, planned))]
     rows = sections.metric_rows(everything)
     verdicts = [sections.verdict(run) for run in runs]
@@ -61,8 +61,9 @@ def render(runs: Sequence[RunFolder]) -> str:
         script=Markup(_asset("report.js")),
         verdicts=verdicts,
         blocks=blocks,
-        samples=samples,
-        pairs=pairs,
+        samples=shown.samples,
+        pairs=shown.pairs,
+        edits=shown.edits,
         published=sections.published(entries, known),
         metrics=rows[: sections.METRIC_ROWS],
         metrics_total=len(rows),

@@ -1,4 +1,4 @@
-"""Samples and reconstructions as pictures inside the page, the same ids for every model, within a size budget."""
+"""Samples, reconstructions and edits as pictures in the page, the same ids for every model, within a size budget."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ PROBES = 3
 AMPLIFIED = 4
 """Factor on the absolute differences, without which most look black."""
 MOST_PAIRS = 16
+MASKED = (214, 120, 44)
+"""Colour of the masked part of an original."""
 
 Uint8 = NDArray[np.uint8]
 
@@ -146,12 +148,39 @@ def reconstruction_gallery(found: Sequence[tuple[str, str, Entry]], title: str, 
         rows.append(_pick(Pictures(name, note, ids, blank, after), common))
         clipped = difference.clip(0, 255).astype(np.uint8)
         rows.append(_pick(Pictures(f"|difference| × {AMPLIFIED}", name, ids, blank, clipped), common))
+    return _columns(rows, title, budget, len(common))
+
+
+def edit_gallery(found: Sequence[tuple[str, Entry]], title: str, budget: int) -> Gallery | None:
+    """Originals, what is left of them outside the mask, and each model's edits, one column per image id.
+
+    The labels of the first row are the classes of the originals, those of the others the classes asked for.
+    """
+    loaded = [(name, entry, arrays) for name, entry in found if (arrays := entry.arrays("edits.npz"))]
+    if not loaded:
+        return None
+    common = sorted(set.intersection(*(set(arrays["ids"].tolist()) for *_, arrays in loaded)))[:MOST_PAIRS]
+    rows: list[Pictures] = []
+    for name, entry, arrays in loaded:
+        where = entry.folder / "edits.npz"
+        ids, asked = arrays["ids"], arrays["asked"]
+        if not rows:
+            before = images(arrays, "originals", where)
+            masked = np.where(arrays["mask"], np.array(MASKED, dtype=np.uint8)[:, None, None], before)
+            rows.append(_pick(Pictures("original", "", ids, arrays["classes"], before), common))
+            rows.append(_pick(Pictures("mask", "", ids, asked, masked), common))
+        rows.append(_pick(Pictures(name, entry.result.adapter, ids, asked, images(arrays, "edited", where)), common))
+    return _columns(rows, title, budget, len(common))
+
+
+def _columns(rows: Sequence[Pictures], title: str, budget: int, common: int) -> Gallery | None:
+    """A gallery with a column for each id, None if not one picture of each row fits the budget."""
     uris = encode_all([pictures.pixels for pictures in rows], budget)
     shown = min((len(sheet) for sheet in uris), default=0)
     if shown == 0:
         return None
     strips = tuple(_strip(pictures, sheet[:shown]) for pictures, sheet in zip(rows, uris, strict=True))
-    return Gallery(title, strips, shown, shown, len(common))
+    return Gallery(title, strips, shown, shown, common)
 
 
 def _pick(pictures: Pictures, ids: Sequence[int]) -> Pictures:

@@ -215,20 +215,48 @@ def step_figure(entries: Sequence[Entry]) -> str:
 # ---- pictures ----
 
 
-def galleries(entries: Sequence[Entry]) -> tuple[list[pictures.Gallery], list[pictures.Gallery]]:
-    """Samples of all generators, and reconstructions by data source, within one budget."""
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of the page: samples of all generators, reconstructions by data source, edits by what is edited."""
+
+    samples: tuple[pictures.Gallery, ...]
+    pairs: tuple[pictures.Gallery, ...]
+    edits: tuple[pictures.Gallery, ...]
+
+
+def galleries(entries: Sequence[Entry]) -> Pictures:
+    """All pictures, within one budget."""
     names = labels(entries)
     ordered = [(names[e.result.adapter, e.result.settings_id], e) for e in entries]
     found = [p for name, e in ordered if (p := pictures.sample_pictures(e, name)) is not None]
     sources: dict[str, list[tuple[str, str, Entry]]] = {}
+    edits: dict[str, list[tuple[str, Entry]]] = {}
     for name, entry in ordered:
-        if "pairs.npz" in entry.result.artifacts.values():
+        files = entry.result.artifacts.values()
+        if "pairs.npz" in files:
             source = str(entry.result.parameters.get("data", "images"))
             sources.setdefault(source, []).append((name, "", entry))
-    share = pictures.BUDGET // max(1, bool(found) + len(sources))
+        if "edits.npz" in files:
+            edits.setdefault(_edit_title(entry.result.parameters), []).append((name, entry))
+    share = pictures.BUDGET // max(1, bool(found) + len(sources) + len(edits))
     samples = pictures.sample_gallery(found, share)
-    pairs = [pictures.reconstruction_gallery(own, source, share) for source, own in sources.items()]
-    return [samples] if samples else [], [gallery for gallery in pairs if gallery]
+    pairs = (pictures.reconstruction_gallery(own, source, share) for source, own in sources.items())
+    edited = (pictures.edit_gallery(own, title, share) for title, own in edits.items())
+    return Pictures(
+        samples=(samples,) if samples else (),
+        pairs=tuple(gallery for gallery in pairs if gallery),
+        edits=tuple(gallery for gallery in edited if gallery),
+    )
+
+
+def _edit_title(parameters: Mapping[str, Any]) -> str:
+    """What an edit does: "Outpainting: border redrawn, the image's own class (mnist5k/heldout)"."""
+    mask = parameters.get("mask", "?")
+    own = parameters.get("condition") != "next"
+    kind = ("Outpainting" if mask == "border" else "Inpainting") if own else "Editing by class"
+    part = mask if isinstance(mask, str) else "box " + " ".join(f"{edge:g}" for edge in mask)
+    label = "the image's own class" if own else "the next class"
+    return f"{kind}: {part} redrawn, {label} ({parameters.get('data', 'images')})"
 
 
 # ---- published figures ----

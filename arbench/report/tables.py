@@ -21,14 +21,23 @@ Kind = Literal["generator", "tokenizer"]
 Mark = Literal["", "best", "tie"]
 
 PREFERRED = (
+    "edit/class-agreement",
     *("frechet*", "fid*", "kid*", "psnr*", "ssim*", "lpips*", "feature-distance*", "rfd*", "rfid*"),
     *("precision*", "recall*", "class-agreement*", "codebook-use*"),
     *("*latency*", "*per-second*", "peak-*batch*", "weights*", "peak*"),
 )
-"""Order of the columns within a group; names that match none come after, in the order of the results."""
-GROUPS = {"generate": "Quality", "reconstruct": "Quality", "speed": "Speed", "memory": "Memory"}
+"""Order of the columns within a group by name or task/name; those that match none come after, in the results' order."""
+GROUPS = {
+    "generate": "Quality",
+    "reconstruct": "Quality",
+    "edit": "Edits",
+    "likelihood": "Likelihood",
+    "speed": "Speed",
+    "memory": "Memory",
+}
 """Group of columns by task, in this order; a task not named here is a group of its own."""
-MOST_COLUMNS = {"Quality": 6, "Speed": 4, "Memory": 3}
+MOST_COLUMNS = {"Quality": 6, "Edits": 1, "Likelihood": 1, "Speed": 4, "Memory": 3}
+"""Names in a group; a name has several columns where protocols or conventions differ."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,7 @@ def _columns(results: Sequence[Result]) -> list[Column]:
     for group in dict.fromkeys([*GROUPS.values(), *(column.group for column in filled)]):
         members = [column for column in filled if column.group == group]
         members = [column for column in members if column.direction] or members
-        members.sort(key=lambda column: _preference(column.name))
+        members.sort(key=_preference)
         names = list(dict.fromkeys(column.name for column in members))[: MOST_COLUMNS.get(group, 4)]
         chosen += [column for column in members if column.name in names]
     scaled = []
@@ -183,8 +192,10 @@ def _columns(results: Sequence[Result]) -> list[Column]:
     return scaled
 
 
-def _preference(name: str) -> int:
-    return next((i for i, pattern in enumerate(PREFERRED) if fnmatch.fnmatchcase(name, pattern)), len(PREFERRED))
+def _preference(column: Column) -> int:
+    names = column.name, f"{column.task}/{column.name}"
+    matches = (i for i, pattern in enumerate(PREFERRED) if any(fnmatch.fnmatchcase(name, pattern) for name in names))
+    return next(matches, len(PREFERRED))
 
 
 def _difference(column: Column, columns: Sequence[Column]) -> str:
