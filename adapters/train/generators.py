@@ -56,10 +56,10 @@ def ids_by(tokenizer: Tokenizer) -> Encode:
     return encode
 
 
-def training_set(encode: Encode, seed: int) -> tuple[Tensor, Tensor]:
-    """Codes (N, ...) and labels (N,) of `VIEWS` randomly shifted copies of every training digit."""
+def training_set(encode: Encode, seed: int, views: int = VIEWS) -> tuple[Tensor, Tensor]:
+    """Codes (N, ...) and labels (N,) of `views` randomly shifted copies of every training digit."""
     load = mnist_batches(ENCODED_AT_ONCE, seed, torch.device("cpu"))
-    steps = VIEWS * (len(mnist5k("train")) // ENCODED_AT_ONCE)
+    steps = views * (len(mnist5k("train")) // ENCODED_AT_ONCE)
     codes, labels = [], []
     for step in range(steps):
         pictures, classes = load(step)

@@ -20,19 +20,21 @@ from ..layers.checkpoint import seeded
 from ..layers.config import from_upstream
 from ..layers.diffusion_head import DiffusionHead
 from ..layers.quantize import MultiScaleQuantizer
+from ..next_scale.cards import VAR_MINI
 from ..tokenizers import hart_hybrid
 from ..tokenizers.cards import HART_MINI_TOKENIZER
 from ..tokenizers.hart_hybrid import HARTTokenizer, discrete_part
-from ..tokenizers.var_msvq import MSVQNetwork
+from ..tokenizers.var_msvq import MSVQNetwork, VARTokenizer
 from .diffusion import diffusion_loss
-from .generators import BATCH, DATA, drop_classes, epochs, heldout_set, tokenizer_of, training_set
+from .generators import drop_classes, epochs, heldout_set, tokenizer_of, training_set
 from .loop import Metrics, Recipe, Task, mnist_batches, step_generator
-from .tokenizers import BATCH as IMAGES
 from .tokenizers import DATA as PICTURES
 from .tokenizers import MSVQTraining, measure
 
 # ---- the tokenizer ---------------------------------------------------------------------------------------------------
 
+IMAGES = 16
+"""Digits in a step."""
 COVERED = 0.99
 """Share of the residual's numbers that the diffusion head, which clips them, can draw."""
 MEASURED_ON = 500
@@ -93,9 +95,9 @@ def measure_hybrid(network: MSVQNetwork) -> Metrics:
 
 
 def _tokenizer(seed: int, device: torch.device) -> Task:
-    config = hart_hybrid.network_config(HART_MINI_TOKENIZER.config)
-    with seeded(seed):
-        training = HybridTraining(MSVQNetwork(config))
+    start = VARTokenizer.load(*tokenizer_of(VAR_MINI)).network  # of the same form
+    training = HybridTraining(start.requires_grad_(True))
+    training.idle.zero_()  # its codes are in their places
     training.to(device)
     names = hart_hybrid.official_names(HART_MINI_TOKENIZER.config)
     some = to_float(mnist5k("train").load(range(MEASURED_ON))).to(device)
@@ -115,6 +117,9 @@ def _tokenizer(seed: int, device: torch.device) -> Task:
 
 # ---- the generator ---------------------------------------------------------------------------------------------------
 
+BATCH = 32
+VIEWS = 5
+"""Randomly shifted copies of each digit whose features are learned."""
 COPIES = 2
 """Timesteps of the diffusion at which each token of the last map is tried in a step."""
 
@@ -184,7 +189,7 @@ def _generator(seed: int, device: torch.device) -> Task:
     def encode(images: Tensor) -> Tensor:
         return tokenizer.network.features(images * 2 - 1)
 
-    features, labels = (each.to(device) for each in training_set(encode, seed))
+    features, labels = (each.to(device) for each in training_set(encode, seed, VIEWS))
     heldout = [each.to(device) for each in heldout_set(encode)]
     training = Training(network, tokenizer.quantizer.to(device), HART_MINI.classes or 0)
     names = hart.official_names(config)
@@ -195,7 +200,7 @@ def _generator(seed: int, device: torch.device) -> Task:
     return Task(
         module=training,
         loss=training.loss,
-        batches=epochs(features, labels, seed),
+        batches=epochs(features, labels, seed, BATCH),
         weights=weights,
         measure=lambda: training.measure(*heldout),
     )
@@ -229,19 +234,19 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name=HART_MINI_TOKENIZER.name,
         file="hart-tokenizer-mini.safetensors",
-        steps=1200,
+        steps=300,
         batch=IMAGES,
         learning_rate=1e-3,
-        data=PICTURES,
+        data=f"{PICTURES}; starts from the weights of {VAR_MINI.tokenizer}",
         prepare=_tokenizer,
     ),
     Recipe(
         name=HART_MINI.name,
         file="hart-mini.safetensors",
-        steps=2500,
+        steps=1800,
         batch=BATCH,
         learning_rate=2e-3,
-        data=DATA,
+        data=f"features of the MNIST-5k training split (4000 digits, {VIEWS} copies each, shifted by up to 2 pixels)",
         prepare=_generator,
         ema=0.995,
         weight_decay=0.05,
