@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling
 
-from ..tokenizers.cards import MAR_KL_16
+from ..tokenizers.cards import MAR_KL_16, MAR_KL_MINI
 
 MAR_SOURCE = "github.com/LTH14/mar at fe470ac24afbee924668d8c5c83e9fec60af3a73"
 
@@ -55,6 +55,7 @@ def _mar(
         tokenizer=MAR_KL_16.name,
         tokens=MAR_KL_16.tokens,
         supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
+        offers=frozenset({"edits"}),
         native=Sampling(guidance=Guidance(scale=cfg, schedule="linear"), steps=256, inner_steps=100),
         upstream_settings=settings,
         parameters=parameters,
@@ -70,6 +71,45 @@ def _mar(
     )
 
 
+MAR_MINI = Card(
+    name="continuous/mar-mini",
+    kind="generator",
+    family="continuous",
+    implementation="arbench.adapters.continuous.mar:MAR",
+    summary="MAR, small, trained on MNIST digits: 16 tokens of 16 numbers in random order, drawn by diffusion",
+    resolution=32,
+    config={
+        "img_size": 32,
+        "vae_stride": 8,
+        "vae_embed_dim": 16,
+        "encoder_embed_dim": 96,
+        "encoder_depth": 3,
+        "encoder_num_heads": 4,
+        "decoder_embed_dim": 96,
+        "decoder_depth": 3,
+        "decoder_num_heads": 4,
+        "class_num": 10,
+        "buffer_size": 4,
+        "diffloss_d": 3,
+        "diffloss_w": 160,
+        "mask_ratio_min": 0.05,
+        "label_drop_prob": 0.1,
+        "diffusion_batch_mul": 4,
+    },
+    condition="class",
+    classes=10,
+    tokenizer=MAR_KL_MINI.name,
+    tokens=MAR_KL_MINI.tokens,
+    supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
+    offers=frozenset({"edits"}),
+    native=Sampling(guidance=Guidance(scale=2.0, schedule="linear"), steps=8, inner_steps=25),
+    parameters=0,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source=MAR_SOURCE,
+    trained_on="MNIST-5k, training split",
+    checkpoint=Checkpoint(file="mar-mini.safetensors", source="shipped with arbench", packaged=True),
+)
 MAR_BASE = _mar(
     "base",
     width=768,

@@ -178,6 +178,12 @@ class Network(Backbone):
         patches = tokens.reshape(-1, c.side, c.side, c.vae_embed_dim, p, p).permute(0, 3, 1, 4, 2, 5)
         return patches.reshape(-1, c.vae_embed_dim, c.side * p, c.side * p)
 
+    def patches(self, latents: Tensor) -> Tensor:
+        """(B, L, C) tokens of latents (B, vae_embed_dim, h, w): the inverse of `grid`."""
+        c, p = self.config, self.config.patch_size
+        patches = latents.reshape(-1, c.vae_embed_dim, c.side, p, c.side, p).permute(0, 2, 4, 1, 3, 5)
+        return patches.reshape(-1, c.tokens, c.channels)
+
 
 _TO_OFFICIAL = (
     ("class_table.", "class_emb."),
@@ -225,16 +231,18 @@ def generate(
     noise: Noise,
     *,
     order: Tensor | None = None,
+    given: tuple[Tensor, Tensor] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
     """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
 
-    `order` (B, L) lists the positions from the last found to the first; drawn if not given. The guidance weight of an
-    iteration is the schedule's at the share of tokens that will be known after it, where the last iteration counts
+    `order` (B, L) lists the positions from the last found to the first; drawn if not given. `given` are scaled latents
+    (B, C, h, w) to start from, and a mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of
+    an iteration is the schedule's at the share of tokens that will be known after it, where the last iteration counts
     all but one. While guidance is on, both halves go as one batch of 2B. Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
-    counts = unknown_after(sampling.steps or ITERATIONS, config.tokens)
+    counts = unknown_after(sampling.steps or ITERATIONS, int(given[1].sum()) if given else config.tokens)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
     steps = reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
     with probe("condition"):
@@ -242,6 +250,10 @@ def generate(
         if order is None:
             order = noise.permutation("order", config.tokens)
     tokens = torch.zeros(batch, config.tokens, config.channels, device=labels.device)
+    if given is not None:
+        latents, mask = given
+        tokens = network.patches(latents.float())
+        order = order.gather(1, mask[order].int().argsort(dim=1, descending=True, stable=True))  # known ones last
     taken = forwards = 0
     for iteration, (before, after) in enumerate(pairwise(counts)):
         if before == after:
@@ -303,8 +315,44 @@ class MAR:
             codes=Codes(latents=latents / self.tokenizer.latent_scale), outer_steps=taken, forwards=forwards
         )
 
+    @torch.inference_mode()
+    def edit(
+        self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
+    ) -> Generated:
+        """`Edits`: the tokens outside the mask are known from the start, the iterations find those inside.
+
+        A token of several latents (`patch_size` above one) is found anew if one of them is in the mask.
+        """
+        check_supported(self.card, sampling, schedules=SCHEDULES)
+        labels, config = class_labels(self.card, request), self.network.config
+        latents = editable(self.card, config, codes, mask, len(labels))
+        side, patch = config.side, config.patch_size
+        wanted = mask.reshape(side, patch, side, patch).any(dim=3).any(dim=1).flatten()  # (L,)
+        given = (latents * self.tokenizer.latent_scale, wanted)
+        drawn, taken, forwards = generate(self.network, labels, sampling, request.noise, given=given, probe=probe)
+        edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
+        return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
+
     def close(self) -> None:
         vars(self).pop("network", None)
+
+
+def editable(card: Card, config: Config, codes: Codes, mask: Tensor, batch: int) -> Tensor:
+    """The latents (B, C, h, w) of `codes`. Raises InputError unless they and the mask (h, w) suit an edit."""
+    side = config.side * config.patch_size
+    form = (batch, config.vae_embed_dim, side, side)
+    if codes.latents is None or tuple(codes.latents.shape) != form:
+        found = "none" if codes.latents is None else f"of shape {tuple(codes.latents.shape)}"
+        raise InputError(
+            f"{card.name} edits latents of shape {form}", f"the codes have {found}", f"encode with {card.tokenizer}"
+        )
+    if tuple(mask.shape) != (side, side) or mask.dtype != torch.bool:
+        raise InputError(
+            f"{card.name} takes a mask of {side} x {side} booleans", f"given: {tuple(mask.shape)}, {mask.dtype}", ""
+        )
+    if not mask.any():
+        raise InputError("the mask is empty", "nothing would be drawn", "make it true where the image is to change")
+    return codes.latents
 
 
 def fitting(card: Card, channels: int, stride: int, tokenizer: Tokenizer | None) -> MARKL:

@@ -226,7 +226,7 @@ MAR_KL_MINI = Card(
     config={
         "embed_dim": 16,
         "ch": 32,
-        "ch_mult": (1, 1, 1, 2),
+        "ch_mult": (1, 1, 2, 2),
         "num_res_blocks": 1,
         "resolution": 32,
         "attn_resolutions": (4,),
