@@ -243,7 +243,7 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe(
         name=HART_MINI.name,
         file="hart-mini.safetensors",
-        steps=1800,
+        steps=1500,
         batch=BATCH,
         learning_rate=2e-3,
         data=f"features of the MNIST-5k training split (4000 digits, {VIEWS} copies each, shifted by up to 2 pixels)",
