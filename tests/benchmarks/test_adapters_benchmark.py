@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,18 +132,23 @@ def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPat
         assert (request.captions is None) == (each.condition != "text")
 
 
-def test_the_command_prints_a_table_and_writes_its_numbers(tmp_path: Path) -> None:
-    out = tmp_path / "numbers.json"
+def test_the_command_prints_a_table_and_writes_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench, out = imported("adapters", monkeypatch), tmp_path / "numbers.json"
     words = ["--systems", "VAR", "--batches", "1", "--repeats", "1", "--json", str(out)]
-    done = subprocess.run(
-        [sys.executable, FOLDER / "adapters.py", *words], capture_output=True, text=True, check=True, timeout=300
-    )
-    assert "| VAR | 155 | 1 |" in done.stdout
-    assert "1 of 1" in done.stdout
+    monkeypatch.setattr(sys, "argv", ["adapters.py", *words])
+    bench.main()
+    shown = capsys.readouterr().out
+    assert "| VAR | 155 | 1 |" in shown
+    assert "| 1 of 1 |" in shown
     (row,) = json.loads(out.read_text())["rows"]
     assert row["ratio"] == pytest.approx(row["plain_s"] / row["ours_s"])
-    if not torch.cuda.is_available():
-        done = subprocess.run([sys.executable, FOLDER / "adapters.py", "--official"], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert len(done.stderr.strip().splitlines()) == 1
-        assert "needs a CUDA device" in done.stderr
+
+
+def test_official_sizes_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = imported("adapters", monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["adapters.py", "--official"])
+    with pytest.raises(SystemExit, match="needs a CUDA device"):
+        bench.main()

@@ -1,0 +1,165 @@
+"""A file of one system given to another: every pair gives one error that says what the file is and what was wanted."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from arbench import registry, weights
+from arbench.adapters.continuous import mar
+from arbench.adapters.hybrid import hart
+from arbench.adapters.layers.config import from_upstream
+from arbench.adapters.layers.kinds import looks_like, recognise
+from arbench.adapters.next_scale import var
+from arbench.adapters.random_order import randar, rar
+from arbench.adapters.raster import llamagen
+from arbench.adapters.tokenizers import hart_hybrid, llamagen_vq, mar_kl, maskgit_vqgan, var_msvq
+from arbench.errors import CheckpointError
+from arbench.protocols import Card, LoadSpec
+
+CODER: dict[str, Any] = {"ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1}
+PYRAMID = {"vocab_size": 20, "z_channels": 6, "v_patch_nums": (1, 2), **CODER}
+LLAMA = {"dim": 16, "n_layer": 1, "n_head": 2, "multiple_of": 8, "num_classes": 3, "vocab_size": 20, "block_size": 4}
+CAPTIONED = LLAMA | {"model_type": "t2i", "caption_dim": 12, "cls_token_num": 3}
+MAPS = {"patch_nums": (1, 2), "vocab_size": 20, "z_channels": 6, "depth": 1, "embed_dim": 16, "num_heads": 2}
+HART = {**MAPS, "context_token": 3, "context_dim": 12, "diff_width": 16, "diff_depth": 1, "attn_type": "llama"}
+MAR = {f"{part}_{key}": n for part in ("encoder", "decoder") for key, n in (("embed_dim", 16), ("depth", 1))}
+MAR |= {"encoder_num_heads": 2, "decoder_num_heads": 2, "img_size": 4, "vae_stride": 2, "vae_embed_dim": 6}
+MAR |= {"class_num": 3, "buffer_size": 2, "diffloss_d": 1, "diffloss_w": 16}
+RAR = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+RAR |= {"image_seq_len": 4, "condition_num_classes": 3, "codebook_size": 20}
+VQ = {"ch": 32, "codebook_size": 20, "encoder_ch_mult": (1, 1), "decoder_ch_mult": (1, 1), "z_channels": 4}
+MASKGIT = {"channel_mult": (1, 1), "num_resolutions": 2, "hidden_channels": 32, "num_res_blocks": 1, "z_channels": 6}
+KL = {"embed_dim": 6, **CODER}
+
+KINDS: dict[str, tuple[str, dict[str, Any], Any]] = {
+    "a LlamaGen generator": ("raster/llamagen-b-256", LLAMA, llamagen.official_names),
+    "a LlamaGen text-to-image generator": ("raster/llamagen-t2i-xl-256", CAPTIONED, llamagen.official_names),
+    "a RAR generator": ("random_order/rar-b", RAR, rar.official_names),
+    "a RandAR generator": ("random_order/randar-0.3b", LLAMA, randar.official_names),
+    "a VAR generator": ("next_scale/var-d16", MAPS, var.official_names),
+    "a MAR generator": ("continuous/mar-base", MAR, mar.official_names),
+    "a HART generator": ("hybrid/hart-0.7b", HART, hart.official_names(from_upstream(hart.Config, HART))),
+    "a LlamaGen tokenizer": ("tokenizers/llamagen-vq-16", VQ, llamagen_vq.official_names),
+    "a MaskGIT VQGAN tokenizer": ("tokenizers/maskgit-vqgan", MASKGIT, maskgit_vqgan.official_names),
+    "a VAR tokenizer": ("tokenizers/var-msvq", PYRAMID, var_msvq.official_names(PYRAMID)),
+    "a KL autoencoder tokenizer": ("tokenizers/mar-kl-16", KL, mar_kl.official_names(KL)),
+    "a HART tokenizer": ("tokenizers/hart-hybrid", PYRAMID, hart_hybrid.official_names(PYRAMID)),
+}
+"""What the file is called -> an official card, small numbers for it, and the function that names official keys."""
+
+SHIPPED = tuple(
+    card.name
+    for card in registry.cards().values()
+    if card.checkpoint and card.checkpoint.packaged and (weights.find(card) or Path()).is_file()
+)
+BY_CLASS = {registry.card(name).implementation: kind for kind, (name, _, _) in reversed(KINDS.items())}
+
+
+def small(kind: str) -> Card:
+    name, config, _ = KINDS[kind]
+    return registry.card(name).model_copy(update={"config": config})
+
+
+@functools.cache
+def network_of(kind: str) -> dict[str, Tensor]:
+    return dict(load(small(kind), LoadSpec(init="random")).network.state_dict())
+
+
+def load(card: Card, spec: LoadSpec) -> Any:
+    implementation = registry.resolve(card.implementation)
+    if card.kind == "tokenizer":
+        return implementation.load(card, spec)
+    needed = {"next_scale/var-d16": "a VAR tokenizer", "hybrid/hart-0.7b": "a HART tokenizer"}
+    needed |= {"continuous/mar-base": "a KL autoencoder tokenizer"}
+    return implementation.load(card, spec, tokenizer_of(needed[card.name]) if card.name in needed else None)
+
+
+@functools.cache
+def tokenizer_of(kind: str) -> Any:
+    return load(small(kind), LoadSpec(init="random"))
+
+
+def official(kind: str) -> dict[str, Tensor]:
+    state: dict[str, Tensor] = {}
+    for ours, tensor in network_of(kind).items():
+        keys = KINDS[kind][2](ours)
+        state.update(zip(keys, tensor.chunk(len(keys)), strict=True))
+    return state
+
+
+def message(card: Card, path: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        load(card, LoadSpec(weights=path))
+    assert str(path) in caught.value.what
+    assert caught.value.hint
+    return caught.value.why
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """For each kind the official layout, wrapped as officially, and a safetensors file under our own names."""
+    folder, found = tmp_path_factory.mktemp("kinds"), {}
+    for index, kind in enumerate(KINDS):
+        checkpoint = small(kind).checkpoint
+        assert checkpoint is not None
+        wrapper = checkpoint.wrapper[0] if checkpoint.wrapper else None
+        wrapped, own = folder / f"{index}.pt", folder / f"{index}.safetensors"
+        torch.save({wrapper: official(kind)} if wrapper else official(kind), wrapped)
+        save_file({key: tensor.contiguous() for key, tensor in network_of(kind).items()}, own)
+        found[kind] = [wrapped, own]
+    return found
+
+
+@pytest.mark.parametrize("wanted", KINDS)
+def test_every_file_is_named_by_every_adapter_it_is_not_for(wanted: str, files: dict[str, list[Path]]) -> None:
+    card = small(wanted)
+    for path in files[wanted]:
+        load(card, LoadSpec(weights=path)).close()
+    for kind, paths in files.items():
+        for path in paths:
+            if {kind, wanted} == {"a VAR tokenizer", "a HART tokenizer"} and path.suffix == ".safetensors":
+                continue  # one and the same network
+            if kind != wanted:
+                why = message(card, path)
+                assert f"looks like {kind}" in why or f"or {kind}" in why, (kind, wanted, why)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_file_is_named(name: str) -> None:
+    card = registry.card(name)
+    path, kind = weights.find(card), BY_CLASS[card.implementation]
+    assert path is not None
+    with safe_open(path, "pt") as file:
+        keys = list(file.keys())
+    recognised = recognise(keys)
+    assert recognised is not None
+    assert kind in recognised.split(" or ")
+    for wanted in KINDS:
+        why = message(small(wanted), path)
+        assert f"looks like {kind}" in why or f"or {kind}" in why
+        if wanted not in recognised.split(" or "):
+            assert f"not {wanted}" in why
+
+
+def test_what_was_wanted_is_said_as_well() -> None:
+    tokenizer, generator = official("a LlamaGen tokenizer"), official("a RAR generator")
+    assert looks_like(tokenizer, generator) == "it looks like a LlamaGen tokenizer, not a RAR generator; "
+    assert looks_like(generator, generator) == "it looks like a RAR generator; "
+    assert looks_like({"conv1.weight"}, generator) == ""
+    assert looks_like(generator, {"conv1.weight"}) == "it looks like a RAR generator; "
+
+
+def test_a_file_wrapped_otherwise_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint-last.pth"
+    torch.save({"model_ema": official("a MAR generator"), "epoch": 3}, path)
+    why = message(small("a VAR tokenizer"), path)
+    assert "not a dict of tensors" in why
+    assert "under 'model_ema' it looks like a MAR generator" in why
