@@ -54,6 +54,15 @@ class Estimate:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The mean over parts of the data, and how far the parts scatter (standard deviation, which is no error bar)."""
+
+    estimate: Estimate
+    spread: float | None = None
+    values: tuple[float, ...] = ()
+
+
 def missing(reason: str, n: int = 0) -> Estimate:
     """No value, and why."""
     return Estimate(None, n=n, reason=reason)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .estimate import around, missing
-from .kernel import Repeated
+from .estimate import Repeated, around, missing
 from .moments import check_rows
 from .rows import BLOCK, Rows
 

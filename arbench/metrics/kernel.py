@@ -1,4 +1,4 @@
-"""Kernel distances with error bars: KID over all pairs or over random subsets, and CMMD; block by block."""
+"""Kernel distances over all pairs with error bars, block by block: KID and CMMD."""
 
 from __future__ import annotations
 
@@ -58,92 +58,6 @@ def cmmd(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Est
     return _around(CMMD_SCALE * value, CMMD_SCALE * error, n, reference_fixed)
 
 
-@dataclass(frozen=True, slots=True)
-class Subsets:
-    """How a tool draws its subsets. `shrink`: a smaller set makes smaller subsets; otherwise it is an error there."""
-
-    count: int = 100
-    size: int = 1000
-    seed: int = 2020
-    reference_first: bool = False
-    shrink: bool = False
-    double: bool = False
-    """Kernels and sums in float64; otherwise in float32."""
-    by_rows: bool = True
-    """Rows of a kernel matrix are added up first, then their sums; otherwise all entries at once (float32 notices)."""
-
-
-SUBSETS = {
-    "torch-fidelity": Subsets(),
-    "clean-fid": Subsets(seed=0, shrink=True, by_rows=False),
-    "dgm-eval": Subsets(seed=0, reference_first=True, shrink=True, double=True),
-    "torchmetrics": Subsets(seed=0, reference_first=True),
-}
-"""clean-fid and dgm-eval leave the seed to the caller: here as after `numpy.random.seed(0)`. torchmetrics draws its
-subsets with torch and without a seed: here with RandomState(0)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """The mean over parts of the data, and how far the parts scatter (standard deviation, which is no error bar)."""
-
-    estimate: Estimate
-    spread: float | None = None
-    values: tuple[float, ...] = ()
-
-
-def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torch-fidelity"]) -> Repeated:
-    """The kernel distance as a tool of the field computes it: the mean over random subsets.
-
-    `spread` (ddof 0) is the number that torch-fidelity prints beside the mean; dgm-eval prints its square. The subsets
-    overlap, so neither it nor spread / sqrt(count) is an error bar: `kid` estimates the same quantity and has one.
-    """
-    check_rows(samples)
-    check_rows(reference)
-    same_length(samples.shape[1], reference.shape[1])
-    n, smaller = len(samples), min(len(samples), len(reference))
-    size = min(subsets.size, smaller) if subsets.shrink else subsets.size
-    short = too_few(n, len(reference)) or (f"{smaller} vectors, and a subset takes {size}" if smaller < size else "")
-    if short:
-        return Repeated(missing(short, n))
-    dtype = np.float64 if subsets.double else np.float32
-    draw = np.random.RandomState(subsets.seed)
-    pair = (reference, samples) if subsets.reference_first else (samples, reference)
-    estimate = _by_rows if subsets.by_rows else _at_once
-    values = []
-    for _ in range(subsets.count):
-        one, two = (np.asarray(rows[draw.choice(len(rows), size, replace=False)], dtype=dtype) for rows in pair)
-        values.append(estimate(_cube(one, one), _cube(two, two), _cube(one, two)))
-    mean = float(np.mean(values))
-    if not math.isfinite(mean):
-        return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
-    return Repeated(Estimate(mean, n=n, flags=("no_interval",)), float(np.std(values)), tuple(values))
-
-
-# In float32 the rounding of sums over a million entries shows in the sixth digit of the distance, so the three below
-# add up in the tools' own order.
-
-
-def _cube(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    kernel: NDArray[Any] = a @ b.T
-    kernel *= 1.0 / a.shape[1]
-    kernel += 1
-    kernel **= 3
-    return kernel
-
-
-def _by_rows(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
-    m = len(xx)
-    within = (xx.sum(1) - xx.diagonal()).sum() + (yy.sum(1) - yy.diagonal()).sum()
-    return float(within / (m * (m - 1)) - 2 * xy.sum(0).sum() / (m * m))
-
-
-def _at_once(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
-    m = len(xx)
-    within = xx + yy
-    return float((within.sum() - within.diagonal().sum()) / (m - 1) - xy.sum() * 2 / m) / m
-
-
 def _polynomial(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """(x.y / D + 1)^3 - 1: the constant cancels in every distance, and without it float32 keeps more digits."""
     base: NDArray[Any] = a @ b.T
@@ -164,7 +78,7 @@ def _gaussian(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sums:
+class Sums:
     """Sums over a kernel matrix (n, m): of its rows, of its columns, of its squares; without the diagonal if square."""
 
     rows: Floats
@@ -178,9 +92,9 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class _AllSums:
-    xx: _Sums
-    yy: _Sums
-    xy: _Sums
+    xx: Sums
+    yy: Sums
+    xy: Sums
 
 
 def _all_sums(samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False) -> _AllSums | Estimate:
@@ -212,7 +126,7 @@ def _slice(rows: Rows, start: int, size: int, unit: bool) -> NDArray[Any]:
     return part
 
 
-def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> _Sums:
+def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> Sums:
     """Of the matrix of a set with itself, from its upper half."""
     sums, squares = np.zeros(len(rows)), 0.0
     for start in range(0, len(rows), OUTER):
@@ -236,10 +150,10 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> _Sums:
                 sums[begin : begin + len(inner)] += corner.sum(1)
                 squares += float(np.vdot(corner, corner))
             begin += len(inner)
-    return _Sums(sums, sums, squares)
+    return Sums(sums, sums, squares)
 
 
-def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> _Sums:
+def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> Sums:
     rows, columns, squares = np.zeros(len(one)), np.zeros(len(two)), 0.0
     for start in range(0, len(one), OUTER):
         outer = _slice(one, start, OUTER, unit)
@@ -248,31 +162,31 @@ def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> _Sums:
             rows[start : start + len(outer)] += part.sum(1)
             columns[begin : begin + part.shape[1]] += part.sum(0)
             squares += float(np.vdot(part, part))
-    return _Sums(rows, columns, squares)
+    return Sums(rows, columns, squares)
 
 
 def _variance(sums: _AllSums, reference_fixed: bool) -> float:
     """Of the two-sample U-statistic; see `kid`."""
     xx, yy, xy = sums.xx, sums.yy, sums.xy
     n, m = len(xx.rows), len(yy.rows)
-    pair_x = _pairs_within(xx)
+    pair_x = pairs_within(xx)
     linear_x = float(np.var(xx.rows / (n - 2) - xy.rows / m, ddof=1)) - pair_x / (n - 2)
     if reference_fixed:
         return 4 / n * max(0.0, linear_x) + 2 / (n * (n - 1)) * pair_x
-    pair_y, pair_xy = _pairs_within(yy), _pairs_between(xy)
+    pair_y, pair_xy = pairs_within(yy), pairs_between(xy)
     linear_y = float(np.var(yy.rows / (m - 2) - xy.columns / n, ddof=1)) - pair_y / (m - 2)
     linear = 4 / n * max(0.0, linear_x - pair_xy / m) + 4 / m * max(0.0, linear_y - pair_xy / n)
     return linear + 2 / (n * (n - 1)) * pair_x + 2 / (m * (m - 1)) * pair_y + 4 / (n * m) * pair_xy
 
 
-def _pairs_within(sums: _Sums) -> float:
+def pairs_within(sums: Sums) -> float:
     """E a2(x, x')^2, unbiased, by U-centring (Szekely and Rizzo, Annals of Statistics 42, 2014)."""
     n = len(sums.rows)
     squares = sums.squares - 2 / (n - 2) * float((sums.rows**2).sum()) + sums.total**2 / ((n - 1) * (n - 2))
     return max(0.0, squares / (n * (n - 3)))
 
 
-def _pairs_between(sums: _Sums) -> float:
+def pairs_between(sums: Sums) -> float:
     """E c2(x, y)^2, unbiased: the interaction variance of a two-way table."""
     n, m = len(sums.rows), len(sums.columns)
     row_part, column_part = float((sums.rows**2).sum()) / m, float((sums.columns**2).sum()) / n

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ..metrics import paired, paired_conventions, perceptual, recipes
 from ..metrics.diversity import vendi
-from ..metrics.estimate import Estimate, Z, around, missing, share
+from ..metrics.estimate import Estimate, missing, share
 from ..metrics.extrapolation import fid_infinity
 from ..metrics.frechet import frechet, jackknife
 from ..metrics.inception_score import inception_score
-from ..metrics.kernel import SUBSETS, cmmd, kid, kid_subsets
+from ..metrics.kernel import cmmd, kid
+from ..metrics.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.memorisation import mifid
 from ..metrics.moments import Moments, moments
 from ..metrics.neighbour_passes import Distance
@@ -227,14 +228,7 @@ def _kid_subsets(definition: Definition, inputs: Inputs) -> Number:
     if inputs.subset_size is not None:
         preset = replace(preset, size=inputs.subset_size)
     found = kid_subsets(inputs.rows(definition.output), inputs.reference_rows(definition.output), preset)
-    if found.estimate.value is None:
-        return found.estimate, {}
-    # the subsets estimate what all pairs do; their own scatter is no error bar, since they overlap
-    pairs = inputs.kid(definition.output)
-    if pairs.value is None or pairs.high is None:
-        return found.estimate, {"std": found.spread}
-    error = (pairs.high - pairs.value) / Z
-    return around(found.estimate.value, error, f"{pairs.method}, all pairs", pairs.n), {"std": found.spread}
+    return found.estimate, {} if found.spread is None else {"std": found.spread}
 
 
 def _inception_score(definition: Definition, inputs: Inputs) -> Number:

@@ -1,0 +1,132 @@
+"""KID as the tools of the field compute it, to their own digits: the mean over random subsets; with an error bar."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .estimate import Estimate, Repeated, around, missing
+from .kernel import Sums, pairs_between, pairs_within
+from .moments import NOT_FINITE, check_rows, same_length, too_few
+from .rows import Rows
+
+SMALLEST = 4
+"""Rows of a subset from which its pairs have a variance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subsets:
+    """How a tool draws its subsets. `shrink`: a smaller set makes smaller subsets; otherwise it is an error there."""
+
+    count: int = 100
+    size: int = 1000
+    seed: int = 2020
+    reference_first: bool = False
+    shrink: bool = False
+    double: bool = False
+    """Kernels and sums in float64; otherwise in float32."""
+    by_rows: bool = True
+    """Rows of a kernel matrix are added up first, then their sums; otherwise all entries at once (float32 notices)."""
+
+
+SUBSETS = {
+    "torch-fidelity": Subsets(),
+    "clean-fid": Subsets(seed=0, shrink=True, by_rows=False),
+    "dgm-eval": Subsets(seed=0, reference_first=True, shrink=True, double=True),
+    "torchmetrics": Subsets(seed=0, reference_first=True),
+}
+"""clean-fid and dgm-eval leave the seed to the caller: here as after `numpy.random.seed(0)`. torchmetrics draws its
+subsets with torch and without a seed: here with RandomState(0)."""
+
+
+def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torch-fidelity"]) -> Repeated:
+    """The kernel distance as a tool of the field computes it: the mean over random subsets.
+
+    `spread` (ddof 0) is the number that torch-fidelity prints beside the mean; dgm-eval prints its square. The subsets
+    overlap, so neither it nor spread / sqrt(count) is an error bar. The error bar here, reference fixed, adds two
+    variances: that of the statistic over all pairs, which the subsets estimate (as in `kid`, each term estimated
+    without bias in every subset, then averaged), and spread^2 / count for the choice of the subsets.
+    """
+    check_rows(samples)
+    check_rows(reference)
+    same_length(samples.shape[1], reference.shape[1])
+    n, smaller = len(samples), min(len(samples), len(reference))
+    size = min(subsets.size, smaller) if subsets.shrink else subsets.size
+    short = too_few(n, len(reference)) or (f"{smaller} vectors, and a subset takes {size}" if smaller < size else "")
+    if short:
+        return Repeated(missing(short, n))
+    dtype = np.float64 if subsets.double else np.float32
+    draw = np.random.RandomState(subsets.seed)
+    pair = (reference, samples) if subsets.reference_first else (samples, reference)
+    estimate = _by_rows if subsets.by_rows else _at_once
+    xx, yy, xy = (np.empty((size, size), dtype) for _ in range(3))
+    values, terms = [], []
+    for _ in range(subsets.count):
+        one, two = (np.asarray(rows[draw.choice(len(rows), size, replace=False)], dtype=dtype) for rows in pair)
+        for a, b, kernel in ((one, one, xx), (two, two, yy), (one, two, xy)):
+            _cube(a, b, kernel)
+        values.append(estimate(xx, yy, xy))
+        if size >= SMALLEST:
+            terms.append(_terms(yy, xy.T) if subsets.reference_first else _terms(xx, xy))
+    mean = float(np.mean(values))
+    if not math.isfinite(mean):
+        return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
+    spread = float(np.std(values))
+    if not terms:
+        return Repeated(Estimate(mean, n=n, flags=("no_interval",)), spread, tuple(values))
+    variance = _variance(np.mean(terms, axis=0), size, n, len(reference)) + spread**2 / subsets.count
+    method = "u-statistic and choice of subsets, reference fixed"
+    return Repeated(around(mean, math.sqrt(variance), method, n), spread, tuple(values))
+
+
+# In float32 the rounding of sums over a million entries shows in the fifth digit of the distance, so the three below
+# multiply and add up in the tools' own order.
+
+
+def _cube(a: NDArray[Any], b: NDArray[Any], kernel: NDArray[Any]) -> None:
+    np.matmul(a, b.T, out=kernel)
+    kernel *= 1.0 / a.shape[1]
+    kernel += 1
+    kernel **= 3
+
+
+def _by_rows(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
+    m = len(xx)
+    within = (xx.sum(1) - xx.diagonal()).sum() + (yy.sum(1) - yy.diagonal()).sum()
+    return float(within / (m * (m - 1)) - 2 * xy.sum(0).sum() / (m * m))
+
+
+def _at_once(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
+    m = len(xx)
+    within = xx + yy
+    return float((within.sum() - within.diagonal().sum()) / (m - 1) - xy.sum() * 2 / m) / m
+
+
+def _terms(within: NDArray[Any], across: NDArray[Any]) -> tuple[float, float, float]:
+    """Of one subset: the variance of a sample's mean kernel to samples less that to references, and the mean squares
+    of what is left of single pairs within and across (a2, c2 of `kid`). Overwrites both matrices (m, m)."""
+    m = len(within)
+    # the variances do not see a constant, and without it float32 keeps their digits
+    within -= within[0].mean()
+    across -= across[0].mean()
+    np.fill_diagonal(within, 0)
+    one, two = _sums(within), _sums(across)
+    linear = float(np.var(one.rows / (m - 2) - two.rows / m, ddof=1))
+    return linear, pairs_within(one), pairs_between(two)
+
+
+def _sums(kernel: NDArray[Any]) -> Sums:
+    rows, columns = (kernel.sum(axis).astype(np.float64) for axis in (1, 0))
+    return Sums(rows, columns, float(np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64)))
+
+
+def _variance(terms: NDArray[np.float64], size: int, n: int, m: int) -> float:
+    """Of the U-statistic over all pairs of n samples with m fixed references, from the terms in subsets of `size`."""
+    linear, within, across = terms
+    # in a subset a sample's means are over few others, and over `size` of the m references
+    linear = linear - within / (size - 2) - across * (1 / size - 1 / m)
+    return float(4 / n * max(0.0, linear) + 2 / (n * (n - 1)) * within)
