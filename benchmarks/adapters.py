@@ -28,8 +28,8 @@ from rich.table import Table
 from torch import Tensor
 
 from arbench import registry
-from arbench.protocols import Card, LoadSpec, Request
-from arbench.seeds import noise_for
+from arbench.protocols import Card, LoadSpec
+from arbench.tasks.outputs import measured_request
 
 ON_GPU = (1, 64)
 """Batch sizes of the official networks."""
@@ -164,18 +164,6 @@ def shipped(card: Card) -> bool:
     return card.checkpoint is not None and card.checkpoint.packaged
 
 
-def request_of(card: Card, batch: int, index: int, device: str) -> Request:
-    """The `index`-th batch: classes in turn, or captions of random features of the length a model is given."""
-    ids = range(index * batch, (index + 1) * batch)
-    noise = noise_for(0, ids, device)
-    if card.condition == "class":
-        return Request(tuple(ids), noise, labels=torch.tensor([i % (card.classes or 1) for i in ids], device=device))
-    words = card.config.get("context_token", card.config.get("cls_token_num", 120))
-    width = card.config.get("context_dim", card.config.get("caption_dim", 2048))
-    mask = torch.ones(batch, words, dtype=torch.int64, device=device)
-    return Request(tuple(ids), noise, captions=noise.normal("captions", (words, width)), caption_mask=mask)
-
-
 def measure(
     card: Card,
     batches: Sequence[int],
@@ -196,7 +184,7 @@ def measure(
         return [Measured(card.name, card.parameters, batch, problem="out of memory") for batch in batches]
 
     def images(batch: int, index: int) -> Tensor:
-        made = model.sample(request_of(card, batch, index, device), card.native)
+        made = model.sample(measured_request(card, range(index * batch, (index + 1) * batch), 0, device), card.native)
         return made.images if tokenizer is None else tokenizer.decode(made.codes)
 
     for batch in batches:

@@ -90,6 +90,7 @@ HART_0_7B = Card(
         "num_sampling_steps": "8",
     },
     condition="text",
+    captions=(300, 1536),
     tokenizer=HART_HYBRID.name,
     tokens=HART_HYBRID.tokens,
     supports=SUPPORTS,

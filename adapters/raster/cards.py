@@ -89,6 +89,7 @@ def _captioned(stage: int, resolution: int, trained_on: str) -> Card:
             "caption_dim": 2048,
         },
         condition="text",
+        captions=(120, 2048),
         tokenizer="tokenizers/llamagen-vq-16-t2i",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
         supports=SUPPORTS,

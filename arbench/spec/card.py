@@ -80,6 +80,8 @@ class Card(Frozen):
     version: int = 1
     condition: Literal["class", "text", "none"] = "none"
     classes: int | None = None
+    captions: tuple[int, int] | None = None
+    """For `condition` "text": how many tokens of how many numbers the text encoder's features are."""
     tokenizer: str | None = None
     tokens: TokenSpec | None = None
     supports: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from ..measure.memory import CudaMeter, HostMeter, driver_memory, meter_for
 from ..spec.cell import Cell, Unit
 from ..spec.result import Metric
 from .base import Arrays, Context, Finished
-from .outputs import check_generated, check_images, request_for, sampling_of
+from .outputs import check_generated, check_images, measured_request, sampling_of
 from .speed import codes_for, synthetic_images
 
 CALLS = 2
@@ -75,7 +75,7 @@ def _generator_call(cell: Cell, batch: int, context: Context) -> Callable[[range
     def call(ids: range) -> None:
         if ids.start == 0:
             generator.prepare(batch, sampling)
-        generated = generator.sample(request_for(card, ids, cell.settings.seed, context.device), sampling)
+        generated = generator.sample(measured_request(card, ids, cell.settings.seed, context.device), sampling)
         images = check_generated(generator, generated, len(ids)).images
         if tokenizer is not None and generated.codes is not None:
             images = tokenizer.decode(generated.codes)

@@ -24,7 +24,7 @@ from ..spec.cell import Cell, Unit
 from ..spec.result import Direction, Interval, Metric, PhaseTime, SpeedRecord
 from ..spec.suite import Speed
 from .base import Arrays, Context, Finished
-from .outputs import check_codes, check_generated, check_images, from_ids_alone, request_for, sampling_of
+from .outputs import check_codes, check_generated, check_images, from_ids_alone, measured_request, sampling_of
 
 PHASE_CALLS = 5
 """Calls of the phase pass, fewer where they take longer than the task's `max_seconds`."""
@@ -126,7 +126,7 @@ class _GeneratorCalls:
 
     def prepare(self, index: int) -> Request:
         ids = range(index * self._batch, (index + 1) * self._batch)
-        return request_for(self.card, ids, self._seed, self._device)
+        return measured_request(self.card, ids, self._seed, self._device)
 
     def call(self, request: Request, probe: Probe) -> tuple[Request, Generated, Tensor | None]:
         generated = self.generator.sample(request, self.sampling, probe=probe)

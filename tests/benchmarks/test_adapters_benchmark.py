@@ -125,11 +125,6 @@ def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPat
     names = [each.name for each in bench.official_cards()]
     assert len(names) > 20
     assert not any("mini" in name for name in names)
-    for each in bench.official_cards():
-        request = bench.request_of(each.model_copy(update={"classes": each.classes}), 2, 1, "cpu")
-        assert request.sample_ids == (2, 3)
-        assert (request.labels is None) == (each.condition == "text")
-        assert (request.captions is None) == (each.condition != "text")
 
 
 def test_the_command_prints_a_table_and_writes_its_numbers(
