@@ -35,13 +35,14 @@ from .randar_network import (
     RandARNetwork,
     coarse_first,
     extrapolate,
+    first_where,
     generate,
     official_names,
 )
 
 
 class RandAR(CachedGenerator):
-    """`Generator` and `Scores`. `steps` are passes; the weight of guidance follows the share of tokens decoded."""
+    """`Generator`, `Scores`, `Edits`. `steps` are passes; the weight of guidance follows the share of tokens known."""
 
     network: RandARNetwork
     tokenizer: Tokenizer | None
@@ -93,6 +94,42 @@ class RandAR(CachedGenerator):
         scores = self.network.score_in_order(class_labels(self.card, request), codes.ids[0], order)
         return scores.gather(1, order.argsort(dim=1).unsqueeze(-1).expand_as(scores))
 
+    @torch.inference_mode()
+    def edit(
+        self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
+    ) -> Generated:
+        """The given tokens are read first, then the masked ones decoded, both in the sample's own order.
+
+        `steps` are passes over the masked tokens, one a token if there are fewer.
+        """
+        config, labels = self.network.config, class_labels(self.card, request)
+        if config.extrapolation_factor != 1:
+            raise Unsupported(
+                f"{self.card.name} cannot edit images",
+                "its images are decoded in two stages at two resolutions, which no mask of the finer one divides",
+                "edit with the card of the trained resolution",
+            )
+        self.check(sampling)
+        tokens, chosen = codes.ids[0], checked_mask(mask, config.side).to(labels.device).flatten()
+        if tokens.shape != (len(labels), config.block_size):
+            raise InputError(
+                f"{self.card.name} cannot edit tokens of shape {tuple(tokens.shape)}",
+                f"it needs {(len(labels), config.block_size)}: a row for each sample of the request",
+                f"encode the images with {self.card.tokenizer}",
+            )
+        order = first_where(self._order(request, sampling), ~chosen)
+        drawn, passes, forwards = generate(
+            self.network,
+            labels,
+            order,
+            sampling,
+            request.noise,
+            given=tokens.gather(1, order[:, : int((~chosen).sum())]),
+            caches=self.caches(len(labels), sampling),
+            probe=probe,
+        )
+        return Generated(codes=Codes(ids=(drawn,)), outer_steps=passes, forwards=forwards)
+
     def _order(self, request: Request, sampling: Sampling) -> Tensor:
         config = self.network.config
         kind = config.position_order if sampling.order == "native" else sampling.order
@@ -121,6 +158,19 @@ class RandAR(CachedGenerator):
             )
         spatial = linear_guidance(start, scale)
         return (spatial if spatial.on else None), ratio
+
+
+def checked_mask(mask: Tensor, side: int) -> Tensor:
+    """The mask, if it is bool, (side, side) and true somewhere. Raises InputError otherwise."""
+    fits = mask.dtype == torch.bool and mask.shape == (side, side)
+    if not (fits and mask.any()):
+        shown = "nowhere true" if fits else f"{mask.dtype} {tuple(mask.shape)}".removeprefix("torch.")
+        raise InputError(
+            "this mask marks no tokens",
+            f"it is {shown}; it must be bool {(side, side)}, true where tokens are to be drawn",
+            "give one mask on the grid of tokens for the whole batch",
+        )
+    return mask
 
 
 # ---- upstream's settings and recordings ------------------------------------------------------------------------------

@@ -100,7 +100,41 @@ def _claims(
     return tuple(Claim(metric=name, value=value, settings=measured, source=source) for name, value in values.items())
 
 
+RANDAR_MINI = Card(
+    name="random_order/randar-mini",
+    kind="generator",
+    family="random_order",
+    implementation=IMPLEMENTATION,
+    summary="RandAR, small, trained on MNIST digits: 8 x 8 tokens in random order, several in a pass",
+    resolution=32,
+    config={
+        "dim": 96,
+        "n_layer": 4,
+        "n_head": 4,
+        "multiple_of": 32,
+        "num_classes": 10,
+        "vocab_size": 256,
+        "block_size": 64,
+        "num_inference_steps": 24,
+    },
+    condition="class",
+    classes=10,
+    tokenizer="tokenizers/llamagen-mini",
+    tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
+    supports=SUPPORTS,
+    native=Sampling(guidance=Guidance(scale=4.0, start=1.0, schedule="linear"), steps=24),
+    upstream_settings={"cfg_scales": (1.0, 4.0), "num_inference_steps": 24, "top_k": 0, "top_p": 1.0}
+    | {"temperature": 1.0},
+    parameters=493_536,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source=SOURCE,
+    trained_on="MNIST-5k, training split",
+    checkpoint=Checkpoint(file="randar-mini.safetensors", source="shipped with arbench", packaged=True),
+)
+
 CARDS: tuple[Card, ...] = (
+    RANDAR_MINI,
     _official(
         "0.3b",
         tokenizer="llamagen",

@@ -97,7 +97,8 @@ def official_names(ours: str) -> tuple[str, ...]:
 def group_sizes(steps: int, total: int, done: int = 0) -> list[int]:
     """Tokens decoded in each pass after `done` of `total`: one at first, later more, on a cosine over `steps` passes.
 
-    There are `steps` passes for 2 to `total` steps, and always enough to decode everything.
+    There are `steps` passes for 2 to `total` steps with nothing done, and always enough to decode everything. With
+    `done` the cosine is that of all `total`, as upstream extrapolates: one token a pass until it reaches `done`.
     """
     sizes = [1]
     done += 1
@@ -189,16 +190,27 @@ def generate(
     sampling: Sampling,
     noise: Noise,
     *,
+    given: Tensor | None = None,
     caches: Sequence[KVCache] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
-    """Tokens (B, block_size) in raster order, the passes they took, and the forward passes counting copies."""
-    guides = guides_of(network, sampling)
+    """Tokens (B, block_size) in raster order, the passes they took, and the forward passes counting copies.
+
+    `given` (B, k) are the tokens of the first k < block_size places of the order; they cost no pass, and the schedule
+    of passes is that of an image of the others.
+    """
+    guides, total = guides_of(network, sampling), order.shape[1]
     if caches is None:
-        caches = allocate(network, len(labels) * (1 + len(guides)), order.shape[1])
-    sizes = group_sizes(sampling.steps or network.config.num_inference_steps, order.shape[1])
+        caches = allocate(network, len(labels) * (1 + len(guides)), total)
+    known = None
+    if given is not None and given.shape[1]:
+        known = Known(given, network.token_table(given).repeat(1 + len(guides), 1, 1))
+        total -= given.shape[1]
+    sizes = group_sizes(sampling.steps or network.config.num_inference_steps, total)
     table = network.rotations[1:]
-    drawn, forwards = decode(network, labels, order, table, sizes, guides, sampling, noise, caches, probe=probe)
+    drawn, forwards = decode(
+        network, labels, order, table, sizes, guides, sampling, noise, caches, known=known, probe=probe
+    )
     return to_raster(drawn, order), len(sizes), forwards
 
 
@@ -262,8 +274,13 @@ def extrapolate(
 
 def coarse_first(order: Tensor, side: int) -> Tensor:
     """`order` (B, side^2) with the places at even rows and columns moved to the front."""
-    later = (order // side % 2 + order % side % 2) > 0
-    return order.gather(1, later.to(torch.uint8).argsort(dim=1, stable=True))
+    even = torch.arange(side, device=order.device) % 2 == 0
+    return first_where(order, (even[:, None] & even).flatten())
+
+
+def first_where(order: Tensor, chosen: Tensor) -> Tensor:
+    """`order` (B, L) with the places that are true in `chosen` (L,) moved to the front, otherwise as it was."""
+    return order.gather(1, (~chosen[order]).to(torch.uint8).argsort(dim=1, stable=True))
 
 
 def to_raster(drawn: Tensor, order: Tensor) -> Tensor:

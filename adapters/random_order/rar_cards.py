@@ -67,7 +67,39 @@ def _official(
     )
 
 
+RAR_MINI = Card(
+    name="random_order/rar-mini",
+    kind="generator",
+    family="random_order",
+    implementation=IMPLEMENTATION,
+    summary="RAR, small, trained on MNIST digits: 8 x 8 tokens one by one, trained on shuffled orders",
+    resolution=32,
+    config={
+        "hidden_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 384,
+        "image_seq_len": 64,
+        "condition_num_classes": 10,
+        "codebook_size": 256,
+    },
+    condition="class",
+    classes=10,
+    tokenizer="tokenizers/llamagen-mini",
+    tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
+    supports=SUPPORTS,
+    native=Sampling(guidance=Guidance(scale=4.0, start=1.0, schedule="cosine_power", power=1.0)),
+    upstream_settings={"randomize_temperature": 1.0, "guidance_scale": 4.0, "guidance_scale_pow": 1.0},
+    parameters=965_152,
+    code_licence="Apache-2.0",
+    weights_licence="Apache-2.0",
+    source=SOURCE,
+    trained_on="MNIST-5k, training split",
+    checkpoint=Checkpoint(file="rar-mini.safetensors", source="shipped with arbench", packaged=True),
+)
+
 CARDS: tuple[Card, ...] = (
+    RAR_MINI,
     _official("b", shape=(768, 24, 3072), parameters=260_923_648, sampling=(1.0, 16.0, 2.75), fid=1.95),
     _official("l", shape=(1024, 24, 4096), parameters=461_668_352, sampling=(1.02, 15.5, 2.5), fid=1.70),
     _official("xl", shape=(1280, 32, 5120), parameters=955_425_024, sampling=(1.02, 6.9, 1.5), fid=1.50),

@@ -17,7 +17,8 @@ from arbench.adapters.layers.order import halton_cells
 from arbench.adapters.layers.rope import grid_rotations, stretched_rotations
 from arbench.adapters.layers.sampling import token_probabilities
 from arbench.adapters.random_order.randar import RandAR, linear_guidance, upstream_sampling
-from arbench.adapters.random_order.randar_cards import CARDS
+from arbench.adapters.random_order.randar_cards import CARDS as ALL
+from arbench.adapters.random_order.randar_cards import RANDAR_MINI
 from arbench.adapters.random_order.randar_network import (
     TRAINING_ONLY,
     RandARConfig,
@@ -32,9 +33,11 @@ from arbench.adapters.raster.cards import LLAMAGEN_MINI
 from arbench.adapters.raster.llamagen import LlamaGen
 from arbench.errors import CheckpointError, ConfigError, InputError, Unsupported, UsageError
 from arbench.parity import load_golden, replay_golden, replayer
-from arbench.protocols import Card, Codes, Generator, Guidance, LoadSpec, Request, Sampling, Scores
+from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Scores
 from arbench.seeds import Greedy, noise_for
 
+CARDS = tuple(card for card in ALL if card != RANDAR_MINI)
+"""The released sizes."""
 GOLDENS = Path(__file__).parents[1] / "goldens"
 MICRO: dict[str, Any] = {
     "dim": 32,
@@ -153,9 +156,15 @@ def test_orders_change_tokens_and_belong_to_the_sample() -> None:
 
 @torch.inference_mode()
 def without_cache(
-    network: RandARNetwork, labels: Tensor, order: Tensor, sampling: Sampling, sizes: Sequence[int], guided: int
+    network: RandARNetwork,
+    labels: Tensor,
+    order: Tensor,
+    sampling: Sampling,
+    sizes: Sequence[int],
+    guided: int,
+    given: Tensor | None = None,
 ) -> Tensor:
-    """Greedy tokens by reading everything anew in each pass: pairs decoded so far, then the queries of the group."""
+    """Greedy tokens by reading everything anew in each pass: pairs known so far, then the queries of the group."""
     rotations = network.rotations[1:][order].unsqueeze(1)
     queries = network.instructions(rotations)
     tokens = torch.zeros_like(order)
@@ -174,6 +183,9 @@ def without_cache(
         return network.logits(network(x, rotations=turns)[:, -size:])
 
     done = 0
+    if given is not None:
+        done = given.shape[1]
+        tokens[:, :done] = given
     for step, size in enumerate(sizes):
         logits = logits_of(labels, done, size)
         if step < guided:
@@ -304,6 +316,99 @@ def test_half_precision_follows_single(dtype: str) -> None:
     # eight (bfloat16) or eleven (float16) bits a product, over a few dozen layers' worth of sums
     assert (got - expected).norm() <= 0.03 * expected.norm()
     assert tokens_of(half, range(3), Sampling(guidance=LINEAR)).shape == (3, 16)
+
+
+# ---- edits -----------------------------------------------------------------------------------------------------------
+
+BOX = torch.zeros(4, 4, dtype=torch.bool)
+BOX[1:3, 1:4] = True
+
+
+def some_codes(count: int) -> Codes:
+    return Codes(ids=(torch.randint(24, (count, 16), generator=torch.Generator().manual_seed(2)),))
+
+
+def edited(model: RandAR, ids: range, codes: Codes, mask: Tensor, sampling: Sampling) -> Tensor:
+    made = model.edit(request(ids), codes, mask, sampling).codes
+    assert made is not None
+    return made.ids[0]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_edits_draw_the_masked_tokens_and_keep_the_others(steps: int) -> None:
+    model, codes = micro(), some_codes(40)
+    assert isinstance(model, Edits)
+    sampling = Sampling(guidance=LINEAR, steps=steps)
+    made = model.edit(request(range(40)), codes, BOX, sampling)
+    assert made.codes is not None
+    tokens, inside = made.codes.ids[0], BOX.flatten()
+    assert torch.equal(tokens[:, ~inside], codes.ids[0][:, ~inside])
+    assert bool((tokens[:, inside] != codes.ids[0][:, inside]).any(dim=0).all())
+    assert (made.outer_steps, made.forwards) == (max(steps, 2), 2 * max(steps, 2))
+
+
+@pytest.mark.parametrize("steps", [2, 4, 6])
+def test_greedy_edits_equal_those_of_a_sampler_without_cache(steps: int) -> None:
+    model, codes, count = micro(), some_codes(5), 5
+    sampling = Sampling(guidance=LINEAR, steps=steps)
+    greedy = Request(tuple(range(count)), Greedy(count), labels=torch.arange(count))
+    made = model.edit(greedy, codes, BOX, sampling).codes
+    assert made is not None
+    own = Greedy(count).permutation("order", 16)
+    inside = BOX.flatten()[own]
+    # row by row: the given places in the sample's own order, then the masked ones in that order
+    order = torch.stack([torch.cat((row[~where], row[where])) for row, where in zip(own, inside, strict=True)])
+    sizes = group_sizes(steps, 6)
+    expected = without_cache(
+        model.network,
+        torch.arange(count),
+        order,
+        sampling,
+        sizes,
+        len(sizes),
+        given=codes.ids[0].gather(1, order)[:, :10],
+    )
+    assert torch.equal(made.ids[0], expected)
+
+
+@pytest.mark.parametrize("order", ["native", "raster", "halton"])
+def test_an_edit_of_everything_is_a_sample(order: Any) -> None:
+    model, everything = micro(), torch.ones(4, 4, dtype=torch.bool)
+    sampling = Sampling(guidance=LINEAR, order=order, top_p=0.9)
+    whole = edited(model, range(24), some_codes(24), everything, sampling)
+    assert torch.equal(whole, tokens_of(model, range(24), sampling))
+
+
+def test_edits_depend_on_the_given_tokens_and_not_on_the_batch() -> None:
+    model, codes = micro(), some_codes(48)
+    sampling = Sampling(guidance=Guidance(scale=1.5))
+    whole = edited(model, range(48), codes, BOX, sampling)
+    for size in (1, 7):
+        parts = []
+        for start in range(0, 48, size):
+            ids = range(start, min(start + size, 48))
+            parts.append(edited(model, ids, Codes(ids=(codes.ids[0][start : ids.stop],)), BOX, sampling))
+        assert (torch.cat(parts) == whole).all(dim=1).double().mean() >= 0.98
+    other = Codes(ids=((codes.ids[0] + 1) % 24,))
+    inside = BOX.flatten()
+    assert not torch.equal(edited(model, range(48), other, BOX, sampling)[:, inside], whole[:, inside])
+
+
+def test_edits_that_cannot_be_made_are_refused() -> None:
+    model = micro()
+
+    def tried(mask: Tensor, count: int = 2) -> None:
+        model.edit(request(range(2)), some_codes(count), mask, Sampling())
+
+    for mask, why in ((BOX & False, "nowhere true"), (BOX.float(), "float32"), (BOX[:3], r"\(3, 4\)")):
+        with pytest.raises(InputError, match=why):
+            tried(mask)
+    with pytest.raises(InputError, match="a row for each sample"):
+        tried(BOX, count=3)
+    with pytest.raises(Unsupported, match="inner_steps"):
+        model.edit(request(range(2)), some_codes(2), BOX, Sampling(inner_steps=3))
+    with pytest.raises(Unsupported, match="two resolutions"):
+        micro(extrapolation_factor=2).edit(request(range(2)), some_codes(2), BOX, Sampling())
 
 
 # ---- extrapolation ---------------------------------------------------------------------------------------------------

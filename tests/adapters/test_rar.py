@@ -23,7 +23,8 @@ from arbench.adapters.random_order.rar import (
     official_names,
     upstream_sampling,
 )
-from arbench.adapters.random_order.rar_cards import CARDS
+from arbench.adapters.random_order.rar_cards import CARDS as ALL
+from arbench.adapters.random_order.rar_cards import RAR_MINI
 from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI, MASKGIT_VQGAN
 from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
 from arbench.adapters.tokenizers.maskgit_vqgan import MaskGITNetwork, MaskGITVQGAN, ResBlock
@@ -45,6 +46,8 @@ from arbench.protocols import (
 from arbench.registry import resolve
 from arbench.seeds import Greedy, noise_for
 
+CARDS = tuple(card for card in ALL if card != RAR_MINI)
+"""The released sizes."""
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CODES, CLASSES, TOKENS = 20, 5, 9
 MICRO: dict[str, Any] = {
