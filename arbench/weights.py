@@ -18,8 +18,19 @@ def folder() -> Path:
     return Path(given) if given else Path.home() / ".cache" / "arbench" / "weights"
 
 
+def known(card: Card) -> bool:
+    """Whether the weights that `card` needs are a file of a known name; true as well of an adapter that needs none.
+
+    An official size that was trained, but of which no file was published, is not.
+    """
+    return card.checkpoint is not None or not (card.trained_on and card.parameters)
+
+
 def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
-    """The weight file of `card`, or None if it is nowhere (or if the adapter needs none)."""
+    """The weight file of `card`, or None if it is nowhere (or if the adapter needs none).
+
+    In the weights folder a file may lie in a folder of the adapter's name: some models publish files of one name.
+    """
     path = (given or {}).get(card.name)
     if path is not None:
         if not Path(path).is_file():
@@ -29,21 +40,29 @@ def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
         return None
     if card.checkpoint.packaged:
         return Path(str(files("arbench.adapters") / "weights" / card.checkpoint.file))
-    candidate = folder() / card.checkpoint.file
-    return candidate if candidate.is_file() else None
+    places = (folder() / card.name / card.checkpoint.file, folder() / card.checkpoint.file)
+    return next((place for place in places if place.is_file()), None)
 
 
 def locate(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
     """As `find`, but a checkpoint that is needed and not there is an error that says where to get it."""
     path = find(card, given)
-    if path is None and card.checkpoint is not None:
+    if path is not None or (card.checkpoint is None and known(card)):
+        return path
+    licence = f"licence of the weights: {card.weights_licence}"
+    if card.checkpoint is None:
         raise MissingWeights(
             f"no weights for {card.name}",
-            f"the official file is {card.checkpoint.file} from {card.checkpoint.source} "
-            f"(licence of the weights: {card.weights_licence})",
-            f"put it at {folder() / card.checkpoint.file}, or name it under `weights:` in the suite",
+            f"no official file of this size is known; the code is at {card.source} ({licence})",
+            "name a file under `weights:` in the suite, or measure speed and memory with init: random",
         )
-    return path
+    file = card.checkpoint.file
+    raise MissingWeights(
+        f"no weights for {card.name}",
+        f"the official file is {file} from {card.checkpoint.source} ({licence})",
+        f"put it at {folder() / file} (or in {folder() / card.name}, if another model's file has that name), "
+        "or name it under `weights:` in the suite",
+    )
 
 
 def sha256(path: Path) -> str:

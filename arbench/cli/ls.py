@@ -61,7 +61,7 @@ def _cell(value: Any) -> str:
 
 def _weights_state(card: Card) -> str:
     if card.checkpoint is None:
-        return "none needed"
+        return "none needed" if weights.known(card) else "no file published"
     if card.checkpoint.packaged:
         return "shipped"
     if weights.find(card) is not None:
