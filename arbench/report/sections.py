@@ -74,7 +74,7 @@ def verdict(run: RunFolder) -> Verdict:
             else []
         ),
         outcomes=tuple(shown),
-        failures=tuple(bad),
+        failures=tuple(dict.fromkeys(bad)),  # tasks of a suite may fail for one reason
         command=_command(run.run.get("argv") or ()),
         started=_minute(str(run.run.get("started") or run.run.get("created") or "")),
         duration=number.duration(run.seconds) if run.seconds is not None else "",

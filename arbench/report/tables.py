@@ -131,8 +131,11 @@ def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind)
     results = [entry.result for entry in kept]
     columns = _columns(results)
     rows: dict[tuple[str, str, str], list[Result]] = {}
+    started = {key[:2]: key for key in map(_row_key, results) if key[2]}
     for result in results:
-        rows.setdefault(_row_key(result), []).append(result)
+        adapter, settings, device = key = _row_key(result)
+        # what was refused before it started has seen no device
+        rows.setdefault(key if device else started.get((adapter, settings), key), []).append(result)
     waiting = {(cell.adapter, cell.task) for cell in planned}
     made = [_row(members, columns, waiting) for members in rows.values()]
     made = [replace(row, places=places) for row, places in zip(made, _marked(columns, made), strict=True)]
@@ -234,7 +237,8 @@ def _row(members: Sequence[Result], columns: Sequence[Column], waiting: set[tupl
     first = members[0]
     settings = next((describe(result) for result in members if result.sampling), describe(first))
     places = tuple(_place(members, column, waiting) for column in columns)
-    return Row(first.adapter, first.family, first.settings_id, _device(first), settings, places)
+    device = next((device for device in map(_device, members) if device), "")
+    return Row(first.adapter, first.family, first.settings_id, device, settings, places)
 
 
 def _place(members: Sequence[Result], column: Column, waiting: set[tuple[str, str]]) -> Place:

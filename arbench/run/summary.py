@@ -35,9 +35,9 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
             console.print(_table(kind, good))
-    for result in results:
-        if result.outcome != "ok":
-            console.print(Text(f"{result.outcome}: {result.task} {result.adapter}: {result.reason}"), soft_wrap=True)
+    failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
+    for line in dict.fromkeys(failed):
+        console.print(Text(line), soft_wrap=True)
 
 
 def main_metrics(result: Result) -> list[Metric]:

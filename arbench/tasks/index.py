@@ -83,13 +83,13 @@ def unable(card: Card, task: TaskSpec) -> str:
     if ability is None:
         return ""
     if ability == "scores" and card.tokens is not None and card.tokens.kind == "continuous":
-        return f"{card.name}: its tokens are continuous and drawn by diffusion: they have no tractable likelihood"
+        return "its tokens are continuous and drawn by diffusion: they have no tractable likelihood"
     if ability not in card.offers:
-        return f"{card.name}: {_DOES_NOT[ability]}"
+        return _DOES_NOT[ability]
     if card.condition == "text":
-        return f"{card.name}: it is conditioned on text, and the images of {task.task} have classes"
+        return f"it is conditioned on text, and the images of {task.task} have classes"
     if isinstance(task, Edit) and card.tokens is not None and card.tokens.layout == "sequence":
-        return f"{card.name}: its tokens are a sequence and have no place in the image"
+        return "its tokens are a sequence and have no place in the image"
     if isinstance(task, Edit) and task.condition == "next" and card.condition != "class":
-        return f"{card.name}: it has no classes to edit by"
+        return "it has no classes to edit by"
     return ""

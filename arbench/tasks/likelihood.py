@@ -58,7 +58,7 @@ class LikelihoodTask:
             other = joined(units, "nats_wrong_class")
             wrong, gap = mean_with_interval(other / spec.tokens), mean_with_interval((other - nats) / spec.tokens)
         bits = nats / math.log(2)
-        what = f"codes of {card.name}, teacher-forced, unguided; mean over images"
+        what = f"codes of {card.name}; teacher-forced, unguided"
         return Finished(
             (
                 _lower(mean_with_interval(nats / spec.tokens), "nats-per-token", what, "nats"),

@@ -51,7 +51,7 @@ def test_nats_and_bits(cell, through):
     assert paired.high - paired.low == pytest.approx(2 * 1.995 * (wrong - right).std(ddof=1) / 64 / 70**0.5, rel=1e-3)
     for metric in finished.metrics:
         assert metric.n == 70
-        assert metric.convention.startswith("codes of tokenizers/blocks, teacher-forced, unguided")
+        assert metric.convention.startswith("codes of tokenizers/blocks; teacher-forced, unguided")
     assert "no bound for pixels" in metrics["bits-per-dimension"].convention
 
 
