@@ -94,7 +94,7 @@ MAR_MINI = Card(
         "diffloss_w": 160,
         "mask_ratio_min": 0.05,
         "label_drop_prob": 0.1,
-        "diffusion_batch_mul": 4,
+        "diffusion_batch_mul": 2,
     },
     condition="class",
     classes=10,

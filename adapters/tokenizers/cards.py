@@ -236,7 +236,7 @@ MAR_KL_MINI = Card(
         "attn_resolutions": (4,),
     },
     tokens=TokenSpec(kind="continuous", layout="grid", levels=((4, 4),), channels=16),
-    parameters=0,
+    parameters=1_067_699,
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0",
     source="https://github.com/LTH14/mar at fe470ac",
@@ -308,6 +308,7 @@ HART_HYBRID = Card(
 CARDS: tuple[Card, ...] = (
     LLAMAGEN_MINI,
     VAR_MINI,
+    MAR_KL_MINI,
     HART_MINI_TOKENIZER,
     LLAMAGEN_VQ_16,
     LLAMAGEN_VQ_16_T2I,
