@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from ..spec.cell import Unit
 from ..spec.result import Outcome
+from .nursery import BLAS_THREADS, Forked, Nursery
 from .plan import PlannedCell
 from .wire import receive, send
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,14 @@ class Job:
 
 
 class WorkerProcess:
-    """One `python -m arbench.run.worker`. `job` is what it is at; `heard` when it last said anything."""
+    """One worker, from `nursery` if there is one, else a `python -m arbench.run.worker`.
 
-    def __init__(self, slot: Slot, folder: Path, weights: Mapping[str, str], log: Path) -> None:
+    `job` is what it is at; `heard` when it last said anything.
+    """
+
+    def __init__(
+        self, slot: Slot, folder: Path, weights: Mapping[str, str], log: Path, nursery: Nursery | None = None
+    ) -> None:
         self.slot = slot
         self.job: Job | None = None
         self.done = 0
@@ -56,20 +60,11 @@ class WorkerProcess:
         self.ending: Outcome | None = None
         """Why we are ending it, once we are."""
         self._kill_at = float("inf")
-        ours, theirs = socket.socketpair()
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "arbench.run.worker", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
-                env=_environment(slot.threads),
-            )
-        theirs.close()
-        self.pipe = Connection(ours.detach())
+        self.pipe, theirs = Pipe()
+        with theirs:
+            environment = _environment(slot.threads)
+            self._process = (nursery.fork if nursery else _spawn)(theirs, log, environment)
         self._tell(
             do="start", folder=str(folder.absolute()), device=slot.device, threads=slot.threads, weights=dict(weights)
         )
@@ -119,6 +114,20 @@ class WorkerProcess:
             self._process.send_signal(number)
 
 
+def _spawn(pipe: Connection, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
+    """A worker from scratch, where forking a process that has loaded much is not safe."""
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "arbench.run.worker", str(pipe.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(pipe.fileno(),),
+            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
+            env=environment,
+        )
+
+
 def end_all(workers: Sequence[WorkerProcess], grace: float) -> None:
     """Ends workers, busy or not: the idle ones leave when their pipe closes, the others are signalled."""
     for worker in workers:
@@ -145,6 +154,6 @@ def death(status: int) -> tuple[Outcome, str]:
 def _environment(threads: int) -> dict[str, str]:
     """Ours, with the thread counts, and with our module search path, so that a worker imports what we would."""
     environment = dict(os.environ)
-    environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    environment.update(dict.fromkeys(BLAS_THREADS, str(threads)))
     environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry or ".").absolute()) for entry in sys.path)
     return environment

@@ -105,6 +105,7 @@ class Session:
                     self.tracker.finish(None, "interrupted", wait=5.0)
                 raise
             finally:
+                supervisor.close()
                 display.close()
             if stop.requests:
                 return self._interrupted()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from ..errors import StoreError
 from ..spec.cell import Unit
 from ..spec.result import Outcome, Result
 from .journal import Writer
+from .nursery import Nursery
 from .plan import Plan, seconds_per_unit
 from .pool import Job, Slot, WorkerProcess, death, end_all
 from .replay import CellState, State
@@ -90,6 +92,12 @@ class Supervisor:
         self._works: dict[str, _Work] = {}
         self._workers: list[WorkerProcess] = []
         self._stop_at = float("inf")
+        # elsewhere, forking a process that has loaded system frameworks is not safe
+        self._nursery = Nursery() if sys.platform == "linux" else None
+
+    def close(self) -> None:
+        if self._nursery is not None:
+            self._nursery.close()
 
     def run(self, cells: Sequence[CellState], slots: Sequence[Slot], stop: Stop) -> None:
         """Runs `cells` on one worker per slot, and ends the workers. Returns early once `stop` is requested."""
@@ -155,7 +163,7 @@ class Supervisor:
     def _start(self, slot: Slot, job: Job) -> WorkerProcess:
         log = self._store.log(job.cell_id)
         try:
-            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log)
+            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log, self._nursery)
         except OSError as error:
             raise StoreError(
                 "cannot start a worker process",

@@ -1,6 +1,6 @@
 """A worker process: does the units and the finishing of cells that the supervisor sends down a pipe.
 
-Started as `python -m arbench.run.worker FD`. Messages are JSON objects, both ways:
+Forked by the nursery, or started as `python -m arbench.run.worker FD`. Messages are JSON objects, both ways:
 
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
                       {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
@@ -188,15 +188,16 @@ def _listen(pipe: Connection, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
             os._exit(0)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, have the kernel end us with the supervisor, even inside C code that never lets threads run."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def main(descriptor: int) -> None:
-    _die_with_parent()
+def serve(descriptor: int) -> None:
+    """Does what comes down the pipe with this file descriptor, and ends the process with it."""
+    die_with_parent()
     # a dump of every thread's stack into the log, then the usual death
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
@@ -206,8 +207,10 @@ def main(descriptor: int) -> None:
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     start = inbox.get()
     import torch
+    from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(start["threads"])
+    threadpool_limits(start["threads"])  # NumPy's and SciPy's, which the nursery loaded with one
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready"})
     worker = Worker(pipe, Path(start["folder"]), start["device"], start["weights"])
@@ -223,4 +226,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    serve(int(sys.argv[1]))

@@ -1,0 +1,83 @@
+"""Workers, forked by the nursery or started from scratch: they come up, they end, and how they ended is known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from arbench.run.nursery import Nursery
+from arbench.run.pool import Slot, WorkerProcess, death
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+def worker(folder: Path, nursery: Nursery | None) -> WorkerProcess:
+    born = WorkerProcess(Slot("cpu", 1), folder, {}, folder / "log.txt", nursery)
+    assert born.hear() == {"kind": "ready"}, (folder / "log.txt").read_text()
+    return born
+
+
+def processes(nursery: Nursery) -> list[psutil.Process]:
+    """The workers of a nursery, oldest first."""
+    found = [each for each in psutil.Process().children() if "arbench.run.nursery" in each.cmdline()]
+    return sorted((child for each in found for child in each.children()), key=psutil.Process.create_time)
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_worker_leaves_when_its_pipe_closes(tmp_path, nursery, forked):
+    assert worker(tmp_path, nursery if forked else None).reap() == 0
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_worker_ends_when_asked_and_the_log_has_its_stack(tmp_path, nursery, forked):
+    born = worker(tmp_path, nursery if forked else None)
+    born.terminate("timeout", grace=60.0)
+    assert born.hear() is None
+    assert born.reap() == -signal.SIGTERM
+    assert "arbench/run/worker.py" in (tmp_path / "log.txt").read_text()
+
+
+def test_workers_of_one_nursery_are_processes_and_sessions_of_their_own(tmp_path, nursery):
+    born = [worker(tmp_path, nursery) for _ in range(3)]
+    pids = [process.pid for process in processes(nursery)]
+    assert len(set(pids)) == 3
+    assert [os.getsid(pid) for pid in pids] == pids
+    os.kill(pids[1], signal.SIGKILL)
+    assert born[1].hear() is None
+    assert born[1].reap() == -signal.SIGKILL
+    assert death(-signal.SIGKILL)[0] == "oom"
+    assert [each.reap() for each in (born[2], born[0])] == [0, 0]
+
+
+def test_a_signal_to_everybody_is_the_supervisors_to_answer(tmp_path, nursery):
+    born = worker(tmp_path, nursery)
+    (parent,) = {process.ppid() for process in processes(nursery)}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(parent, number)
+    time.sleep(0.2)
+    again = worker(tmp_path, nursery)
+    assert [born.reap(), again.reap()] == [0, 0]
+
+
+def test_workers_do_not_outlive_a_killed_nursery_and_the_next_worker_gets_a_new_one(tmp_path):
+    nursery = Nursery()
+    born = worker(tmp_path, nursery)
+    (process,) = processes(nursery)
+    os.kill(process.ppid(), signal.SIGKILL)
+    assert born.hear() is None
+    assert born.reap() == -signal.SIGKILL
+    process.wait(10.0)
+    assert worker(tmp_path, nursery).reap() == 0
+    nursery.close()
+    assert not processes(nursery)
