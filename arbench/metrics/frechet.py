@@ -30,9 +30,11 @@ from .moments import (
     too_few,
 )
 from .rows import BLOCK, Rows, blocks
+from .symmetric import eigenvalues, eigenvectors
 
 BLOCKS = 20
 """Blocks of the jackknife."""
+LARGE, FLOOR = 256, 1e-6
 
 
 def frechet_distance(samples: Moments, reference: Reference | Moments) -> float:
@@ -210,7 +212,7 @@ def _assembled(one: Moments, two: Moments, cross: float) -> float:
 def _roots(found: Moments, real: Reference) -> Floats:
     """Square roots (r,) of the eigenvalues of L^T S L."""
     root = real.factor
-    return np.asarray(np.sqrt(_significant(np.linalg.eigvalsh(root.T @ found.covariance @ root))), np.float64)
+    return np.asarray(np.sqrt(_significant(eigenvalues(root.T @ found.covariance @ root))), np.float64)
 
 
 def _corrected(variance: float, roots: Floats, n: int) -> float:
@@ -244,21 +246,22 @@ class _Transport:
 
     roots: Floats
     known: Floats | None = None
-    through: Floats | None = None
+    through: NDArray[np.floating[Any]] | None = None
 
     def quadratic(self, centred: Floats, start: int) -> Floats:
         if self.through is None:
             assert self.known is not None
             return self.known[start : start + len(centred)]
-        projected = centred @ self.through
-        return np.asarray(np.einsum("ij,ij->i", projected, projected))
+        projected = centred.astype(self.through.dtype, copy=False) @ self.through
+        return np.asarray(np.einsum("ij,ij->i", projected, projected), np.float64)
 
 
 def _transport(rows: Rows, found: Moments, real: Reference) -> _Transport:
     """With S_ref = L L^T and L^T S_x L = V diag(s^2) V^T, the trace is the sum of s and d.T d = |d L V s^(-1/2)|^2.
 
     No inverse of a covariance is taken, so a singular one is safe. With n <= r the same comes from the singular
-    values of the n rows times L.
+    values of the n rows times L. Of LARGE matrices the roots alone are in float64: d.T d is for the interval, whose
+    width float32 leaves as it is to 0.5 % (less where spectra are flatter than 1 / k^2).
     """
     root = real.factor  # (D, r)
     n = found.n
@@ -267,7 +270,15 @@ def _transport(rows: Rows, found: Moments, real: Reference) -> _Transport:
         # singular values, not the roots of a Gram matrix's eigenvalues: those lose half of the digits
         u, s, _ = np.linalg.svd(centred @ root / math.sqrt(n - found.ddof), full_matrices=False)
         return _Transport(s, known=(n - found.ddof) * (u**2 @ s))
-    values, vectors = np.linalg.eigh(root.T @ found.covariance @ root)
+    product = root.T @ found.covariance @ root
+    if len(product) >= LARGE:
+        s = np.sqrt(_significant(eigenvalues(product)))
+        scale = float(np.trace(product)) or 1.0
+        values, vectors = eigenvectors((product / scale).astype(np.float32))
+        # what is smaller than float32 can tell has no weight in a sum of s^2, and must not be divided by
+        values = values.clip(FLOOR * max(float(values[-1]), FLOOR))
+        return _Transport(s, through=(root * scale**-0.25).astype(np.float32) @ vectors * values**-0.25)
+    values, vectors = np.linalg.eigh(product)
     s = np.sqrt(_significant(values))
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
     return _Transport(s, through=(root @ vectors) * np.sqrt(inverse))

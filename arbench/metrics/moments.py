@@ -10,9 +10,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyr, dsyrk
 
 from ..errors import InputError
 from .rows import BLOCK, Rows, blocks
+from .symmetric import cholesky
 
 Floats = NDArray[np.float64]
 MINIMUM = 16
@@ -56,7 +58,15 @@ class Accumulator:
     def __init__(self, dimension: int) -> None:
         self.n = 0
         self.mean: Floats = np.zeros(dimension)
-        self.scatter: Floats = np.zeros((dimension, dimension))
+        # BLAS adds to one triangle in place, in Fortran's order: half of the work, and no copies
+        self._upper: Floats = np.zeros((dimension, dimension), order="F")
+
+    @property
+    def scatter(self) -> Floats:
+        """(D, D) sum of (x - mean) (x - mean)^T, a new array."""
+        full: Floats = self._upper + self._upper.T
+        np.fill_diagonal(full, self._upper.diagonal())
+        return full
 
     @classmethod
     def of(cls, rows: Rows) -> Self:
@@ -85,27 +95,30 @@ class Accumulator:
             with np.errstate(invalid="ignore"):  # what is not finite shows in the moments
                 mean = block.mean(0)
                 centred = block - mean
-                self._join(len(block), mean, centred.T @ centred)
+                self._upper = dsyrk(1.0, centred.T, beta=1.0, c=self._upper, overwrite_c=1)
+                self._join(len(block), mean)
 
     def merge(self, other: Accumulator) -> None:
         """Adds the rows that `other` has seen."""
         if other.n:
-            self._join(other.n, other.mean, other.scatter)
+            self._upper += other._upper
+            self._join(other.n, other.mean)
 
-    def _join(self, n: int, mean: Floats, scatter: Floats) -> None:
+    def _join(self, n: int, mean: Floats) -> None:
+        """n more rows about this mean, whose own second moment has been added."""
         total = self.n + n
         shift = mean - self.mean
-        self.scatter += scatter
         if self.n:
-            weighted = shift * math.sqrt(self.n * n / total)
-            self.scatter += np.outer(weighted, weighted)
+            self._upper = dsyr(self.n * n / total, shift, a=self._upper, overwrite_a=1)
         self.mean = self.mean + shift * (n / total)
         self.n = total
 
     def moments(self, ddof: int = 1) -> Moments:
         if self.n <= ddof or self.n < 2:
             raise InputError("a covariance needs at least two vectors", f"found {self.n}")
-        return Moments(self.mean.copy(), self.scatter / (self.n - ddof), self.n, ddof)
+        covariance = self.scatter
+        covariance /= self.n - ddof
+        return Moments(self.mean.copy(), covariance, self.n, ddof)
 
 
 def merged(accumulators: Iterable[Accumulator]) -> Accumulator:
@@ -166,9 +179,8 @@ class Reference:
 
 def factor(sigma: Floats) -> Floats:
     """L with L L^T = sigma: Cholesky, or the eigenvectors if sigma is singular."""
-    try:
-        root: Floats = np.asarray(np.linalg.cholesky(sigma), np.float64)
-    except np.linalg.LinAlgError:
+    root = cholesky(sigma)
+    if root is None:
         values, vectors = np.linalg.eigh(sigma)
         root = np.asarray(vectors * np.sqrt(np.clip(values, 0, None)), np.float64)
     return root

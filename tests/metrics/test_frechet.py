@@ -141,6 +141,21 @@ def test_intervals_cover_the_mean_of_many_draws(
     assert 0.8 < ratio < 2.0  # and not by being far too wide
 
 
+@pytest.mark.parametrize("stretch", [1.0, 1.2])
+@pytest.mark.parametrize("steep", [0, 1, 2])
+def test_the_float32_part_of_large_problems_moves_the_error_alone_and_little(
+    steep: int, stretch: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, scale = np.random.default_rng(3), 1e-9 * np.arange(1, 257.0) ** -(steep / 2)
+    turn = np.linalg.qr(draw.normal(size=(256, 256)))[0]
+    x, y = (draw.normal(size=(1500, 256)) * scale @ turn * by for by in (stretch, 1.0))
+    narrow = frechet(x, y)
+    monkeypatch.setattr("arbench.metrics.frechet.LARGE", 257)
+    wide = frechet(x, y)
+    assert narrow.value == pytest.approx(wide.value, rel=1e-10)
+    assert _error(narrow) == pytest.approx(_error(wide), rel=5e-3)
+
+
 @pytest.mark.parametrize("method", ["delta", "jackknife"])
 @pytest.mark.parametrize("shift", [0.0, 0.3])
 def test_the_error_is_right_where_the_quadratic_part_rules_too(method: str, shift: float) -> None:

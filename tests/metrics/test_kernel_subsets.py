@@ -1,4 +1,4 @@
-"""KID over subsets against torch-fidelity, clean-fid, published vectors, and its error bar against that of all pairs."""
+"""KID over subsets against torch-fidelity, clean-fid and published vectors; its error against that of all pairs."""
 
 from __future__ import annotations
 
