@@ -31,7 +31,14 @@ from arbench.seeds import Greedy
 from ..layers.attention import attend
 from ..layers.checkpoint import bring_up, compile_blocks, replaced, with_state
 from ..layers.config import from_upstream
-from ..layers.diffusion_head import DiffusionHead, official_head_name, reverse_steps, sample_tokens, spaced
+from ..layers.diffusion_head import (
+    DiffusionHead,
+    embedded_times,
+    official_head_name,
+    reverse_steps,
+    sample_tokens,
+    spaced,
+)
 from ..layers.generator import check_form, class_labels, of_kind
 from ..layers.linear import Linear
 from ..layers.sampling import check_supported, guided_steps
@@ -246,7 +253,7 @@ def generate(
     guided = guided_steps(sampling.guidance, len(counts) - 1)
     steps = reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
     with probe("condition"):
-        condition = network.condition(labels, guided=guided > 0)
+        condition, times = network.condition(labels, guided=guided > 0), embedded_times(network.head, steps)
         if order is None:
             order = noise.permutation("order", config.tokens)
     tokens = torch.zeros(batch, config.tokens, config.channels, device=labels.device)
@@ -276,6 +283,7 @@ def generate(
                     network.head.state_in(states),
                     noise,
                     f"token/{iteration}",
+                    times=times,
                     weight=sampling.guidance.weight(share) if passes == 2 else None,
                     temperature=sampling.temperature,
                 )

@@ -206,6 +206,12 @@ def step_noise(noise: Noise, stream: str, steps: int, shape: Sequence[int]) -> I
         yield from noise.normal(f"{stream}/{first}", (min(at_once, steps - first), *shape)).unbind(1)
 
 
+def embedded_times(head: DiffusionHead, steps: Sequence[Step]) -> Tensor:
+    """(T, W): the head's embedding of the time of each step; the same for all tokens, so made once."""
+    times = torch.tensor([step.time for step in steps])
+    return head.time(times.to(head.time_in.weight.device, non_blocking=True))  # the host does not wait for a copy
+
+
 def sample_tokens(
     head: DiffusionHead,
     steps: Sequence[Step],
@@ -213,17 +219,20 @@ def sample_tokens(
     noise: Noise,
     stream: str,
     *,
+    times: Tensor | None = None,
     weight: float | None = None,
     temperature: float = 1.0,
     clip: bool = False,
 ) -> Tensor:
     """Tokens (B, n, C), float32, by ancestral sampling, given embedded states (B, n, W), `head.state_in` of them.
 
+    `times` are the `embedded_times` of the steps, for callers that draw more than once.
     With a guidance `weight` the states are a doubled batch (2B, n, W), the conditional half first; eps is mixed, and
     the variance is the conditional one's. Temperature multiplies the noise that steps add, not what they start from.
     """
     shape = (states.shape[1], head.channels)
-    times = head.time(torch.tensor([step.time for step in steps], device=states.device))  # (T, W)
+    if times is None:
+        times = embedded_times(head, steps)
     x = noise.normal(f"{stream}/start", shape)
     added = step_noise(noise, stream, len(steps) - 1, shape)
     for step, time in zip(steps, times, strict=True):

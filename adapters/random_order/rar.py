@@ -127,7 +127,8 @@ class Network(nn.Module):
         length = self.config.image_seq_len
         if order is None:
             order = torch.arange(length, device=self.places.device).unsqueeze(0)
-        where = torch.cat((order.new_tensor([[0, 1]]).expand(len(order), -1), order[:, :-1] + PREFIX), dim=1)
+        first = torch.arange(PREFIX, device=order.device).expand(len(order), -1)
+        where = torch.cat((first, order[:, :-1] + PREFIX), dim=1)
         target = F.pad(self.targets[0, order + PREFIX], (0, 0, 1, 0))
         return self.places[0, where] + target
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from arbench.protocols import Sampling
 from arbench.registry import card
@@ -147,3 +148,36 @@ def test_official_sizes_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["adapters.py", "--official"])
     with pytest.raises(SystemExit, match="needs a CUDA device"):
         bench.main()
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero", "lift_fresh"}
+"""Operations for which the host waits until a GPU has the number, or for which it copies numbers there."""
+
+
+class Waits(TorchDispatchMode):
+    """Counts them. An index by a mask counts as well: its size is only known once the mask is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::")
+        masks = name.startswith("index.") and any(each is not None and each.dtype == torch.bool for each in args[1])
+        if name in WAITS or masks or name == "repeat_interleave.Tensor":
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_no_loop_makes_the_host_wait(name: str, loops: ModuleType) -> None:
+    system = loops.build(name, "tiny")
+    system.by_ours(system.request(2))
+    request = system.request(2)
+    with Waits() as waits:
+        system.by_ours(request)
+    assert len(waits.seen) <= 1  # the time steps of a diffusion head, copied without waiting, once
+    assert set(waits.seen) <= {"lift_fresh"}
+    with Waits() as waits:
+        int(torch.ones(3)[torch.ones(3, dtype=torch.bool)].sum().item())
+    assert len(waits.seen) == 2  # such things would be seen
