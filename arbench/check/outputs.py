@@ -96,7 +96,8 @@ def pick_codes(codes: Codes, rows: Sequence[int]) -> Codes:
 def on_grid(codes: Codes, spec: TokenSpec, cells: Tensor) -> tuple[Tensor, ...]:
     """What codes hold in the chosen `cells` (h, w) of the finest grid: ids, or the latents of continuous tokens."""
     if codes.ids:
-        return (codes.ids[-1].unflatten(1, (cells.numel(), spec.codebooks))[:, cells.flatten()],)
+        finest = codes.ids[-1].reshape(len(codes.ids[-1]), cells.numel(), spec.codebooks)
+        return (finest[:, cells.flatten()],)
     assert codes.latents is not None  # check_codes has seen to it
     if tuple(codes.latents.shape[-2:]) != tuple(cells.shape):
         raise NotApplicable(f"latents {tuple(codes.latents.shape[1:])} are in another form than the mask")

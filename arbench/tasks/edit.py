@@ -155,7 +155,8 @@ def psnr_where(
     """(n,) dB over the chosen pixels (H, W) of uint8 images (n, 3, H, W); equal ones count as one level off at one."""
     difference = images[..., pixels].astype(np.float64) - originals[..., pixels]  # (n, 3, pixels)
     error = np.square(difference).mean((1, 2))
-    return 10 * np.log10(255**2 / np.maximum(error, 1 / difference[0].size))
+    decibels: NDArray[np.float64] = 10 * np.log10(255**2 / np.maximum(error, 1 / difference[0].size))
+    return decibels
 
 
 def _agreement(cell: Cell, units: Sequence[Arrays], context: Context) -> list[Metric]:
