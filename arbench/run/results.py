@@ -1,4 +1,4 @@
-"""Results from what a run knows: the fields that name a cell, results of cells that failed, finite metrics."""
+"""Results from what a run knows: the fields that name a cell, results of failed cells, finite and flagged metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 from ..spec.cell import Cell
 from ..spec.result import Metric, Outcome, Result
+
+RANDOM_WEIGHTS = "random_weights"
 
 
 def identity_fields(cell: Cell) -> dict[str, Any]:
@@ -30,6 +32,13 @@ def identity_fields(cell: Cell) -> dict[str, Any]:
 def failed_result(cell: Cell, outcome: Outcome, reason: str, started: str = "", seconds: float = 0.0) -> Result:
     """The result of a cell that came to nothing."""
     return Result(**identity_fields(cell), outcome=outcome, reason=reason, started=started, wall_seconds=seconds)
+
+
+def flagged(metric: Metric, cell: Cell) -> Metric:
+    """`metric`, flagged `random_weights` where the cell was run with such: only shapes and work are real there."""
+    if cell.settings.init != "random":
+        return metric
+    return metric.model_copy(update={"flags": (*metric.flags, RANDOM_WEIGHTS)})
 
 
 def finite(metric: Metric) -> Metric:

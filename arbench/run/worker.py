@@ -35,7 +35,7 @@ from ..spec.cell import Cell, Unit
 from ..spec.result import Outcome, Result
 from ..tasks.base import Arrays, Task
 from ..tasks.index import TASK_INDEX
-from .results import finite, identity_fields
+from .results import finite, flagged, identity_fields
 from .store import DISK_ERRORS, write_atomic
 from .wire import receive, send
 
@@ -100,7 +100,7 @@ class Worker:
         result = Result(
             **identity_fields(cell),
             outcome="ok",
-            metrics=tuple(finite(metric) for metric in finished.metrics),
+            metrics=tuple(flagged(finite(metric), cell) for metric in finished.metrics),
             speed=finished.speed,
             artifacts={name: name for name in finished.artifacts},  # by file name: samples.npz and samples.png
             provenance=provenance(context, cell),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from arbench.cli.main import main
 from arbench.errors import MissingWeights
 from arbench.protocols import Card
 from arbench.run.plan import PlannedCell, make_plan
+from arbench.run.results import flagged
+from arbench.spec.result import Metric
 from arbench.spec.suite_file import parse
 from arbench.tasks.outputs import measured_request
 
@@ -173,3 +176,29 @@ def test_models_of_captions_are_measured_with_features_of_the_encoders_length() 
     labels = measured_request(registry.card("continuous/mar-base"), (3,), 0, "cpu").labels
     assert labels is not None
     assert labels.tolist() == [3]
+
+
+def test_numbers_of_random_weights_are_flagged(tmp_path: Path) -> None:
+    suite, name = tmp_path / "s.yaml", "hybrid/hart-mini"
+    suite.write_text(
+        f"suite: s\nadapters: [{name}]\nsettings: {{device: cpu, init: random}}\n"
+        "tasks: [memory: {batches: [1]}, generate: {n: 4}]\n"
+    )
+    assert main(["run", str(suite), "--out", str(tmp_path / "run"), "--track", "off"]) == 0
+    found = [json.loads(path.read_text()) for path in (tmp_path / "run").glob("cells/*/result.json")]
+    results = {result["task"]: result for result in found}
+    assert {task: result["outcome"] for task, result in results.items()} == {"memory": "ok", "generate": "unsupported"}
+    assert results["generate"]["metrics"] == []
+    assert len(results["memory"]["metrics"]) > 3
+    assert all("random_weights" in metric["flags"] for metric in results["memory"]["metrics"])
+
+
+def test_numbers_of_a_checkpoint_are_not_flagged() -> None:
+    (planned_cell,) = make_plan(
+        parse("suite: s\nadapters: [raster/llamagen-mini]\nsettings: {device: cpu}\ntasks: [speed]\n", "s.yaml", [])
+    ).cells
+    metric = Metric(name="latency", value=1.0, n=1, convention="", flags=("drift",))
+    assert flagged(metric, planned_cell.cell) == metric
+    settings = planned_cell.cell.settings.model_copy(update={"init": "random"})
+    random = planned_cell.cell.model_copy(update={"settings": settings})
+    assert flagged(metric, random).flags == ("drift", "random_weights")
