@@ -179,18 +179,16 @@ def test_models_of_captions_are_measured_with_features_of_the_encoders_length() 
 
 
 def test_numbers_of_random_weights_are_flagged(tmp_path: Path) -> None:
-    suite, name = tmp_path / "s.yaml", "hybrid/hart-mini"
+    suite = tmp_path / "s.yaml"
     suite.write_text(
-        f"suite: s\nadapters: [{name}]\nsettings: {{device: cpu, init: random}}\n"
-        "tasks: [memory: {batches: [1]}, generate: {n: 4}]\n"
+        "suite: s\nadapters: [hybrid/hart-mini]\nsettings: {device: cpu, init: random}\ntasks: [memory: {batches: [1]}]\n"
     )
     assert main(["run", str(suite), "--out", str(tmp_path / "run"), "--track", "off"]) == 0
-    found = [json.loads(path.read_text()) for path in (tmp_path / "run").glob("cells/*/result.json")]
-    results = {result["task"]: result for result in found}
-    assert {task: result["outcome"] for task, result in results.items()} == {"memory": "ok", "generate": "unsupported"}
-    assert results["generate"]["metrics"] == []
-    assert len(results["memory"]["metrics"]) > 3
-    assert all("random_weights" in metric["flags"] for metric in results["memory"]["metrics"])
+    (path,) = (tmp_path / "run").glob("cells/*/result.json")
+    result = json.loads(path.read_text())
+    assert result["outcome"] == "ok"
+    assert len(result["metrics"]) > 3
+    assert all("random_weights" in metric["flags"] for metric in result["metrics"])
 
 
 def test_numbers_of_a_checkpoint_are_not_flagged() -> None:
