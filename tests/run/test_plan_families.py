@@ -181,7 +181,8 @@ def test_models_of_captions_are_measured_with_features_of_the_encoders_length() 
 def test_numbers_of_random_weights_are_flagged(tmp_path: Path) -> None:
     suite = tmp_path / "s.yaml"
     suite.write_text(
-        "suite: s\nadapters: [hybrid/hart-mini]\nsettings: {device: cpu, init: random}\ntasks: [memory: {batches: [1]}]\n"
+        "suite: s\nadapters: [hybrid/hart-mini]\nsettings: {device: cpu, init: random}\n"
+        "tasks: [memory: {batches: [1]}]\n"
     )
     assert main(["run", str(suite), "--out", str(tmp_path / "run"), "--track", "off"]) == 0
     (path,) = (tmp_path / "run").glob("cells/*/result.json")
