@@ -598,12 +598,18 @@ class EditsOutOfRange(Editing):
         return Generated(codes=Codes(ids=(torch.where(mask.flatten(), ids + CODES, ids),)))
 
 
+class RefusesEdits(Editing):
+    def edit(self, request, codes, mask, sampling, *, probe=NO_PROBE):
+        raise Unsupported("not at this size")
+
+
 OFFERS = {"offers": frozenset({"edits"})}
 
 
 def test_an_edit_that_keeps_its_contract_passes(outcome: Any) -> None:
     assert outcome(Editing, **OFFERS) == {}
     assert outcome(Editing) == {}  # what is not offered is of no harm
+    assert outcome(RefusesEdits) == {}
 
 
 @pytest.mark.parametrize(
@@ -614,6 +620,7 @@ def test_an_edit_that_keeps_its_contract_passes(outcome: Any) -> None:
         (CountsRows, "in a batch of 1 are not those in a batch of 4"),
         (OtherNoise, "does not draw what `sample` draws"),
         (EditsOutOfRange, "out of the range 0 to 15"),
+        (RefusesEdits, "Unsupported: not at this size"),
     ],
 )
 def test_broken_edits_are_found(outcome: Any, generator: Any, why: str) -> None:

@@ -355,8 +355,13 @@ class GeneratorChecks:
     def _edited(self, ids: Sequence[int], codes: Codes, mask: Tensor, seed: int = 0) -> Codes:
         assert isinstance(self.model, Edits)
         self.ready(len(ids), plain(self.card))
-        with self.watch("edit"):
-            generated = self.model.edit(self.request(ids, seed), codes, mask, plain(self.card))
+        try:
+            with self.watch("edit"):
+                generated = self.model.edit(self.request(ids, seed), codes, mask, plain(self.card))
+        except Unsupported as error:  # of this size or configuration
+            if "edits" in self.card.offers:
+                raise
+            raise NotApplicable(error.what) from None
         if generated.codes is None:
             raise Broken("`edit` returns no codes")
         return generated.codes
