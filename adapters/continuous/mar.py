@@ -82,6 +82,9 @@ class Config:
     diffloss_d: int = 3
     diffloss_w: int = 1024
     norm_eps: float = 1e-6
+    clip_denoised: float = 0.0
+    """Bound on the head's estimates of a token; 0, none, in every official model. Early timesteps multiply errors of
+    the noise by thousands, which only a head that was trained for long keeps small enough."""
 
     @property
     def side(self) -> int:
@@ -286,6 +289,7 @@ def generate(
                     times=times,
                     weight=sampling.guidance.weight(share) if passes == 2 else None,
                     temperature=sampling.temperature,
+                    clip=config.clip_denoised,
                 )
             tokens = tokens.scatter(1, wanted.unsqueeze(-1).expand_as(drawn), drawn)
         taken += 1

@@ -182,16 +182,16 @@ def reverse_steps(timesteps: Sequence[int]) -> tuple[Step, ...]:
     return tuple(reversed(steps))
 
 
-def previous(step: Step, x: Tensor, prediction: Tensor, noise: Tensor | None, *, clip: bool = False) -> Tensor:
+def previous(step: Step, x: Tensor, prediction: Tensor, noise: Tensor | None, *, clip: float = 0.0) -> Tensor:
     """(..., C): tokens one step earlier, from `prediction` (..., 2C) for tokens `x` (..., C), both float32.
 
-    `noise` (..., C) is already multiplied by the temperature; the last step takes none. `clip` keeps the estimate of
-    the clean token in [-1, 1].
+    `noise` (..., C) is already multiplied by the temperature; the last step takes none. The estimate of the clean
+    token is kept within `clip` of zero, unless that is 0.
     """
     eps, variance = prediction.chunk(2, dim=-1)
     clean = step.clean_noisy * x - step.clean_noise * eps
     if clip:
-        clean = clean.clamp(-1, 1)
+        clean = clean.clamp(-float(clip), float(clip))
     mean = step.mean_clean * clean + step.mean_noisy * x
     if noise is None or step.last:
         return mean
@@ -222,7 +222,7 @@ def sample_tokens(
     times: Tensor | None = None,
     weight: float | None = None,
     temperature: float = 1.0,
-    clip: bool = False,
+    clip: float = 0.0,
 ) -> Tensor:
     """Tokens (B, n, C), float32, by ancestral sampling, given embedded states (B, n, W), `head.state_in` of them.
 
