@@ -40,18 +40,24 @@ SMALLEST = 512
 NEAR = {torch.float32: 1e-6, torch.float64: 1e-13}
 """Squared distances below this share of |x|^2 + |y|^2 keep too few digits and are computed by subtraction."""
 FEW_NEAR = 20_000
+HELD = 200 * 2**20
+"""Bytes: of a set up to this size the blocks are kept from pass to pass; of a larger one none is."""
 ADM_BLOCK = 10_000
 """Rows and columns of the blocks in ADM's evaluator: one value that is not finite makes all of its block float32."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows start .. start + count of a set, (b, D) with b >= count; rows past count are 0. `norms` (b,) are squared."""
+    """Rows start .. start + count of a set, (b, D) with b >= count; rows past count are 0. `norms` (b,) are squared.
+
+    For cdist `right` (b, D + 2) has 1 and the norm behind each row, so that one product gives a squared distance.
+    """
 
     start: int
     count: int
     vectors: Tensor
     norms: Tensor
+    right: Tensor | None = None
 
     @property
     def rows(self) -> slice:
@@ -59,7 +65,7 @@ class Block:
 
 
 class Points:
-    """Rows as blocks on a device, in the arithmetic of a `Distance`. Reads one block at a time and keeps none."""
+    """Rows as blocks on a device, in the arithmetic of a `Distance`. Of a large set no block is kept."""
 
     def __init__(self, rows: Rows, distance: Distance, device: str, centre: np.ndarray | None = None) -> None:
         if distance not in get_args(Distance):
@@ -69,6 +75,8 @@ class Points:
         self.dtype = torch.float64 if distance == "float64" else torch.float32
         self.centre = centre
         self._norms: dict[int, Tensor] = {}
+        self._held: dict[int, Block] = {}
+        self._keeps = len(rows) * rows.shape[1] * (8 if distance == "float64" else 4) <= HELD
         self.overflowing: dict[tuple[int, int, int], bool] = {}
         self.size = LITERAL_BLOCK if distance in ("cdist", "adm") else _block_size(len(rows))
 
@@ -79,6 +87,14 @@ class Points:
         return range(0, len(self.rows), self.size)
 
     def block(self, start: int) -> Block:
+        if start in self._held:
+            return self._held[start]
+        block = self._read(start)
+        if self._keeps:
+            self._held[start] = block
+        return block
+
+    def _read(self, start: int) -> Block:
         read = np.asarray(self.rows[start : start + self.size])
         count = len(read)
         vectors = torch.tensor(read).to(self.device, self.dtype)
@@ -92,11 +108,16 @@ class Points:
                 vectors = torch.nn.functional.pad(vectors, (0, 0, 0, filled - count))
         if start not in self._norms:
             self._norms[start] = self._squared(vectors)
+        if self.distance == "cdist":
+            right = torch.cat([vectors, torch.ones_like(vectors[:, :1]), self._norms[start][:, None]], 1)
+            return Block(start, count, right[:, :-2], self._norms[start], right)
         return Block(start, count, vectors, self._norms[start])
 
     def _squared(self, vectors: Tensor) -> Tensor:
         if self.distance == "adm":
             return _norms_in_halves(vectors.half())
+        if self.distance == "cdist":
+            return vectors.pow(2).sum(1)
         return vectors.square().sum(1, dtype=torch.float64).to(self.dtype)
 
     def finite(self) -> bool:
@@ -151,11 +172,12 @@ def nearest_within(points: Points, count: int) -> Nearest:
     with exact_products():
         for i in points.starts():
             a = points.block(i)
+            left = _left(points, a)
             for j in points.starts():
                 if halved and j < i:
                     continue
                 b = a if i == j else points.block(j)
-                distances = between(points, a, points, b, same=i == j)
+                distances = between(points, a, points, b, same=i == j, left_side=left)
                 _keep(best, a, b, distances)
                 if halved and j > i:
                     _keep(best, b, a, distances.T.contiguous())
@@ -167,9 +189,10 @@ def across(a: Points, b: Points) -> Iterator[tuple[Block, Block, Tensor]]:
     with exact_products():
         for i in a.starts():
             first = a.block(i)
+            left = _left(a, first)
             for j in b.starts():
                 second = b.block(j)
-                yield first, second, between(a, first, b, second)
+                yield first, second, between(a, first, b, second, left_side=left)
 
 
 @contextmanager
@@ -183,12 +206,27 @@ def exact_products() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def between(left: Points, a: Block, right: Points, b: Block, same: bool = False) -> Tensor:
-    """Distances (a.count, b.count) between two blocks; `same` where both are one block of one set."""
+def _left(points: Points, block: Block) -> Tensor | None:
+    """(b, D + 2): what a block's `right` is multiplied by for cdist, -2 x, |x|^2 and 1; once for a row of blocks."""
+    if points.distance != "cdist":
+        return None
+    return torch.cat([block.vectors * -2, block.norms[:, None], torch.ones_like(block.norms[:, None])], 1)
+
+
+def between(
+    left: Points, a: Block, right: Points, b: Block, same: bool = False, left_side: Tensor | None = None
+) -> Tensor:
+    """Distances (a.count, b.count) between two blocks; `same` where both are one block of one set.
+
+    `left_side`: `_left` of a, if it is at hand.
+    """
     if left.distance == "cdist":
-        direct = max(len(left), len(right)) <= 25  # cdist subtracts where both sets are this small
-        mode = "donot_use_mm_for_euclid_dist" if direct else "use_mm_for_euclid_dist"
-        return torch.cdist(a.vectors, b.vectors, compute_mode=mode)
+        if max(len(left), len(right)) <= 25:  # cdist subtracts where both sets are this small
+            return torch.cdist(a.vectors, b.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        side = _left(left, a) if left_side is None else left_side
+        assert side is not None
+        assert b.right is not None
+        return (side @ b.right.T).clamp_min_(0).sqrt_()  # as torch.cdist does, without its copies for each pair
     if left.distance == "adm":
         return _adm(left, a, right, b)
     squares = _squares(a, b, same)

@@ -241,6 +241,18 @@ def test_rows_on_disk_are_read_a_block_at_a_time(tmp_path: Path) -> None:
     assert 0 < largest <= 2500 < len(many)
 
 
+@pytest.mark.parametrize("held", [neighbour_passes.HELD, 0])
+def test_cdists_blocks_are_torchs_to_the_bit(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbour_passes, "HELD", held)
+    x, y = (neighbour_passes.Points(rows, "cdist", "cpu") for rows in (FAKE, REAL))
+    pairs = list(neighbour_passes.across(y, x))
+    assert len(pairs) == 4  # 1250 rows a block
+    for rows, columns, distances in pairs:
+        direct = torch.cdist(torch.from_numpy(REAL[rows.rows]), torch.from_numpy(FAKE[columns.rows]))
+        assert torch.equal(distances, direct)
+    assert (x.block(0) is x.block(0)) == (held > 0)
+
+
 def test_the_smallest_of_a_row_are_those_of_a_full_sort() -> None:
     values = torch.from_numpy(np.random.default_rng(0).integers(0, 400, (50, 1003)).astype(np.float32))
     small, where = neighbour_passes.smallest(values, 20)
