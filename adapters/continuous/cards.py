@@ -103,8 +103,8 @@ MAR_MINI = Card(
     tokens=MAR_KL_MINI.tokens,
     supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
     offers=frozenset({"edits"}),
-    native=Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=8, inner_steps=25),
-    parameters=0,
+    native=Sampling(guidance=Guidance(scale=2.0, schedule="linear"), steps=8, inner_steps=15),
+    parameters=1_218_240,
     code_licence="Apache-2.0",
     weights_licence="Apache-2.0",
     source=MAR_SOURCE,
@@ -154,4 +154,4 @@ MAR_HUGE = _mar(
     link="https://www.dropbox.com/scl/fi/1qmfx6fpy3k7j9vcjjs3s/checkpoint-last.pth?rlkey=4lae281yzxb406atp32vzc83o",
 )
 
-CARDS: tuple[Card, ...] = (MAR_BASE, MAR_LARGE, MAR_HUGE)
+CARDS: tuple[Card, ...] = (MAR_MINI, MAR_BASE, MAR_LARGE, MAR_HUGE)

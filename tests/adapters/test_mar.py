@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from arbench.adapters.continuous.cards import CARDS
+from arbench.adapters.continuous.cards import CARDS, MAR_BASE
 from arbench.adapters.continuous.mar import (
     MAR,
     TRAINING_ONLY,
@@ -81,9 +81,9 @@ def small_tokenizer(dtype: str = "float32", **config: Any) -> MARKL:
 
 
 def micro_card(**config: Any) -> Card:
-    checkpoint = CARDS[0].checkpoint
+    checkpoint = MAR_BASE.checkpoint
     update = {"name": "continuous/micro", "config": MICRO | config, "checkpoint": checkpoint}
-    return CARDS[0].model_copy(update=update)
+    return MAR_BASE.model_copy(update=update)
 
 
 def micro(dtype: str = "float32", **config: Any) -> MAR:
@@ -190,9 +190,10 @@ def test_a_step_is_the_posterior_by_bayes(index: int) -> None:
     got = previous(step, x, torch.cat((eps, 2 * share - 1), dim=-1), noise)
     torch.testing.assert_close(got, mean + deviation * noise, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(previous(step, x, torch.cat((eps, share), dim=-1), None), mean, rtol=1e-6, atol=1e-9)
-    clipped = previous(step, x, torch.cat((eps, share), dim=-1), None, clip=True)
-    expected = mean + math.sqrt(before) * (clean.clamp(-1, 1) - clean) / (1 - before) / precision
-    torch.testing.assert_close(clipped, expected, rtol=1e-6, atol=1e-9)
+    for bound in (1.0, 0.3):
+        clipped = previous(step, x, torch.cat((eps, share), dim=-1), None, clip=bound)
+        expected = mean + math.sqrt(before) * (clean.clamp(-bound, bound) - clean) / (1 - before) / precision
+        torch.testing.assert_close(clipped, expected, rtol=1e-6, atol=1e-9)
 
 
 class Oracle(DiffusionHead):
@@ -345,6 +346,15 @@ def test_temperature_scales_the_noise_of_the_steps_only() -> None:
     warm, _, _ = generate(network, labels, plain, Philox(range(2)))
     assert torch.equal(cold, quiet)
     assert not torch.equal(warm, cold)
+
+
+def test_tokens_are_bounded_only_if_the_card_says_so() -> None:
+    largest = [
+        0.2325 * sampled(model, range(2), SHORT).abs().max().item()
+        for model in (micro(), micro(clip_denoised=4.0), micro(clip_denoised=0.5))
+    ]
+    assert largest[0] > 4 >= largest[1] > 0.5 >= largest[2] - 1e-6
+    assert [card.short_name for card in CARDS if "clip_denoised" in card.config] == ["mar-mini"]
 
 
 def test_patches_are_put_together_channels_first() -> None:
