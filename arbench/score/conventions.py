@@ -66,14 +66,19 @@ def _convention(name: str, what: str, *rows: tuple[Any, ...]) -> Convention:
     return Convention(name, what, tuple(definitions))
 
 
-def _neighbours(output: str, k: int, test: str, distance: str, only: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+def _neighbours(
+    output: str, k: int, test: str, distance: str, only: Sequence[str] = (), limit: int | None = None
+) -> list[tuple[Any, ...]]:
+    """`limit`: at most so many vectors of each side, drawn at random, and as many of one as of the other."""
     texts = {
         "precision": "share of samples inside a reference image's k-neighbour ball",
         "recall": "share of reference images inside a sample's k-neighbour ball",
         "density": "mean number of reference balls around a sample, over k",
         "coverage": "share of reference balls that hold a sample",
     }
-    settings = {"k": k, "test": test, "distance": distance}
+    settings: dict[str, Any] = {"k": k, "test": test, "distance": distance}
+    if limit is not None:
+        settings["limit"] = limit
     return [
         (name, "neighbours", output, {**settings, "report": name}, "higher", text)
         for name, text in texts.items()
@@ -233,13 +238,20 @@ CONVENTIONS: dict[str, Convention] = {
         ),
         _convention(
             "dgm-eval",
-            "layer6ai's dgm-eval on DINOv2, all samples instead of its 10,000",
+            "layer6ai's dgm-eval on DINOv2; its precision to coverage take 10,000 of each side at most",
             ("fd-dinov2", "frechet", "dinov2/dgm:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
             ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", {"from": "dgm-eval"}, "lower", "extrapolated"),
             ("kid", "kid-subsets", "dinov2/dgm:cls", {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
-            *_neighbours("dinov2/dgm:cls", 5, "<", "float32"),
+            *_neighbours("dinov2/dgm:cls", 5, "<", "float32", limit=10_000),
             ("auth-pct", "auth-pct", "dinov2/dgm:cls", {}, "higher", "no near-copy of a reference image"),
-            ("vendi", "vendi", "dinov2/dgm:cls", {}, "higher", "effective number of different samples"),
+            (
+                "vendi",
+                "vendi",
+                "dinov2/dgm:cls",
+                {"variant": "float32"},
+                "higher",
+                "effective number of different samples",
+            ),
         ),
         _convention(
             "cmmd",

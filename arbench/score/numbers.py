@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import paired, paired_conventions, perceptual, recipes
-from ..metrics.diversity import vendi
+from ..metrics.diversity import vendi, vendi_float32
 from ..metrics.estimate import Estimate, missing, share
 from ..metrics.extrapolation import fid_infinity
 from ..metrics.frechet import frechet, jackknife
 from ..metrics.inception_score import inception_score
-from ..metrics.kernel import cmmd, kid
+from ..metrics.kernel import cmmd, cmmd_float32, kid
 from ..metrics.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.memorisation import mifid
 from ..metrics.moments import Moments, moments
@@ -116,10 +116,17 @@ class Inputs:
             self._kid[output] = kid(self.rows(output), self.reference_rows(output))
         return self._kid[output]
 
-    def neighbours(self, output: str, distance: Distance = "float32") -> Neighbours:
-        key = f"{output} {distance}"
+    def neighbours(self, output: str, distance: Distance = "float32", limit: int | None = None) -> Neighbours:
+        """`limit`: so many vectors of each side at most, and as many of one as of the other.
+
+        They are drawn as dgm-eval does, which leaves the seed to the caller: here as after `numpy.random.seed(0)`.
+        """
+        key = f"{output} {distance} {limit}"
         if key not in self._neighbours:
             rows, real = self.rows(output), self.reference_rows(output)
+            if limit is not None:
+                draw, size = np.random.RandomState(0), min(limit, len(rows), len(real))
+                real, rows = (each[np.sort(draw.choice(len(each), size, replace=False))] for each in (real, rows))
             self._neighbours[key] = Neighbours(rows, real, self.ks, distance=distance, device=self.device)
         return self._neighbours[key]
 
@@ -203,9 +210,7 @@ def _frechet(definition: Definition, inputs: Inputs) -> Number:
     value = frechet_distance_by(route, inputs.moments(definition.output), real.moments)
     if value is None:
         return estimate.flagged(["tool_has_no_root"]), extras
-    moved = value - estimate.value
-    low, high = (None if edge is None else edge + moved for edge in (estimate.low, estimate.high))
-    return replace(estimate, value=value, low=low, high=high), {**extras, "exact": estimate.value}
+    return _moved(estimate, value), {**extras, "exact": estimate.value}
 
 
 def _infinity(definition: Definition, inputs: Inputs) -> Number:
@@ -238,11 +243,33 @@ def _inception_score(definition: Definition, inputs: Inputs) -> Number:
 
 
 def _cmmd(definition: Definition, inputs: Inputs) -> Number:
-    return cmmd(inputs.rows(definition.output), inputs.reference_rows(definition.output)), {}
+    rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
+    return _as_the_tool(cmmd(rows, real), lambda: cmmd_float32(rows, real))
 
 
 def _vendi(definition: Definition, inputs: Inputs) -> Number:
-    return vendi(inputs.rows(definition.output)), {}
+    rows = inputs.rows(definition.output)
+    if definition.settings.get("variant") != "float32":
+        return vendi(rows), {}
+    return _as_the_tool(vendi(rows), lambda: vendi_float32(rows))
+
+
+def _as_the_tool(exact: Estimate, tools: Callable[[], float | None]) -> Number:
+    """The tool's own rounded value with the exact one beside it; the exact one, flagged, where the tool's cannot be."""
+    if exact.value is None:
+        return exact, {}
+    value = tools()
+    if value is None:
+        return exact.flagged(["exact"]), {}
+    return _moved(exact, value), {"exact": exact.value}
+
+
+def _moved(estimate: Estimate, value: float) -> Estimate:
+    """`value` with the estimate's interval around it."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return replace(estimate, value=value)
+    by = value - estimate.value
+    return replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by)
 
 
 def _mifid(definition: Definition, inputs: Inputs) -> Number:
@@ -259,7 +286,8 @@ def _per_class(definition: Definition, inputs: Inputs) -> Number:
 
 def _neighbours(definition: Definition, inputs: Inputs) -> Number:
     settings = definition.settings
-    shared, k = inputs.neighbours(definition.output, settings["distance"]), int(settings["k"])
+    shared = inputs.neighbours(definition.output, settings["distance"], settings.get("limit"))
+    k = int(settings["k"])
     if settings["report"] == "precision":
         return shared.precision_recall(k, settings["test"]).precision, {}
     if settings["report"] == "recall":
