@@ -122,8 +122,8 @@ RANDAR_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
-    native=Sampling(guidance=Guidance(scale=4.0, start=1.0, schedule="linear"), steps=24),
-    upstream_settings={"cfg_scales": (1.0, 4.0), "num_inference_steps": 24, "top_k": 0, "top_p": 1.0}
+    native=Sampling(guidance=Guidance(scale=4.0), steps=24),
+    upstream_settings={"cfg_scales": (4.0, 4.0), "num_inference_steps": 24, "top_k": 0, "top_p": 1.0}
     | {"temperature": 1.0},
     parameters=493_536,
     code_licence="Apache-2.0",
