@@ -201,3 +201,19 @@ def test_numbers_of_a_checkpoint_are_not_flagged() -> None:
     settings = planned_cell.cell.settings.model_copy(update={"init": "random"})
     random = planned_cell.cell.model_copy(update={"settings": settings})
     assert flagged(metric, random).flags == ("drift", "random_weights")
+
+
+def test_a_run_of_a_knob_that_is_lacking_measures_nothing_and_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "s.yaml"
+    suite.write_text(
+        "suite: s\nadapters: [continuous/mar-base]\nsettings: {device: cpu, init: random}\ntasks: [speed]\n"
+        "sampling: {continuous/*: {top_p: 0.9}}\n"
+    )
+    assert main(["run", str(suite), "--out", str(tmp_path / "run"), "--track", "off"]) == 3  # nothing measured
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "unsupported speed continuous/mar-base: continuous/mar-base: it does not honour top_p" in shown
+    (path,) = (tmp_path / "run").glob("cells/*/result.json")
+    result = json.loads(path.read_text())
+    assert (result["outcome"], result["reason"]) == ("unsupported", "continuous/mar-base: it does not honour top_p")
