@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TokenSpec
+from arbench.spec.card import Ability
 
 IMPLEMENTATION = "arbench.adapters.random_order.randar:RandAR"
 SOURCE = "https://github.com/ziqipang/RandAR at d374a72"
 SUPPORTS = frozenset({"guidance", "temperature", "top_k", "top_p", "steps", "order"})
+OFFERS: frozenset[Ability] = frozenset({"edits", "scores"})
 _README = "README of ziqipang/RandAR at d374a72"
 _PAPER = "arXiv:2412.01827"
 _HUGGING_FACE = "https://huggingface.co/ziqipang/RandAR/resolve/main"
@@ -73,6 +75,7 @@ def _official(
         tokenizer="tokenizers/maskgit-vqgan" if tokenizer == "maskgit" else "tokenizers/llamagen-vq-16",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=codes),
         supports=SUPPORTS,
+        offers=frozenset() if extrapolated else OFFERS,
         extra=EXTRAPOLATION if extrapolated else {},
         native=Sampling(
             guidance=guidance,
@@ -122,6 +125,7 @@ RANDAR_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
+    offers=OFFERS,
     native=Sampling(guidance=Guidance(scale=4.0), steps=24),
     upstream_settings={"cfg_scales": (4.0, 4.0), "num_inference_steps": 24, "top_k": 0, "top_p": 1.0}
     | {"temperature": 1.0},

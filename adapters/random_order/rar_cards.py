@@ -44,6 +44,7 @@ def _official(
         tokenizer="tokenizers/maskgit-vqgan",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((16, 16),), vocabulary=1024),
         supports=SUPPORTS,
+        offers=frozenset({"scores"}),
         native=Sampling(
             guidance=Guidance(scale=scale, start=1.0, schedule="cosine_power", power=power), temperature=temperature
         ),
@@ -88,6 +89,7 @@ RAR_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
+    offers=frozenset({"scores"}),
     native=Sampling(guidance=Guidance(scale=2.5)),
     upstream_settings={"randomize_temperature": 1.0, "guidance_scale": 2.5, "guidance_scale_pow": 0.0},
     parameters=965_152,

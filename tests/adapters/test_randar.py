@@ -557,6 +557,12 @@ def _shape(shape: str, d: int, h: int, codes: int) -> tuple[int, ...]:
     return tuple(names[part.strip()] for part in shape.strip("()").split(",") if part.strip())
 
 
+def test_what_a_card_offers_and_its_native_sampling() -> None:
+    assert upstream_sampling(RANDAR_MINI.upstream_settings) == RANDAR_MINI.native
+    # images in two stages can be neither scored nor edited
+    assert {card.name for card in ALL if not card.offers} == {card.name for card in ALL if card.name.endswith("-512")}
+
+
 def test_all_sizes_have_a_card() -> None:
     assert {card.name.removeprefix("random_order/randar-") for card in CARDS} == {
         *SIZES,
