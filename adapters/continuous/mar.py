@@ -129,6 +129,11 @@ def gathered(x: Tensor, positions: Tensor) -> Tensor:
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
+def small(*shape: int) -> nn.Parameter:
+    """Small random numbers, drawn by `nn.init` so that loading weights draws none."""
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=0.02))
+
+
 class Backbone(nn.Module):
     """The masked autoencoder: an encoder of class and known tokens, and a decoder that fills in all positions.
 
@@ -140,18 +145,18 @@ class Backbone(nn.Module):
         c = self.config = config
         length = c.buffer_size + c.tokens
         self.class_table = nn.Embedding(c.class_num, c.encoder_embed_dim)
-        self.no_class = nn.Parameter(0.02 * torch.randn(1, c.encoder_embed_dim))
+        self.no_class = small(1, c.encoder_embed_dim)
         self.token_in = Linear(c.channels, c.encoder_embed_dim)
         self.token_norm = nn.LayerNorm(c.encoder_embed_dim, eps=1e-6)
-        self.encoder_position = nn.Parameter(0.02 * torch.randn(1, length, c.encoder_embed_dim))
+        self.encoder_position = small(1, length, c.encoder_embed_dim)
         self.encoder = nn.ModuleList(Block(c.encoder_embed_dim, c.encoder_num_heads, c) for _ in range(c.encoder_depth))
         self.encoder_norm = nn.LayerNorm(c.encoder_embed_dim, eps=c.norm_eps)
         self.decoder_in = Linear(c.encoder_embed_dim, c.decoder_embed_dim)
-        self.unknown = nn.Parameter(0.02 * torch.randn(1, 1, c.decoder_embed_dim))
-        self.decoder_position = nn.Parameter(0.02 * torch.randn(1, length, c.decoder_embed_dim))
+        self.unknown = small(1, 1, c.decoder_embed_dim)
+        self.decoder_position = small(1, length, c.decoder_embed_dim)
         self.decoder = nn.ModuleList(Block(c.decoder_embed_dim, c.decoder_num_heads, c) for _ in range(c.decoder_depth))
         self.decoder_norm = nn.LayerNorm(c.decoder_embed_dim, eps=c.norm_eps)
-        self.state_position = nn.Parameter(0.02 * torch.randn(1, c.tokens, c.decoder_embed_dim))
+        self.state_position = small(1, c.tokens, c.decoder_embed_dim)
 
     def condition(self, labels: Tensor, *, guided: bool) -> Tensor:
         """(B, W) class embeddings; with `guided` (2B, W), the second half that of no class."""

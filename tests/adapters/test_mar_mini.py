@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import Any
 
 import pytest
 import torch
@@ -109,11 +108,11 @@ def test_samples_are_of_the_class_asked_for() -> None:
 
 
 def test_samples_do_not_depend_on_the_batch() -> None:
-    whole = latents(mini().sample(request(range(24)), MAR_MINI.native).codes)
-    for size in (1, 7):
+    whole = latents(mini().sample(request(range(12)), MAR_MINI.native).codes)
+    for size in (1, 5):
         parts = [
-            latents(mini().sample(request(range(i, min(i + size, 24))), MAR_MINI.native).codes)
-            for i in range(0, 24, size)
+            latents(mini().sample(request(range(i, min(i + size, 12))), MAR_MINI.native).codes)
+            for i in range(0, 12, size)
         ]
         assert (torch.cat(parts) - whole).norm() <= 1e-4 * whole.norm()
 
@@ -173,7 +172,7 @@ def test_scaling_the_latents_leaves_reconstructions_as_they_were() -> None:
     inside = LATENT_SCALE * scaled
     assert inside.std().item() == pytest.approx(1.0, abs=1e-3)
     torch.testing.assert_close(inside.mean(dim=(0, 2, 3)), torch.zeros(4), rtol=0, atol=1e-3)
-    found = measure(folded)
+    found = measure(folded, limit=20)
     assert found.keys() == {
         "heldout_psnr_db",
         "heldout_psnr_db_of_a_draw",
@@ -230,8 +229,8 @@ def test_the_head_starts_silent_and_learns() -> None:
     assert start["heldout_diffusion_loss"] == pytest.approx(start["heldout_diffusion_loss_without_class"], rel=1e-5)
     fit(training, training.loss, lambda step: (moments, labels), steps=60, learning_rate=5e-3, seed=0)
     assert training.measure(moments, labels)["heldout_diffusion_loss"] < start["heldout_diffusion_loss"] - 0.1
-    gradients: Any = [parameter.grad for parameter in training.network.parameters()]
-    assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
+    untrained = tiny().network.state_dict()
+    assert [name for name, value in training.network.state_dict().items() if torch.equal(value, untrained[name])] == []
 
 
 def test_the_loss_is_a_function_of_its_generator() -> None:
