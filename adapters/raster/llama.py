@@ -96,8 +96,8 @@ class Block(nn.Module):
         self, x: Tensor, rotations: Tensor, start: int, cache: KVCache | None, mask: Tensor | None
     ) -> Tensor:
         heads = self.qkv(x).unflatten(-1, (-1, self.width)).transpose(1, 2)  # (B, H + 2 H_kv, n, D)
-        query, key, value = heads.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        query, key = rotate_pairs(query, rotations), rotate_pairs(key, rotations)
+        turned, value = heads.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
+        query, key = rotate_pairs(turned, rotations).split([self.heads, self.kv_heads], dim=1)
         if cache is not None:
             key, value = cache.extend(key, value, start)
         causal = mask is None and x.shape[1] > 1  # a single token may look at everything before it
