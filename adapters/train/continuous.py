@@ -17,6 +17,7 @@ from ..continuous import mar
 from ..continuous.cards import MAR_MINI
 from ..layers.checkpoint import OfficialNames, seeded
 from ..layers.config import from_upstream
+from ..layers.diffusion_head import HeadBlock
 from ..next_scale.cards import VAR_MINI
 from ..tokenizers import mar_kl
 from ..tokenizers.cards import MAR_KL_MINI
@@ -78,7 +79,7 @@ def standardised(network: KLNetwork, images: Tensor) -> KLNetwork:
     shift and the scale, so reconstructions stay what they were.
     """
     folded, channels = copy.deepcopy(network), network.channels
-    latents = torch.cat([network.moments(part * 2 - 1)[0] for part in images.split(100)])  # (B, C, h, w)
+    latents = torch.cat([network.moments(part * 2 - 1)[0] for part in torch.split(images, 100)])  # (B, C, h, w)
     centre = latents.mean(dim=(0, 2, 3))
     factor = 1 / (LATENT_SCALE * (latents - centre[:, None, None]).std())
     into, back = folded.quant_conv, folded.post_quant_conv
@@ -102,7 +103,7 @@ def measure(network: KLNetwork, limit: int = 1000) -> Metrics:
     device = next(network.parameters()).device
     images = to_float(source.load(range(limit))).to(device)
     found: dict[str, list[Tensor]] = {"mean": [], "draw": [], "latents": [], "noise": []}
-    for index, part in enumerate(images.split(100)):
+    for index, part in enumerate(torch.split(images, 100)):
         mean, deviation = network.moments(part * 2 - 1)
         drawn = mean + deviation * torch.randn(mean.shape, generator=step_generator(0, index)).to(device)
         for key, latents in (("mean", mean), ("draw", drawn)):
@@ -166,7 +167,7 @@ def masked_count(tokens: int, least: float, generator: torch.Generator) -> int:
     """How many of `tokens` are masked: a share from a normal around one, cut to `least`..1, rounded up."""
     normal = torch.distributions.Normal(1.0, MASK_DEVIATION)
     low, high = normal.cdf(torch.tensor([least, 1.0])).tolist()
-    share = normal.icdf(low + (high - low) * torch.rand((), generator=generator)).item()
+    share: float = normal.icdf(low + (high - low) * torch.rand((), generator=generator)).item()
     return max(1, min(tokens, math.ceil(tokens * share)))
 
 
@@ -204,8 +205,10 @@ class MARTraining(nn.Module):
     @torch.no_grad()
     def measure(self, moments: Tensor, labels: Tensor) -> Metrics:
         """The diffusion loss on held-out digits, with and without their class, under the same noise."""
-        given, free = [], []
-        for index, (part, label) in enumerate(zip(moments.split(BATCH), labels.split(BATCH), strict=True)):
+        given: list[Tensor] = []
+        free: list[Tensor] = []
+        parts = zip(torch.split(moments, BATCH), torch.split(labels, BATCH), strict=True)
+        for index, (part, label) in enumerate(parts):
             without = torch.full_like(label, self.network.config.class_num)
             for losses, condition in ((given, label), (free, without)):
                 losses.append(self.predict(condition, part, step_generator(0, index)))
@@ -225,9 +228,11 @@ def initialise(network: mar.Network) -> None:
     head = network.head
     for layer in (head.time_in, head.time_out):
         nn.init.normal_(layer.weight, std=0.02)
-    for layer in (head.modulation, head.out, *(block.modulation for block in head.blocks)):
-        assert isinstance(layer, nn.Linear)
-        nn.init.zeros_(layer.weight)
+    nn.init.zeros_(head.modulation.weight)
+    nn.init.zeros_(head.out.weight)
+    for block in head.blocks:
+        assert isinstance(block, HeadBlock)
+        nn.init.zeros_(block.modulation.weight)
 
 
 def _mar_mini(seed: int, device: torch.device) -> Task:

@@ -62,4 +62,5 @@ def diffusion_loss(
     prediction = head(noisy, times, states).float()
     guess, variance = prediction.chunk(2, dim=-1)
     bound = variational_bound(clean, noisy, times, torch.cat((guess.detach(), variance), dim=-1))
-    return (guess - eps).square().mean() + bound.mean()
+    total: Tensor = (guess - eps).square().mean() + bound.mean()
+    return total
