@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -143,21 +145,22 @@ def job_clean_fid(samples: str, reference: str, weights: str) -> None:
     fid.frechet_distance(*one, *two)
 
 
-def job_statistics_ours(samples: str, reference: str, metrics: str) -> None:
+PARTS = {"fid": ["fid"], "is": ["is"], "kid": ["kid"], "pr": ["precision", "recall"]}
+PARTS["set"] = [name for part in PARTS.values() for name in part]
+PARTS["all"] = [*PARTS["set"], "density", "coverage"]
+
+
+def job_statistics_ours(samples: str, reference: str, part: str) -> None:
     from arbench.cli.main import main
 
-    options = ["--convention", "arbench" if metrics == "all" else "torch-fidelity-2048"]
-    for name in ("fid", "is", "kid", "precision", "recall") if metrics == "subset" else ():
+    options = ["--convention", "arbench" if part == "all" else "torch-fidelity-2048"]
+    for name in PARTS[part]:
         options += ["--metric", name]
-    for name in ("fid", "is", "kid", "precision", "recall", "density", "coverage") if metrics == "all" else ():
-        options += ["--metric", name]
-    if metrics == "fid":
-        options += ["--metric", "fid"]
     out = tempfile.mkdtemp()
     assert main(["score", samples, "--reference", reference, "--out", out, "--json", *options]) == 0
 
 
-def job_statistics_torch_fidelity(samples: str, reference: str, metrics: str) -> None:
+def job_statistics_torch_fidelity(samples: str, reference: str, part: str) -> None:
     import torch
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_isc import isc_features_to_metric
@@ -168,50 +171,71 @@ def job_statistics_torch_fidelity(samples: str, reference: str, metrics: str) ->
 
     sets = [sets_in(Path(path))["inception/tf1"] for path in (samples, reference)]
     one, two = (torch.from_numpy(each.rows("inception/tf1:pool3")[:]) for each in sets)
-    logits = torch.from_numpy(sets[0].rows("inception/tf1:logits_unbiased")[:])
-    fid_statistics_to_metric(fid_features_to_statistics(one), fid_features_to_statistics(two), False)
-    if metrics == "fid":
-        return
-    isc_features_to_metric(logits, 10, True, 2020)
-    options = {"kid_subsets": 100, "kid_subset_size": 1000, "kid_degree": 3, "kid_gamma": None, "kid_coef0": 1}
-    kid_features_to_metric(one, two, rng_seed=2020, verbose=False, **options)
-    prc_features_to_metric(one, two, prc_neighborhood=3, prc_batch_size=10_000, save_cpu_ram=False, verbose=False)
+    if part in ("fid", "set"):
+        fid_statistics_to_metric(fid_features_to_statistics(one), fid_features_to_statistics(two), False)
+    if part in ("is", "set"):
+        logits = torch.from_numpy(sets[0].rows("inception/tf1:logits_unbiased")[:])
+        isc_features_to_metric(logits, 10, True, 2020)
+    if part in ("kid", "set"):
+        options = {"kid_subsets": 100, "kid_subset_size": 1000, "kid_degree": 3, "kid_gamma": None, "kid_coef0": 1}
+        kid_features_to_metric(one, two, rng_seed=2020, verbose=False, **options)
+    if part in ("pr", "set"):
+        prc_features_to_metric(one, two, prc_neighborhood=3, prc_batch_size=10_000, save_cpu_ram=False, verbose=False)
 
 
-def run(name: str, *arguments: object) -> tuple[float, float]:
-    """(seconds, peak MB) of one job; its own time, the interpreter's start and imports included."""
-    with tempfile.TemporaryDirectory() as cache:
+@dataclass(frozen=True)
+class Cost:
+    """Of one job, the interpreter's start and imports included; `cpu` is user and system time of all its threads."""
+
+    seconds: float
+    cpu: float
+    peak_mb: float
+
+
+def run(name: str, *arguments: object) -> Cost:
+    with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile("w+") as told:
         environment = {**os.environ, "ARBENCH_CACHE": cache}
         command = [sys.executable, __file__, "job", name, *(str(argument) for argument in arguments)]
         started = time.perf_counter()
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        process = subprocess.Popen(command, env=environment, stdout=told, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
-    return seconds, json.loads(done.stdout.splitlines()[-1])["peak_mb"]
+        process.returncode = os.waitstatus_to_exitcode(status)
+        told.seek(0)
+        text = told.read()
+    if process.returncode:
+        sys.exit(f"{name} failed:\n{text}")
+    peak = next(json.loads(line)["peak_mb"] for line in reversed(text.splitlines()) if line.startswith('{"peak_mb"'))
+    return Cost(seconds, used.ru_utime + used.ru_stime, peak)
 
 
-def turns(jobs: dict[str, Callable[[], tuple[float, float]]], repeats: int) -> None:
-    """Each job in turn, `repeats` times; medians, and ratios to the first job."""
-    found: dict[str, list[tuple[float, float]]] = {label: [] for label in jobs}
+def turns(jobs: dict[str, Callable[[], Cost]], repeats: int, peers: dict[str, str] | None = None) -> None:
+    """Each job in turn, `repeats` times; medians, and the processor time of its peer (else the first) over its own."""
+    found: dict[str, list[Cost]] = {label: [] for label in jobs}
     for turn in range(repeats):
         for label, job in jobs.items():
-            found[label].append(job())
-            print(f"  turn {turn + 1}: {label}: {found[label][-1][0]:.1f} s", file=sys.stderr, flush=True)
-    first = median(seconds for seconds, _ in next(iter(found.values())))
-    print("| job | median s | range s | times the first | peak MB |\n|---|---|---|---|---|")
-    for label, results in found.items():
-        times = sorted(seconds for seconds, _ in results)
-        peak = max(memory for _, memory in results)
+            cost = job()
+            found[label].append(cost)
+            print(
+                f"  turn {turn + 1}: {label}: {cost.seconds:.1f} s, {cost.cpu:.1f} s of processor time",
+                file=sys.stderr,
+                flush=True,
+            )
+    processor = {label: median(cost.cpu for cost in costs) for label, costs in found.items()}
+    print("| job | median s | range s | processor s | peer / it | peak MB |\n|---|---|---|---|---|---|")
+    for label, costs in found.items():
+        times, used = sorted(cost.seconds for cost in costs), processor[label]
+        peer = processor[(peers or {}).get(label, next(iter(found)))]
         print(
-            f"| {label} | {median(times):.1f} | {times[0]:.1f} to {times[-1]:.1f} "
-            f"| {median(times) / first:.2f} | {peak:.0f} |"
+            f"| {label} | {median(times):.1f} | {times[0]:.1f} to {times[-1]:.1f} | {used:.1f} "
+            f"| {peer / used:.2f} | {max(cost.peak_mb for cost in costs):.0f} |"
         )
 
 
 JOBS: dict[str, Callable[..., None]] = {
     name.removeprefix("job_"): function for name, function in list(globals().items()) if name.startswith("job_")
 }
+PART_LABELS = {"fid": "FID", "is": "IS", "kid": "KID", "pr": "precision and recall", "set": "all of these"}
 OUTPUTS = {"pool3": 2048, "spatial": 2023, "logits_unbiased": 1008}
 
 
@@ -230,10 +254,14 @@ def main() -> None:
     parser.add_argument("what", choices=["images", "statistics", "memory"], nargs="?", default="statistics")
     parser.add_argument("--n", type=int, help="images or vectors a side; default 100, 10,000 or 50,000")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--part", choices=list(PART_LABELS), action="append", help="of statistics: these alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        {"images": images, "statistics": statistics, "memory": memory}[given.what](root, given.n, given.repeats)
+        if given.what == "statistics":
+            statistics(root, given.n, given.repeats, given.part or list(PART_LABELS))
+        else:
+            {"images": images, "memory": memory}[given.what](root, given.n, given.repeats)
 
 
 def images(root: Path, n: int | None, repeats: int) -> None:
@@ -243,11 +271,11 @@ def images(root: Path, n: int | None, repeats: int) -> None:
     full = "arbench,adm,torch-fidelity-2048"
     outs = iter(range(1000))
 
-    def ours(mode: str, names: str) -> Callable[[], tuple[float, float]]:
+    def ours(mode: str, names: str) -> Callable[[], Cost]:
         return lambda: run("ours", samples, reference, weights, root / f"out{next(outs)}", mode, names)
 
     print(f"{n} + {n} PNG files of {SIZE} x {SIZE}, {os.cpu_count()} cores\n")
-    jobs: dict[str, Callable[[], tuple[float, float]]] = {
+    jobs: dict[str, Callable[[], Cost]] = {
         "torch-fidelity, FID alone": lambda: run("torch_fidelity", samples, reference, weights, "fid"),
         "torch-fidelity, FID IS KID P/R": lambda: run("torch_fidelity", samples, reference, weights, "full"),
         "clean-fid, FID alone": lambda: run("clean_fid", samples, reference, weights),
@@ -257,18 +285,19 @@ def images(root: Path, n: int | None, repeats: int) -> None:
     turns(jobs, repeats)
 
 
-def statistics(root: Path, n: int | None, repeats: int) -> None:
+def statistics(root: Path, n: int | None, repeats: int, parts: list[str]) -> None:
     n = n or 10_000
     samples = make_features(root / "samples", n, 0, OUTPUTS, 0.8)
     reference = make_features(root / "reference", n, 1, OUTPUTS, 0.85)
     print(f"features {n} x 2048 a side, {os.cpu_count()} cores\n")
-    jobs: dict[str, Callable[[], tuple[float, float]]] = {
-        "torch-fidelity, FID": lambda: run("statistics_torch_fidelity", samples, reference, "fid"),
-        "arbench, FID with interval": lambda: run("statistics_ours", samples, reference, "fid"),
-        "torch-fidelity, FID IS KID P/R": lambda: run("statistics_torch_fidelity", samples, reference, "full"),
-        "arbench, the same": lambda: run("statistics_ours", samples, reference, "subset"),
-    }
-    turns(jobs, repeats)
+    jobs: dict[str, Callable[[], Cost]] = {}
+    peers = {}
+    for part in parts:
+        label = PART_LABELS[part]
+        for tool, name in (("torch-fidelity", "statistics_torch_fidelity"), ("arbench", "statistics_ours")):
+            jobs[f"{tool}, {label}"] = partial(run, name, samples, reference, part)
+            peers[f"{tool}, {label}"] = f"torch-fidelity, {label}"
+    turns(jobs, repeats, peers)
 
 
 def memory(root: Path, n: int | None, repeats: int) -> None:

@@ -16,6 +16,10 @@ from .rows import Rows
 
 SMALLEST = 4
 """Rows of a subset from which its pairs have a variance."""
+HELD = 256 * 2**20
+"""Bytes of the products of all rows that are held at most."""
+LEAST, LONG = 200, 500
+"""Rows of a subset and their length from which a product of two rows is worth keeping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,21 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
     draw = np.random.RandomState(subsets.seed)
     pair = (reference, samples) if subsets.reference_first else (samples, reference)
     estimate = _by_rows if subsets.by_rows else _at_once
-    xx, yy, xy = (np.empty((size, size), dtype) for _ in range(3))
+    xx, yy, xy = kernels = [np.empty((size, size), dtype) for _ in range(3)]
+    products = _products_of_all(pair, size, subsets.count, dtype)
     values, terms = [], []
     for _ in range(subsets.count):
-        one, two = (np.asarray(rows[draw.choice(len(rows), size, replace=False)], dtype=dtype) for rows in pair)
-        for a, b, kernel in ((one, one, xx), (two, two, yy), (one, two, xy)):
-            _cube(a, b, kernel)
+        i, j = (draw.choice(len(rows), size, replace=False) for rows in pair)
+        if products is None:
+            one, two = (np.asarray(rows[chosen], dtype=dtype) for rows, chosen in zip(pair, (i, j), strict=True))
+            _products(one, two, kernels)
+        else:
+            for whole, rows, columns, kernel in zip(products, (i, j, i), (i, j, j), kernels, strict=True):
+                np.take(whole[rows], columns, axis=1, out=kernel)
+        for kernel in kernels:
+            kernel *= 1.0 / samples.shape[1]
+            kernel += 1
+            kernel **= 3
         values.append(estimate(xx, yy, xy))
         if size >= SMALLEST:
             terms.append(_terms(yy, xy.T) if subsets.reference_first else _terms(xx, xy))
@@ -83,15 +96,28 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
     return Repeated(around(mean, math.sqrt(variance), method, n), spread, tuple(values))
 
 
+def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: type) -> list[NDArray[Any]] | None:
+    """Inner products within and between the two whole sets, where that is less work than those of all subsets.
+
+    BLAS rounds the product of two rows in the same way wherever they stand in large matrices, so no digit changes.
+    """
+    n, m = (len(rows) for rows in pair)
+    whole, parts = (n * n + m * m) // 2 + n * m, 2 * count * size**2
+    if size < LEAST or pair[0].shape[1] < LONG or 2 * whole > parts or 2 * whole * np.dtype(dtype).itemsize > HELD:
+        return None
+    one, two = (np.asarray(rows[0 : len(rows)], dtype=dtype) for rows in pair)
+    found = [np.empty(shape, dtype) for shape in ((n, n), (m, m), (n, m))]
+    _products(one, two, found)
+    return found
+
+
 # In float32 the rounding of sums over a million entries shows in the fifth digit of the distance, so the three below
 # multiply and add up in the tools' own order.
 
 
-def _cube(a: NDArray[Any], b: NDArray[Any], kernel: NDArray[Any]) -> None:
-    np.matmul(a, b.T, out=kernel)
-    kernel *= 1.0 / a.shape[1]
-    kernel += 1
-    kernel **= 3
+def _products(one: NDArray[Any], two: NDArray[Any], into: list[NDArray[Any]]) -> None:
+    for a, b, out in zip((one, two, one), (one, two, two), into, strict=True):
+        np.matmul(a, b.T, out=out)
 
 
 def _by_rows(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:

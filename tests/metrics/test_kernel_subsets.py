@@ -119,3 +119,13 @@ def test_subsets_of_three_have_a_value_without_interval() -> None:
     found = kid_subsets(FAKE, REAL, Subsets(count=5, size=3)).estimate
     assert found.value is not None
     assert (found.low, found.flags) == (None, ("no_interval",))
+
+
+@pytest.mark.parametrize("tool", ["torch-fidelity", "clean-fid", "dgm-eval"])
+def test_products_of_the_whole_sets_change_no_digit(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(5)
+    fake, real = (draw.gamma(0.5, 0.8, (n, 512)).astype(np.float32) for n in (420, 380))
+    rule = replace(SUBSETS[tool], count=12, size=230)
+    shared = kid_subsets(fake, real, rule)
+    monkeypatch.setattr("arbench.metrics.kernel_subsets.HELD", 0)  # each subset multiplied by itself, as the tools do
+    assert kid_subsets(fake, real, rule) == shared
