@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .estimate import Estimate, Repeated, around, missing
 from .kernel import Sums, pairs_between, pairs_within
@@ -96,7 +96,7 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
     return Repeated(around(mean, math.sqrt(variance), method, n), spread, tuple(values))
 
 
-def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: type) -> list[NDArray[Any]] | None:
+def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: DTypeLike) -> list[NDArray[Any]] | None:
     """Inner products within and between the two whole sets, where that is less work than those of all subsets.
 
     BLAS rounds the product of two rows in the same way wherever they stand in large matrices, so no digit changes.
@@ -105,7 +105,7 @@ def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: type
     whole, parts = (n * n + m * m) // 2 + n * m, 2 * count * size**2
     if size < LEAST or pair[0].shape[1] < LONG or 2 * whole > parts or 2 * whole * np.dtype(dtype).itemsize > HELD:
         return None
-    one, two = (np.asarray(rows[0 : len(rows)], dtype=dtype) for rows in pair)
+    one, two = (np.asarray(rows[0 : len(rows)], dtype) for rows in pair)
     found = [np.empty(shape, dtype) for shape in ((n, n), (m, m), (n, m))]
     _products(one, two, found)
     return found
