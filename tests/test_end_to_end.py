@@ -20,9 +20,14 @@ from mlflow.tracking import MlflowClient
 
 from arbench.tasks import catalogue
 
-SMALL = ["generate.n=70", "reconstruct.n=70", "speed.min_seconds=0.2", "speed.batches=[1,4]", "memory.batches=[1,4]"]
-SAMPLES = 72
-MINI = "raster/llamagen-mini"
+SMALL = [
+    *("generate.n=40", "reconstruct.n=40", "memory.batches=[1,4]"),
+    *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.batches=[1,4]"),
+]
+FAMILIES = ("raster", "random_order", "next_scale", "continuous", "hybrid")
+SAMPLES = 66
+"""Two units of sample ids."""
+MINI = "next_scale/var-mini"
 GENERATE = f"""suite: repeat
 adapters: [raster/llamagen-mini, next_scale/var-mini]
 tasks:
@@ -122,6 +127,11 @@ def values(folder: Path) -> pandas.DataFrame:
     return rows[rows.measure == "quality"][columns].reset_index(drop=True)
 
 
+def shipped(rows: pandas.DataFrame, task: str) -> set[str]:
+    """Adapters with results of a task."""
+    return set(rows[rows.task == task].adapter)
+
+
 def units(folder: Path, adapter: str) -> dict[str, np.ndarray]:
     """Tokens and images of an adapter's generate cell, in order of sample id."""
     results = [json.loads(path.read_text()) for path in folder.glob("cells/*/result.json")]
@@ -139,7 +149,7 @@ def test_every_cell_is_ok_and_every_number_is_known(tracked):
     rows = table(tracked)
     assert set(rows.outcome) == {"ok"}
     assert set(rows.task) == {"reconstruct", "generate", "speed", "memory"}
-    assert rows.adapter.nunique() == 4
+    assert set(rows.adapter.str.split("/").str[0]) == {*FAMILIES, "tokenizers"}
     for row in rows.itertuples():
         info = catalogue.find(row.task, row.metric)
         assert info is not None, (row.task, row.metric)
@@ -155,8 +165,8 @@ def test_quality_and_speed_of_an_adapter_share_their_settings(tracked):
 def test_samples_are_the_digits_asked_for(tracked):
     rows = table(tracked)
     agreement = rows[(rows.task == "generate") & (rows.metric == "class-agreement")]
-    assert len(agreement) == 2
-    assert (agreement.value >= 0.9).all(), agreement[["adapter", "value"]]
+    assert len(agreement) == len(shipped(table(tracked), "generate"))
+    assert (agreement.value >= 0.85).all(), agreement[["adapter", "value"]]  # of 40; test_minis asks for 0.9 of 200
     assert (agreement.low < agreement.value).all()
 
 
@@ -167,7 +177,7 @@ def test_the_server_has_parent_children_metrics_pictures_and_report(tracked, ser
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-    assert len(children) == 12  # 2 x reconstruct, 2 x generate, 4 x speed, 4 x memory
+    assert len(children) == sum(len(shipped(table(tracked), task)) for task in table(tracked).task.unique())
     names = {name for run in children for name in run.data.metrics}
     assert any("class-agreement" in name for name in names)
     assert any("latency" in name for name in names)

@@ -39,7 +39,7 @@ from ..layers.diffusion_head import (
     sample_tokens,
     spaced,
 )
-from ..layers.generator import check_form, class_labels, of_kind
+from ..layers.generator import check_form, check_mask, class_labels, of_kind
 from ..layers.linear import Linear
 from ..layers.sampling import check_supported, guided_steps
 from ..tokenizers.mar_kl import LATENT_SCALE, MARKL
@@ -363,12 +363,7 @@ def editable(card: Card, config: Config, codes: Codes, mask: Tensor, batch: int)
         raise InputError(
             f"{card.name} edits latents of shape {form}", f"the codes have {found}", f"encode with {card.tokenizer}"
         )
-    if tuple(mask.shape) != (side, side) or mask.dtype != torch.bool:
-        raise InputError(
-            f"{card.name} takes a mask of {side} x {side} booleans", f"given: {tuple(mask.shape)}, {mask.dtype}", ""
-        )
-    if not mask.any():
-        raise InputError("the mask is empty", "nothing would be drawn", "make it true where the image is to change")
+    check_mask(card, mask, side)
     return codes.latents
 
 

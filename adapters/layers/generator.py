@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from arbench.errors import InputError, UsageError
@@ -55,6 +56,18 @@ def class_labels(card: Card, request: Request) -> Tensor:
             f"{card.name} needs class labels", "the request has none", "choose a class-conditional data source"
         )
     return request.labels
+
+
+def check_mask(card: Card, mask: Tensor, side: int) -> None:
+    """Raise InputError unless an edit's mask is bool (side, side) and true somewhere."""
+    fits = mask.dtype == torch.bool and mask.shape == (side, side)
+    if not fits or not bool(mask.any()):
+        shown = "true nowhere" if fits else f"{mask.dtype} {tuple(mask.shape)}".removeprefix("torch.")
+        raise InputError(
+            f"{card.name} cannot edit within this mask",
+            f"it is {shown}; wanted is bool {(side, side)}, true where tokens are to be drawn",
+            "give one mask for the whole batch, on the tokenizer's finest grid",
+        )
 
 
 # ---- the network and its caches --------------------------------------------------------------------------------------

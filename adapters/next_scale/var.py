@@ -30,7 +30,7 @@ from arbench.seeds import Greedy
 from ..layers.attention import KVCache
 from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
-from ..layers.generator import CachedGenerator, check_form, class_labels, of_kind
+from ..layers.generator import CachedGenerator, check_form, check_mask, class_labels, of_kind
 from ..layers.quantize import MultiScaleQuantizer
 from ..layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
 from ..tokenizers.var_msvq import VARTokenizer, restored, split
@@ -170,12 +170,7 @@ class VAR(CachedGenerator):
 
     def _given(self, request: Request, codes: Codes, mask: Tensor) -> Given:
         sides = self.network.config.patch_nums
-        if tuple(mask.shape) != (sides[-1], sides[-1]) or mask.dtype != torch.bool or not bool(mask.any()):
-            raise InputError(
-                f"{self.card.name} cannot edit within this mask",
-                f"it takes bool ({sides[-1]}, {sides[-1]}), true somewhere; found {mask.dtype} {tuple(mask.shape)}",
-                "give one mask for the batch, on the grid of the last scale",
-            )
+        check_mask(self.card, mask, sides[-1])
         self.tokenizer.check_levels(codes.ids, len(sides))
         if len(codes.ids[0]) != len(request.sample_ids):
             raise InputError(

@@ -25,7 +25,7 @@ from arbench.seeds import Greedy
 
 from ..layers.checkpoint import bring_up, compile_blocks, device_of, with_state
 from ..layers.config import from_upstream
-from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
+from ..layers.generator import CachedGenerator, check_mask, check_vocabulary, class_labels
 from ..layers.order import decoding_order
 from ..layers.sampling import check_replayable
 from ..raster.llamagen import IGNORED
@@ -110,7 +110,8 @@ class RandAR(CachedGenerator):
                 "edit with the card of the trained resolution",
             )
         self.check(sampling)
-        tokens, chosen = codes.ids[0], checked_mask(mask, config.side).to(labels.device).flatten()
+        check_mask(self.card, mask, config.side)
+        tokens, chosen = codes.ids[0], mask.to(labels.device).flatten()
         if tokens.shape != (len(labels), config.block_size):
             raise InputError(
                 f"{self.card.name} cannot edit tokens of shape {tuple(tokens.shape)}",
@@ -158,19 +159,6 @@ class RandAR(CachedGenerator):
             )
         spatial = linear_guidance(start, scale)
         return (spatial if spatial.on else None), ratio
-
-
-def checked_mask(mask: Tensor, side: int) -> Tensor:
-    """The mask, if it is bool, (side, side) and true somewhere. Raises InputError otherwise."""
-    fits = mask.dtype == torch.bool and mask.shape == (side, side)
-    if not (fits and mask.any()):
-        shown = "nowhere true" if fits else f"{mask.dtype} {tuple(mask.shape)}".removeprefix("torch.")
-        raise InputError(
-            "this mask marks no tokens",
-            f"it is {shown}; it must be bool {(side, side)}, true where tokens are to be drawn",
-            "give one mask on the grid of tokens for the whole batch",
-        )
-    return mask
 
 
 # ---- upstream's settings and recordings ------------------------------------------------------------------------------

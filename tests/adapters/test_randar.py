@@ -400,7 +400,7 @@ def test_edits_that_cannot_be_made_are_refused() -> None:
     def tried(mask: Tensor, count: int = 2) -> None:
         model.edit(request(range(2)), some_codes(count), mask, Sampling())
 
-    for mask, why in ((BOX & False, "nowhere true"), (BOX.float(), "float32"), (BOX[:3], r"\(3, 4\)")):
+    for mask, why in ((BOX & False, "true nowhere"), (BOX.float(), "float32"), (BOX[:3], r"\(3, 4\)")):
         with pytest.raises(InputError, match=why):
             tried(mask)
     with pytest.raises(InputError, match="a row for each sample"):
