@@ -246,6 +246,7 @@ FLAGS = {
     "small_n": "fewer than 10 images a dimension: the value is biased upwards and compares at equal n only",
     "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
     "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
+    "exact": "too many vectors for the tool's own float32 matrices; this is the exact value",
     "no_interval": "no error bar belongs to this estimator",
     "extrapolated": "not a distance at any number of samples",
     "sorted_labels": "the samples are sorted by class, and this score depends on their order",
