@@ -30,7 +30,7 @@ from .moments import (
     too_few,
 )
 from .rows import BLOCK, Rows, blocks
-from .symmetric import eigenvalues, eigenvectors
+from .symmetric import cholesky, eigenvalues, eigenvectors
 
 BLOCKS = 20
 """Blocks of the jackknife."""
@@ -212,7 +212,7 @@ def _assembled(one: Moments, two: Moments, cross: float) -> float:
 def _roots(found: Moments, real: Reference) -> Floats:
     """Square roots (r,) of the eigenvalues of L^T S L."""
     root = real.factor
-    return np.asarray(np.sqrt(_significant(eigenvalues(root.T @ found.covariance @ root))), np.float64)
+    return _kept_roots(eigenvalues(root.T @ found.covariance @ root), found, real)
 
 
 def _corrected(variance: float, roots: Floats, n: int) -> float:
@@ -234,10 +234,16 @@ def _overshoot(s: Floats, n: int) -> float:
     return 2 / n**2 * (squares / 2 + float((s**2).sum()) / 8 + float((s**2).sum()))
 
 
-def _significant(eigenvalues: NDArray[np.floating[Any]]) -> Floats:
-    """Eigenvalues of a positive semi-definite matrix, zero for those that are rounding noise: their roots add up."""
-    floor = len(eigenvalues) * np.finfo(np.float64).eps * max(float(eigenvalues[-1]), 0.0)
-    return np.where(eigenvalues > floor, eigenvalues, 0.0)
+def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Reference) -> Floats:
+    """Roots of the eigenvalues of L^T S L, zero for those that are rounding noise, since their roots add up.
+
+    Noise are they where a covariance is singular. Else small ones are right: of a spectrum that falls by 1e7 and more,
+    all but a few lie below the noise that a general matrix would have.
+    """
+    if real.definite and found.n > found.dimension and cholesky(found.covariance) is not None:
+        return np.asarray(np.sqrt(values.clip(0)), np.float64)
+    floor = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    return np.asarray(np.sqrt(np.where(values > floor, values, 0.0)), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,14 +278,14 @@ def _transport(rows: Rows, found: Moments, real: Reference) -> _Transport:
         return _Transport(s, known=(n - found.ddof) * (u**2 @ s))
     product = root.T @ found.covariance @ root
     if len(product) >= LARGE:
-        s = np.sqrt(_significant(eigenvalues(product)))
+        s = _kept_roots(eigenvalues(product), found, real)
         scale = float(np.trace(product)) or 1.0
         values, vectors = eigenvectors((product / scale).astype(np.float32))
         # what is smaller than float32 can tell has no weight in a sum of s^2, and must not be divided by
         values = values.clip(FLOOR * max(float(values[-1]), FLOOR))
         return _Transport(s, through=(root * scale**-0.25).astype(np.float32) @ vectors * values**-0.25)
     values, vectors = np.linalg.eigh(product)
-    s = np.sqrt(_significant(values))
+    s = _kept_roots(values, found, real)
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
     return _Transport(s, through=(root @ vectors) * np.sqrt(inverse))
 

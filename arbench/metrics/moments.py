@@ -172,6 +172,13 @@ class Reference:
         """L with L L^T = covariance: Cholesky (lower), or scaled eigenvectors if the covariance is singular."""
         return self.known_factor if self.known_factor is not None else factor(self.moments.covariance)
 
+    @cached_property
+    def definite(self) -> bool:
+        """Whether the covariance has an inverse: its factor is a triangle with no zero on the diagonal."""
+        root = self.factor
+        square = root.shape[0] == root.shape[1]
+        return square and bool((root.diagonal() > 0).all()) and not np.triu(root, 1).any()
+
     @property
     def dimension(self) -> int:
         return self.moments.dimension

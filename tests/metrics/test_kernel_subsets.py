@@ -72,6 +72,16 @@ def test_kid_over_subsets_equals_clean_fid_run_here() -> None:
     assert ours.estimate.value == pytest.approx(theirs, rel=1e-6)
 
 
+def test_kid_near_zero_equals_clean_fid_run_here() -> None:
+    state = np.random.get_state()
+    np.random.seed(0)
+    theirs = cleanfid.fid.kernel_distance(REAL[:48] * 3, REAL[48:96] * 3, max_subset_size=30)
+    np.random.set_state(state)
+    # subsets scatter far more than their mean, which clean-fid adds up in float32
+    ours = kid_subsets(REAL[48:96] * 3, REAL[:48] * 3, replace(SUBSETS["clean-fid"], size=30))
+    assert ours.estimate.value == pytest.approx(theirs, rel=1e-6)
+
+
 def test_subsets_shrink_where_the_tool_shrinks_them() -> None:
     assert kid_subsets(FAKE[:90], REAL, SUBSETS["clean-fid"]).estimate.value is not None
     missing = kid_subsets(FAKE[:900], REAL, SUBSETS["torch-fidelity"])
