@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 TREND_BLOCKS = 200
 """Series longer than twice this are reduced to medians of blocks before the trend test, which is quadratic."""
@@ -30,6 +29,8 @@ def quantile_interval(values: ArrayLike, q: float, level: float = 0.95) -> tuple
 
     The number of values below the quantile is Binomial(n, q) (David & Nagaraja, Order Statistics, 7.1).
     """
+    from scipy import stats  # two seconds, which a fresh worker would take before its first call
+
     series = np.sort(_series(values))
     count, tail = len(series), (1 - level) / 2
     low = int(stats.binom.ppf(tail, count, q))  # P(X < low) <= tail
@@ -88,6 +89,8 @@ def trend(values: ArrayLike) -> Trend:
         series = np.array([np.median(block) for block in np.array_split(series, TREND_BLOCKS)])
     if len(series) < 4 or np.ptp(series) == 0:
         return Trend(1.0, 0.0)
+    from scipy import stats
+
     steps = np.arange(len(series))
     p = float(stats.kendalltau(steps, series).pvalue)
     slope = float(stats.theilslopes(series, steps).slope)

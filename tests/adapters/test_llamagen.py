@@ -150,13 +150,13 @@ def test_upstream_settings_convert() -> None:
 def test_samples_do_not_depend_on_the_batch() -> None:
     model = micro()
     sampling = Sampling(guidance=Guidance(scale=1.5), top_p=0.95)
-    whole = tokens_of(model, range(256), sampling)
+    whole = tokens_of(model, range(128), sampling)
     for size in (7, 64):
-        parts = [tokens_of(model, range(i, min(i + size, 256)), sampling) for i in range(0, 256, size)]
+        parts = [tokens_of(model, range(i, min(i + size, 128)), sampling) for i in range(0, 128, size)]
         assert (torch.cat(parts) == whole).all(dim=1).double().mean() >= 0.999
-    alone = torch.cat([tokens_of(model, range(i, i + 1), sampling) for i in range(48)])
-    assert (alone == whole[:48]).all(dim=1).double().mean() >= 0.999
-    assert not torch.equal(whole, tokens_of(model, range(256), sampling, seed=4))
+    alone = torch.cat([tokens_of(model, range(i, i + 1), sampling) for i in range(12)])
+    assert (alone == whole[:12]).all(dim=1).double().mean() >= 0.999
+    assert not torch.equal(whole, tokens_of(model, range(128), sampling, seed=4))
 
 
 def test_caches_for_a_larger_batch_serve_smaller_ones() -> None:

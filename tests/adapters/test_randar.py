@@ -252,11 +252,11 @@ def test_upstream_settings_convert() -> None:
 def test_samples_do_not_depend_on_the_batch(config: dict[str, Any]) -> None:
     model = micro(**config)
     sampling = Sampling(guidance=Guidance(scale=1.5), top_p=0.95)
-    count = 64 if not config else 24
+    count = 32 if not config else 16
     whole = tokens_of(model, range(count), sampling)
     for size in (1, 7):
         parts = [tokens_of(model, range(i, min(i + size, count)), sampling) for i in range(0, count, size)]
-        assert (torch.cat(parts) == whole).all(dim=1).double().mean() >= 0.98
+        assert (torch.cat(parts) == whole).all(dim=1).double().mean() >= 0.96  # one may differ
     assert not torch.equal(whole, tokens_of(model, range(count), sampling, seed=4))
 
 
