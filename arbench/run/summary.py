@@ -51,23 +51,29 @@ def main_metrics(result: Result) -> list[Metric]:
 
 
 def _table(kind: str, results: Sequence[Result]) -> Table:
-    rows: dict[tuple[str, int], dict[str, Metric]] = defaultdict(dict)
-    seen: dict[tuple[str, str], int] = defaultdict(int)
+    rows: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
     columns: dict[str, None] = {}
     for result in results:
-        # a suite may run one task twice, under different parameters: the second goes into a row of its own
-        number = seen[result.adapter, result.task]
-        seen[result.adapter, result.task] += 1
+        # a suite may run one task twice, under different parameters: each goes into a row of its own
+        row = result.adapter, _distinction(result, results)
         for metric in main_metrics(result):
             columns[metric.name] = None
-            rows[result.adapter, number][metric.name] = metric
+            rows[row][metric.name] = metric
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(kind, overflow="fold")
     for name in columns:
         table.add_column(Text(_wrapped(name)), justify="right", no_wrap=True)
-    for (adapter, _), metrics in rows.items():
-        table.add_row(Text(adapter.replace("/", "/\n", 1)), *(Text(_cell(metrics.get(name))) for name in columns))
+    for (adapter, distinction), metrics in rows.items():
+        label = adapter.replace("/", "/\n", 1) + distinction
+        table.add_row(Text(label), *(Text(_cell(metrics.get(name))) for name in columns))
     return table
+
+
+def _distinction(result: Result, results: Sequence[Result]) -> str:
+    """Lines that tell a result from others of its adapter and task: the parameters in which they differ."""
+    alike = [each.parameters for each in results if (each.adapter, each.task) == (result.adapter, result.task)]
+    differing = [name for name, value in result.parameters.items() if any(other.get(name) != value for other in alike)]
+    return "".join(f"\n{name} {result.parameters[name]}" for name in differing)
 
 
 def _wrapped(name: str) -> str:

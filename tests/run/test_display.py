@@ -158,11 +158,19 @@ def test_summary_has_a_row_per_adapter_and_fits_a_terminal():
     assert "oom: generate a/three: no [memory]" in out
 
 
-def test_summary_of_a_task_run_twice_has_two_rows():
+def test_summary_of_a_task_run_twice_has_two_rows_that_say_how_they_differ():
     shown = console()
-    print_summary(shown, [result("generate", "a/one", metric("frechet-x", value)) for value in (1.0, 2.0)])
-    rows = [line.split() for line in text(shown).splitlines() if "a/" in line]
-    assert rows == [["a/", "1"], ["a/", "2"]]
+    cells = [
+        result("edit", "a/one", metric("class-agreement", value)).model_copy(
+            update={"parameters": {"n": 9, "mask": mask}}
+        )
+        for value, mask in ((1.0, "centre"), (2.0, "border"))
+    ]
+    print_summary(shown, cells)
+    lines = [line.split() for line in text(shown).splitlines()]
+    assert [row for row in lines if row[:1] == ["a/"]] == [["a/", "1"], ["a/", "2"]]
+    assert [row for row in lines if row[:1] == ["mask"]] == [["mask", "centre"], ["mask", "border"]]
+    assert "n 9" not in text(shown)
 
 
 def test_a_signal_is_counted_and_wakes_and_the_old_handler_comes_back():
