@@ -16,6 +16,7 @@ SLOW = (
     "test_end_to_end.py",
     "test_readme.py",
     "test_against_tools.py",
+    "test_check.py",
     "test_resume.py",
     "test_engine.py",
     "test_docs.py",

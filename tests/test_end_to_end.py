@@ -21,8 +21,8 @@ from mlflow.tracking import MlflowClient
 from arbench.tasks import catalogue
 
 SMALL = [
-    *("generate.n=40", "reconstruct.n=40", "memory.batches=[1,4]"),
-    *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.batches=[1,4]"),
+    *("generate.n=40", "reconstruct.n=40", "memory.batches=[2]"),
+    *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.batches=[2]"),
 ]
 FAMILIES = ("raster", "random_order", "next_scale", "continuous", "hybrid")
 SAMPLES = 66
