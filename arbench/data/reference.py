@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -49,12 +50,31 @@ def reference_features(
         return _extracted(source, extractor, progress)
     key = f"{source.digest()}:{extractor.convention}"
     path = folder / f"features-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.npz"
-    kept = _read(path, key, (len(source), extractor.dimension))
+    shape = (len(source), extractor.dimension)
+    kept = _read(path, key, shape)
     if kept is not None:
         return kept
-    features = _extracted(source, extractor, progress)
-    _write(path, key, features)
+    with _alone(path.with_suffix(".lock")):
+        kept = _read(path, key, shape)  # another process may have been at it
+        if kept is not None:
+            return kept
+        features = _extracted(source, extractor, progress)
+        _write(path, key, features)
     return features
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While one process is inside, others that want the same wait; the kernel lets go if it dies.
+
+    A folder that cannot be written is no reason to stop here: `_write` says so.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(path.open("ab"))
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _extracted(source: ImageSource, extractor: Extractor, progress: Callable[[int], None]) -> NDArray[np.float32]:

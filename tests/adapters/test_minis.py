@@ -55,7 +55,7 @@ def tokens(model: Generator, ids: range, sampling: Sampling) -> Tensor:
 def test_samples_are_of_the_class_asked_for(name: str) -> None:
     model = mini(name)
     assert model.tokenizer is not None
-    count = 200
+    count = 120
     codes = model.sample(request(range(count)), model.card.native).codes
     assert codes is not None
     images = model.tokenizer.decode(codes)
