@@ -10,7 +10,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/arbench run quickstart
 
 test: $(INSTALLED) lint browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 12
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 12
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
