@@ -54,7 +54,7 @@ def reference_features(
     kept = _read(path, key, shape)
     if kept is not None:
         return kept
-    with _alone(path.with_suffix(".lock")):
+    with _alone(folder):
         kept = _read(path, key, shape)  # another process may have been at it
         if kept is not None:
             return kept
@@ -64,15 +64,16 @@ def reference_features(
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While one process is inside, others that want the same wait; the kernel lets go if it dies.
+def _alone(folder: Path) -> Iterator[None]:
+    """While one process is inside, others that need features wait; the kernel lets go of the folder if it dies.
 
-    A folder that cannot be written is no reason to stop here: `_write` says so.
+    A folder that cannot be made is no reason to stop here: `_write` says so.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held = stack.enter_context(path.open("ab"))
+            folder.mkdir(parents=True, exist_ok=True)
+            held = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, held)
             fcntl.flock(held, fcntl.LOCK_EX)
         yield
 

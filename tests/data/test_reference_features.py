@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +47,21 @@ def test_features_are_extracted_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again, EXPECTED)
     assert extractor.seen == 150
     assert len(list((tmp_path / "cache").iterdir())) == 1  # no half-written file left
+
+
+def test_two_at_once_extract_once(tmp_path: Path) -> None:
+    extractor, at_work = Means(), threading.Event()
+
+    def slowly(done: int) -> None:
+        at_work.set()
+        time.sleep(0.1)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(reference_features, SOURCE, extractor, tmp_path, slowly)
+        assert at_work.wait(10)
+        second = pool.submit(reference_features, SOURCE, extractor, tmp_path)
+        np.testing.assert_array_equal(first.result(), second.result())
+    assert extractor.seen == 150
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
