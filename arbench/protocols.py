@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
-from .spec.card import Card, Checkpoint, Claim, TokenSpec
+from .spec.card import Card, Checkpoint, Claim, TextEncoder, TokenSpec
 from .spec.sampling import Guidance, Sampling
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "Request",
     "Sampling",
     "Scores",
+    "TextEncoder",
     "TokenSpec",
     "Tokenizer",
 ]

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from arbench.adapters.continuous.cards import MAR_BASE
-from arbench.adapters.continuous.mar import ITERATIONS, gathered, unknown_after
+from arbench.adapters.continuous.mar import ITERATIONS, unknown_after
+from arbench.adapters.continuous.transformer import gathered
 from arbench.adapters.hybrid.cards import HART_0_7B
 from arbench.adapters.hybrid.sampler import RESIDUAL_SCALE, as_map, draw_codes, residual_steps, with_null
 from arbench.adapters.layers.diffusion_head import DiffusionHead, Step, previous, reverse_steps, spaced, step_noise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling
+from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TextEncoder
 
 from ..tokenizers.cards import HART_HYBRID, HART_MINI_TOKENIZER, HART_SCALES
 
@@ -91,6 +91,11 @@ HART_0_7B = Card(
     },
     condition="text",
     captions=(300, 1536),
+    text_encoder=TextEncoder(
+        name="mit-han-lab/Qwen2-VL-1.5B-Instruct",
+        licence="Apache-2.0",
+        instruction="llm_system_prompt in hart/utils/constants.py of the official repository",
+    ),
     tokenizer=HART_HYBRID.name,
     tokens=HART_HYBRID.tokens,
     supports=SUPPORTS,

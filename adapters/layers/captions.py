@@ -13,7 +13,7 @@ from torch import Tensor
 from arbench.errors import InputError, UsageError
 from arbench.protocols import Card, Request
 
-HINT = "write a safetensors file with `features` and `mask` for each prompt and give its path as the prompt"
+HINT = "arbench captions writes a file for each prompt, and the list to give as prompts"
 
 
 def has_captions(request: Request) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TokenSpec
+from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TextEncoder, TokenSpec
 
 IMPLEMENTATION = "arbench.adapters.raster.llamagen:LlamaGen"
 SOURCE = "github.com/FoundationVision/LlamaGen at ce98ec41803a74a90ce68c40ababa9eaeffeb4ec"
@@ -90,6 +90,7 @@ def _captioned(stage: int, resolution: int, trained_on: str) -> Card:
         },
         condition="text",
         captions=(120, 2048),
+        text_encoder=TextEncoder(name="google/flan-t5-xl", licence="Apache-2.0", lower=True),
         tokenizer="tokenizers/llamagen-vq-16-t2i",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
         supports=SUPPORTS,

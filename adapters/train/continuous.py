@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from arbench.data.mnist import mnist5k
 from arbench.images import to_float
 
-from ..continuous import mar
 from ..continuous.cards import MAR_MINI
+from ..continuous.transformer import TRAINING_ONLY, Config, Network, gathered, official_names
 from ..layers.checkpoint import OfficialNames, seeded
 from ..layers.config import from_upstream
 from ..layers.diffusion_head import HeadBlock
@@ -174,7 +174,7 @@ def masked_count(tokens: int, least: float, generator: torch.Generator) -> int:
 class MARTraining(nn.Module):
     """MAR in training: of each latent a random part is masked, and the head learns to draw it given the rest."""
 
-    def __init__(self, network: mar.Network, *, least_masked: float, copies: int) -> None:
+    def __init__(self, network: Network, *, least_masked: float, copies: int) -> None:
         super().__init__()
         self.network = network
         self.least_masked = least_masked
@@ -194,8 +194,8 @@ class MARTraining(nn.Module):
         classes = network.config.class_num
         embedded = network.condition(labels.clamp_max(classes - 1), guided=False)
         condition = torch.where((labels == classes)[:, None], network.no_class, embedded)
-        states = network(condition, mar.gathered(tokens, positions), positions, wanted)  # (B, n, W)
-        targets = mar.gathered(tokens, wanted)
+        states = network(condition, gathered(tokens, positions), positions, wanted)  # (B, n, W)
+        targets = gathered(tokens, wanted)
         return diffusion_loss(network.head, states.flatten(0, 1), targets.flatten(0, 1), generator, copies=self.copies)
 
     def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
@@ -218,7 +218,7 @@ class MARTraining(nn.Module):
         }
 
 
-def initialise(network: mar.Network) -> None:
+def initialise(network: Network) -> None:
     """Xavier weights; a head that starts at zero and blocks of it that start as the identity."""
     for module in network.modules():
         if isinstance(module, nn.Linear):
@@ -237,7 +237,7 @@ def initialise(network: mar.Network) -> None:
 
 def _mar_mini(seed: int, device: torch.device) -> Task:
     with seeded(seed):
-        network = mar.Network(from_upstream(mar.Config, MAR_MINI.config, mar.TRAINING_ONLY))
+        network = Network(from_upstream(Config, MAR_MINI.config, TRAINING_ONLY))
         initialise(network)
     training = MARTraining(
         network, least_masked=MAR_MINI.config["mask_ratio_min"], copies=MAR_MINI.config["diffusion_batch_mul"]
@@ -249,7 +249,7 @@ def _mar_mini(seed: int, device: torch.device) -> Task:
         module=training,
         loss=training.loss,
         batches=epochs(moments, labels, seed),
-        weights=lambda: official(network, mar.official_names),
+        weights=lambda: official(network, official_names),
         measure=lambda: training.measure(heldout, heldout_labels),
     )
 

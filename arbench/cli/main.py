@@ -187,6 +187,27 @@ def check(
 
 
 @app.command()
+def captions(
+    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="The text-to-image model the captions are for.")],
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A text file, a prompt a line.")],
+    encoder: Annotated[
+        str, typer.Option("--encoder", metavar="PATH", help="The text encoder: a folder, or a name in the local cache.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")],
+    instruction: Annotated[
+        Path | None, typer.Option("--instruction", metavar="FILE", help="For HART: what goes before every prompt.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Encode prompts for a text-to-image model, by transformers."""
+    from arbench.cli.captions import captions
+
+    code = captions(adapter, prompts, encoder, output, device=device, dtype=dtype, instruction=instruction)
+    raise typer.Exit(code)
+
+
+@app.command()
 def score(
     samples: Annotated[
         str, typer.Argument(metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, features.")

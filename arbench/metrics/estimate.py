@@ -73,6 +73,16 @@ def around(value: float, error: float, method: str, n: int, flags: tuple[str, ..
     return Estimate(value, value - Z * error, value + Z * error, method, n, flags)
 
 
+def student(degrees: int) -> float:
+    """Two-sided quantile of Student's distribution at `LEVEL`, by the function behind `scipy.stats.t.ppf`.
+
+    (Importing `scipy.stats` takes longer than many a command.)
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, (1 + LEVEL) / 2))
+
+
 def mean_with_interval(values: ArrayLike) -> Estimate:
     """The mean of independent values (one per image) with Student's t interval; a single value has no interval."""
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64).reshape(-1)
@@ -85,9 +95,7 @@ def mean_with_interval(values: ArrayLike) -> Estimate:
     mean = float(array.mean())
     if n == 1:
         return Estimate(mean, n=1, flags=("no_interval",))
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(array.std(ddof=1)) / math.sqrt(n)
+    half = student(n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, "t", n)
 
 

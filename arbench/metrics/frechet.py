@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-from .estimate import LEVEL, Estimate, around, missing
+from .estimate import Estimate, around, missing, student
 from .moments import (
     MINIMUM,
     NOT_FINITE,
@@ -180,9 +180,7 @@ def _leave_out(samples: Rows, found: Moments, real: Reference, groups: int, seed
 
 def _around_blocks(value: float, error: float, groups: int, method: str, n: int, flags: tuple[str, ...]) -> Estimate:
     """Student's interval: an error from so few blocks is itself uncertain."""
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + LEVEL) / 2, groups - 1)) * error
+    half = student(groups - 1) * error
     return Estimate(value, value - half, value + half, method, n, flags)
 
 

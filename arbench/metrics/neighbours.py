@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from .estimate import LEVEL, Estimate, mean_with_interval, missing, share
+from .estimate import Estimate, mean_with_interval, missing, share, student
 from .moments import MINIMUM, NOT_FINITE, same_length, too_few
 from .neighbour_passes import Distance, Nearest, Points, across, centre_of, least, nearest_within
 from .rows import Rows
@@ -232,9 +232,7 @@ def _share_of_references(hits: Tensor, in_subsets: Tensor, n: int) -> Estimate:
     value, lowest, highest = _numbers(fixed)
     left = n - n // 3
     shares = in_subsets.double().mean(0).cpu().numpy()
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + LEVEL) / 2, len(shares) - 1) * np.sqrt(shares.var(ddof=1) * left / (n - left)))
+    half = student(len(shares) - 1) * float(np.sqrt(shares.var(ddof=1) * left / (n - left)))
     low, high = min(lowest, max(0.0, value - half)), max(highest, min(1.0, value + half))
     method = "delete-a-third jackknife, not below wilson, reference fixed"
     return Estimate(value, low, high, method, len(hits))

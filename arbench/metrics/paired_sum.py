@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from .estimate import LEVEL, Estimate, missing, share
+from .estimate import Estimate, missing, share, student
 from .paired import PairedMetric, find
 from .ssim import RANGE
 
@@ -83,14 +83,12 @@ class PairedSum:
         value = 10 * math.log10(RANGE**2 / ratio) if pooled else ratio
         if self.n == 1:
             return Estimate(value, n=1, flags=(*metric.flags, "no_interval"))
-        from scipy.stats import t
-
         ee, ew, ww = self.scatter
         squares = max(ee - 2 * ratio * ew + ratio * ratio * ww, 0.0)
         error = math.sqrt(squares / (self.n * (self.n - 1))) / self.mean[1]
         if pooled:
             error *= 10 / math.log(10) / ratio  # the derivative of 10 log10
-        half = float(t.ppf((1 + LEVEL) / 2, self.n - 1)) * error
+        half = student(self.n - 1) * error
         return Estimate(value, value - half, value + half, "delta" if pooled else "t", self.n, metric.flags)
 
 

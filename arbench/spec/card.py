@@ -60,6 +60,17 @@ class Checkpoint(Frozen):
     """True for weights that ship inside arbench (`arbench/adapters/weights/<file>`)."""
 
 
+class TextEncoder(Frozen):
+    """The text encoder whose features a model of captions was trained on, as published on Hugging Face."""
+
+    name: str
+    licence: str
+    lower: bool = False
+    """Prompts are stripped and put in lower case first."""
+    instruction: str = ""
+    """Where the official text is that goes before every prompt, for encoders that follow instructions."""
+
+
 class Card(Frozen):
     """Metadata of a generator or tokenizer.
 
@@ -82,6 +93,7 @@ class Card(Frozen):
     classes: int | None = None
     captions: tuple[int, int] | None = None
     """For `condition` "text": how many tokens of how many numbers the text encoder's features are."""
+    text_encoder: TextEncoder | None = None
     tokenizer: str | None = None
     tokens: TokenSpec | None = None
     supports: frozenset[str] = frozenset()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from arbench import registry, weights
-from arbench.adapters.continuous import mar
+from arbench.adapters.continuous.transformer import official_names as mar_names
 from arbench.adapters.hybrid import hart
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.kinds import looks_like, recognise
@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "a RAR generator": ("random_order/rar-b", RAR, rar.official_names),
     "a RandAR generator": ("random_order/randar-0.3b", LLAMA, randar.official_names),
     "a VAR generator": ("next_scale/var-d16", MAPS, var.official_names),
-    "a MAR generator": ("continuous/mar-base", MAR, mar.official_names),
+    "a MAR generator": ("continuous/mar-base", MAR, mar_names),
     "a HART generator": ("hybrid/hart-0.7b", HART, hart.official_names(from_upstream(hart.Config, HART))),
     "a LlamaGen tokenizer": ("tokenizers/llamagen-vq-16", VQ, llamagen_vq.official_names),
     "a MaskGIT VQGAN tokenizer": ("tokenizers/maskgit-vqgan", MASKGIT, maskgit_vqgan.official_names),

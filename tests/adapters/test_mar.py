@@ -14,16 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from arbench.adapters.continuous.cards import CARDS, MAR_BASE
-from arbench.adapters.continuous.mar import (
-    MAR,
-    TRAINING_ONLY,
-    Config,
-    Network,
-    generate,
-    official_names,
-    unknown_after,
-    upstream_sampling,
-)
+from arbench.adapters.continuous.mar import MAR, generate, unknown_after, upstream_sampling
+from arbench.adapters.continuous.transformer import TRAINING_ONLY, Config, Network, official_names
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.diffusion_head import (
     DiffusionHead,

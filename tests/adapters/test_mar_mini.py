@@ -11,7 +11,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from arbench.adapters.continuous.cards import MAR_MINI
-from arbench.adapters.continuous.mar import MAR, TRAINING_ONLY, Config, Network
+from arbench.adapters.continuous.mar import MAR
+from arbench.adapters.continuous.transformer import TRAINING_ONLY, Config, Network
 from arbench.adapters.layers.checkpoint import seeded
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.tokenizers.cards import MAR_KL_MINI

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 import torch
 from skimage.data import chelsea
 from torch.nn import functional as F
 
 from arbench.data.mnist import mnist5k
 from arbench.errors import InputError
-from arbench.metrics.features import EfficientNetLite0, reference_network
+from arbench.metrics.features import EfficientNetLite0, official_state
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +20,17 @@ def extractor() -> EfficientNetLite0:
     return EfficientNetLite0()
 
 
+def timms_network() -> torch.nn.Module:
+    """timm's network with the package's weights: the same tensors in the same order under other names."""
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    names, tensors = list(network.state_dict()), list(official_state().values())
+    network.load_state_dict(dict(zip(names, tensors, strict=True)))
+    return network.eval()
+
+
 @pytest.fixture(scope="module")
 def plain() -> torch.nn.Module:
-    network = reference_network()
+    network = timms_network()
     network.reset_classifier(0)  # type: ignore[operator]
     return network
 
@@ -46,7 +55,7 @@ def test_the_weights_know_a_cat() -> None:
     photograph = torch.from_numpy(np.ascontiguousarray(chelsea().transpose(2, 0, 1)))[None, :, :, 75:375]
     pixels = (photograph.float() - 127) / 128
     with torch.inference_mode():
-        logits = reference_network()(F.interpolate(pixels, size=(224, 224), mode="bilinear", antialias=True))
+        logits = timms_network()(F.interpolate(pixels, size=(224, 224), mode="bilinear", antialias=True))
     cats = {281, 282, 283, 284, 285}  # tabby, tiger, Persian, Siamese, Egyptian: ImageNet's domestic cats
     assert int(logits.argmax()) in cats
 
