@@ -13,6 +13,7 @@ from .protocols import Card, TextEncoder
 if TYPE_CHECKING:
     from torch import Tensor
 
+SUFFIX = ".safetensors"
 PROMPTS = "prompts.txt"
 """The list of the files, a path a line: what models of captions take as prompts."""
 
@@ -143,7 +144,7 @@ def write(
 
     A file that says the same prompt and `settings` is kept, so that a broken-off call goes on where it was.
     """
-    files = [folder / f"{index:06d}.safetensors" for index in range(len(prompts))]
+    files = [folder / f"{index:06d}{SUFFIX}" for index in range(len(prompts))]
     kept, cut = 0, []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,11 @@ def write(
             f"cannot write captions to {folder}", str(error), "give another folder with --output"
         ) from error
     return Written(listed, kept, tuple(cut))
+
+
+def texts(prompts: Sequence[str]) -> tuple[str, ...]:
+    """The prompts, with the text of it in place of the path of a caption file."""
+    return tuple(_said(Path(line)).get("prompt", line) if line.endswith(SUFFIX) else line for line in prompts)
 
 
 def _said(file: Path) -> dict[str, str]:

@@ -246,7 +246,12 @@ def score(
         int | None, typer.Option("--kid-subset-size", min=2, metavar="N", help="Default: the convention's own, 1000.")
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="For CLIPScore: a prompt a line, in order.")
+        Path | None,
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="A prompt a line: for CLIPScore, and for a generator of captions.",
+        ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A reference that does not fit is an error.")] = False,
     shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only the features of this part.")] = "0/1",

@@ -64,7 +64,7 @@ def request_of(
     from arbench.metrics.weight_files import Weights, parse_given
     from arbench.run.device import resolve_device
     from arbench.score.engine import Request
-    from arbench.score.sources import Reading
+    from arbench.score.sources import GENERATOR, Reading
     from arbench.weights import folder as weights_folder
 
     _one_of("--mode", mode, ("parity", "fast"))
@@ -73,13 +73,14 @@ def request_of(
         _one_of(option, value, tuple(CROPS))
     if others.get("split") is not None:
         _one_of("--split", others["split"], ("train", "val"))
+    made_of = others.get("prompts", ()) if samples.startswith(GENERATOR) else ()
     return Request(
         samples,
         reference,
         Weights(parse_given(weights), weights_folder()),
         mode=mode,  # type: ignore[arg-type]
         device=resolve_device(device),
-        reading=Reading(on_bad, limit, crop, size, column),  # type: ignore[arg-type]
+        reading=Reading(on_bad, limit, crop, size, column, made_of),  # type: ignore[arg-type]
         **others,
     )
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 # Stand-ins that matplotlib draws with; `_to_css` puts the page's variables in their place.
@@ -99,10 +100,6 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
             axes.plot([p.seconds for p in own], [p.value for p in own], color=color, linewidth=1, alpha=0.45, zorder=2)
             for point in own:
                 _draw_point(axes, point, color, MARKERS[batches.index(point.batch) % len(MARKERS)])
-            fastest = min(own, key=lambda point: point.seconds)
-            top = fastest.value_span[1] if fastest.value_span else fastest.value
-            above = (0, 4 if fastest.value_span else 7)
-            axes.annotate(name, (fastest.seconds, top), above, textcoords="offset points", ha="center", fontsize=9.5)
         _draw_front(axes, points, better)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_seconds_tick)
@@ -110,6 +107,7 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
         axes.tick_params(axis="x", which="minor", labelsize=8.5)
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.margins(0.14, 0.2)
+        _name_points(axes, points, names)
         left, right = axes.get_xlim()
         axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5) if right > 12 * left else (1.5, 2, 3, 5, 7)))
         axes.set_xlabel("time per image (log scale), faster to the left")
@@ -130,6 +128,39 @@ def _draw_point(axes: Axes, point: Point, color: str, marker: str) -> None:
     axes.errorbar(point.seconds, point.value, xerr=x, yerr=y, fmt="none", ecolor=color, elinewidth=1.3, capsize=2.5)
     (dot,) = axes.plot(point.seconds, point.value, marker, color=color, markersize=7.5, markeredgecolor=PAPER, zorder=3)
     dot.set_gid(_identity(point))
+
+
+def _name_points(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
+    """Each name at the fastest of its points: above it, or where it covers no other name and no marker."""
+    covered = []
+    for point in points:  # its marker and its upright bar
+        low, high = point.value_span or (point.value, point.value)
+        (x, bottom), (_, y), (_, top) = axes.transData.transform(
+            [(point.seconds, value) for value in (low, point.value, high)]
+        ).tolist()
+        covered += [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5), Bbox.from_extents(x - 2, bottom, x + 2, top)]
+    for name in names:
+        fastest = min((point for point in points if point.name == name), key=lambda point: point.seconds)
+        low, high = fastest.value_span or (fastest.value, fastest.value)
+        away = 4 if fastest.value_span else 7
+        spots = (
+            (high, (0, away), "center", "bottom"),
+            (low, (0, -away), "center", "top"),
+            (fastest.value, (-9, 0), "right", "center"),
+            (fastest.value, (9, 0), "left", "center"),
+        )
+        labels = [
+            axes.annotate(
+                name, (fastest.seconds, value), offset, textcoords="offset points", ha=ha, va=va, fontsize=9.5
+            )
+            for value, offset, ha, va in spots
+        ]
+        free = (text for text in labels if not any(text.get_window_extent().overlaps(box) for box in covered))
+        chosen = next(free, labels[0])
+        for text in labels:
+            if text is not chosen:
+                text.remove()
+        covered.append(chosen.get_window_extent())
 
 
 def _draw_front(axes: Axes, points: Sequence[Point], better: str | None) -> None:

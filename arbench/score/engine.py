@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..captions import texts
 from ..data.identity import IdentityTally
 from ..data.statistics import identity as identities
 from ..data.statistics.identity import Flag, SetIdentity
@@ -117,7 +118,7 @@ def score(request: Request, progress: Progress = lambda what, done, count: None)
         unofficial={file.name for file in files if not file.official},
         labels_sorted=bool(known.labels_sorted),
         missing_variants=_missing_variants(request, wanted),
-        prompts=request.prompts,
+        prompts=texts(request.prompts),
         weights=request.weights,
     )
     scores = score_all(wanted, inputs, lambda done: progress("numbers", done, len(wanted)))

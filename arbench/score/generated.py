@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from .. import registry
 from ..data.stream import Picture, Tally
+from ..errors import InputError, UsageError
 from ..images import to_uint8
-from ..protocols import Codes, Generated, Generator
+from ..protocols import Card, Codes, Generated, Generator, Request
+from ..seeds import noise_for
 from ..spec.cell import Cell, make_cell
 from ..spec.suite import Generate, Settings
 from ..tasks.context import WorkerContext
-from ..tasks.outputs import check_generated, check_images, decode, labels_for, request_for
+from ..tasks.outputs import check_generated, check_images, decode, request_for
 
 BATCH = 64
 
 
 class GeneratedStream:
-    """The first `limit` samples of a generator: sample id i has class `i % classes`, native sampling, seed 0."""
+    """The first `limit` samples of a generator, native sampling, seed 0: sample id i has class `i % classes`.
 
-    def __init__(self, name: str, limit: int, device: str, shard: tuple[int, int] = (0, 1)) -> None:
+    Of a model of captions it has the i-th of the `prompts`, which are paths of caption files. Raises UsageError
+    without, InputError if they are too few.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limit: int,
+        device: str,
+        shard: tuple[int, int] = (0, 1),
+        prompts: Sequence[str] = (),
+    ) -> None:
         self.name = f"generator:{name}"
         self._ids = range(shard[0], limit, shard[1])
         self.count: int | None = len(self._ids)
         self.tally = Tally()
         self._device = device
         self._card = registry.card(name)
+        self._prompts = prompts if self._card.condition == "text" else None
+        if self._prompts is not None:
+            _check_prompts(self._card, self._prompts, limit)
 
     def __iter__(self) -> Iterator[Picture]:
         context = WorkerContext(self._device)
@@ -49,13 +65,30 @@ class GeneratedStream:
     def _batch(self, generator: Generator, ids: range) -> Iterator[Picture]:
         card = self._card
         generator.prepare(len(ids), card.native)
-        request = request_for(card, ids, 0, self._device)
+        request = self._request(ids)
         generated: Generated = check_generated(generator, generator.sample(request, card.native), len(ids))
         if generator.tokenizer is None:
             assert generated.images is not None  # check_generated has seen to it
             pixels = to_uint8(check_images(generated.images, ids, card.resolution, card.name)).cpu().numpy()
         else:
             pixels = decode(generator.tokenizer, generated.codes or Codes(), ids).numpy()
-        for sample_id, label, image in zip(ids, labels_for(card, ids).tolist(), pixels, strict=True):
+        labels = [-1] * len(ids) if request.labels is None else request.labels.tolist()
+        for sample_id, label, image in zip(ids, labels, pixels, strict=True):
             self.tally.read += 1
             yield Picture(sample_id, f"sample-{sample_id:06d}", image, label if label >= 0 else None)
+
+    def _request(self, ids: range) -> Request:
+        if self._prompts is None:
+            return request_for(self._card, ids, 0, self._device)
+        return Request(tuple(ids), noise_for(0, ids, self._device), prompts=tuple(self._prompts[i] for i in ids))
+
+
+def _check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:
+    if not prompts:
+        raise UsageError(
+            f"{card.name} needs prompts",
+            "it makes images of captions",
+            f"arbench captions {card.name} PROMPTS --encoder PATH -o captions, then --prompts captions/prompts.txt",
+        )
+    if limit > len(prompts):
+        raise InputError(f"{limit} images of {len(prompts)} prompts", "each image has its own", "lower --limit")

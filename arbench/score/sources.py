@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,9 +33,15 @@ class Reading:
     size: int | None = None
     column: str | None = None
     """Of a table: the column that holds the images."""
+    prompts: tuple[str, ...] = ()
+    """Of a generator of captions: their files, one for each sample."""
 
     def settings(self) -> dict[str, object]:
-        return {"on_bad": self.on_bad, "limit": self.limit, "crop": self.crop, "size": self.size, "column": self.column}
+        settings: dict[str, object] = {"on_bad": self.on_bad, "limit": self.limit, "crop": self.crop, "size": self.size}
+        settings["column"] = self.column
+        if self.prompts:
+            settings["prompts"] = _digest(map(Path, self.prompts))
+        return settings
 
 
 class CroppedStream:
@@ -68,12 +74,12 @@ def open_images(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1
     if isinstance(source, str) and source.startswith(GENERATOR):
         from .generated import GeneratedStream
 
-        name = source.removeprefix(GENERATOR)
-        if reading.limit is None:
+        name, limit = source.removeprefix(GENERATOR), reading.limit or len(reading.prompts)
+        if not limit:
             raise InputError(
                 "a generator makes as many images as it is asked for", f"{source} has no end", "add --limit N"
             )
-        stream = GeneratedStream(name, reading.limit, device, shard)
+        stream = GeneratedStream(name, limit, device, shard, reading.prompts)
     else:
         stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
     if reading.crop == "none":
@@ -98,10 +104,15 @@ def fingerprint(source: Source) -> str:
     path = Path(source if Path(source).exists() else source.partition(":")[2])
     if not path.exists():
         return ""
-    digest = hashlib.blake2b(str(path.resolve()).encode(), digest_size=16)
-    for file in _files(path):
-        facts = file.stat()
-        digest.update(f"{file.relative_to(path) if file != path else ''}:{facts.st_size}:{facts.st_mtime_ns};".encode())
+    return _digest(_files(path))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Of names, sizes and times; of a file that is not there, of its name."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        facts = file.stat() if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
+        digest.update(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};".encode())
     return digest.hexdigest()
 
 
