@@ -269,7 +269,7 @@ class Small:
         return Generated(codes=codes, outer_steps=TOKENS, forwards=forwards)
 
     def honour(self, sampling: Sampling) -> None:
-        check_supported(self.card, sampling, schedules=("constant",))
+        check_supported(self.card, sampling)
 
     def guided(self, sampling: Sampling) -> int:
         return guided_steps(sampling.guidance, TOKENS)
@@ -311,6 +311,7 @@ SMALL = Card(
     tokenizer=GREY.name,
     tokens=GRID,
     supports=frozenset({"guidance", "temperature", "top_k"}),
+    choices={"guidance.schedule": ("constant",)},
     native=Sampling(guidance=Guidance(scale=2.0)),
 )
 

@@ -7,6 +7,8 @@ from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling
 from ..tokenizers.cards import MAR_KL_16, MAR_KL_MINI
 
 MAR_SOURCE = "github.com/LTH14/mar at fe470ac24afbee924668d8c5c83e9fec60af3a73"
+SUPPORTS = frozenset({"guidance", "temperature", "steps", "inner_steps"})
+CHOICES = {"guidance.schedule": ("constant", "linear")}
 
 
 def _mar(
@@ -54,7 +56,8 @@ def _mar(
         classes=1000,
         tokenizer=MAR_KL_16.name,
         tokens=MAR_KL_16.tokens,
-        supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
+        supports=SUPPORTS,
+        choices=CHOICES,
         offers=frozenset({"edits"}),
         native=Sampling(guidance=Guidance(scale=cfg, schedule="linear"), steps=256, inner_steps=100),
         upstream_settings=settings,
@@ -101,7 +104,8 @@ MAR_MINI = Card(
     classes=10,
     tokenizer=MAR_KL_MINI.name,
     tokens=MAR_KL_MINI.tokens,
-    supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
+    supports=SUPPORTS,
+    choices=CHOICES,
     offers=frozenset({"edits"}),
     native=Sampling(guidance=Guidance(scale=2.0, schedule="linear"), steps=8, inner_steps=15),
     parameters=1_218_240,

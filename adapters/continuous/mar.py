@@ -134,12 +134,12 @@ class MAR:
         return cls(card, network, tokenizer)
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
-        check_supported(self.card, sampling, schedules=SCHEDULES)
+        check_supported(self.card, sampling)
         spaced(sampling.inner_steps or DIFFUSION_STEPS)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        check_supported(self.card, sampling, schedules=SCHEDULES)
+        check_supported(self.card, sampling)
         labels = class_labels(self.card, request)
         latents, taken, forwards = generate(self.network, labels, sampling, request.noise, probe=probe)
         return Generated(
@@ -154,7 +154,7 @@ class MAR:
 
         A token of several latents (`patch_size` above one) is found anew if one of them is in the mask.
         """
-        check_supported(self.card, sampling, schedules=SCHEDULES)
+        check_supported(self.card, sampling)
         labels, config = class_labels(self.card, request), self.network.config
         latents = editable(self.card, config, codes, mask, len(labels))
         side, patch = config.side, config.patch_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -11,31 +11,24 @@ from torch import Tensor
 from arbench.errors import InputError, Unsupported
 from arbench.protocols import Card, Guidance, Noise, Sampling
 
-ALL_SCHEDULES = ("constant", "linear", "cosine_power")
 DRAWN_AT_ONCE = 2**24
 """Logits that are filtered and drawn from at once."""
 _COLDEST = 1e-5  # temperature 0 means the most likely token; dividing by this is as good
 _DEFAULT = {name: field.get_default(call_default_factory=True) for name, field in Sampling.model_fields.items()}
 
 
-def check_supported(card: Card, sampling: Sampling, *, schedules: Sequence[str] = ALL_SCHEDULES) -> None:
+def check_supported(card: Card, sampling: Sampling) -> None:
     """Raise `Unsupported` for any knob that is set and that this adapter would have to ignore."""
     asked = {name for name, value in sampling if name not in ("guidance", "extra") and value != _DEFAULT[name]}
     if sampling.guidance.on:
         asked.add("guidance")
-    refused = sorted(asked - card.supports) + sorted(sampling.extra.keys() - card.extra.keys())
-    if refused:
-        known = ", ".join(sorted(card.supports | card.extra.keys())) or "nothing"
+    known = ", ".join(sorted(card.supports | card.extra.keys())) or "nothing"
+    refused = [*sorted(asked - card.supports), *sorted(sampling.extra.keys() - card.extra.keys())]
+    if refused or (refused := card.refused(sampling)):
         raise Unsupported(
             f"{card.name} does not support {', '.join(refused)}",
             f"it honours: {known}",
             "leave these settings out, or choose another adapter",
-        )
-    if sampling.guidance.on and sampling.guidance.schedule not in schedules:
-        raise Unsupported(
-            f"{card.name} has no {sampling.guidance.schedule!r} guidance schedule",
-            f"it has: {', '.join(schedules)}",
-            f"set guidance.schedule to {schedules[0]}",
         )
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arbench.errors import InputError, Unsupported
+from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -253,13 +253,6 @@ class RAR(CachedGenerator):
         network = bring_up(lambda: Network(config), card, spec, names=official_names)
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
-
-    def check(self, sampling: Sampling) -> None:
-        super().check(sampling)
-        if sampling.order == "halton":
-            raise Unsupported(
-                f"{self.card.name} has no 'halton' order", "it has: native, raster, random", "choose one of these"
-            )
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:

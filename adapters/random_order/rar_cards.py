@@ -7,6 +7,7 @@ from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, Token
 IMPLEMENTATION = "arbench.adapters.random_order.rar:RAR"
 SOURCE = "https://github.com/bytedance/1d-tokenizer at 942a96f"
 SUPPORTS = frozenset({"guidance", "temperature", "top_k", "top_p", "order"})
+CHOICES = {"order": ("native", "raster", "random")}
 
 
 def _official(
@@ -44,6 +45,7 @@ def _official(
         tokenizer="tokenizers/maskgit-vqgan",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((16, 16),), vocabulary=1024),
         supports=SUPPORTS,
+        choices=CHOICES,
         offers=frozenset({"scores"}),
         native=Sampling(
             guidance=Guidance(scale=scale, start=1.0, schedule="cosine_power", power=power), temperature=temperature
@@ -89,6 +91,7 @@ RAR_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
+    choices=CHOICES,
     offers=frozenset({"scores"}),
     native=Sampling(guidance=Guidance(scale=2.5)),
     upstream_settings={"randomize_temperature": 1.0, "guidance_scale": 2.5, "guidance_scale_pow": 0.0},

@@ -7,6 +7,7 @@ from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TextE
 IMPLEMENTATION = "arbench.adapters.raster.llamagen:LlamaGen"
 SOURCE = "github.com/FoundationVision/LlamaGen at ce98ec41803a74a90ce68c40ababa9eaeffeb4ec"
 SUPPORTS = frozenset({"guidance", "temperature", "top_k", "top_p"})
+CHOICES = {"guidance.schedule": ("constant",)}
 
 
 def _official(
@@ -36,6 +37,7 @@ def _official(
         tokenizer="tokenizers/llamagen-vq-16",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
         supports=SUPPORTS,
+        choices=CHOICES,
         offers=frozenset({"scores"}),
         native=Sampling(guidance=Guidance(scale=cfg_scale)),
         upstream_settings=settings,
@@ -94,6 +96,7 @@ def _captioned(stage: int, resolution: int, trained_on: str) -> Card:
         tokenizer="tokenizers/llamagen-vq-16-t2i",
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=16384),
         supports=SUPPORTS,
+        choices=CHOICES,
         offers=frozenset({"scores"}),
         native=Sampling(guidance=Guidance(scale=7.5), top_k=1000),
         upstream_settings={**settings, "text_encoder": "flan-t5-xl", "text_tokens": 120},
@@ -131,6 +134,7 @@ LLAMAGEN_MINI = Card(
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=256),
     supports=SUPPORTS,
+    choices=CHOICES,
     offers=frozenset({"scores"}),
     native=Sampling(guidance=Guidance(scale=2.0)),
     upstream_settings={"cfg_scale": 2.0, "cfg_interval": -1, "top_k": 0, "top_p": 1.0, "temperature": 1.0},

@@ -30,7 +30,7 @@ from ..layers.captions import has_captions, left_padded, request_captions
 from ..layers.checkpoint import bring_up, compile_blocks, device_of, replaced, with_state
 from ..layers.config import from_upstream
 from ..layers.generator import CachedGenerator, check_vocabulary, class_labels
-from ..layers.sampling import check_replayable, check_supported, draw_tokens, guided_steps, mix_guidance
+from ..layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
 from .llama import TRAINING_ONLY, Config, Network, condition_mask
 
 IGNORED = (r"freqs_cis", r"causal_mask", r"layers\.\d+\.attention\.kv_cache\.[kv]_cache")
@@ -127,9 +127,6 @@ class LlamaGen(CachedGenerator):
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer)
-
-    def check(self, sampling: Sampling) -> None:
-        check_supported(self.card, sampling, schedules=("constant",))
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:

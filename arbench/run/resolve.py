@@ -87,10 +87,11 @@ def resolve_sampling(card: Card, suite_file: SuiteFile) -> Resolved:
         raise ConfigError(
             f"{place}: sampling of {card.name}: {name}: {first['msg']}", f"found {first.get('input')!r:.60}"
         ) from error
-    return Resolved(sampling, origins, _unsupported(card, native, sampling.plain()))
+    return Resolved(sampling, origins, _unsupported(card, native, sampling))
 
 
-def _unsupported(card: Card, native: dict[str, Any], asked: dict[str, Any]) -> str:
+def _unsupported(card: Card, native: dict[str, Any], sampling: Sampling) -> str:
+    asked = sampling.plain()
     fields = [name for name in asked if name != "extra" and asked[name] != native[name] and name not in card.supports]
     knobs = [name for name in asked["extra"] if name not in card.extra]
     problems = []
@@ -99,4 +100,7 @@ def _unsupported(card: Card, native: dict[str, Any], asked: dict[str, Any]) -> s
     if knobs:
         accepted = f"accepts {', '.join(sorted(card.extra))}" if card.extra else "accepts none"
         problems.append(f"it has no knob {', '.join(knobs)} ({accepted})")
+    others = card.refused(sampling)
+    if others:
+        problems.append(f"it does not honour {', '.join(others)}")
     return f"{card.name}: {'; '.join(problems)}" if problems else ""

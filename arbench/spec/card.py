@@ -97,6 +97,8 @@ class Card(Frozen):
     tokenizer: str | None = None
     tokens: TokenSpec | None = None
     supports: frozenset[str] = frozenset()
+    choices: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Where not every value is honoured, those that are: of "order", of "guidance.schedule"."""
     offers: frozenset[Ability] = frozenset()
     extra: dict[str, str] = Field(default_factory=dict)
     """Knobs allowed in `Sampling.extra`: name -> one line of help."""
@@ -111,6 +113,17 @@ class Card(Frozen):
     trained_on: str = ""
     checkpoint: Checkpoint | None = None
     published: tuple[Claim, ...] = ()
+
+    def refused(self, sampling: Sampling) -> list[str]:
+        """What of `sampling` is not among the `choices`, in words."""
+        asked: dict[str, str] = {"order": sampling.order}
+        if sampling.guidance.on:
+            asked["guidance.schedule"] = sampling.guidance.schedule
+        return [
+            f"{field} {asked[field]} (has {', '.join(known)})"
+            for field, known in self.choices.items()
+            if field in asked and asked[field] not in known
+        ]
 
     @property
     def short_name(self) -> str:

@@ -217,3 +217,27 @@ def test_a_run_of_a_knob_that_is_lacking_measures_nothing_and_says_why(
     (path,) = (tmp_path / "run").glob("cells/*/result.json")
     result = json.loads(path.read_text())
     assert (result["outcome"], result["reason"]) == ("unsupported", "continuous/mar-base: it does not honour top_p")
+
+
+@pytest.mark.parametrize(
+    ("adapter", "settings", "problem"),
+    [
+        ("random_order/rar-b", "order: halton", "order halton (has native, raster, random)"),
+        (
+            "continuous/mar-base",
+            "guidance: {scale: 2.0, schedule: cosine_power}",
+            "guidance.schedule cosine_power (has constant, linear)",
+        ),
+        (
+            "raster/llamagen-b-256",
+            "guidance: {scale: 2.0, schedule: linear}",
+            "guidance.schedule linear (has constant)",
+        ),
+    ],
+)
+def test_a_choice_that_a_family_lacks_is_unsupported_before_anything_runs(
+    adapter: str, settings: str, problem: str
+) -> None:
+    cells = planned("speed", f"sampling: {{'*': {{{settings}}}}}\n")
+    assert cells[adapter].reason == f"{adapter}: it does not honour {problem}"
+    assert cells["random_order/randar-0.3b-512"].reason == ""  # which has them all
