@@ -169,8 +169,9 @@ truth of a Frechet distance is its mean at this n, over all repetitions: its int
 does not cover the bias of order D / n. The truth of KID is the value of the distribution itself, in closed form; "KID,
 subsets" is the mean over 50 random subsets of 200, drawn as torch-fidelity draws its own. MNIST-5k: features of
 EfficientNet-Lite0; one half of the images is the reference, and samples are drawn one by one from the other half as a
-finite population. 300 draws of a correct interval land between 92.5 and 97.5 % covered 19 times out of 20. With all 1,280 features the Frechet distance has a sixth of the repetitions (50 draws of a correct interval
-land between 88 and 100 %) and no jackknife; n / D is below 2 there. n below 10 D, as in 500 at D = 64, is flagged
+finite population. 300 draws of a correct interval land between 92.5 and 97.5 % covered 19 times out of 20. With all
+1,280 features the Frechet distance has a sixth of the repetitions (50 draws of a correct interval land between 88 and
+100 %) and no jackknife; n / D is below 2 there. n below 10 D, as in 500 at D = 64, is flagged
 `small_n` in results.
 """
 
