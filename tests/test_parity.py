@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from arbench.adapters.index import GOLDENS as KNOWN
 from arbench.cli.parity import parity
 from arbench.errors import ArbenchError, InputError, UnknownName, UsageError
-from arbench.parity import TOLERANCE, compare, load_golden, replay_golden
+from arbench.parity import TOLERANCE, Golden, compare, load_golden, replay_golden
 from arbench.registry import resolve
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -230,3 +231,37 @@ def test_a_recording_that_does_not_fit_its_configuration(copied: Callable[..., P
     save_file(tensors, folder / "data.safetensors")
     with pytest.raises(InputError, match="cannot be replayed"):
         parity([folder])
+
+
+def recorded(golden: Golden) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """Settings, inputs and outputs of the first generation of a golden."""
+    probe = next(probe for probe in golden.probes if probe.name == "generate")
+    inputs, outputs = ({role: golden.tensors[key] for role, key in of.items()} for of in (probe.inputs, probe.outputs))
+    return dict(probe.settings), inputs, outputs
+
+
+@pytest.mark.parametrize("name", ["var", "hart"])
+def test_a_generator_samples_its_own_scales_whatever_list_its_tokenizer_was_recorded_with(name: str) -> None:
+    golden, tokenizer = load_golden(GOLDENS / name), load_golden(GOLDENS / f"{name}-tokenizer")
+    call = resolve(KNOWN[golden.adapter, "generator"])(
+        golden.config, golden.state, ({**tokenizer.config, "v_patch_nums": [1, 2]}, tokenizer.state)
+    )
+    settings, inputs, outputs = recorded(golden)
+    found = call("generate", settings, inputs)
+    assert torch.equal(found["tokens"], outputs["tokens"])
+    assert (found["images"] - outputs["images"]).norm() <= TOLERANCE * outputs["images"].norm()
+
+
+def test_captions_of_a_recording_may_be_masked_and_its_sampling_stopped_early() -> None:
+    golden = load_golden(GOLDENS / "llamagen-t2i")
+    call = resolve(KNOWN[golden.adapter, "generator"])(golden.config, golden.state, None)
+    settings, inputs, outputs = recorded(golden)
+    few = call("generate", {**settings, "max_new_tokens": 5}, inputs)["tokens"]
+    assert torch.equal(few, outputs["tokens"][:, :5])
+    given = {"captions": inputs["captions"], "tokens": outputs["tokens"]}
+    mask = torch.ones(given["captions"].shape[:2], dtype=torch.int64)
+    mask[:, :2] = 0
+    masked = call("logits", {}, {**given, "emb_masks": mask})["logits"]
+    other = {**given, "captions": torch.where(mask.bool().unsqueeze(-1), given["captions"], 5.0)}
+    assert torch.equal(call("logits", {}, {**other, "emb_masks": mask})["logits"], masked)
+    assert not torch.allclose(call("logits", {}, given)["logits"], masked)

@@ -205,7 +205,10 @@ def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     )
 
 
-SETTINGS = frozenset({"noise", "greedy", "num_iter", "cfg_scale", "cfg_schedule", "temperature", "diffusion_steps"})
+SETTINGS = frozenset(
+    {"noise", "greedy", "num_iter", "cfg_scale", "cfg_schedule", "temperature", "progress"}
+    | {"diffusion_steps", "num_sampling_steps"}
+)
 
 
 def check_silent(settings: Mapping[str, Any], known: frozenset[str]) -> None:

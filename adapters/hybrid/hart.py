@@ -181,7 +181,8 @@ def replay(
         raise InputError("a HART generator cannot be replayed alone", "the recording names no tokenizer", "")
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(lambda: Network(ours), state, card_name="HART", names=official_names(ours), ignored=IGNORED)
-    vae = restored(*tokenizer)
+    vae_config, vae_state = tokenizer
+    vae = restored({**vae_config, "v_patch_nums": ours.patch_nums}, vae_state)  # the sampler's list counts
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

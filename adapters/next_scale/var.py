@@ -209,12 +209,12 @@ def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     top_p = settings.get("top_p", 0.0)
     return Sampling(
         guidance=Guidance(scale=1 + settings.get("cfg_scale", 1.5), start=1.0, schedule="linear"),
-        top_k=settings.get("top_k", 0) or None,
+        top_k=max(settings.get("top_k", 0), 0) or None,
         top_p=top_p if 0 < top_p < 1 else None,
     )
 
 
-SETTINGS = frozenset({"greedy", "cfg_scale", "top_k", "top_p"})
+SETTINGS = frozenset({"greedy", "cfg_scale", "top_k", "top_p", "more_smooth"})
 
 
 def replay(
@@ -227,7 +227,8 @@ def replay(
         raise InputError("a VAR generator cannot be replayed alone", "the recording names no tokenizer", "")
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(lambda: Network(ours), state, card_name="VAR's VAR", names=official_names, ignored=IGNORED)
-    vae = restored(*tokenizer)
+    vae_config, vae_state = tokenizer
+    vae = restored({**vae_config, "v_patch_nums": ours.patch_nums}, vae_state)  # upstream builds both with one list
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -237,6 +238,8 @@ def replay(
             return {"logits": network.score(labels, vae.quantize.teacher_forcing(levels))}
         if probe == "generate":
             check_replayable(settings, SETTINGS)
+            if settings.get("more_smooth"):
+                raise InputError("cannot replay this generation", "more_smooth mixes codes by random numbers", "")
             levels, f_hat, _ = generate(network, vae.quantize, labels, upstream_sampling(settings), Greedy(len(labels)))
             return {"tokens": torch.cat(levels, dim=1), "images": (vae.render(f_hat) + 1) / 2}
         raise InputError(f"no probe {probe!r} for a VAR generator", "known: logits, generate", "")

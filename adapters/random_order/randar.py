@@ -183,7 +183,7 @@ def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
         guidance=linear_guidance(scales[0], scales[-1]),
         steps=ONE_BY_ONE if steps == -1 else steps,
         temperature=settings.get("temperature", 1.0),
-        top_k=settings.get("top_k", 0) or None,
+        top_k=max(settings.get("top_k", 0), 0) or None,
         top_p=top_p if top_p < 1 else None,
     )
 

@@ -169,12 +169,12 @@ def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
     return Sampling(
         guidance=Guidance(scale=scale, until=until) if scale > 1 else Guidance(),
         temperature=settings.get("temperature", 1.0),
-        top_k=settings.get("top_k", 0) or None,
+        top_k=max(settings.get("top_k", 0), 0) or None,
         top_p=top_p if top_p < 1 else None,
     )
 
 
-SETTINGS = frozenset({"greedy", "cfg_scale", "cfg_interval", "temperature", "top_k", "top_p"})
+SETTINGS = frozenset({"greedy", "cfg_scale", "cfg_interval", "temperature", "top_k", "top_p"}) | {"max_new_tokens"}
 
 
 def replay(
@@ -191,13 +191,14 @@ def replay(
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         given = inputs["class_ids"] if "class_ids" in inputs else inputs["captions"]
+        valid = inputs.get("emb_masks", inputs.get("caption_mask"))
         if probe == "logits":
-            return {"logits": network.score(given, inputs["tokens"])}
+            return {"logits": network.score(given, inputs["tokens"], valid)}
         if probe == "generate":
             check_replayable(settings, SETTINGS)
             sampling = upstream_sampling(settings, network.config.block_size)
-            tokens, _ = generate(network, given, sampling, Greedy(len(given)), valid=inputs.get("emb_masks"))
-            return {"tokens": tokens}
+            tokens, _ = generate(network, given, sampling, Greedy(len(given)), valid=valid)
+            return {"tokens": tokens[:, : settings.get("max_new_tokens")]}
         raise InputError(f"no probe {probe!r} for a LlamaGen generator", "known: logits, generate", "")
 
     return call

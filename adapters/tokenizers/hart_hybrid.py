@@ -24,11 +24,13 @@ WITHOUT_EFFECT = frozenset(
     {"quantizer_type", "hybrid", "levels", "disable_quant_resi", "freeze_codebook_for_hybrid", "double_decoder"}
 )
 """Official hyper-parameters that change neither codes nor images of a trained network."""
+WIDTH = 160
+"""Upstream's default of `ch`, the only one that is not VAR's."""
 
 
 def network_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The hyper-parameters of VAR's tokenizer among HART's."""
-    return {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
+    return {"ch": WIDTH} | {name: value for name, value in config.items() if name not in WITHOUT_EFFECT}
 
 
 def official_names(config: Mapping[str, Any]) -> OfficialNames:
@@ -120,7 +122,8 @@ def replay(
         if probe == "decode":
             return {"images": network.render(network.quantize.f_hat(split(inputs["ids"], sides)))}
         if probe == "decode_prefix":
-            levels = split(inputs["ids"], sides)[: settings["scales"]]
+            first = sides[: settings["scales"]]
+            levels = split(inputs["ids"][:, : sum(side * side for side in first)], first)
             return {"images": network.render(network.quantize.f_hat(levels))}
         if probe == "decode_latents":
             return {"images": network.render(inputs["latents"])}

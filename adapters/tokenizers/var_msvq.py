@@ -190,7 +190,8 @@ def replay(
         if probe == "decode":
             return {"images": network.render(network.quantize.f_hat(split(inputs["ids"], sides)))}
         if probe == "decode_prefix":
-            levels = split(inputs["ids"], sides)[: settings["scales"]]
+            first = sides[: settings["scales"]]
+            levels = split(inputs["ids"][:, : sum(side * side for side in first)], first)
             return {"images": network.render(network.quantize.f_hat(levels))}
         raise InputError(f"no probe {probe!r} for a VAR tokenizer", "known: encode, decode, decode_prefix", "")
 

@@ -646,3 +646,17 @@ def test_closing_frees_the_network() -> None:
     model.close()
     assert not hasattr(model, "network")
     model.close()
+
+
+def test_the_tokenizers_width_is_upstreams_own_where_a_config_leaves_it_out() -> None:
+    config = {"quantizer_type": "var_hybrid", "vocab_size": 8, "z_channels": 4, "v_patch_nums": [1, 2]}
+    assert hart_hybrid.network_config(config)["ch"] == 160  # HARTAutoEncoderConfig; VAR's VQVAE has 128
+    assert hart_hybrid.network_config(config | {"ch": 32})["ch"] == 32
+
+
+def test_a_recorded_prefix_may_hold_only_its_own_ids() -> None:
+    tokenizer = load_golden(GOLDENS / "hart-tokenizer")
+    call = hart_hybrid.replay(tokenizer.config, tokenizer.state)
+    ids = torch.arange(30).reshape(1, 30)
+    whole = call("decode_prefix", {"scales": 2}, {"ids": ids})["images"]
+    assert torch.equal(call("decode_prefix", {"scales": 2}, {"ids": ids[:, :5]})["images"], whole)
