@@ -146,7 +146,7 @@ def test_prompts_that_are_too_long_are_cut_and_named(
     prompts = written(tmp_path / "prompts", "a cat\n" + "dog " * 119 + "\n" + "dog " * 120 + "\n")
     for _ in range(2):  # kept files say it too
         assert run(LLAMAGEN.name, prompts, t5, tmp_path / "out") == 0
-        assert "cut:      1 are longer than raster/llamagen-t2i-xl-256 reads: lines 3\n" in capsys.readouterr().out
+        assert "cut:      1 are longer than raster/llamagen-t2i-xl-256 reads: prompts 3\n" in capsys.readouterr().out
     _, mask = read_captions([str(tmp_path / "out" / "000002.safetensors")], 120, 2048)
     assert mask.sum() == 120
 

@@ -52,7 +52,7 @@ def captions(
     out.print(f"captions: {len(lines)} in {output}{kept}", soft_wrap=True)
     if written.cut:
         shown = ", ".join(str(index + 1) for index in written.cut[:8]) + (", ..." if len(written.cut) > 8 else "")
-        out.print(f"cut:      {len(written.cut)} are longer than {card.name} reads: lines {shown}", soft_wrap=True)
+        out.print(f"cut:      {len(written.cut)} are longer than {card.name} reads: prompts {shown}", soft_wrap=True)
     out.print(f"prompts:  {written.prompts}", soft_wrap=True)
     return OK
 
