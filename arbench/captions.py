@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ class CaptionEncoder:
                 f"it gives {found} numbers a token, the model takes {width}",
                 f"use {self._about.name}",
             )
+        self.fingerprint = _fingerprint(self._network)
         self._device = device
         self._before = self._tokenizer(instruction, return_tensors="pt").input_ids if instruction else None
 
@@ -84,6 +86,14 @@ class CaptionEncoder:
             states = self._network(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
         features = states.last_hidden_state[0, before:].cpu()
         return Features(features, mask[0, before:], cut=whole > self._tokens)
+
+
+def _fingerprint(network: Any) -> str:
+    """Digest of the first numbers of every weight: another encoder of the same name has another one."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, weight in network.state_dict().items():
+        digest.update(f"{name}:{tuple(weight.shape)}:{weight.flatten()[:16].tolist()};".encode())
+    return digest.hexdigest()
 
 
 def _load(path: str, about: TextEncoder, dtype: str) -> tuple[Any, Any]:
@@ -157,7 +167,7 @@ def write(
                 caption = encode(prompt)
                 there = {**said, "cut": "yes" if caption.cut else "no"}
                 _save(file, caption, there)
-            if there["cut"] == "yes":
+            if there.get("cut") == "yes":
                 cut.append(index)
             progress(index + 1)
         listed = folder / PROMPTS

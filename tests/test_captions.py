@@ -123,7 +123,7 @@ def test_a_broken_off_call_goes_on_and_other_settings_start_again(
             raise KeyboardInterrupt
         return encode(prompt)
 
-    said = {"model": LLAMAGEN.name, "encoder": str(t5), "dtype": "float32", "instruction": ""}
+    said = {"model": LLAMAGEN.name, "encoder": encode.fingerprint, "dtype": "float32", "instruction": ""}
     with pytest.raises(KeyboardInterrupt):
         write(["a cat", "a dog", "a photo"], out, stops_at_the_last, said)
     assert not list(out.glob("*.partial"))
@@ -138,6 +138,21 @@ def test_a_broken_off_call_goes_on_and_other_settings_start_again(
     with safe_open(out / "000000.safetensors", framework="pt") as stored:
         assert stored.get_tensor("features").dtype == torch.bfloat16
         assert stored.metadata()["prompt"] == "a cat"
+
+
+def test_other_weights_in_the_same_folder_are_another_encoder(
+    t5: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts, out = written(tmp_path / "prompts", "a cat\n"), tmp_path / "out"
+    shutil.copytree(t5, folder := tmp_path / "encoder")
+    assert run(LLAMAGEN.name, prompts, folder, out) == 0
+    first, _ = read_captions([str(out / "000000.safetensors")], 120, 2048)
+    state = {name: weight + 0.1 for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    assert run(LLAMAGEN.name, prompts, folder, out) == 0
+    assert "from before" not in capsys.readouterr().out
+    second, _ = read_captions([str(out / "000000.safetensors")], 120, 2048)
+    assert not torch.allclose(first, second)
 
 
 def test_prompts_that_are_too_long_are_cut_and_named(

@@ -41,7 +41,7 @@ def captions(
     encode = CaptionEncoder(card, encoder, device=resolve_device(device), dtype=dtype, instruction=before)
     settings = {
         "model": card.name,
-        "encoder": encoder,
+        "encoder": encode.fingerprint,
         "dtype": dtype,
         "instruction": hashlib.sha256(before.encode()).hexdigest() if before else "",
     }
