@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from arbench.metrics.estimate import Z
-from arbench.metrics.frechet import frechet
-from arbench.metrics.kernel import kid
-from arbench.metrics.kernel_subsets import Subsets, kid_subsets
-from arbench.metrics.moments import Reference
+from arbench.metrics.sets.frechet import frechet
+from arbench.metrics.sets.kernel import kid
+from arbench.metrics.sets.kernel_subsets import Subsets, kid_subsets
+from arbench.metrics.sets.moments import Reference
 
 SUBSETS = Subsets(count=50, size=200)
 Floats = NDArray[np.float64]
@@ -87,14 +87,14 @@ def _u_statistic(rows: Floats) -> float:
 
 def mnist_features() -> tuple[Floats, NDArray[np.int64]]:
     """(5000, 1280) and the digits."""
-    from arbench.data.mnist import SPLITS, mnist5k
+    from arbench.data.readers.mnist import SPLITS, mnist5k
 
     sources = [mnist5k(split) for split in SPLITS]
     labels = np.concatenate([source.labels for source in sources if source.labels is not None])
     if not CACHE.is_file():
         import torch
 
-        from arbench.metrics.features import EfficientNetLite0
+        from arbench.features.networks.efficientnet_features import EfficientNetLite0
 
         torch.set_num_threads(1)
         extractor = EfficientNetLite0()

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from arbench.metrics.estimate import Estimate, share
-from arbench.metrics.neighbours import Neighbours
+from arbench.metrics.sets.neighbours import Neighbours
 
 METRICS = ("precision", "recall", "density", "coverage", "AuthPct")
 HEAD = """# Coverage of the 95 % intervals of the neighbour metrics

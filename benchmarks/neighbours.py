@@ -22,8 +22,8 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from arbench.metrics.neighbour_passes import Distance
-from arbench.metrics.neighbours import Neighbours
+from arbench.metrics.sets.neighbour_passes import Distance
+from arbench.metrics.sets.neighbours import Neighbours
 
 TOOLS = ("float32", "cdist", "float64", "adm", "torch-fidelity", "prdc")
 

@@ -33,7 +33,7 @@ def make_weights(path: Path) -> Path:
     """A random Inception-2015 file in the layout of pytorch-fid and torch-fidelity."""
     import torch
 
-    from arbench.metrics.extractors.inception import uninitialised
+    from arbench.features.networks.inception import uninitialised
 
     draw, state = torch.Generator().manual_seed(0), {}
     for name, tensor in uninitialised().state_dict().items():
@@ -68,7 +68,7 @@ def make_images(folder: Path, count: int, seed: int) -> Path:
 def make_features(folder: Path, count: int, seed: int, outputs: dict[str, int], scale: float) -> Path:
     """Gamma-like features in our format on disk, written block by block."""
     from arbench.data.stream import Tally
-    from arbench.score.feature_set import FeatureWriter, Output, PictureRecord
+    from arbench.features.feature_set import FeatureWriter, Output, PictureRecord
 
     draw = np.random.default_rng(seed)
     named = [Output(f"inception/tf1:{name}", length, "synthetic") for name, length in outputs.items()]
@@ -167,7 +167,7 @@ def job_statistics_torch_fidelity(samples: str, reference: str, part: str) -> No
     from torch_fidelity.metric_kid import kid_features_to_metric
     from torch_fidelity.metric_prc import prc_features_to_metric
 
-    from arbench.score.store import sets_in
+    from arbench.features.feature_folder import sets_in
 
     sets = [sets_in(Path(path))["inception/tf1"] for path in (samples, reference)]
     one, two = (torch.from_numpy(each.rows("inception/tf1:pool3")[:]) for each in sets)

@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def inception_state() -> dict[str, torch.Tensor]:
     """Weights of Inception-2015 that keep the size of activations through the depth: features are far from constant."""
-    from arbench.metrics.extractors.inception import uninitialised
+    from arbench.features.networks.inception import uninitialised
 
     draw = torch.Generator().manual_seed(0)
     state = {}
@@ -68,7 +68,7 @@ def inception_state() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="session")
 def inception_file(inception_state, tmp_path_factory) -> Path:
     """Those weights in the layout of pytorch-fid and torch-fidelity, whose files hold the counters too."""
-    from arbench.metrics.extractors.inception import uninitialised
+    from arbench.features.networks.inception import uninitialised
 
     path = tmp_path_factory.mktemp("weights") / "random.pth"
     names = [name for name in uninitialised().state_dict() if name.endswith("num_batches_tracked")]

@@ -135,7 +135,7 @@ def _runs() -> list[Row]:
 
 
 def _recipes() -> list[Row]:
-    from arbench.metrics.recipes import RECIPES
+    from arbench.features.recipes import RECIPES
 
     return [
         {
@@ -149,7 +149,7 @@ def _recipes() -> list[Row]:
 
 
 def _conventions() -> list[Row]:
-    from arbench.score.conventions import CONVENTIONS
+    from arbench.evaluate.conventions import CONVENTIONS
 
     return [
         {

@@ -11,7 +11,7 @@ def merge(folders: list[Path], out: Path) -> int:
     """Joins shards that `arbench score --shard I/N` made, in any order."""
     from rich.console import Console
 
-    from arbench.score.store import is_features, merge_folders
+    from arbench.features.feature_folder import is_features, merge_folders
 
     parts = []
     for folder in folders:

@@ -13,9 +13,9 @@ from arbench.errors import INFRASTRUCTURE, OK, InputError, UnknownName, UsageErr
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from arbench.evaluate.score_result import Score, ScoreResult
+    from arbench.features.extract import Progress
     from arbench.score.engine import Request
-    from arbench.score.features import Progress
-    from arbench.score.result import Score, ScoreResult
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193", None: ""}
 
@@ -61,10 +61,10 @@ def request_of(
 ) -> Request:
     """The request of these options, checked."""
     from arbench.data.crops import CROPS
-    from arbench.metrics.weight_files import Weights, parse_given
+    from arbench.data.reading import GENERATOR, Reading
+    from arbench.features.weight_files import Weights, parse_given
     from arbench.run.device import resolve_device
     from arbench.score.engine import Request
-    from arbench.score.sources import GENERATOR, Reading
     from arbench.weights import folder as weights_folder
 
     _one_of("--mode", mode, ("parity", "fast"))
@@ -186,7 +186,7 @@ def header(result: ScoreResult) -> list[str]:
 
 
 def _set(summary: object) -> str:
-    from arbench.score.result import SetSummary
+    from arbench.evaluate.score_result import SetSummary
 
     assert isinstance(summary, SetSummary)
     parts = [f"{summary.source}: {summary.n} images"]

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError, StoreError
-from arbench.metrics.weight_files import WEIGHTS, Entry, Official, Weights, known
+from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, known
 from arbench.weights import folder
 
 _CHUNK = 1 << 20

@@ -1,69 +1,185 @@
-"""What an image source offers: labelled or unlabelled uint8 images by index, and a digest of its content."""
+"""`open_stream`: any source of images, told from what it is or named as `kind:PATH`, as one stream of pictures."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Protocol
+import glob
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from ..errors import ImageError, InputError, UnknownName
+from .readers.ahead import AheadStream, Reader, Shard
+from .readers.archives import TarReader, ZipReader
+from .readers.arrays import NpyReader, NpzReader, SourceReader
+from .readers.folders import FolderReader, imagenet
+from .readers.listing import SCORED, find_files, natural
+from .readers.mnist import SPLITS, mnist5k
+from .readers.objects import IterableReader, SequenceReader
+from .readers.tables import ParquetReader
+from .stream import OnBad
 
-
-class ImageSource(Protocol):
-    @property
-    def name(self) -> str:
-        """As written in a suite, for instance "mnist5k/heldout" or "folder:photos"."""
-        ...
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Height and width of every image."""
-        ...
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """(N,) class ids, or None."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """(n, 3, H, W) RGB images."""
-        ...
-
-    def digest(self) -> str:
-        """Hex digest of all images and labels in order."""
-        ...
+MNIST = (*(f"mnist5k/{split}" for split in SPLITS), "mnist5k/all")
+KINDS = ("folder", "imagenet", "npz", "npy", "zip", "tar", "parquet")
+ALIASES = {"webdataset": "tar", "wds": "tar"}
+SEVERAL = ("tar", "parquet")
+"""Kinds of which several files make one source."""
 
 
-class ArraySource:
-    """Images held in memory."""
+def open_stream(
+    source: str | Path | object,
+    *,
+    on_bad: OnBad = "error",
+    shard: tuple[int, int] = (0, 1),
+    limit: int | None = None,
+    key: str | None = None,
+    workers: int | None = None,
+) -> AheadStream:
+    """A stream of the pictures of `source`, in its order, decoded ahead in `workers` threads.
 
-    def __init__(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> None:
-        self.name = name
-        self._images = images
-        self.labels = labels
+    `source` is `mnist5k/heldout`, `mnist5k/train` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for
+    tar and parquet also a glob or several paths with commas between them (or a list of them); an object: a torch
+    Dataset or other sequence, a DataLoader, an iterator (see `arbench.data.readers.objects`), or an `ImageSource`.
 
-    @property
-    def resolution(self) -> tuple[int, int]:
-        return self._images.shape[2], self._images.shape[3]
+    on_bad: "error" raises `ImageError` at the first bad image; "skip" leaves it out and counts it in `tally.skipped`.
+    shard: (i, n) gives the images whose place in the source, modulo n, is i.
+    limit: only places below it, bad images and other shards included, so that shards still add up to the whole.
+    key: the image column of a parquet, the suffix of the image in a WebDataset sample, the image's name in a dict.
 
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        return self._images[np.asarray(indices, dtype=np.int64)]
-
-    def digest(self) -> str:
-        return content_digest(self)
+    Raises `UnknownName` or `InputError` (`ImageError` among them) now if the source cannot be used, and `ImageError`
+    on the way if an image is bad or an archive is damaged; the pictures before it are given first.
+    """
+    return AheadStream(_reader(source, key), Shard(*shard, limit), on_bad, workers)
 
 
-def content_digest(source: ImageSource, batch: int = 256) -> str:
-    """Over the pixels, in order, and the labels: the same for the same images in a folder, in an npz or in memory."""
-    digest = hashlib.blake2b(repr((len(source), 3, *source.resolution)).encode(), digest_size=16)
-    for start in range(0, len(source), batch):
-        digest.update(source.load(range(start, min(start + batch, len(source)))).tobytes())
-    if source.labels is not None:
-        digest.update(np.ascontiguousarray(source.labels).tobytes())
-    return digest.hexdigest()
+def _reader(source: str | Path | object, key: str | None) -> Reader:
+    if isinstance(source, Path):
+        return _of_kind(_kind(source), str(source), [source], key)
+    if isinstance(source, str):
+        return _named(source, key)
+    name = type(source).__name__
+    if isinstance(source, list | tuple) and source and all(isinstance(path, str | Path) for path in source):
+        paths = [Path(path) for path in source]
+        return _of_kind(_one_kind({_kind(path) for path in paths}, name), ",".join(map(str, source)), paths, key)
+    if all(hasattr(source, part) for part in ("load", "resolution", "labels", "__len__")):
+        image_source: Any = source
+        return SourceReader(image_source.name, [image_source])
+    if _indexable(source):
+        return SequenceReader(name, source, key)
+    if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
+        return IterableReader(name, source, key)
+    raise InputError(f"{name} is no source of images", "expected a path, a Dataset or an iterator")
+
+
+def _indexable(source: object) -> bool:
+    """torch's IterableDataset inherits a `__getitem__` that only raises."""
+    get = getattr(type(source), "__getitem__", None)
+    inherited = getattr(get, "__qualname__", "") == "Dataset.__getitem__" and "torch" in getattr(get, "__module__", "")
+    return get is not None and not inherited and hasattr(source, "__len__") and not isinstance(source, bytes | dict)
+
+
+def _named(name: str, key: str | None) -> Reader:
+    if name.startswith("mnist5k/"):
+        if name not in MNIST:
+            raise UnknownName("data source", name, MNIST, "arbench ls datasets")
+        return SourceReader(name, [mnist5k(split) for split in SPLITS if name in (f"mnist5k/{split}", "mnist5k/all")])
+    kind, colon, path = name.partition(":")
+    if colon and not Path(name).exists():
+        kind = ALIASES.get(kind, kind)
+        if kind not in KINDS:
+            raise UnknownName("data source", kind, [*KINDS, *MNIST], f"write kind:PATH with {', '.join(KINDS)}")
+        if not path:
+            raise InputError(f"no path in {name!r}", "", f"write {kind}:PATH")
+        return _of_kind(kind, name, _paths(path, kind in SEVERAL), key)
+    paths = _paths(name, True)
+    return _of_kind(_one_kind({_kind(path) for path in paths}, name), name, paths, key)
+
+
+def _paths(text: str, several: bool) -> list[Path]:
+    """The path, or those that a glob or a list with commas stands for, in natural order within a glob."""
+    if not several or Path(text).exists():
+        return [Path(text)]
+    found: list[Path] = []
+    for part in text.split(","):
+        if re.search(r"[*?\[]", part):
+            matches = sorted(glob.glob(part, recursive=True), key=natural)  # noqa: PTH207, the pattern may be absolute
+            if not matches:
+                raise InputError(f"no file matches {part}", "", "quote the pattern, and check the path")
+            found += map(Path, matches)
+        else:
+            found.append(Path(part))
+    return found
+
+
+def _one_kind(kinds: set[str], name: str) -> str:
+    if len(kinds) > 1:
+        raise InputError(f"{name} mixes {' and '.join(sorted(kinds))}", "one source is of one kind", "give one kind")
+    return next(iter(kinds))
+
+
+def _kind(path: Path) -> str:
+    """Told by content: magic bytes, and for a folder whether it holds images or shards."""
+    if path.is_dir():
+        if next(find_files(path, SCORED), None) is None:
+            return next((kind for kind in SEVERAL if _inside(path, kind)), "folder")
+        return "folder"
+    if not path.exists():
+        raise InputError(f"no file or folder at {path}", "", f"check the path, or name a source: {', '.join(MNIST)}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+    if head.startswith(b"\x93NUMPY"):
+        return "npy"
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"PK"):
+        return "npz" if path.suffix.lower() == ".npz" or _is_npz(path) else "zip"
+    if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or _is_tar(path):
+        return "tar"
+    if path.suffix.lower() in SCORED:
+        raise ImageError(f"{path} is one image", "a set of images is wanted", f"name its folder: {path.parent}")
+    for kind in KINDS:
+        if path.suffix.lower() == f".{kind}":  # not by content: its reader says what is wrong with it
+            return kind
+    raise InputError(f"cannot tell what {path} is", f"it is none of {', '.join(KINDS)}", "write kind:PATH")
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "arr_0.npy" in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError, ValueError):
+        return False
+
+
+def _inside(folder: Path, kind: str) -> list[Path]:
+    """Files of a kind right in a folder, in natural order."""
+    endings = (".tar", ".tar.gz", ".tgz") if kind == "tar" else (".parquet",)
+    found = [path for path in folder.iterdir() if path.name.lower().endswith(endings) and path.is_file()]
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def _of_kind(kind: str, name: str, paths: Sequence[Path], key: str | None) -> Reader:
+    path = paths[0]
+    if kind in SEVERAL:
+        files = [file for path in paths for file in (_inside(path, kind) or [path] if path.is_dir() else [path])]
+        return TarReader(name, files, key) if kind == "tar" else ParquetReader(name, files, key)
+    if len(paths) > 1:
+        raise InputError(f"{name} names {len(paths)} sources of kind {kind}", "", "give one, or put them in one folder")
+    if kind == "folder":
+        return FolderReader(name, path)
+    if kind == "imagenet":
+        return imagenet(name, path)
+    readers: dict[str, Callable[[str, Path], Reader]] = {"npz": NpzReader, "npy": NpyReader, "zip": ZipReader}
+    return readers[kind](name, path)

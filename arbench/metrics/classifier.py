@@ -128,7 +128,7 @@ def train(
     progress: Callable[[int], None] = lambda steps: None,
 ) -> tuple[DigitNetwork, dict[str, Any]]:
     """The network trained on mnist5k/train (its first `limit` images), and its card; `progress` hears of each step."""
-    from ..data.mnist import mnist5k
+    from ..data.readers.mnist import mnist5k
 
     source, heldout = mnist5k("train"), mnist5k("heldout")
     count = len(source) if limit is None else limit

@@ -215,14 +215,14 @@ class _Planner:
 
 @functools.cache
 def _length(source: str) -> int:
-    from ..data.open import open_source
+    from ..data.open_indexed import open_source
 
     return len(open_source(source))
 
 
 @functools.cache
 def _digest(source: str) -> str:
-    from ..data.open import open_source
+    from ..data.open_indexed import open_source
 
     digest: str = open_source(source).digest()
     return digest

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..captions import texts
-from ..data.identity import IdentityTally
-from ..data.statistics import identity as identities
-from ..data.statistics.identity import Flag, SetIdentity
+from ..data.contents import IdentityTally
+from ..data.reading import GENERATOR, Reading, Source, fingerprint, is_statistics, name_of
+from ..data.statistics import checks as identities
+from ..data.statistics.checks import Flag, SetIdentity
 from ..data.statistics.read import read_statistics
 from ..errors import StoreError, UsageError
+from ..evaluate import conventions
+from ..evaluate.conventions import Convention, Definition
+from ..evaluate.known_reference import Reference
+from ..evaluate.numbers import Inputs, score_all, weights_of
+from ..evaluate.pairs import Pairing, why_missing
+from ..evaluate.score_result import Remark, ScoreResult, SetSummary
+from ..features import recipes
+from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.extractor import Mode
+from ..features.feature_folder import PAIRS, cache_folder, is_features, sets_in
+from ..features.feature_set import FeatureSet
+from ..features.weight_files import WeightFile, Weights
 from ..measure.provenance import record
-from ..metrics import recipes
-from ..metrics.extractors.base import Mode
-from ..metrics.weight_files import WeightFile, Weights
 from ..spec.result import Provenance
-from ..tasks.context import cache_folder
-from . import conventions
-from .conventions import Convention, Definition
-from .feature_set import FeatureSet
-from .features import Extractors, Job, Progress, features_of
-from .numbers import Inputs, score_all, weights_of
-from .pairing import Pairing, why_missing
-from .reference import Reference
-from .result import Remark, ScoreResult, SetSummary
-from .sources import GENERATOR, Reading, Source, fingerprint, is_statistics, name_of
-from .store import PAIRS, is_features, sets_in
+from .generated import opener
 
 RESULT, SAMPLES = "score.json", "samples.parquet"
 
@@ -190,13 +190,25 @@ def _samples(run: Run, available: Sequence[str], wanted: Sequence[Definition]) -
     request = run.request
     if is_features(request.samples):
         return sets_in(Path(request.samples))
-    job = Job(request.samples, request.reading, out_folder(request) / "features", request.shard)
+    job = Job(
+        request.samples,
+        request.reading,
+        out_folder(request) / "features",
+        request.shard,
+        open=opener(request.device),
+    )
     if request.paired and request.reference is not None:
         variants = [str(item.settings["variant"]) for item in wanted if item.paired]
         pairing = Pairing(
-            request.reference, _reference_reading(request), variants, request.weights, request.device, request.shard
+            request.reference,
+            _reference_reading(request),
+            variants,
+            request.weights,
+            request.device,
+            request.shard,
+            opener(request.device),
         )
-        job = Job(job.source, job.reading, job.folder, job.shard, pairing, pairing.settings())
+        job = replace(job, values=pairing, values_settings=pairing.settings())
     return features_of(job, available, run.extractors, run.progress, run.timings)
 
 
@@ -221,7 +233,13 @@ def _reference(run: Run, available: Sequence[str]) -> Reference:
         reading = _reference_reading(request)
         mark = fingerprint(images)
         folder = cache_folder() / f"score-{mark}" if mark else out_folder(request) / "reference"
-        sets = features_of(Job(images, reading, folder), available, run.extractors, run.progress, run.timings)
+        sets = features_of(
+            Job(images, reading, folder, open=opener(request.device)),
+            available,
+            run.extractors,
+            run.progress,
+            run.timings,
+        )
     if statistics is not None:
         return Reference(name, sets, statistics, statistics.identity)
     any_set = next(iter(sets.values()), None)

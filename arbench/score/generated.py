@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from .. import registry
-from ..data.stream import Picture, Tally
+from ..data.reading import GENERATOR, Open, Reading, Source, cropped, open_images
+from ..data.stream import ImageStream, Picture, Tally
 from ..errors import InputError, UsageError
 from ..images import to_uint8
 from ..protocols import Card, Codes, Generated, Generator, Request
@@ -18,6 +19,22 @@ from ..tasks.context import WorkerContext
 from ..tasks.outputs import check_generated, check_images, decode, request_for
 
 BATCH = 64
+
+
+def opener(device: str) -> Open:
+    """Opens what `open_images` does, and generators ("generator:NAME", with a limit), sampled on `device`."""
+
+    def open_source(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
+        if not (isinstance(source, str) and source.startswith(GENERATOR)):
+            return open_images(source, reading, shard)
+        name, limit = source.removeprefix(GENERATOR), reading.limit or len(reading.prompts)
+        if not limit:
+            raise InputError(
+                "a generator makes as many images as it is asked for", f"{source} has no end", "add --limit N"
+            )
+        return cropped(GeneratedStream(name, limit, device, shard, reading.prompts), reading)
+
+    return open_source
 
 
 class GeneratedStream:

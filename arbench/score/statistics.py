@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.npz import NpzSource
+from ..data.readers.npz import NpzSource
+from ..data.reading import fingerprint
 from ..data.statistics.write import Layout, write_statistics
 from ..errors import InputError
-from ..metrics import recipes as registry
-from ..metrics.moments import Moments, moments
-from ..tasks.context import cache_folder
+from ..features import recipes as registry
+from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.feature_folder import cache_folder
+from ..metrics.sets.moments import Moments, moments
 from .engine import Request, identity_of
-from .features import Extractors, Job, Progress, features_of
-from .sources import fingerprint
+from .generated import opener
 
 LOGITS = ("logits", "logits_unbiased")
 
@@ -31,7 +32,9 @@ def write(
     mark = fingerprint(request.samples)
     folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"
     extractors = Extractors(request.weights, request.device, request.mode)
-    sets = features_of(Job(request.samples, request.reading, folder), recipes, extractors, progress)
+    sets = features_of(
+        Job(request.samples, request.reading, folder, open=opener(request.device)), recipes, extractors, progress
+    )
     found: dict[str, Moments] = {}
     for one in sets.values():
         for name in one.outputs:

@@ -14,7 +14,7 @@ from ..spec.cell import Cell, Unit
 from ..spec.result import Metric, SpeedRecord
 
 if TYPE_CHECKING:
-    from ..data.sources import ImageSource
+    from ..data.indexed import ImageSource
     from ..protocols import Generator, Tokenizer
 
 Arrays = dict[str, NDArray[Any]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +17,11 @@ from ..protocols import Card, Generator, LoadSpec, Tokenizer
 from ..spec.cell import Cell
 
 if TYPE_CHECKING:
-    from ..data.sources import ImageSource
+    from ..data.indexed import ImageSource
 
 SHARED: Mapping[str, str] = MappingProxyType(
     {
-        "features": "arbench.metrics.features:EfficientNetLite0",
+        "features": "arbench.features.networks.efficientnet_features:EfficientNetLite0",
         "classifier": "arbench.metrics.classifier:DigitClassifier",
     }
 )
@@ -33,12 +32,6 @@ Key = tuple[str, str, str, bool]
 
 def _key(name: str, cell: Cell) -> Key:
     return name, cell.settings.init, cell.settings.dtype, cell.settings.compile
-
-
-def cache_folder() -> Path:
-    """Where features of reference sets are kept: `$ARBENCH_CACHE`, else `~/.cache/arbench/features`."""
-    given = os.environ.get("ARBENCH_CACHE")
-    return Path(given) if given else Path.home() / ".cache" / "arbench" / "features"
 
 
 class WorkerContext:
@@ -81,14 +74,15 @@ class WorkerContext:
 
     def source(self, name: str) -> ImageSource:
         if name not in self._sources:
-            from ..data.open import open_source
+            from ..data.open_indexed import open_source
 
             self._sources[name] = open_source(name)
         return self._sources[name]
 
     def reference(self, name: str) -> NDArray[np.float32]:
         if name not in self._references:
-            from ..data.reference import reference_features
+            from ..features.feature_folder import cache_folder
+            from ..features.reference_features import reference_features
 
             self._references[name] = reference_features(self.source(name), self.shared("features"), cache_folder())
         return self._references[name]

@@ -14,7 +14,7 @@ from ..errors import CellError, Unsupported
 from ..images import digests, pack
 from ..metrics.classifier import class_agreement
 from ..metrics.estimate import Estimate, mean_with_interval, missing
-from ..metrics.frechet import frechet
+from ..metrics.sets.frechet import frechet
 from ..protocols import Codes, Edits, TokenSpec
 from ..spec.cell import Cell, Unit
 from ..spec.result import Metric

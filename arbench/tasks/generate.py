@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from ..images import digests, grid, pack, png, to_uint8
 from ..metrics.classifier import class_agreement
 from ..metrics.estimate import Estimate, missing
-from ..metrics.frechet import frechet
-from ..metrics.kernel import kid
-from ..metrics.neighbours import precision_recall
+from ..metrics.sets.frechet import frechet
+from ..metrics.sets.kernel import kid
+from ..metrics.sets.neighbours import precision_recall
 from ..protocols import Card, Codes, Generated, Generator
 from ..spec.cell import Cell, Unit
 from ..spec.result import Metric

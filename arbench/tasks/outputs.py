@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.sources import ImageSource
+from ..data.indexed import ImageSource
 from ..errors import CellError, ImageError, Unsupported
 from ..images import to_float, to_uint8
 from ..metrics.classifier import CLASSES, RESOLUTION

@@ -14,9 +14,9 @@ from ..images import pack
 from ..metrics.classifier import class_agreement
 from ..metrics.codes import CodeUse, bits_per_image, code_use, code_use_by_level
 from ..metrics.estimate import Estimate, mean_with_interval, missing
-from ..metrics.frechet import frechet
-from ..metrics.paired import feature_cosine, psnr, ssim_gaussian11
-from ..metrics.ssim import TAPS
+from ..metrics.pairs.paired import feature_cosine, psnr, ssim_gaussian11
+from ..metrics.pairs.ssim import TAPS
+from ..metrics.sets.frechet import frechet
 from ..protocols import Card, Codes, Tokenizer, TokenSpec
 from ..spec.cell import Cell, Unit
 from ..spec.result import Metric

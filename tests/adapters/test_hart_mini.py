@@ -14,7 +14,7 @@ from arbench.adapters.hybrid.hart import HART
 from arbench.adapters.hybrid.sampler import RESIDUAL_SCALE
 from arbench.adapters.tokenizers.hart_hybrid import HARTTokenizer
 from arbench.adapters.train.hybrid import HybridTraining, rescaled, residuals
-from arbench.data.mnist import CLASSES, mnist5k
+from arbench.data.readers.mnist import CLASSES, mnist5k
 from arbench.images import to_float, to_uint8
 from arbench.metrics.classifier import DigitClassifier
 from arbench.protocols import Codes, LoadSpec, Request, Sampling

@@ -26,7 +26,7 @@ from arbench.adapters.train.continuous import (
     standardised,
 )
 from arbench.adapters.train.loop import fit, mnist_batches
-from arbench.data.mnist import CLASSES, mnist5k
+from arbench.data.readers.mnist import CLASSES, mnist5k
 from arbench.images import to_float, to_uint8
 from arbench.metrics.classifier import DigitClassifier
 from arbench.protocols import Card, Codes, LoadSpec, Request

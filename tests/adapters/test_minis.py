@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arbench.data.mnist import CLASSES
+from arbench.data.readers.mnist import CLASSES
 from arbench.images import to_uint8
 from arbench.metrics.classifier import DigitClassifier
 from arbench.protocols import Card, Edits, Generator, LoadSpec, Request, Sampling, Scores
@@ -80,7 +80,7 @@ def test_samples_do_not_depend_on_the_batch(name: str) -> None:
 
 @pytest.mark.parametrize("name", MINIS)
 def test_the_class_explains_held_out_tokens(name: str) -> None:
-    from arbench.data.mnist import mnist5k
+    from arbench.data.readers.mnist import mnist5k
     from arbench.images import to_float
 
     model = mini(name)
@@ -108,7 +108,7 @@ def test_edits_of_the_centre_follow_the_class_and_keep_the_rest() -> None:
     (the tokenizer's border tokens still tell of the old digit), so of it only a clear majority over the old one is
     asked: 58 of these 100 against 14.
     """
-    from arbench.data.mnist import mnist5k
+    from arbench.data.readers.mnist import mnist5k
     from arbench.images import to_float
 
     model, count = mini("random_order/randar-mini"), 100

@@ -16,7 +16,7 @@ from arbench import weights
 from arbench.adapters.layers.checkpoint import seeded
 from arbench.adapters.layers.quantize import Codebook, MultiScaleQuantizer, phi_of_scales
 from arbench.adapters.tokenizers import cards, llamagen_vq, var_msvq
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import ArbenchError, ConfigError, ImageError
 from arbench.images import to_float
 from arbench.parity import load_golden, replay_golden

@@ -13,7 +13,7 @@ import pytest
 
 from arbench.cli import weights
 from arbench.errors import CheckpointError, ConfigError, PrerequisiteError, StoreError, UnknownName
-from arbench.metrics.weight_files import WEIGHTS, Entry, Official
+from arbench.features.weight_files import WEIGHTS, Entry, Official
 
 CONTENT = bytes(range(256)) * 20_000  # several chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

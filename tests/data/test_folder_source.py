@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from arbench.data.folder import FolderSource
-from arbench.data.open import open_source
-from arbench.data.sources import ArraySource
+from arbench.data.indexed import ArraySource
+from arbench.data.open_indexed import open_source
+from arbench.data.readers.folder import FolderSource
 from arbench.errors import ImageError, InputError
 
 

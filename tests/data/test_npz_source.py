@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arbench.data.mnist import mnist5k
-from arbench.data.npz import NpzSource
-from arbench.data.open import open_source
+from arbench.data.open_indexed import open_source
+from arbench.data.readers.mnist import mnist5k
+from arbench.data.readers.npz import NpzSource
 from arbench.errors import ImageError, InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 10, 12, 3), dtype=np.uint8)  # (N, H, W, C)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arbench.data.open import open_source
+from arbench.data.open_indexed import open_source
 from arbench.errors import InputError, UnknownName
 
 
@@ -57,5 +57,7 @@ def test_a_prefix_without_a_path() -> None:
 
 
 def test_opening_sources_needs_no_torch() -> None:
-    code = "import sys, arbench.data.open, arbench.data.reference; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, arbench.data.open_indexed, arbench.features.reference_features; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from arbench.data.statistics import pickles
-from arbench.data.statistics.identity import KNOWN
+from arbench.data.statistics.checks import KNOWN
 from arbench.data.statistics.model import describe, valid_moments
 from arbench.data.statistics.read import git_blob, read_statistics
 from arbench.errors import InputError, UnknownName
@@ -79,7 +79,7 @@ def test_the_git_blob_in_circulation_is_recognised_under_any_name(
         read_statistics(path)
     from dataclasses import replace
 
-    from arbench.data.statistics import identity
+    from arbench.data.statistics import checks as identity
 
     monkeypatch.setattr(identity, "KNOWN", (replace(KNOWN[0], blob=git_blob(path)), *KNOWN[1:]))
     read = read_statistics(path)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arbench.data.identity import IdentityTally
-from arbench.data.statistics.identity import (
+from arbench.data.contents import IdentityTally
+from arbench.data.statistics.checks import (
     KNOWN,
     LabelCounts,
     SetIdentity,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from arbench.data.npz import NpzSource
-from arbench.data.sources import ArraySource
-from arbench.data.statistics.identity import LabelCounts, SetIdentity
+from arbench.data.indexed import ArraySource
+from arbench.data.readers.npz import NpzSource
+from arbench.data.statistics.checks import LabelCounts, SetIdentity
 from arbench.data.statistics.model import StoredMoments, describe
 from arbench.data.statistics.read import read_statistics
 from arbench.data.statistics.write import write_statistics

@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from arbench.data.decode import BadImage, decode
-from arbench.data.stream_open import open_stream
+from arbench.data.readers.decode import BadImage, decode
+from arbench.data.sources import open_stream
 from arbench.errors import ImageError, InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arbench.data.identity import Identity, IdentityTally
+from arbench.data.contents import Identity, IdentityTally
 from arbench.data.stream import Picture
 from arbench.errors import InputError
 from arbench.images import digests

@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
+from arbench.data.sources import open_stream
 from arbench.data.stream import Picture
-from arbench.data.stream_open import open_stream
 from arbench.errors import ImageError, InputError, UnknownName
 
 N = 13

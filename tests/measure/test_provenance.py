@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import arbench
-from arbench.data.sources import ArraySource
+from arbench.data.indexed import ArraySource
 from arbench.measure import provenance
 from arbench.spec.cell import Cell
 from arbench.spec.suite import Generate, Reconstruct, Settings, Speed

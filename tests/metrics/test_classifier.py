@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import InputError
 from arbench.metrics.classifier import DigitClassifier, card, class_agreement, train
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from arbench.cli.main import main
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 
 
 class Done(NamedTuple):

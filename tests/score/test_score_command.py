@@ -11,8 +11,8 @@ import pandas
 import pytest
 from PIL import Image
 
-from arbench.metrics.frechet import frechet
-from arbench.score.store import sets_in
+from arbench.features.feature_folder import sets_in
+from arbench.metrics.sets.frechet import frechet
 
 OFFLINE = "efficientnet-lite0:pooled"
 

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from tiny_adapters import CARDS, SPEC, card
 
 from arbench import registry
-from arbench.data.mnist import mnist5k
-from arbench.data.sources import ArraySource
+from arbench.data.indexed import ArraySource
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError, ImageError, Unsupported
 from arbench.images import unpack
 from arbench.protocols import TokenSpec

@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from tiny_adapters import Blocks
 
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError, Unsupported
 from arbench.images import digests, unpack
-from arbench.metrics.frechet import frechet
-from arbench.metrics.kernel import kid
-from arbench.metrics.neighbours import precision_recall
+from arbench.metrics.sets.frechet import frechet
+from arbench.metrics.sets.kernel import kid
+from arbench.metrics.sets.neighbours import precision_recall
 from arbench.spec.cell import Unit
 from arbench.spec.suite import Generate
 from arbench.tasks.generate import GenerateTask

@@ -8,7 +8,7 @@ import torch
 from tiny_adapters import CARDS, LEVELS, card
 
 from arbench import registry
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError
 from arbench.protocols import Codes, TokenSpec
 from arbench.spec.cell import Unit, make_cell

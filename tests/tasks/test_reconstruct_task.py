@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from arbench.data.mnist import mnist5k
+from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError, ImageError
 from arbench.images import unpack
 from arbench.spec.cell import Unit

@@ -13,7 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from .identity import SetIdentity
+from .checks import SetIdentity
 
 Floats = NDArray[np.float64]
 Format = Literal["adm", "pytorch-fid", "clean-fid", "torch-fidelity", "arbench", "edm2"]

@@ -21,7 +21,7 @@ import numpy as np
 
 from ...errors import InputError, UnknownName
 from . import pickles, torch_files
-from .identity import SetIdentity, Split, from_json, known_reference, split_hint
+from .checks import SetIdentity, Split, from_json, known_reference, split_hint
 from .model import Format, ReferenceStatistics, StoredFeatures, StoredMoments, npy_header, valid_moments
 
 DAMAGE = (
@@ -136,7 +136,7 @@ def _format(path: Path, keys: set[str], known: SetIdentity | None, kind: Format 
 
 def _adm(path: Path, archive: Mapping[str, Any], known: SetIdentity | None) -> ReferenceStatistics:
     """mu, sigma of pool3; mu_s, sigma_s of the spatial features; arr_0, images. Moments may be of far more images."""
-    from ..npz import NpzSource
+    from ..readers.npz import NpzSource
 
     keys = set(archive)
     moments: dict[str, StoredMoments] = {}

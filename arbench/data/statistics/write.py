@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...errors import InputError, StoreError, UnknownName
-from ..sources import ImageSource
-from .identity import SetIdentity, to_json
+from ..indexed import ImageSource
+from .checks import SetIdentity, to_json
 from .model import Floats, cholesky_factor
 from .read import CLEAN_MODES, CLEAN_NAME, HEADER, TORCH_FIDELITY_NAME, TORCH_FIDELITY_OUTPUTS, VERSION
 

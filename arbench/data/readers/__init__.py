@@ -1,0 +1,1 @@
+"""Readers of images: folders, archives, arrays, tables, objects."""

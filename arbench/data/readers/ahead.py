@@ -1,0 +1,175 @@
+"""Pictures in order from any reader, decoded ahead in threads, bad ones skipped and counted or refused."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from ...errors import ImageError
+from ..stream import OnBad, Picture, Tally
+from .decode import BadImage, Decoded
+
+IN_FLIGHT = 128
+"""Pictures decoded or being decoded before they are asked for: two of the usual batches."""
+BYTES_IN_FLIGHT = 1 << 28
+"""Decoded pixels at most, if no picture is larger than the largest so far."""
+EXAMPLES = 5
+
+
+class Damaged(Exception):
+    """An archive or table (not one picture of it) cannot be read on; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which places of the source are wanted: index % of == place, and index < limit."""
+
+    place: int = 0
+    of: int = 1
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.of < 1 or not 0 <= self.place < self.of:
+            raise ValueError(f"shard ({self.place}, {self.of}): the first must be in 0..n-1")
+        if self.limit is not None and self.limit < 0:
+            raise ValueError(f"limit {self.limit} is negative")
+
+    @property
+    def whole(self) -> bool:
+        return self.of == 1 and self.limit is None
+
+    def wants(self, index: int) -> bool:
+        return index % self.of == self.place and not self.past(index)
+
+    def past(self, index: int) -> bool:
+        """No picture from `index` on is wanted."""
+        return self.limit is not None and index >= self.limit
+
+    def indices(self, count: int) -> range:
+        return range(self.place, count if self.limit is None else min(count, self.limit), self.of)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture not yet decoded; `decode` runs in a thread and raises `BadImage` or `Damaged`."""
+
+    index: int
+    key: str
+    decode: Callable[[], Decoded]
+    label: int | None = None
+
+
+class Reader(Protocol):
+    """Finds the pictures of one source; `items` runs in the consumer's thread, a little ahead of it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def count(self) -> int | None: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    def items(self, shard: Shard) -> Iterator[Item]: ...
+
+
+class AheadStream:
+    """The one `ImageStream`: pictures of `reader` in order. `tally` starts again with each iteration."""
+
+    def __init__(self, reader: Reader, shard: Shard, on_bad: OnBad, workers: int | None = None) -> None:
+        if on_bad not in ("error", "skip"):
+            raise ValueError(f'on_bad is "error" or "skip", not {on_bad!r}')
+        self._reader = reader
+        self._shard = shard
+        self._on_bad = on_bad
+        self._workers = workers or min(8, _cores())
+        self.tally = Tally()
+
+    @property
+    def name(self) -> str:
+        return self._reader.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels 0, 1, ..., where the source has names (folders), else ()."""
+        return self._reader.classes
+
+    @property
+    def count(self) -> int | None:
+        total = self._reader.count
+        return None if total is None else len(self._shard.indices(total))
+
+    def __iter__(self) -> Iterator[Picture]:
+        self.tally.read = 0
+        for kept in (self.tally.skipped, self.tally.converted, self.tally.examples):
+            kept.clear()
+        items = self._reader.items(self._shard)
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        flying: deque[tuple[Item, Future[Decoded]]] = deque()
+        stopped: Exception | None = None
+        largest = 0
+
+        def fill(room: int) -> None:
+            nonlocal stopped
+            while stopped is None and len(flying) < room:
+                try:
+                    item = next(items)
+                except Exception as error:  # the end, or raised below, after the pictures before it
+                    stopped = error
+                else:
+                    flying.append((item, pool.submit(item.decode)))
+
+        try:
+            fill(2 * self._workers)
+            while flying:
+                item, future = flying.popleft()
+                picture = self._landed(item, future)
+                if picture is not None:
+                    largest = max(largest, picture.image.nbytes)
+                fill(max(2, min(IN_FLIGHT, BYTES_IN_FLIGHT // largest)) if largest else 2 * self._workers)
+                if picture is not None:
+                    yield picture
+            if isinstance(stopped, Damaged):
+                raise self._damaged(stopped) from stopped
+            if stopped is not None and not isinstance(stopped, StopIteration):
+                raise stopped
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _landed(self, item: Item, future: Future[Decoded]) -> Picture | None:
+        try:
+            decoded = future.result()
+        except Damaged as error:
+            raise self._damaged(error) from error
+        except BadImage as error:
+            if self._on_bad == "error":
+                raise ImageError(
+                    f"cannot use image {item.key} of {self.name}",
+                    error.reason if error.detail == error.reason else f"{error.reason}: {error.detail}",
+                    "mend or remove it, or leave bad images out with --on-bad-image skip",
+                ) from error
+            self.tally.skipped[error.reason] = self.tally.skipped.get(error.reason, 0) + 1
+            if len(self.tally.examples) < EXAMPLES:
+                self.tally.examples.append(f"{item.key}: {error.detail}")
+            return None
+        for how in decoded.converted:
+            self.tally.converted[how] = self.tally.converted.get(how, 0) + 1
+        self.tally.read += 1
+        return Picture(item.index, item.key, decoded.image, item.label)
+
+    def _damaged(self, error: Damaged) -> ImageError:
+        return ImageError(f"{error} (after {self.tally.read} images)", "", "write or copy it again")
+
+
+def damaged(what: str, error: BaseException) -> Damaged:
+    text = str(error)
+    return Damaged(f"{what} is damaged: {type(error).__name__}{': ' if text else ''}{text}")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

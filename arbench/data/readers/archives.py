@@ -1,0 +1,218 @@
+"""Zip and tar archives (WebDataset shards too) as readers: members are read where they lie, nothing is extracted."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from ...errors import ImageError, InputError
+from .ahead import Item, Shard, damaged
+from .decode import MAX_BYTES, BadImage, Decoded, decode
+from .listing import classes_of, is_image, natural
+
+ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+"""What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
+TAR_DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"BZ": bz2.BZ2File,
+    b"\xfd7": lzma.LZMAFile,
+}
+"""By the first two bytes."""
+
+
+class ZipReader:
+    """Image members in natural order; classes are sub-folders, as in a folder, below a first one that all share."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name = name
+        self._path = path
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [info.filename for info in archive.infolist() if not info.is_dir()]
+        except PermissionError as error:
+            raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+        except (*ZIP_DAMAGE, ValueError) as error:
+            raise InputError(f"{path} is no zip, or is damaged", str(error), "write or copy it again") from error
+        self._members = sorted((member for member in members if is_image(member)), key=natural)
+        if not self._members:
+            raise ImageError(f"no images in {path}", f"it has {len(members)} other members", "check the path")
+        self.count = len(self._members)
+        shared = _shared_root(self._members)
+        self._inner = [member[len(shared) :] for member in self._members]
+        self.classes = classes_of(self._inner)
+
+    def items(self, shard: Shard) -> Iterator[Item]:
+        ids = {name: label for label, name in enumerate(self.classes)}
+        # one handle, which zipfile shares between threads under a lock; it closes with the last item that holds it
+        archive = zipfile.ZipFile(self._path)
+        for index in shard.indices(self.count):
+            member = self._members[index]
+            label = ids.get(self._inner[index].split("/", 1)[0])
+            yield Item(index, member, partial(self._decode, archive, member), label)
+
+    def _decode(self, archive: zipfile.ZipFile, member: str) -> Decoded:
+        try:
+            info = archive.getinfo(member)
+            if info.file_size > MAX_BYTES:
+                raise BadImage("too large", f"{info.file_size} bytes")
+            data = archive.read(info)
+        except (*ZIP_DAMAGE, ValueError) as error:
+            raise damaged(f"{member} of {self._path}", error) from error
+        return decode(data)
+
+
+def _shared_root(names: Sequence[str]) -> str:
+    """The folders, with their slash, in which all names lie; a folder of images zipped with its name has one.
+
+    A single folder right above all images is no class.
+    """
+    root = PurePosixPath(names[0]).parts[:-1]
+    for name in names:
+        parts = PurePosixPath(name).parts[:-1]
+        root = root[: next((i for i, (a, b) in enumerate(zip(root, parts, strict=False)) if a != b), len(parts))]
+    return "".join(f"{part}/" for part in root)
+
+
+class TarReader:
+    """Tars one after another, each read once from start to end, compressed (gz, bz2, xz) or not.
+
+    Images come in the order of the archive. Neighbours with the same name up to its first dot are one sample, as in
+    WebDataset: its image, and its label if there is a `.cls`. A sample with two images needs `key`, such as "jpg".
+    """
+
+    count: int | None = None
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
+        self.name = name
+        self._paths = paths
+        self._key = key.lstrip(".").lower() if key else None
+        for path in paths:
+            if not path.is_file():
+                raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
+
+    def items(self, shard: Shard) -> Iterator[Item]:
+        index = 0
+        for path in self._paths:
+            prefix = "" if len(self._paths) == 1 else f"{path.name}/"
+            for sample in self._samples(path, index, shard):
+                if shard.past(index):
+                    return
+                if shard.wants(index):
+                    yield Item(index, prefix + sample.member, sample.decode, sample.label)
+                index += 1
+        if not index:
+            wanted = f" .{self._key}" if self._key else ""
+            raise ImageError(f"no{wanted} images in {self.name}", "", "check the path")
+
+    def _samples(self, path: Path, index: int, shard: Shard) -> Iterator[_Sample]:
+        """Samples with an image; `index` is that of the first. Bytes are kept only of those that the shard wants."""
+        sample = _Sample()
+        try:
+            with _decompressed(path) as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_StrictInfo) as archive:
+                while (info := archive.next()) is not None:
+                    archive.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+                    stem, suffix = _split(info.name)
+                    if stem != sample.stem:
+                        if sample.member:
+                            yield sample
+                            index += 1
+                        sample = _Sample(stem)
+                    if info.isdir():
+                        continue
+                    if suffix == "cls":
+                        sample.label = _label(_content(archive, info))
+                    elif is_image(info.name) and self._key in (None, suffix):
+                        if sample.member:
+                            raise ImageError(
+                                f"sample {stem} of {path} has two images",
+                                f"{sample.member} and {info.name}",
+                                f"choose one kind with its key, such as {suffix}",
+                            )
+                        sample.member = info.name
+                        sample.take(archive, info, shard.wants(index))
+                while rest := file.read(1 << 20):  # to the end, where a compressed file has its checksum
+                    if rest.count(0) != len(rest):
+                        raise tarfile.ReadError("it goes on behind its end mark")
+        except TAR_DAMAGE as error:
+            raise damaged(str(path), error) from error
+        if sample.member:
+            yield sample
+
+
+@dataclass(slots=True)
+class _Sample:
+    stem: str = ""
+    member: str = ""
+    label: int | None = None
+    data: bytes = b""
+    bad: tuple[str, str] | None = None
+
+    def take(self, archive: tarfile.TarFile, info: tarfile.TarInfo, wanted: bool) -> None:
+        if not info.isfile():
+            self.bad = ("unreadable file", "it is a link or a device in the archive")
+        elif info.size > MAX_BYTES:
+            self.bad = ("too large", f"{info.size} bytes")
+        elif wanted:
+            self.data = _content(archive, info)
+
+    def decode(self) -> Decoded:
+        if self.bad is not None:
+            raise BadImage(*self.bad)
+        return decode(self.data)
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """tarfile takes a broken header, or the end of the file, for the end of the archive; here it is damage."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictInfo:
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError("it ends without its end mark") from error
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+def _decompressed(path: Path) -> IO[bytes]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(2)
+        return OPENERS[magic](path) if magic in OPENERS else path.open("rb")
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The name up to the first dot after its last slash, and the rest: "a/b.seg.PNG" -> "a/b", "seg.png"."""
+    folder, slash, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return folder + slash + stem, suffix.lower()
+
+
+def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(info)
+    data = b"" if file is None or info.size > MAX_BYTES else file.read()
+    if len(data) != info.size:
+        raise EOFError(f"{info.name} ends too early")
+    return data
+
+
+def _label(text: bytes) -> int | None:
+    try:
+        return int(text)
+    except ValueError:
+        return None

@@ -1,0 +1,137 @@
+"""Parquet files with an image column (bytes, or {"bytes", "path"} as Hugging Face datasets write it) as a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ...errors import ImageError, InputError
+from .ahead import Item, Shard, damaged
+from .decode import MAX_BYTES, BadImage, Decoded, decode
+
+IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
+LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "class_label", "fine_label", "target")
+ROWS = 32
+"""Rows read at once."""
+BUFFER = 1 << 20
+"""Bytes read at once: without a buffer Arrow reads a row group whole; with it, page by page."""
+
+
+class ParquetReader:
+    """Files one after another, by row groups; groups without a wanted row are passed over.
+
+    `key` names the image column. Without it: the only column that can hold images, or the first of `IMAGE_NAMES`.
+    An integer column of `LABEL_NAMES` gives labels; null or negative ones (as for unlabelled splits) are none.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
+        self.name = name
+        self._paths = paths
+        self._columns = [self._choose(path, key) for path in paths]
+        self._rows = [rows for rows, _, _ in self._columns]
+        self.count = sum(self._rows)
+        if not self.count:
+            raise ImageError(f"{name} has no rows", "", "check the path")
+
+    def _choose(self, path: Path, key: str | None) -> tuple[int, str, str | None]:
+        """Rows, image column and label column of one file."""
+        import pyarrow.types as types
+
+        with _open(self.name, path) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+        able = [field.name for field in schema if _holds_images(field.type)]
+        if key is not None:
+            if key not in able:
+                found = ", ".join(f"{field.name} ({field.type})" for field in schema)
+                raise ImageError(f"{path} has no image column {key!r}", f"it has {found}", "choose one of bytes")
+            image = key
+        elif len(able) == 1:
+            image = able[0]
+        else:
+            known = [column for column in IMAGE_NAMES if column in able]
+            if not known:
+                why = f"columns of bytes: {', '.join(able)}" if able else f"its columns are {', '.join(schema.names)}"
+                raise ImageError(
+                    f"cannot tell which column of {path} holds the images" if able else f"{path} has no image column",
+                    why,
+                    "name the column as key" if able else "images are bytes, or a struct with bytes",
+                )
+            image = known[0]
+        labels = [name for name in LABEL_NAMES if name in schema.names and types.is_integer(schema.field(name).type)]
+        return rows, image, labels[0] if labels else None
+
+    def items(self, shard: Shard) -> Iterator[Item]:
+        import pyarrow
+
+        start = 0
+        for path, (rows, image, label) in zip(self._paths, self._columns, strict=True):
+            if shard.past(start):
+                return
+            try:
+                yield from self._file(path, start, shard, image, label)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise damaged(str(path), error) from error
+            start += rows
+
+    def _file(self, path: Path, start: int, shard: Shard, image: str, label: str | None) -> Iterator[Item]:
+        prefix = "" if len(self._paths) == 1 else f"{path.name}:"
+        columns = [image] if label is None else [image, label]
+        with _open(self.name, path) as file:
+            first = start
+            for group in range(file.num_row_groups):
+                end = first + file.metadata.row_group(group).num_rows
+                if any(shard.wants(index) for index in range(first, min(end, first + shard.of))):
+                    index = first
+                    for batch in file.iter_batches(ROWS, [group], columns, use_threads=False):
+                        pictures = batch.column(batch.schema.get_field_index(image))
+                        labels = None if label is None else batch.column(batch.schema.get_field_index(label))
+                        for row in range(batch.num_rows):
+                            if shard.wants(index):
+                                cell = pictures[row].as_py()
+                                number = None if labels is None else labels[row].as_py()
+                                known = number if number is not None and number >= 0 else None
+                                yield Item(index, f"{prefix}{index - start}", partial(_decode, cell), known)
+                            index += 1
+                first = end
+
+
+def _open(name: str, path: Path) -> Any:
+    import pyarrow
+    import pyarrow.parquet
+
+    if not path.is_file():
+        raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
+    try:
+        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
+    except PermissionError as error:
+        raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no parquet, or is damaged", str(error), "write or copy it again") from error
+
+
+def _holds_images(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
+    return _is_bytes(kind)
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _decode(cell: bytes | dict[str, Any] | None) -> Decoded:
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    if data is None:
+        path = cell.get("path") if isinstance(cell, dict) else None
+        raise BadImage("empty file", f"only the path {path} is in the table" if path else "the cell is null")
+    if len(data) > MAX_BYTES:
+        raise BadImage("too large", f"{len(data)} bytes")
+    return decode(data)

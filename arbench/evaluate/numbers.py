@@ -1,0 +1,367 @@
+"""From features to numbers: one estimator for each kind of definition, with moments and neighbour passes shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..features import recipes
+from ..features.feature_folder import PAIRS
+from ..features.feature_set import FeatureSet
+from ..features.weight_files import Weights
+from ..metrics.estimate import Estimate, missing, share
+from ..metrics.pairs import paired, perceptual
+from ..metrics.pairs.paired_sum import corpus
+from ..metrics.rows import Rows
+from ..metrics.sets.clip_score import clip_score, find_variant
+from ..metrics.sets.diversity import vendi, vendi_float32
+from ..metrics.sets.extrapolation import fid_infinity
+from ..metrics.sets.frechet import frechet, jackknife
+from ..metrics.sets.inception_score import inception_score
+from ..metrics.sets.kernel import cmmd, cmmd_float32, kid
+from ..metrics.sets.kernel_subsets import SUBSETS, kid_subsets
+from ..metrics.sets.memorisation import mifid
+from ..metrics.sets.moments import Moments, moments
+from ..metrics.sets.neighbour_passes import Distance
+from ..metrics.sets.neighbours import Neighbours
+from ..metrics.sets.per_class import per_class
+from ..metrics.sets.published_roots import frechet_distance_by
+from . import paired_conventions
+from .conventions import Definition
+from .known_reference import Reference
+from .score_result import Score
+
+Extras = dict[str, float | None]
+Number = tuple[Estimate, Extras]
+
+
+class Unavailable(Exception):
+    """A number cannot be computed; the message says why."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The two sides, and what several numbers share."""
+
+    samples: Mapping[str, FeatureSet]
+    reference: Reference | None
+    reasons: Mapping[str, str]
+    """Recipe -> why it has no features."""
+    error: str = "delta"
+    device: str = "cpu"
+    ks: Sequence[int] = (3,)
+    """Every k of the neighbour metrics asked for: one pass serves them all."""
+    subset_size: int | None = None
+    """Of the kernel distances over subsets, if not the convention's own."""
+    flags: Sequence[tuple[tuple[str, ...], str]] = ()
+    """(metrics concerned, all if empty; code)."""
+    unofficial: Set[str] = frozenset()
+    """Weights, by registry name, whose file is none that is known."""
+    labels_sorted: bool = False
+    missing_variants: Mapping[str, str] = field(default_factory=dict)
+    """Metric of pairs -> why it is missing."""
+    prompts: Sequence[str] = ()
+    """What each sample was made from, in the order of the source."""
+    weights: Weights | None = None
+    per_image: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Values of single samples that come out on the way, by column name."""
+    _moments: dict[str, Moments] = field(default_factory=dict)
+    _frechet: dict[str, Number] = field(default_factory=dict)
+    _kid: dict[str, Estimate] = field(default_factory=dict)
+    _neighbours: dict[str, Neighbours] = field(default_factory=dict)
+
+    def rows(self, output: str) -> Rows:
+        recipe = output.partition(":")[0]
+        if recipe not in self.samples:
+            raise Unavailable(self.reasons.get(recipe, f"no features of {recipe}"))
+        return self.samples[recipe].rows(output)
+
+    def reference_rows(self, output: str) -> Rows:
+        rows = self.known_reference().rows(output)
+        if rows is None:
+            raise Unavailable(self.known_reference().why_no_rows(output))
+        return rows
+
+    def known_reference(self) -> Reference:
+        if self.reference is None:
+            raise Unavailable("no reference was given: --reference SOURCE")
+        return self.reference
+
+    def moments(self, output: str) -> Moments:
+        if output not in self._moments:
+            self._moments[output] = moments(self.rows(output))
+        return self._moments[output]
+
+    def frechet(self, output: str) -> Number:
+        """The Frechet distance with the error method's interval; the jackknife also tells its bias at this n."""
+        if output not in self._frechet:
+            rows = self.rows(output)
+            real = self.known_reference().moments(output)
+            if real is None:
+                raise Unavailable(self.known_reference().why_no_moments(output))
+            found = frechet(rows, real, method=self.error, known=self.moments(output))
+            extras: Extras = {}
+            if self.error == "jackknife" and found.value is not None:
+                cut = jackknife(rows, real, known=self.moments(output))
+                if not isinstance(cut, Estimate):
+                    extras = {"jackknife_bias": cut.bias, "corrected": cut.corrected.value}
+            self._frechet[output] = (found, extras)
+        return self._frechet[output]
+
+    def kid(self, output: str) -> Estimate:
+        """The kernel distance over all pairs."""
+        if output not in self._kid:
+            self._kid[output] = kid(self.rows(output), self.reference_rows(output))
+        return self._kid[output]
+
+    def neighbours(self, output: str, distance: Distance = "float32", limit: int | None = None) -> Neighbours:
+        """`limit`: so many vectors of each side at most, and as many of one as of the other.
+
+        They are drawn as dgm-eval does, which leaves the seed to the caller: here as after `numpy.random.seed(0)`.
+        """
+        key = f"{output} {distance} {limit}"
+        if key not in self._neighbours:
+            rows, real = self.rows(output), self.reference_rows(output)
+            if limit is not None:
+                draw, size = np.random.RandomState(0), min(limit, len(rows), len(real))
+                real, rows = (each[np.sort(draw.choice(len(each), size, replace=False))] for each in (real, rows))
+            self._neighbours[key] = Neighbours(rows, real, self.ks, distance=distance, device=self.device)
+        return self._neighbours[key]
+
+    def labels(self, output: str) -> tuple[Any, Any]:
+        recipe = output.partition(":")[0]
+        mine = self.samples[recipe].labels if recipe in self.samples else None
+        theirs = self.known_reference().labels(recipe)
+        if mine is None or theirs is None:
+            side = "samples" if mine is None else "reference"
+            raise Unavailable(f"the {side} have no labels: sub-folders as classes, or labels beside the images")
+        return mine, theirs
+
+
+def score_all(
+    wanted: Sequence[Definition], inputs: Inputs, progress: Callable[[int], None] = lambda done: None
+) -> list[Score]:
+    """A score for every definition; one that cannot be computed is null with the reason."""
+    scores: list[Score] = []
+    known: dict[str, Number] = {}
+    for definition in wanted:
+        progress(len(scores))
+        # conventions share numbers: torch-fidelity's FID does not depend on where its precision comes from
+        same = f"{definition.kind} {definition.output} {sorted(definition.settings.items())}"
+        if same not in known:
+            try:
+                known[same] = ESTIMATORS[definition.kind](definition, inputs)
+            except Unavailable as reason:
+                known[same] = missing(str(reason)), {}
+        estimate, extras = known[same]
+        scores.append(_score(definition, estimate, extras, inputs))
+    return scores
+
+
+def _score(definition: Definition, estimate: Estimate, extras: Extras, inputs: Inputs) -> Score:
+    if estimate.value is not None:
+        codes = [code for metrics, code in inputs.flags if not metrics or definition.metric in metrics]
+        if inputs.unofficial & set(weights_of(definition)):
+            codes.append("unofficial_weights")
+        estimate = estimate.flagged(code for code in codes if code not in estimate.flags)
+    return Score(
+        convention=definition.convention,
+        metric=estimate.metric(
+            definition.metric, _convention(definition, inputs), definition.unit, definition.direction
+        ),
+        extras={name: value for name, value in extras.items() if value is not None},
+        what=definition.what,
+    )
+
+
+def weights_of(definition: Definition) -> tuple[str, ...]:
+    """Registry names of the weights behind a number."""
+    if definition.recipe:
+        return recipes.find(definition.recipe).weights
+    backbone = perceptual.NEEDS.get(str(definition.settings["variant"]).partition("@")[0])
+    return () if backbone is None else (backbone,)
+
+
+def _convention(definition: Definition, inputs: Inputs) -> str:
+    """What decides the number, in words: preset, features with the digest of their weights, settings."""
+    if definition.paired:
+        variant, _, originals = str(definition.settings["variant"]).partition("@")
+        treated = f"; originals as in {originals}" if originals else ""
+        return f"{variant}: {paired.find(variant).convention}{treated}"
+    found = inputs.samples.get(definition.recipe)
+    output = found.outputs.get(definition.output) if found is not None else None
+    features = f"{definition.output}, {output.convention}" if output is not None else definition.output
+    settings = ", ".join(f"{name} {value}" for name, value in definition.settings.items() if name != "report")
+    if definition.kind == "kid-subsets" and inputs.subset_size is not None:
+        settings += f", subsets of {inputs.subset_size}"
+    return "; ".join(part for part in (definition.kind, features, settings) if part)
+
+
+def _frechet(definition: Definition, inputs: Inputs) -> Number:
+    estimate, extras = inputs.frechet(definition.output)
+    route = definition.settings.get("root")
+    if route is None or estimate.value is None or "rank_deficient" not in estimate.flags:
+        return estimate, extras
+    # with fewer images than dimensions the tool's own rounding is a part of its number
+    real = inputs.known_reference().moments(definition.output)
+    assert real is not None
+    value = frechet_distance_by(route, inputs.moments(definition.output), real.moments)
+    if value is None:
+        return estimate.flagged(["tool_has_no_root"]), extras
+    return _moved(estimate, value), {**extras, "exact": estimate.value}
+
+
+def _infinity(definition: Definition, inputs: Inputs) -> Number:
+    inputs.frechet(definition.output)  # the reasons that it may be missing are the same
+    real = inputs.reference.moments(definition.output) if inputs.reference else None
+    assert real is not None
+    rows = inputs.rows(definition.output)
+    # the distance is a line in 1 / n only from about D samples on
+    smallest = max(len(rows) // 10, rows.shape[1]) if definition.settings["from"] == "D" else None
+    found = fid_infinity(rows, real, smallest=smallest)
+    return found.estimate, {"slope": found.slope}
+
+
+def _kid(definition: Definition, inputs: Inputs) -> Number:
+    return inputs.kid(definition.output), {}
+
+
+def _kid_subsets(definition: Definition, inputs: Inputs) -> Number:
+    preset = SUBSETS[str(definition.settings["preset"])]
+    if inputs.subset_size is not None:
+        preset = replace(preset, size=inputs.subset_size)
+    found = kid_subsets(inputs.rows(definition.output), inputs.reference_rows(definition.output), preset)
+    return found.estimate, {} if found.spread is None else {"std": found.spread}
+
+
+def _inception_score(definition: Definition, inputs: Inputs) -> Number:
+    rows = inputs.rows(definition.output)
+    found = inception_score(rows, str(definition.settings["preset"]), labels_sorted=inputs.labels_sorted)
+    return found.estimate, {"std": found.spread}
+
+
+def _cmmd(definition: Definition, inputs: Inputs) -> Number:
+    rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
+    return _as_the_tool(cmmd(rows, real), lambda: cmmd_float32(rows, real))
+
+
+def _vendi(definition: Definition, inputs: Inputs) -> Number:
+    rows = inputs.rows(definition.output)
+    if definition.settings.get("variant") != "float32":
+        return vendi(rows), {}
+    return _as_the_tool(vendi(rows), lambda: vendi_float32(rows))
+
+
+def _as_the_tool(exact: Estimate, tools: Callable[[], float | None]) -> Number:
+    """The tool's own rounded value with the exact one beside it; the exact one, flagged, where the tool's cannot be."""
+    if exact.value is None:
+        return exact, {}
+    value = tools()
+    if value is None:
+        return exact.flagged(["exact"]), {}
+    return _moved(exact, value), {"exact": exact.value}
+
+
+def _moved(estimate: Estimate, value: float) -> Estimate:
+    """`value` with the estimate's interval around it."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return replace(estimate, value=value)
+    by = value - estimate.value
+    return replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by)
+
+
+def _mifid(definition: Definition, inputs: Inputs) -> Number:
+    distance, _ = inputs.frechet(definition.output)
+    return mifid(distance, inputs.rows(definition.output), inputs.reference_rows(definition.output)), {}
+
+
+def _per_class(definition: Definition, inputs: Inputs) -> Number:
+    rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
+    mine, theirs = inputs.labels(definition.output)
+    found = per_class(rows, mine, real, theirs)
+    return found.mean, {f"class {label}": each.value for label, each in found.classes.items()}
+
+
+def _neighbours(definition: Definition, inputs: Inputs) -> Number:
+    settings = definition.settings
+    shared = inputs.neighbours(definition.output, settings["distance"], settings.get("limit"))
+    k = int(settings["k"])
+    if settings["report"] == "precision":
+        return shared.precision_recall(k, settings["test"]).precision, {}
+    if settings["report"] == "recall":
+        return shared.precision_recall(k, settings["test"]).recall, {}
+    both = shared.density_coverage(k)
+    return (both.density if settings["report"] == "density" else both.coverage), {}
+
+
+def _auth_pct(definition: Definition, inputs: Inputs) -> Number:
+    return inputs.neighbours(definition.output).auth_pct(), {}
+
+
+def _class_agreement(definition: Definition, inputs: Inputs) -> Number:
+    shared = inputs.neighbours(definition.output)
+    mine, theirs = inputs.labels(definition.output)
+    nearest = shared.nearest_reference()
+    if isinstance(nearest, Estimate):
+        return nearest, {}
+    inputs.per_image["nearest_reference"] = nearest
+    return share(int(np.count_nonzero(theirs[nearest] == mine)), len(mine)), {}
+
+
+def _clip_score(definition: Definition, inputs: Inputs) -> Number:
+    rows = inputs.rows(definition.output)
+    if not inputs.prompts or inputs.weights is None:
+        raise Unavailable("no prompts were given: --prompts FILE, one line an image")
+    variant = str(definition.settings["variant"])
+    from ..features.networks.clip import encode_prompts
+
+    prefix = find_variant(variant).prefix
+    text = encode_prompts(inputs.prompts, inputs.weights, definition.recipe, inputs.device, prefix=prefix)
+    values, estimate = clip_score(rows, text, variant)
+    inputs.per_image[f"{definition.metric}"] = values
+    return estimate, {}
+
+
+def _paired(definition: Definition, inputs: Inputs) -> Number:
+    key = str(definition.settings["variant"])
+    if PAIRS not in inputs.samples:
+        raise Unavailable("samples and reference were not said to be pairs: --paired")
+    if key in inputs.missing_variants:
+        raise Unavailable(inputs.missing_variants[key])
+    variant = key.partition("@")[0]
+    pictures = inputs.samples[PAIRS].pictures
+    known = [(picture.values.get(key), picture.height * picture.width) for picture in pictures]
+    left = [(value, pixels) for value, pixels in known if value is not None]
+    if not left:
+        least = paired.find(variant).smallest
+        return missing(f"images are smaller than {least} x {least}", len(pictures)), {}
+    found = corpus(variant, [value for value, _ in left], [size for _, size in left])
+    flags = _convention_flags(definition.convention)
+    return found.flagged((*flags, *(["some_too_small"] if len(left) < len(pictures) else []))), {}
+
+
+def _convention_flags(name: str) -> tuple[str, ...]:
+    known = paired_conventions.CONVENTIONS.get(name)
+    return known.flags if known is not None else ()
+
+
+ESTIMATORS: dict[str, Callable[[Definition, Inputs], Number]] = {
+    "frechet": _frechet,
+    "frechet-infinity": _infinity,
+    "kid": _kid,
+    "kid-subsets": _kid_subsets,
+    "inception-score": _inception_score,
+    "cmmd": _cmmd,
+    "vendi": _vendi,
+    "mifid": _mifid,
+    "per-class": _per_class,
+    "neighbours": _neighbours,
+    "auth-pct": _auth_pct,
+    "class-agreement": _class_agreement,
+    "clip-score": _clip_score,
+    "paired": _paired,
+}

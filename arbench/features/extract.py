@@ -1,0 +1,105 @@
+"""Features of a source by recipe: those on disk are opened, the others extracted in one pass over the images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.reading import Open, Reading, Source, fingerprint, name_of, open_images
+from . import recipes
+from .extractor import FeatureExtractor, Mode, deviation
+from .feature_folder import PAIRS, FeatureFolder
+from .feature_set import FeatureSet
+from .gather import Target, Values, gather, outputs_of
+from .weight_files import Weights
+
+PROBE = 16
+"""Images on which the fast mode is compared with the parity mode."""
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is read, how many images are done, and of how many (None: unknown)."""
+
+
+@dataclass(slots=True)
+class Extractors:
+    """Networks of the recipes, loaded when first asked for and kept."""
+
+    weights: Weights
+    device: str
+    mode: Mode
+    _loaded: dict[str, FeatureExtractor] = field(default_factory=dict)
+    deviation: dict[str, float] = field(default_factory=dict)
+    """Recipe -> largest relative deviation of this mode from parity, measured on the first images seen."""
+
+    def get(self, recipe: str) -> FeatureExtractor:
+        if recipe not in self._loaded:
+            self._loaded[recipe] = recipes.load(recipe, self.weights, self.device, self.mode)
+        return self._loaded[recipe]
+
+    def probe(self, recipe: str, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Measures the deviation of fast mode on some images."""
+        if self.mode == "parity" or recipe in self.deviation:
+            return
+        exact = recipes.load(recipe, self.weights, self.device, "parity")
+        self.deviation[recipe] = deviation(self.get(recipe), exact, images[:PROBE])
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A source, how it is read, and the folder that keeps its features."""
+
+    source: Source
+    reading: Reading
+    folder: Path
+    shard: tuple[int, int] = (0, 1)
+    values: Values | None = None
+    values_settings: dict[str, object] = field(default_factory=dict)
+    open: Open = open_images
+
+    def store(self) -> FeatureFolder:
+        settings = {**self.reading.settings(), "files": fingerprint(self.source)}
+        return FeatureFolder(self.folder, name_of(self.source), settings, self.shard)
+
+
+def features_of(
+    job: Job, wanted: Sequence[str], extractors: Extractors, progress: Progress, timings: dict[str, float] | None = None
+) -> dict[str, FeatureSet]:
+    """Recipe (and "pairs", if the job has per-image values) -> its finished set."""
+    started = time.perf_counter()
+    store = job.store()
+    found: dict[str, FeatureSet] = {}
+    targets: dict[str, Target] = {}
+    for recipe in wanted:
+        extractor = extractors.get(recipe)
+        claimed = store.claim(recipe, outputs_of(extractor))
+        if isinstance(claimed, FeatureSet):
+            found[recipe] = claimed
+        else:
+            targets[recipe] = Target(claimed, extractor)
+    if job.values is not None:
+        claimed = store.claim(PAIRS, (), job.values_settings)
+        if isinstance(claimed, FeatureSet):
+            found[PAIRS] = claimed
+        else:
+            targets[PAIRS] = Target(claimed, values=job.values)
+    if targets:
+        stream = job.open(job.source, job.reading, job.shard)
+        name, count = stream.name, stream.count
+        progress(name, 0, count)
+
+        def probe(images: Sequence[NDArray[np.uint8]]) -> None:
+            for recipe in targets:
+                if recipe != PAIRS:
+                    extractors.probe(recipe, images)
+
+        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count), probe)
+        found |= dict(zip(targets, sets, strict=True))
+    if timings is not None:
+        key = f"features of {name_of(job.source)}"
+        timings[key] = timings.get(key, 0.0) + time.perf_counter() - started
+    return found

@@ -1,0 +1,165 @@
+"""Inception-2015 behind every resize convention: pool3, spatial and both logits from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch_fidelity.feature_extractor_inceptionv3 import (
+    BasicConv2d,
+    InceptionA,
+    InceptionB,
+    InceptionC,
+    InceptionD,
+    InceptionE_1,
+    InceptionE_2,
+)
+
+from ...errors import NoDevice
+from ..extractor import FeatureExtractor, Mode
+from ..recipes import find
+from ..weight_files import WeightFile, Weights
+from . import inception_weights, resize
+from .precision import precision
+
+SPATIAL_CHANNELS = 7
+"""ADM's sFID takes these first channels of Mixed_6d, at 17 x 17 places: 2023 numbers."""
+
+# from 16 on the CPU's convolutions take the same kernels as in the batches of 32 to 64 of other tools: equal to the bit
+_BATCH = {"cpu": 16, "cuda": 64}
+
+
+def _levels(grey: Tensor) -> Tensor:
+    """0..255 -> [-1, 1), as the TensorFlow graph does."""
+    return (grey - 128) / 128
+
+
+def _unit(values: Tensor) -> Tensor:
+    """0..1 -> [-1, 1], as pytorch-fid does."""
+    return 2 * values - 1
+
+
+_PREPARE: dict[str, Callable[[Tensor], Tensor]] = {
+    "inception/tf1": lambda images: _levels(resize.tf1_bilinear(images)),
+    "inception/clean": lambda images: _levels(resize.pil_bicubic(images)),
+    "inception/half-pixel": lambda images: _unit(resize.half_pixel_bilinear(images)),
+    "inception/antialias": lambda images: _levels(resize.antialias_bilinear(images)),
+    "inception/grid-sample": lambda images: _levels(resize.grid_sample_bilinear(images)),
+    "inception/tf1-float64": lambda images: _levels(resize.tf1_bilinear(images, dtype=torch.float64)),
+}
+
+
+class Network(nn.Module):
+    """Inception-2015 of torch-fidelity's blocks, with its parameter names; no weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # (n, 3, 299, 299) -> (n, 768, 17, 17)
+        self.Conv2d_1a_3x3 = BasicConv2d(3, 32, kernel_size=3, stride=2)
+        self.Conv2d_2a_3x3 = BasicConv2d(32, 32, kernel_size=3)
+        self.Conv2d_2b_3x3 = BasicConv2d(32, 64, kernel_size=3, padding=1)
+        self.MaxPool_1 = nn.MaxPool2d(kernel_size=3, stride=2)
+        self.Conv2d_3b_1x1 = BasicConv2d(64, 80, kernel_size=1)
+        self.Conv2d_4a_3x3 = BasicConv2d(80, 192, kernel_size=3)
+        self.MaxPool_2 = nn.MaxPool2d(kernel_size=3, stride=2)
+        self.Mixed_5b = InceptionA(192, pool_features=32)
+        self.Mixed_5c = InceptionA(256, pool_features=64)
+        self.Mixed_5d = InceptionA(288, pool_features=64)
+        self.Mixed_6a = InceptionB(288)
+        self.Mixed_6b = InceptionC(768, channels_7x7=128)
+        self.Mixed_6c = InceptionC(768, channels_7x7=160)
+        self.Mixed_6d = InceptionC(768, channels_7x7=160)
+        # -> (n, 2048, 8, 8)
+        self.Mixed_6e = InceptionC(768, channels_7x7=192)
+        self.Mixed_7a = InceptionD(768)
+        self.Mixed_7b = InceptionE_1(1280)
+        self.Mixed_7c = InceptionE_2(2048)
+        self.AvgPool = nn.AdaptiveAvgPool2d(output_size=(1, 1))
+        self.fc = nn.Linear(2048, 1008)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Outputs by name, (n, 2048), (n, 2023), (n, 1008) and (n, 1008), of pixels (n, 3, 299, 299)."""
+        spatial = x
+        for name, layer in self.named_children():
+            if name == "fc":
+                break
+            x = layer(x)
+            if name == "Mixed_6d":
+                spatial = x[:, :SPATIAL_CHANNELS].permute(0, 2, 3, 1).flatten(1)  # height, width, channel
+        pool3 = x.flatten(1)
+        logits_unbiased = pool3.mm(self.fc.weight.T)
+        logits = logits_unbiased + self.fc.bias
+        return {"pool3": pool3, "spatial": spatial, "logits": logits, "logits_unbiased": logits_unbiased}
+
+
+def uninitialised() -> Network:
+    """The network on the meta device: no random numbers are drawn for weights that are replaced anyway."""
+    with torch.device("meta"):
+        return Network()
+
+
+def network(file: WeightFile) -> Network:
+    """The network with the weights of a file, float32, in evaluation mode. Raises `CheckpointError`."""
+    made = uninitialised()
+    shapes = made.state_dict()
+    counters = {name: torch.tensor(0) for name in shapes if name.endswith(inception_weights.COUNTER)}
+    made.load_state_dict(
+        {n: t.float() for n, t in inception_weights.read(file, shapes).items()} | counters, assign=True
+    )
+    return made.requires_grad_(False).eval()
+
+
+def fold(net: Network) -> Network:
+    """Puts every batch norm into its convolution, in place: w s and beta - mean s with s = gamma / sqrt(var + eps)."""
+    for layer in net.modules():
+        if isinstance(layer, BasicConv2d):
+            conv, norm = layer.conv, layer.bn
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            shift = norm.bias.double() - norm.running_mean.double() * scale
+            weight = conv.weight.double() * scale[:, None, None, None]
+            conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+            conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
+            layer.bn = nn.Identity()
+    return net
+
+
+class Inception(FeatureExtractor):
+    """Inception-2015 behind one of the resize conventions.
+
+    parity runs the layers of the reference in its memory format; fast has batch norm folded and channels last, and on
+    CUDA is compiled and uses TF32.
+    """
+
+    def __init__(self, recipe: str, weights: WeightFile | None, net: Network, device: torch.device, mode: Mode) -> None:
+        self.recipe = recipe
+        self.outputs = find(recipe).outputs
+        self.weights = weights
+        self.mode = mode
+        self.device = device
+        self.batch = _BATCH.get(device.type, 16)
+        self._dtype = torch.float64 if recipe == "inception/tf1-float64" else torch.float32
+        net = net.to(device, self._dtype)
+        self._format = torch.channels_last if mode == "fast" else torch.contiguous_format
+        if mode == "fast":
+            net = fold(net).to(memory_format=self._format)
+        # the batch is always full, so that there is one shape to compile for
+        compiled = mode == "fast" and device.type == "cuda"
+        self._net: Callable[[Tensor], dict[str, Tensor]] = torch.compile(net, dynamic=False) if compiled else net
+
+    def prepare(self, images: Tensor) -> Tensor:
+        return _PREPARE[self.recipe](images)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        # TF32 is as far as fast goes: bfloat16 moves the features by 1 %
+        with precision(self.device, self.mode), torch.autocast(self.device.type, enabled=False):
+            return self._net(pixels.contiguous(memory_format=self._format))
+
+
+def load(recipe: str, weights: Weights, device: str = "cpu", mode: Mode = "parity") -> Inception:
+    """The extractor of an `inception/...` recipe. Raises `MissingWeights`, `CheckpointError`, `NoDevice`."""
+    target = torch.device(device)
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise NoDevice(f"no device {device!r}", "torch finds no CUDA device", "set device to cpu")
+    file = weights.locate("inception")
+    return Inception(recipe, file, network(file), target, mode)

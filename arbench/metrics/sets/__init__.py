@@ -1,0 +1,1 @@
+"""Distances and statistics of sets of feature vectors."""

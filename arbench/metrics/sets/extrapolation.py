@@ -1,0 +1,80 @@
+"""FID-infinity: the Frechet distance extrapolated to infinitely many samples (Chong and Forsyth, CVPR 2020)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..estimate import Estimate, Z, around, missing
+from ..rows import Rows
+from .frechet import frechet, frechet_distance
+from .moments import Accumulator, Reference, same_length
+
+POINTS, SMALLEST = 15, 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Extrapolation:
+    """`estimate` is the intercept of the line through `distances` at 1 / `sizes`; `slope` the bias times n."""
+
+    estimate: Estimate
+    sizes: tuple[int, ...] = ()
+    distances: tuple[float, ...] = ()
+    slope: float | None = None
+
+
+def dgm_smallest(n: int) -> int:
+    """The first size in dgm-eval's schedule for n samples."""
+    return min(5000, max(n // 10, 2))
+
+
+def fid_infinity(
+    samples: Rows,
+    reference: Reference | Rows,
+    *,
+    points: int = POINTS,
+    smallest: int | None = SMALLEST,
+    seed: int = 0,
+) -> Extrapolation:
+    """The intercept of a least-squares line of the distance against 1 / N, at `points` sizes from `smallest` to n.
+
+    The sizes are prefixes of one shuffled order, so moments are added up once and nothing is computed twice.
+    `smallest=None` is dgm-eval's schedule. Prefixes share samples, which the textbook error of a regression ignores:
+    here two prefixes of a and b samples covary by s^2 / max(a, b), s^2 being the delta method's variance per sample,
+    and the interval is that of the intercept under these covariances.
+    """
+    n = len(samples)
+    first = dgm_smallest(n) if smallest is None else smallest
+    if n < 2 * first or n - first < points:
+        needed = max(2 * first, first + points)
+        return Extrapolation(missing(f"{n} samples, at least {needed} are needed to extrapolate from {first}", n))
+    real = reference if isinstance(reference, Reference) else Reference.of(reference)
+    same_length(samples.shape[1], real.dimension)
+    sizes = np.linspace(first, n, points).astype(np.int64)
+    order = np.random.RandomState(seed).permutation(n)
+    accumulator, distances, start = Accumulator(samples.shape[1]), [], 0
+    for size in sizes:
+        accumulator.merge(Accumulator.of_numbers(samples, order[start:size]))
+        start = int(size)
+        found = accumulator.moments()
+        if not found.finite:
+            return Extrapolation(missing("features of the samples are not finite", n))
+        distances.append(frechet_distance(found, real))
+    whole = frechet(samples, real, known=accumulator.moments())
+    if whole.value is None or whole.high is None:
+        return Extrapolation(whole)
+    variance = n * ((whole.high - whole.value) / Z) ** 2  # per sample
+    design = np.stack([np.ones(points), 1 / sizes], axis=1)
+    weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
+    intercept, slope = weights @ np.array(distances)
+    covariance = variance / np.maximum(sizes[:, None], sizes)
+    error = math.sqrt(float(weights[0] @ covariance @ weights[0]))
+    flags = ["extrapolated"]
+    if first <= real.dimension:
+        flags.append("rank_deficient")  # below D samples the distance is no line in 1 / N
+    if n < 10 * real.dimension:
+        flags.append("small_n")
+    estimate = around(float(intercept), error, "delta over prefixes, reference fixed", n, tuple(flags))
+    return Extrapolation(estimate, tuple(sizes.tolist()), tuple(distances), float(slope))

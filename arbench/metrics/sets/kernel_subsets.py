@@ -1,0 +1,166 @@
+"""KID as the tools of the field compute it, to their own digits: the mean over random subsets; with an error bar."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..estimate import Estimate, Repeated, around, missing
+from ..rows import Rows
+from .kernel import Sums, pairs_between, pairs_within
+from .moments import NOT_FINITE, check_rows, same_length, too_few
+
+SMALLEST = 4
+"""Rows of a subset from which its pairs have a variance."""
+HELD = 256 * 2**20
+"""Bytes of the products of all rows that are held at most."""
+LEAST, LONG = 200, 500
+"""Rows of a subset and their length from which a product of two rows is worth keeping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subsets:
+    """How a tool draws its subsets. `shrink`: a smaller set makes smaller subsets; otherwise it is an error there."""
+
+    count: int = 100
+    size: int = 1000
+    seed: int = 2020
+    reference_first: bool = False
+    shrink: bool = False
+    double: bool = False
+    """Kernels and sums in float64; otherwise in float32."""
+    by_rows: bool = True
+    """Rows of a kernel matrix are added up first, then their sums; otherwise all entries at once (float32 notices)."""
+
+
+SUBSETS = {
+    "torch-fidelity": Subsets(),
+    "clean-fid": Subsets(seed=0, shrink=True, by_rows=False),
+    "dgm-eval": Subsets(seed=0, reference_first=True, shrink=True, double=True),
+    "torchmetrics": Subsets(seed=0, reference_first=True),
+}
+"""clean-fid and dgm-eval leave the seed to the caller: here as after `numpy.random.seed(0)`. torchmetrics draws its
+subsets with torch and without a seed: here with RandomState(0)."""
+
+
+def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torch-fidelity"]) -> Repeated:
+    """The kernel distance as a tool of the field computes it: the mean over random subsets.
+
+    `spread` (ddof 0) is the number that torch-fidelity prints beside the mean; dgm-eval prints its square. The subsets
+    overlap, so neither it nor spread / sqrt(count) is an error bar. The error bar here, reference fixed, adds two
+    variances: that of the statistic over all pairs, which the subsets estimate (as in `kid`, each term estimated
+    without bias in every subset, then averaged), and spread^2 / count for the choice of the subsets.
+    """
+    check_rows(samples)
+    check_rows(reference)
+    same_length(samples.shape[1], reference.shape[1])
+    n, smaller = len(samples), min(len(samples), len(reference))
+    size = min(subsets.size, smaller) if subsets.shrink else subsets.size
+    short = too_few(n, len(reference)) or (f"{smaller} vectors, and a subset takes {size}" if smaller < size else "")
+    if short:
+        return Repeated(missing(short, n))
+    dtype = np.float64 if subsets.double else np.float32
+    draw = np.random.RandomState(subsets.seed)
+    pair = (reference, samples) if subsets.reference_first else (samples, reference)
+    estimate = _by_rows if subsets.by_rows else _at_once
+    xx, yy, xy = kernels = [np.empty((size, size), dtype) for _ in range(3)]
+    products = _products_of_all(pair, size, subsets.count, dtype)
+    values, terms = [], []
+    for _ in range(subsets.count):
+        i, j = (draw.choice(len(rows), size, replace=False) for rows in pair)
+        if products is None:
+            one, two = (np.asarray(rows[chosen], dtype=dtype) for rows, chosen in zip(pair, (i, j), strict=True))
+            _products(one, two, kernels)
+        else:
+            for whole, rows, columns, kernel in zip(products, (i, j, i), (i, j, j), kernels, strict=True):
+                np.take(whole[rows], columns, axis=1, out=kernel)
+        for kernel in kernels:
+            kernel *= 1.0 / samples.shape[1]
+            kernel += 1
+            kernel **= 3
+        values.append(estimate(xx, yy, xy))
+        if size >= SMALLEST:
+            terms.append(_terms(yy, xy.T) if subsets.reference_first else _terms(xx, xy))
+    mean = float(np.mean(values) if subsets.by_rows else _running_mean(values, size))
+    if not math.isfinite(mean):
+        return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
+    spread = float(np.std(values))
+    if not terms:
+        return Repeated(Estimate(mean, n=n, flags=("no_interval",)), spread, tuple(values))
+    variance = _variance(np.mean(terms, axis=0), size, n, len(reference)) + spread**2 / subsets.count
+    method = "u-statistic and choice of subsets, reference fixed"
+    return Repeated(around(mean, math.sqrt(variance), method, n), spread, tuple(values))
+
+
+def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: DTypeLike) -> list[NDArray[Any]] | None:
+    """Inner products within and between the two whole sets, where that is less work than those of all subsets.
+
+    BLAS rounds the product of two rows in the same way wherever they stand in large matrices, so no digit changes.
+    """
+    n, m = (len(rows) for rows in pair)
+    whole, parts = (n * n + m * m) // 2 + n * m, 2 * count * size**2
+    if size < LEAST or pair[0].shape[1] < LONG or 2 * whole > parts or 2 * whole * np.dtype(dtype).itemsize > HELD:
+        return None
+    one, two = (np.asarray(rows[0 : len(rows)], dtype) for rows in pair)
+    found = [np.empty(shape, dtype) for shape in ((n, n), (m, m), (n, m))]
+    _products(one, two, found)
+    return found
+
+
+# In float32 the rounding of sums over a million entries shows in the fifth digit of the distance, so the three below
+# multiply and add up in the tools' own order.
+
+
+def _products(one: NDArray[Any], two: NDArray[Any], into: list[NDArray[Any]]) -> None:
+    for a, b, out in zip((one, two, one), (one, two, two), into, strict=True):
+        np.matmul(a, b.T, out=out)
+
+
+def _by_rows(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
+    m = len(xx)
+    within = (xx.sum(1) - xx.diagonal()).sum() + (yy.sum(1) - yy.diagonal()).sum()
+    return float(within / (m * (m - 1)) - 2 * xy.sum(0).sum() / (m * m))
+
+
+def _at_once(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
+    m = len(xx)
+    within = xx + yy
+    return float((within.sum() - within.diagonal().sum()) / (m - 1) - xy.sum() * 2 / m) / m
+
+
+def _running_mean(values: list[float], size: int) -> np.floating[Any]:
+    """As clean-fid's: size times each value added up in float32, then divided by their number and by size."""
+    total = np.float32(0)
+    for value in values:
+        total += np.float32(value * size)
+    return total / np.float32(len(values)) / np.float32(size)
+
+
+def _terms(within: NDArray[Any], across: NDArray[Any]) -> tuple[float, float, float]:
+    """Of one subset: the variance of a sample's mean kernel to samples less that to references, and the mean squares
+    of what is left of single pairs within and across (a2, c2 of `kid`). Overwrites both matrices (m, m)."""
+    m = len(within)
+    # the variances do not see a constant, and without it float32 keeps their digits
+    within -= within[0].mean()
+    across -= across[0].mean()
+    np.fill_diagonal(within, 0)
+    one, two = _sums(within), _sums(across)
+    linear = float(np.var(one.rows / (m - 2) - two.rows / m, ddof=1))
+    return linear, pairs_within(one), pairs_between(two)
+
+
+def _sums(kernel: NDArray[Any]) -> Sums:
+    rows, columns = (kernel.sum(axis).astype(np.float64) for axis in (1, 0))
+    return Sums(rows, columns, float(np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64)))
+
+
+def _variance(terms: NDArray[np.float64], size: int, n: int, m: int) -> float:
+    """Of the U-statistic over all pairs of n samples with m fixed references, from the terms in subsets of `size`."""
+    linear, within, across = terms
+    # in a subset a sample's means are over few others, and over `size` of the m references
+    linear = linear - within / (size - 2) - across * (1 / size - 1 / m)
+    return float(4 / n * max(0.0, linear) + 2 / (n * (n - 1)) * within)
