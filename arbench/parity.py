@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .errors import ArbenchError, InputError, UnknownName
-from .registry import resolve
+from .errors import ArbenchError, ConfigError, InputError, UnknownName
+from .registry import resolve, systems
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 TOLERANCE = 1e-4
-INDEX = "arbench.adapters.index:GOLDENS"
 
 State = tuple[dict[str, Any], "dict[str, Tensor]"]
 """A system's configuration and its official state dict."""
@@ -163,12 +162,28 @@ def _drawn(weights: _Weights, key: str) -> Tensor:
     return torch.nn.functional.normalize(tensor, dim=-1) if key in weights.l2_normalized else tensor
 
 
+def replays() -> dict[tuple[str, str], str]:
+    """(system, component) of a golden -> "module:function" that builds its replay, of all systems that have one."""
+    known: dict[tuple[str, str], str] = {}
+    for system in systems():
+        for component, path in system.replays.items():
+            if (system.name, component) in known:
+                raise ConfigError(
+                    f"two systems replay a {component} of {system.name!r}",
+                    f"{known[system.name, component]} and {path}",
+                    "rename one of the systems",
+                )
+            known[system.name, component] = path
+    return known
+
+
 def replayer_path(golden: Golden) -> str:
     """The "module:function" that replays goldens of this system. Raises UnknownName if there is no adapter for it."""
-    known: dict[tuple[str, str], str] = resolve(INDEX)
+    known = replays()
+    names = {system for system, _ in known}
     hint = "replay systems that have an adapter: arbench ls adapters"
-    if golden.adapter not in {system for system, _ in known}:
-        raise UnknownName("system of a golden", golden.adapter, {system for system, _ in known}, hint)
+    if golden.adapter not in names:
+        raise UnknownName("system of a golden", golden.adapter, names, hint)
     if (golden.adapter, golden.component) not in known:
         raise InputError(f"no {golden.component} of {golden.adapter} can be replayed", "it has no adapter", hint)
     return known[golden.adapter, golden.component]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self, runtime_checkable
 
 from .spec.card import Card, Checkpoint, Claim, TextEncoder, TokenSpec
 from .spec.sampling import Guidance, Sampling
+from .spec.system import StateDict, System
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,8 @@ __all__ = [
     "Request",
     "Sampling",
     "Scores",
+    "StateDict",
+    "System",
     "TextEncoder",
     "TokenSpec",
     "Tokenizer",
@@ -87,7 +90,7 @@ class Noise(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """How weights are brought up.
+    """How a network is built and loaded.
 
     `weights` is the checkpoint file; None only with `init="random"`, which builds the real shapes with random
     weights (seeded), for speed and memory cells.

@@ -1,6 +1,11 @@
-"""Adapters by name: cards of the built-in ones and of installed packages, loaded lazily, with did-you-mean.
+"""Adapters by name: the systems that ship with arbench and those of installed packages, loaded lazily.
 
-A package offers adapters with an entry point in the group `arbench.adapters` whose value is a tuple of cards:
+Every package two levels below `arbench.adapters` (`raster/llamagen`) is a system and exports a `SYSTEM`. Systems are
+listed by family, in the order of `Family`, and within a family by folder; tokenizers come in the order of the
+generators that they were published with. Adapters of one system are in the order of its cards.
+
+Other packages offer theirs with an entry point in the group `arbench.adapters`, after the built-in ones and in the
+order of the entry points' names. Its value is a tuple of cards, a `System`, or a tuple of systems:
 
     [project.entry-points."arbench.adapters"]
     mine = "my_package.cards:CARDS"
@@ -11,16 +16,19 @@ from __future__ import annotations
 import fnmatch
 import functools
 import importlib
-from collections.abc import Iterable, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple, get_args
 
 from .errors import ConfigError, UnknownName
-from .spec.card import Card
+from .spec.card import Card, Family
+from .spec.system import System
 
 GROUP = "arbench.adapters"
-BUILT_IN = "arbench.adapters.index:CARDS"
+FAMILIES: tuple[Family, ...] = get_args(Family)
+TOKENIZERS = f"{GROUP}.tokenizers"
 
 
 def resolve(path: str) -> Any:
@@ -32,45 +40,95 @@ def resolve(path: str) -> Any:
         raise ConfigError(f"cannot load {path!r}", str(error), "check the card's `implementation`") from error
 
 
-def _add(cards: dict[str, Card], origins: dict[str, str], found: Iterable[Card], origin: str) -> None:
-    for card in found:
-        if card.name in cards:
-            raise ConfigError(
-                f"two adapters are named {card.name!r}",
-                f"one from {origins[card.name]}, one from {origin}",
-                "uninstall one, or rename it",
-            )
-        cards[card.name] = card
-        origins[card.name] = origin
+# ---- finding systems -------------------------------------------------------------------------------------------------
+
+
+def _built_in() -> list[System]:
+    rank = {f"{GROUP}.{family}": index for index, family in enumerate(FAMILIES)}
+    families = sorted(_packages(GROUP), key=lambda family: rank.get(family, len(rank)))
+    generators = [_system(name) for family in families if family != TOKENIZERS for name in _packages(family)]
+    tokenizers = [_system(name) for name in _packages(TOKENIZERS)]
+    order = {system.name: index for index, system in enumerate(generators)}
+    return generators + sorted(tokenizers, key=lambda system: order.get(system.name, len(order)))
+
+
+def _packages(parent: str) -> list[str]:
+    """The packages directly below a package, by name."""
+    path = importlib.import_module(parent).__path__
+    return [module.name for module in iter_modules(path, f"{parent}.") if module.ispkg]
+
+
+def _system(package: str) -> System:
+    try:
+        found = importlib.import_module(package).SYSTEM
+    except Exception as error:  # whatever a half-written system raises
+        raise ConfigError(
+            f"the system {package} cannot be loaded", f"{type(error).__name__}: {error}", "repair it"
+        ) from error
+    if not isinstance(found, System):
+        raise ConfigError(f"the system {package} cannot be loaded", f"SYSTEM is a {type(found).__name__}", "repair it")
+    return found
+
+
+def _offered(point: EntryPoint, origin: str) -> list[System]:
+    """What an installed package offers; cards without a system are one of the entry point's name."""
+    try:
+        found = point.load()
+        parts = (found,) if isinstance(found, System) else tuple(found)
+        systems = [part for part in parts if isinstance(part, System)]
+        cards = tuple(part for part in parts if not isinstance(part, System))
+        return [*systems, System(name=point.name, cards=cards)] if cards else systems
+    except Exception as error:  # whatever another package raises
+        raise ConfigError(
+            f"the adapters of package {origin!r} cannot be loaded",
+            f"{point.value}: {type(error).__name__}: {error}",
+            f"pip uninstall {origin}, or repair it",
+        ) from error
+
+
+# ---- what was found --------------------------------------------------------------------------------------------------
+
+
+class _Found(NamedTuple):
+    cards: MappingProxyType[str, Card]
+    origins: MappingProxyType[str, str]
+    systems: tuple[System, ...]
 
 
 @functools.cache
-def _load() -> tuple[MappingProxyType[str, Card], MappingProxyType[str, str]]:
+def _load() -> _Found:
+    found = [(system, "arbench") for system in _built_in()]
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        origin = point.dist.name if point.dist else point.value
+        found += [(system, origin) for system in _offered(point, origin)]
     cards: dict[str, Card] = {}
     origins: dict[str, str] = {}
-    _add(cards, origins, resolve(BUILT_IN), "arbench")
-    for point in sorted(entry_points(group=GROUP), key=lambda p: p.name):
-        origin = point.dist.name if point.dist else point.value
-        try:
-            found = point.load()
-        except Exception as error:
-            raise ConfigError(
-                f"the adapters of package {origin!r} cannot be loaded",
-                f"{point.value}: {type(error).__name__}: {error}",
-                f"pip uninstall {origin}, or mend it",
-            ) from error
-        _add(cards, origins, found, origin)
-    return MappingProxyType(cards), MappingProxyType(origins)
+    for system, origin in found:
+        for card in system.cards:
+            if card.name in cards:
+                raise ConfigError(
+                    f"two adapters are named {card.name!r}",
+                    f"one from {origins[card.name]}, one from {origin}",
+                    "uninstall one, or rename it",
+                )
+            cards[card.name] = card
+            origins[card.name] = origin
+    return _Found(MappingProxyType(cards), MappingProxyType(origins), tuple(system for system, _ in found))
+
+
+def systems() -> tuple[System, ...]:
+    """All systems, in the order of listings."""
+    return _load().systems
 
 
 def cards() -> MappingProxyType[str, Card]:
     """All cards by name."""
-    return _load()[0]
+    return _load().cards
 
 
 def origins() -> MappingProxyType[str, str]:
     """The distribution that each adapter comes from, by name."""
-    return _load()[1]
+    return _load().origins
 
 
 def card(name: str) -> Card:

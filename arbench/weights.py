@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
-from .errors import InputError, MissingWeights
+from .errors import ConfigError, InputError, MissingWeights
 from .spec.card import Card
 
 
@@ -39,9 +40,24 @@ def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
     if card.checkpoint is None:
         return None
     if card.checkpoint.packaged:
-        return Path(str(files("arbench.adapters") / "weights" / card.checkpoint.file))
+        return _beside(card) / card.checkpoint.file
     places = (folder() / card.name / card.checkpoint.file, folder() / card.checkpoint.file)
     return next((place for place in places if place.is_file()), None)
+
+
+def _beside(card: Card) -> Path:
+    """The folder `weights` of the package that the implementation of `card` is in; the module is not imported."""
+    module = card.implementation.partition(":")[0]
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"cannot find the weights of {card.name}", str(error), "repair its package") from None
+    if spec is None or not spec.parent:
+        why = f"there is no module {module}" if spec is None else f"{module} is a module outside of any package"
+        raise ConfigError(
+            f"cannot find the weights of {card.name}", why, "put it in a package that has a folder `weights`"
+        )
+    return Path(str(files(spec.parent) / "weights"))
 
 
 def locate(card: Card, given: Mapping[str, str] | None = None) -> Path | None:

@@ -15,19 +15,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from arbench.adapters.continuous.cards import MAR_BASE
-from arbench.adapters.continuous.mar import ITERATIONS, unknown_after
-from arbench.adapters.continuous.transformer import gathered
-from arbench.adapters.hybrid.cards import HART_0_7B
-from arbench.adapters.hybrid.sampler import RESIDUAL_SCALE, as_map, draw_codes, residual_steps, with_null
+from arbench.adapters.continuous.mar.adapter import ITERATIONS, unknown_after
+from arbench.adapters.continuous.mar.cards import MAR_BASE
+from arbench.adapters.continuous.mar.network import gathered
+from arbench.adapters.hybrid.hart.cards import HART_0_7B
+from arbench.adapters.hybrid.hart.sampling import as_map, draw_codes, residual_steps, with_null
 from arbench.adapters.layers.diffusion_head import DiffusionHead, Step, previous, reverse_steps, spaced, step_noise
 from arbench.adapters.layers.sampling import draw_tokens
-from arbench.adapters.next_scale.cards import VAR_MINI, pyramid
-from arbench.adapters.random_order import randar_cards, rar_cards
-from arbench.adapters.random_order.randar_network import group_sizes, interleave
-from arbench.adapters.raster.cards import LLAMAGEN_MINI
-from arbench.adapters.tokenizers.cards import HART_HYBRID, MAR_KL_16
-from arbench.adapters.tokenizers.cards import VAR_MINI as VAR_TOKENIZER
+from arbench.adapters.next_scale.var.cards import MINI as VAR_MINI
+from arbench.adapters.random_order.randar.cards import MINI as RANDAR_MINI
+from arbench.adapters.random_order.randar.network import interleave
+from arbench.adapters.random_order.randar.sampling import group_sizes
+from arbench.adapters.random_order.rar.cards import MINI as RAR_MINI
+from arbench.adapters.raster.llamagen.cards import MINI as LLAMAGEN_MINI
+from arbench.adapters.tokenizers.hart.cards import HYBRID as HART_HYBRID
+from arbench.adapters.tokenizers.hart.network import RESIDUAL_SCALE
+from arbench.adapters.tokenizers.mar_kl.cards import KL_16 as MAR_KL_16
+from arbench.adapters.tokenizers.var.cards import MINI as VAR_TOKENIZER
 from arbench.protocols import Card, Generator, Guidance, LoadSpec, Noise, Request, Sampling, TokenSpec
 from arbench.registry import resolve
 from arbench.seeds import noise_for
@@ -250,10 +254,6 @@ PLAIN: dict[str, Callable[[Any, Request, Sampling, Noise], Drawn]] = {
 }
 
 
-def grid(side: int, codes: int) -> TokenSpec:
-    return TokenSpec(kind="discrete", layout="grid", levels=((side, side),), vocabulary=codes)
-
-
 def card_of(name: str, size: Size) -> tuple[Card, Card | None, Sampling]:
     """A card of the system at this size, one of its tokenizer where the generator needs it, and a sampling."""
     tiny = size == "tiny"
@@ -268,37 +268,37 @@ def card_of(name: str, size: Size) -> tuple[Card, Card | None, Sampling]:
     maps: dict[str, Any] = {"patch_nums": sides, "vocab_size": codes, "z_channels": channels, "depth": depth}
     maps |= {"embed_dim": width, "num_heads": heads}
 
-    def changed(card: Card, tokens: TokenSpec, config: dict[str, Any]) -> Card:
-        update = {"config": config, "tokens": tokens, "checkpoint": None, "parameters": None}
-        return card.model_copy(update=update | ({"classes": classes} if card.condition == "class" else {}))
+    def resized(card: Card, tokens: TokenSpec, config: dict[str, Any]) -> Card:
+        number = classes if card.condition == "class" else card.classes
+        return card.derive(config=config, tokens=tokens, classes=number, checkpoint=None, parameters=None)
 
     if name == "LlamaGen":
-        return changed(LLAMAGEN_MINI, grid(side, codes), llama), None, Sampling(guidance=Guidance(scale=2.0))
+        return resized(LLAMAGEN_MINI, TokenSpec.grid(side, codes), llama), None, Sampling(guidance=Guidance(scale=2.0))
     if name == "RandAR":
-        card = changed(randar_cards.CARDS[0], grid(side, codes), llama)
+        card = resized(RANDAR_MINI, TokenSpec.grid(side, codes), llama)
         return card, None, Sampling(guidance=LINEAR, steps=4 if tiny else 22)
     if name == "RAR":
         config = {"hidden_size": width, "num_hidden_layers": depth, "num_attention_heads": heads}
         config |= {"intermediate_size": 4 * width, "image_seq_len": side**2, "condition_num_classes": classes}
-        card = changed(rar_cards.CARDS[0], grid(side, codes), config | {"codebook_size": codes})
+        card = resized(RAR_MINI, TokenSpec.grid(side, codes), config | {"codebook_size": codes})
         return card, None, Sampling(guidance=Guidance(scale=8.0, start=1.0, schedule="cosine_power", power=1.2))
     if name == "VAR":
-        spec = pyramid(sides, codes)
-        card = changed(VAR_MINI, spec, maps | {"num_classes": classes, "attn_l2_norm": True})
-        return card, changed(VAR_TOKENIZER, spec, residual), Sampling(guidance=LINEAR)
+        spec = TokenSpec.pyramid(sides, codes)
+        card = resized(VAR_MINI, spec, maps | {"num_classes": classes, "attn_l2_norm": True})
+        return card, resized(VAR_TOKENIZER, spec, residual), Sampling(guidance=LINEAR)
     if name == "HART":
-        spec = pyramid(sides, codes).model_copy(update={"kind": "hybrid", "channels": channels})
+        spec = TokenSpec.pyramid(sides, codes, channels=channels)
         words = {"context_token": 5, "context_dim": 12} if tiny else {"context_token": 32, "context_dim": 256}
         config = HART_0_7B.config | maps | words | {"diff_width": width, "diff_depth": 2 if tiny else 3}
-        return changed(HART_0_7B, spec, config), changed(HART_HYBRID, spec, residual), Sampling(guidance=LINEAR)
-    spec = TokenSpec(kind="continuous", layout="grid", levels=((side, side),), channels=channels)
+        return resized(HART_0_7B, spec, config), resized(HART_HYBRID, spec, residual), Sampling(guidance=LINEAR)
+    spec = TokenSpec.grid(side, channels=channels)
     config = {f"{part}_{key}": value for part in ("encoder", "decoder") for key, value in _half(width, depth, heads)}
     config |= {"img_size": 2 * side, "vae_stride": 2, "vae_embed_dim": channels, "class_num": classes}
     config |= {"buffer_size": side, "diffloss_d": 2 if tiny else 3, "diffloss_w": width}
     sampling = Sampling(
         guidance=Guidance(scale=3.0, schedule="linear"), steps=4 if tiny else 16, inner_steps=5 if tiny else 25
     )
-    return changed(MAR_BASE, spec, config), changed(MAR_KL_16, spec, {"embed_dim": channels, **coder}), sampling
+    return resized(MAR_BASE, spec, config), resized(MAR_KL_16, spec, {"embed_dim": channels, **coder}), sampling
 
 
 def _half(width: int, depth: int, heads: int) -> list[tuple[str, int]]:

@@ -169,7 +169,7 @@ HART = tiny(
 
 
 @pytest.mark.parametrize(
-    ("card", "tokenizer"), [(RAR, MASKGIT), (RANDAR, MASKGIT), (MAR, MAR_KL)], ids=lambda card: card.short_name
+    ("card", "tokenizer"), [(RAR, MASKGIT), (RANDAR, MASKGIT), (MAR, MAR_KL)], ids=lambda card: card.name
 )
 def test_tiny_networks_of_other_families_pass(card: Card, tokenizer: Card) -> None:
     assert failures(list(check(plan(card, tokenizer=tokenizer, random=True)))) == {}
@@ -186,7 +186,7 @@ def test_a_tiny_hybrid_passes_on_captions(tmp_path: Any) -> None:
         plan(HART, tokenizer=HART_TOKENIZER, random=True)
 
 
-@pytest.mark.parametrize("card", [MASKGIT, MAR_KL, HART_TOKENIZER], ids=lambda card: card.short_name)
+@pytest.mark.parametrize("card", [MASKGIT, MAR_KL, HART_TOKENIZER], ids=lambda card: card.name)
 def test_tiny_tokenizers_pass(card: Card) -> None:
     assert failures(list(check(plan(card, random=True)))) == {}
 
@@ -777,10 +777,12 @@ def test_an_adapter_in_this_folder_is_found_and_fails(
     vars(module).update(generator=DeafTopK, tokenizer=GreyTokenizer)
     monkeypatch.setitem(sys.modules, "broken_adapters", module)
     source = f"from arbench.protocols import Card\nCARDS = (Card.model_validate_json({GREY.model_dump_json()!r}),)\n"
+    source += "from arbench.protocols import System\nSYSTEM = System(name='grey', cards=CARDS)\n"
     (tmp_path / "my_cards_of_test_check.py").write_text(source, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 0
+    assert chosen(["my_cards_of_test_check:SYSTEM"]) == [GREY]
     vars(module).update(tokenizer=Silent)
     assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 1
     assert "FAIL" in capsys.readouterr().out
@@ -794,7 +796,7 @@ def test_wrong_questions_are_clear_errors(capsys: pytest.CaptureFixture[str], tm
     assert main(["check", "raster/llamagen-mini", "--prompts", str(tmp_path / "none")]) == 2
     with pytest.raises(UnknownName, match="tokenizers/llamagen-mini"):
         chosen(["tokenizers/lamagen-mini"])
-    with pytest.raises(ConfigError, match="is no card"):
+    with pytest.raises(ConfigError, match="is not a card"):
         chosen(["arbench.errors:OK"])
 
 

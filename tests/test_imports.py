@@ -39,19 +39,29 @@ ALLOWED = {
 }
 
 
-def imported_parts(path: Path, package: list[str]) -> set[str]:
-    """First components below arbench of all imports in a file, wherever they stand in it."""
-    parts: set[str] = set()
+# modules of adapters/, or the folder they are in -> what they may import beside that
+MORE = {
+    "layers/kinds.py": {"registry"},  # the systems say what their files look like; adapters are not imported for it
+    "train": {"data", "registry", "weights"},
+}
+
+
+def imported_names(path: Path, package: list[str]) -> list[list[str]]:
+    """All imports in a file, wherever they stand in it, as absolute dotted names, split."""
+    names: list[list[str]] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[list[str]] = []
         if isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
+            names += [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = base + (node.module.split(".") if node.module else [])
-            names = [[*module, alias.name] for alias in node.names]
-        parts |= {name[1] for name in names if name[0] == "arbench" and len(name) > 1}
-    return parts
+            names += [[*module, alias.name] for alias in node.names]
+    return names
+
+
+def imported_parts(path: Path, package: list[str]) -> set[str]:
+    """First components below arbench of all imports in a file."""
+    return {name[1] for name in imported_names(path, package) if name[0] == "arbench" and len(name) > 1}
 
 
 def files() -> list[tuple[str, Path, list[str]]]:
@@ -71,9 +81,38 @@ def test_direction_of_imports(layer, path, package):
         assert layer in {"cli", "__init__", "__main__"}
         return
     allowed = ALLOWED[layer] | {layer, "__version__"}
-    if layer == "adapters" and "train" in path.parts:
-        allowed |= {"data", "registry", "metrics"}
+    if layer == "adapters":
+        allowed |= MORE.get(path.relative_to(ROOT / "adapters").as_posix(), MORE.get(path.parent.name, set()))
     assert imported_parts(path, package) <= allowed
+
+
+SYSTEMS = sorted(path.parent for path in (ROOT / "adapters").glob("*/*/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", SYSTEMS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
+def test_a_system_stands_alone(folder):
+    """It imports layers/ and its own modules; its training also train/; a generator also systems of tokenizers.
+
+    So a system is added, changed and removed within its folder. A generator names the class of a tokenizer whose
+    network it works with; tokenizers import no other system.
+    """
+    own = (folder.parent.name, folder.name)
+    for path in sorted(folder.glob("*.py")):
+        package = ["arbench", "adapters", *own]
+        for name in imported_names(path, package):
+            if name[:2] != ["arbench", "adapters"]:
+                continue
+            area, system = name[2], tuple(name[2:4])
+            trains = area == "train" and path.name == "training.py"
+            tokenizes = area == "tokenizers" and folder.parent.name != "tokenizers"
+            assert area == "layers" or system == own or trains or tokenizes, f"{path}: {'.'.join(name)}"
+
+
+def test_what_systems_share_imports_no_system():
+    for area in ("layers", "train"):
+        for path in sorted((ROOT / "adapters" / area).glob("*.py")):
+            for name in imported_names(path, ["arbench", "adapters", area]):
+                assert name[:2] != ["arbench", "adapters"] or name[2] in {"layers", area}, f"{path}: {'.'.join(name)}"
 
 
 def modules_after(statement: str) -> set[str]:
@@ -103,7 +142,12 @@ def test_start_up_loads_nothing_heavy(statement):
         "import arbench.report.page",
         "import arbench.track.sink",
         "import arbench.run.plan, arbench.run.store, arbench.run.supervisor",
+        "from arbench import registry, weights; [weights.find(card) for card in registry.cards().values()]",
     ],
 )
 def test_torch_stays_out_of_planning_reports_and_tracking(statement):
     assert "torch" not in modules_after(statement)
+
+
+def test_systems_are_listed_without_heavy_imports():
+    assert not modules_after("import arbench.registry; arbench.registry.systems()") & HEAVY

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from arbench.adapters.index import GOLDENS as KNOWN
 from arbench.cli.parity import parity
 from arbench.errors import ArbenchError, InputError, UnknownName, UsageError
-from arbench.parity import TOLERANCE, Golden, compare, load_golden, replay_golden
+from arbench.parity import TOLERANCE, Golden, compare, load_golden, replay_golden, replayer_path, replays
 from arbench.registry import resolve
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -67,7 +66,7 @@ def test_weights_are_drawn_by_seed_and_key() -> None:
 
 
 def test_every_known_golden_adapter_can_be_imported() -> None:
-    for path in KNOWN.values():
+    for path in replays().values():
         assert callable(resolve(path))
 
 
@@ -243,7 +242,7 @@ def recorded(golden: Golden) -> tuple[dict[str, Any], dict[str, Tensor], dict[st
 @pytest.mark.parametrize("name", ["var", "hart"])
 def test_a_generator_samples_its_own_scales_whatever_list_its_tokenizer_was_recorded_with(name: str) -> None:
     golden, tokenizer = load_golden(GOLDENS / name), load_golden(GOLDENS / f"{name}-tokenizer")
-    call = resolve(KNOWN[golden.adapter, "generator"])(
+    call = resolve(replayer_path(golden))(
         golden.config, golden.state, ({**tokenizer.config, "v_patch_nums": [1, 2]}, tokenizer.state)
     )
     settings, inputs, outputs = recorded(golden)
@@ -254,7 +253,7 @@ def test_a_generator_samples_its_own_scales_whatever_list_its_tokenizer_was_reco
 
 def test_captions_of_a_recording_may_be_masked_and_its_sampling_stopped_early() -> None:
     golden = load_golden(GOLDENS / "llamagen-t2i")
-    call = resolve(KNOWN[golden.adapter, "generator"])(golden.config, golden.state, None)
+    call = resolve(replayer_path(golden))(golden.config, golden.state, None)
     settings, inputs, outputs = recorded(golden)
     few = call("generate", {**settings, "max_new_tokens": 5}, inputs)["tokens"]
     assert torch.equal(few, outputs["tokens"][:, :5])

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from arbench import registry, weights
-from arbench.errors import InputError, MissingWeights, UnknownName
+from arbench.errors import ConfigError, InputError, MissingWeights, UnknownName
+from arbench.protocols import StateDict, System
 
 
 def test_cards_are_complete_and_consistent():
@@ -27,6 +28,58 @@ def test_cards_are_complete_and_consistent():
             assert card.tokens is not None
         for claim in card.published:
             assert claim.source
+
+
+def test_the_path_of_a_system_is_the_name_of_its_cards():
+    for card in registry.cards().values():
+        family, system = card.implementation.split(".")[2:4]
+        assert card.name.startswith(f"{family}/")
+        assert card.family == family
+        if family != "tokenizers":  # named after the system they were published with, or after what they are
+            assert card.name.split("/")[1].startswith(f"{system}-")
+
+
+def test_systems_are_listed_by_family_and_tokenizers_in_the_order_of_their_generators():
+    folders = [tuple(system.cards[0].implementation.split(".")[2:4]) for system in registry.systems()]
+    generators = [folder for folder in folders if folder[0] != "tokenizers"]
+    families = ("raster", "next_scale", "random_order", "continuous", "hybrid", "other")
+    assert generators == sorted(generators, key=lambda folder: (families.index(folder[0]), folder[1]))
+    assert folders == generators + [folder for folder in folders if folder[0] == "tokenizers"]
+    names = [system.name for system in registry.systems()]
+    order = [names.index(name) for name in names[len(generators) :]]
+    assert order == sorted(order)
+    assert list(registry.cards()) == [card.name for system in registry.systems() for card in system.cards]
+
+
+def test_everything_that_a_system_names_exists():
+    for system in registry.systems():
+        assert system.files
+        for path in (*system.replays.values(), *system.training.values()):
+            assert registry.resolve(path) is not None
+        minis = {card.name for card in system.cards if card.checkpoint and card.checkpoint.packaged}
+        assert set(system.training) == minis
+
+
+def test_a_derived_card_is_validated():
+    card = registry.card("raster/llamagen-mini")
+    derived = card.derive(name="raster/other", classes=3)
+    assert (derived.name, derived.classes, derived.config) == ("raster/other", 3, card.config)
+    with pytest.raises(ValueError, match="clases"):
+        card.derive(clases=3)
+    with pytest.raises(ValueError, match="resolution"):
+        card.derive(resolution="large")
+
+
+def test_systems_refuse_what_cannot_be_right():
+    card = registry.card("raster/llamagen-mini")
+    with pytest.raises(ValueError, match="no card for the training of raster/other"):
+        System(name="mine", cards=(card,), training={"raster/other": "mine.training:RECIPE"})
+    with pytest.raises(ValueError, match="not a regular expression"):
+        StateDict(what="a file", has=("(",))
+    with pytest.raises(ValueError, match="replays"):
+        System(name="mine", cards=(card,), replays={"generator": "mine.adapter"})
+    with pytest.raises(ValueError, match="has"):
+        StateDict(what="anything", has=())
 
 
 def test_every_implementation_exists_and_has_the_protocol():
@@ -78,13 +131,28 @@ def test_shipped_weights_are_there():
             assert path.is_file(), card.name
 
 
-def package(folder: Path, body: str) -> None:
+@pytest.mark.parametrize(
+    ("implementation", "why"),
+    [("nowhere.model:Mine", "nowhere"), ("json:Mine", None), ("antigravity:Mine", "outside of any package")],
+)
+def test_packaged_weights_lie_in_the_package_of_the_implementation(implementation, why):
+    card = registry.card("raster/llamagen-mini").derive(implementation=implementation)
+    if why is None:
+        path = weights.find(card)
+        assert path is not None
+        assert path.parts[-3:] == ("json", "weights", "llamagen-mini.safetensors")
+        return
+    with pytest.raises(ConfigError, match=why):
+        weights.find(card)
+
+
+def package(folder: Path, body: str, offers: str = "CARDS") -> None:
     """A minimal installed distribution that offers an entry point."""
     (folder / "elsewhere.py").write_text(body)
     info = folder / "elsewhere-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[arbench.adapters]\nelsewhere = elsewhere:CARDS\n")
+    (info / "entry_points.txt").write_text(f"[arbench.adapters]\nelsewhere = elsewhere:{offers}\n")
 
 
 def ls(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -97,7 +165,7 @@ def ls(folder: Path) -> subprocess.CompletedProcess[str]:
 def test_two_adapters_of_one_name_are_refused_with_both_origins(tmp_path):
     package(
         tmp_path,
-        "from arbench.registry import resolve\nCARDS = resolve('arbench.adapters.index:CARDS')[:1]\n",
+        "from arbench.registry import resolve\nCARDS = resolve('arbench.adapters.raster.llamagen:SYSTEM').cards[:1]\n",
     )
     result = ls(tmp_path)
     assert result.returncode == 2
@@ -111,3 +179,74 @@ def test_a_broken_package_is_named(tmp_path):
     assert result.returncode == 2
     assert "package 'elsewhere' cannot be loaded" in result.stderr
     assert "not_there" in result.stderr
+
+
+SYSTEM = """
+from arbench.protocols import StateDict, System
+from arbench.registry import resolve
+
+BASE = resolve("arbench.adapters.raster.llamagen:SYSTEM").cards[0]
+SYSTEM = System(
+    name="elsewhere",
+    cards=(BASE.derive(name="raster/elsewhere-mini", implementation="elsewhere.adapter:Mine"),),
+    files=(StateDict(what="an elsewhere generator", has=("elsewhere_table",)),),
+    replays={"generator": "elsewhere.adapter:replay"},
+    training={"raster/elsewhere-mini": "elsewhere.training:RECIPE"},
+)
+SYSTEMS = (SYSTEM, System(name="further", cards=(BASE.derive(name="raster/further"),)))
+"""
+
+
+@pytest.fixture(params=["SYSTEM", "SYSTEMS"])
+def elsewhere(request, tmp_path, monkeypatch):
+    """An installed package that offers a system, or several."""
+    package(tmp_path, "", request.param)
+    (tmp_path / "elsewhere.py").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "__init__.py").write_text(SYSTEM)
+    (tmp_path / "elsewhere" / "adapter.py").write_text("raise ImportError('not before it is needed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry._load.cache_clear()
+    yield tmp_path / "elsewhere"
+    registry._load.cache_clear()
+    sys.modules.pop("elsewhere", None)
+
+
+def test_a_system_of_an_installed_package_is_one_like_any_other(elsewhere, capsys):
+    from arbench.adapters.layers.kinds import recognise
+    from arbench.adapters.train.__main__ import main
+    from arbench.parity import replays
+
+    card = registry.card("raster/elsewhere-mini")
+    assert registry.origins()[card.name] == "elsewhere"
+    assert list(registry.cards())[-1] in {card.name, "raster/further"}  # after the built-in ones
+    assert weights.find(card) == elsewhere / "weights" / "llamagen-mini.safetensors"
+    assert replays()["elsewhere", "generator"] == "elsewhere.adapter:replay"
+    assert recognise(["elsewhere_table"]) == "an elsewhere generator"
+    assert main(["--list"]) == 0
+    assert card.name in capsys.readouterr().out.splitlines()
+
+
+def test_what_is_neither_card_nor_system_is_a_clear_error(tmp_path):
+    package(tmp_path, "CARDS = ('raster/mine',)\n")
+    result = ls(tmp_path)
+    assert result.returncode == 2
+    assert "package 'elsewhere' cannot be loaded" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "why"), [("import not_there", "not_there"), ("", "SYSTEM"), ("SYSTEM = 3", "SYSTEM is a int")]
+)
+def test_a_broken_system_is_named(body, why, tmp_path, monkeypatch):
+    import arbench.adapters.raster as family
+
+    (tmp_path / "halfway").mkdir()
+    (tmp_path / "halfway" / "__init__.py").write_text(body)
+    monkeypatch.setattr(family, "__path__", [*family.__path__, str(tmp_path)])
+    registry._load.cache_clear()
+    with pytest.raises(ConfigError, match=r"the system arbench\.adapters\.raster\.halfway cannot be loaded") as caught:
+        registry.systems()
+    assert why in caught.value.why
+    registry._load.cache_clear()
+    sys.modules.pop("arbench.adapters.raster.halfway", None)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .checkpoint import substituted
+from .checkpoint import replace_patterns
 
 GROUPS = 32
 
@@ -201,7 +201,7 @@ def compvis_names(levels: int, *, fused: bool = False) -> Callable[[str], tuple[
         name = re.sub(r"^encoder\.levels\.(\d+)\.", r"encoder.down.\1.", ours)
         name = re.sub(r"^decoder\.levels\.(\d+)\.", lambda m: f"decoder.up.{levels - 1 - int(m[1])}.", name)
         name = re.sub(r"\.resample\.", ".downsample." if ours.startswith("encoder.") else ".upsample.", name)
-        name = substituted(name, _COMPVIS)
+        name = replace_patterns(name, _COMPVIS)
         if fused or ".qkv." not in name:
             return (name,)
         return tuple(name.replace(".qkv.", f".{part}.") for part in "qkv")

@@ -184,15 +184,15 @@ class Renamed:
     """(key, its shape in the file, the shape we need)."""
 
 
-def replaced(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+def replace_all(name: str, pairs: Iterable[tuple[str, str]]) -> str:
     """`name` with the first of every pair replaced by the second, one pair after the other."""
     for old, new in pairs:
         name = name.replace(old, new)
     return name
 
 
-def substituted(name: str, pairs: Iterable[tuple[str, str]]) -> str:
-    """`name` with the regular expression of every pair replaced, one pair after the other."""
+def replace_patterns(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """`name` with the regular expression of every pair replace_all, one pair after the other."""
     for pattern, new in pairs:
         name = re.sub(pattern, new, name)
     return name
@@ -349,7 +349,7 @@ def with_state(
     return module.eval()
 
 
-def bring_up(
+def build_and_load(
     build: Callable[[], Module],
     card: Card,
     spec: LoadSpec,

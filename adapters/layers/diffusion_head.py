@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from arbench.errors import UsageError
 from arbench.protocols import Noise
 
-from .checkpoint import substituted
+from .checkpoint import replace_patterns
 from .linear import Linear
 from .sampling import mix_guidance
 
@@ -110,7 +110,7 @@ _TO_OFFICIAL = (
 
 def official_head_name(ours: str) -> str:
     """The name in the official `SimpleMLPAdaLN` of one of the parameters of `DiffusionHead`."""
-    return substituted(ours, _TO_OFFICIAL)
+    return replace_patterns(ours, _TO_OFFICIAL)
 
 
 # ---- the diffusion process -------------------------------------------------------------------------------------------

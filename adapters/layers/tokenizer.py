@@ -54,5 +54,5 @@ def check_grid(card: Card, ids: Tensor) -> None:
     """Raise InputError unless the ids (B, L) fill a square grid."""
     if math.isqrt(ids.shape[1]) ** 2 != ids.shape[1]:
         raise InputError(
-            f"{card.name} cannot decode {ids.shape[1]} tokens", "they are no square grid", "pass n x n ids"
+            f"{card.name} cannot decode {ids.shape[1]} tokens", "they do not fill a square grid", "pass n x n ids"
         )

@@ -1,0 +1,1 @@
+"""Generators that draw one scale of tokens after the other."""

@@ -1,0 +1,1 @@
+"""Generators that draw tokens in raster order."""

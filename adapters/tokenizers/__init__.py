@@ -1,0 +1,1 @@
+"""Tokenizers: images to tokens and back."""

@@ -1,0 +1,1 @@
+"""Training of the minis: what their recipes share, and the command."""

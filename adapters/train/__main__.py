@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from arbench import registry
 from arbench.errors import INTERRUPTED, OK, ArbenchError, UnknownName, UsageError
 
-# name -> (module here, attribute: its tuple of recipes); torch is imported only once a name is chosen
-RECIPES = {
-    "tokenizers/llamagen-mini": "tokenizers",
-    "tokenizers/var-mini": "tokenizers",
-    "raster/llamagen-mini": "generators",
-    "next_scale/var-mini": "generators",
-    "tokenizers/mar-kl-mini": "continuous",
-    "continuous/mar-mini": "continuous",
-    "tokenizers/hart-mini": "hybrid",
-    "hybrid/hart-mini": "hybrid",
-    "random_order/rar-mini": "random_order",
-    "random_order/randar-mini": "random_order",
-}
+if TYPE_CHECKING:
+    from .loop import Recipe
 
 
-def recipe(name: str) -> Any:
+def recipes() -> dict[str, str]:
+    """Names of the cards that can be trained -> "module:attribute" of their recipes; torch is not imported."""
+    return {name: path for system in registry.systems() for name, path in system.training.items()}
+
+
+def recipe(name: str) -> Recipe:
     """The `Recipe` of a mini. Raises UnknownName with the closest names."""
-    if name not in RECIPES:
-        raise UnknownName("mini", name, RECIPES, "python -m arbench.adapters.train --list")
-    found = importlib.import_module(f"{__package__}.{RECIPES[name]}").RECIPES
-    return next(candidate for candidate in found if candidate.name == name)
+    known = recipes()
+    if name not in known:
+        raise UnknownName("mini", name, known, "python -m arbench.adapters.train --list")
+    found: Recipe = registry.resolve(known[name])
+    return found
+
+
+def weight_file(name: str) -> Path:
+    """The name under which the weights of a mini are shipped."""
+    checkpoint = registry.card(name).checkpoint
+    return Path(checkpoint.file if checkpoint else f"{name.rpartition('/')[2]}.safetensors")
 
 
 def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: str, threads: int) -> Path:
-    """Train the mini `name`, show a bar, write the weights to `out` and the card beside it; going on if interrupted."""
+    """Train the mini `name`, show a bar, write the weights to `out` and the card beside it; resumes if interrupted."""
     import torch
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,7 +51,7 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
     chosen = recipe(name)
     torch.set_num_threads(threads)
     steps = steps or chosen.steps
-    out = out or Path(chosen.file)
+    out = out or weight_file(name)
     if not out.parent.is_dir():
         raise UsageError(f"no folder {out.parent}", "the weights would go there", f"mkdir -p {out.parent}")
     state_path = out.with_name(out.name + ".state")
@@ -58,7 +59,7 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
     task = chosen.prepare(seed, device_of(LoadSpec(device=device)))
     console = Console(stderr=True)
     if state_path.is_file():
-        console.print(f"going on from {state_path}")
+        console.print(f"resuming from {state_path}")
     columns = (
         TextColumn(name),
         BarColumn(),
@@ -89,6 +90,7 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
             state_path=state_path,
             settings=settings,
         )
+    measured = task.measure()
     weights = {key: value.detach().float().cpu().contiguous() for key, value in task.weights().items()}
     card = {
         "name": name,
@@ -102,15 +104,15 @@ def train(name: str, *, steps: int | None, out: Path | None, seed: int, device: 
         "torch": torch.__version__.partition("+")[0],
         "parameters": sum(value.numel() for value in weights.values()),
         "training": last,
-        "measured": task.measure(),
+        "measured": measured,
     }
     temporary = out.with_name(out.name + ".part")
     temporary.write_bytes(save(weights, metadata={"name": name}))
     temporary.replace(out)
     out.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     state_path.unlink(missing_ok=True)
-    measured = "  ".join(f"{key} {value:.4g}" for key, value in card["measured"].items())
-    console.print(f"{out}: {card['parameters']} parameters  {measured}", highlight=False)
+    shown = "  ".join(f"{key} {value:.4g}" for key, value in measured.items())
+    console.print(f"{out}: {card['parameters']} parameters  {shown}", highlight=False)
     return out
 
 
@@ -125,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; the weights depend on it in the last bits")
     options = parser.parse_args(arguments)
     if options.list or options.name is None:
-        print("\n".join(RECIPES))
+        print("\n".join(recipes()))
         return OK
     try:
         if options.steps is not None and options.steps < 1:
@@ -142,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last saved step", file=sys.stderr)
+        print("interrupted; the same command resumes from the last saved step", file=sys.stderr)
         return INTERRUPTED
     return OK
 

@@ -13,26 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arbench.data.readers.mnist import mnist5k
 from arbench.errors import InputError
-from arbench.images import to_float
+
+from ..layers.checkpoint import OfficialNames
 
 Batch = TypeVar("Batch")
 Metrics = dict[str, float]
 
-SHIFT = 2
-"""Largest shift in pixels of a training digit, each way; the digits stay inside the picture."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one mini is trained: the adapter's name, its default length and what `prepare` sets up for a seed and device.
+    """How one mini is trained: for how long, on what, and what `prepare` sets up for a seed and device.
 
     `prepare(seed, device)` returns the task; called only when the mini is trained.
     """
 
-    name: str
-    file: str
     steps: int
     batch: int
     learning_rate: float
@@ -82,7 +77,7 @@ def fit(
     """Train `module` in place with AdamW and leave the moving average of its weights in it.
 
     `batches(step)` and the generator given to `loss_of_batch` and `after_step` depend on the seed and the step alone,
-    so a run that goes on from `state_path` ends with the same weights as one that was never interrupted. The learning
+    so a run that resumes from `state_path` ends with the same weights as one that was never interrupted. The learning
     rate rises over the first `warmup` (a fraction of the steps), then falls as a cosine to `final` times its peak.
     Weight decay is for matrices and convolutions only. Returns the last smoothed metrics, "loss" among them.
     `settings` are kept in the state and must be the same when it is taken up; else InputError.
@@ -164,40 +159,20 @@ def _read_state(path: Path, identity: str) -> dict[str, Any]:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         theirs = saved["settings"]
     except Exception:  # torch fails on a foreign file in many ways
-        raise InputError(f"cannot go on from {path}", "it is not a training state", f"delete {path}") from None
+        raise InputError(f"cannot resume from {path}", "it is not a training state", f"delete {path}") from None
     if theirs != identity:
         raise InputError(
-            f"cannot go on from {path}",
+            f"cannot resume from {path}",
             f"it was written with {theirs}, not {identity}",
             f"use the same options, or delete {path}",
         )
     return dict(saved)
 
 
-def mnist_batches(
-    batch: int, seed: int, device: torch.device, *, flat: bool = False
-) -> Callable[[int], tuple[Tensor, Tensor]]:
-    """step -> (images (B, 3, 32, 32) in [0, 1], labels (B,)) of MNIST-5k's training split, each digit once an epoch.
-
-    Digits are shifted by up to `SHIFT` pixels each way, unless `flat`.
-    """
-    source = mnist5k("train")
-    everything = source.load(range(len(source)))
-    labels = source.labels
-    assert labels is not None
-    padded = np.pad(everything, ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT)))
-    side, per_epoch = everything.shape[-1], len(source) // batch
-
-    def load(step: int) -> tuple[Tensor, Tensor]:
-        epoch, position = divmod(step, per_epoch)
-        order = np.random.default_rng([seed, epoch]).permutation(len(source))
-        chosen = order[position * batch : (position + 1) * batch]
-        shifts = np.random.default_rng([seed, epoch, position]).integers(0, 2 * SHIFT + 1, size=(batch, 2))
-        if flat:
-            shifts[:] = SHIFT
-        pictures = np.stack(
-            [padded[i, :, y : y + side, x : x + side] for i, (y, x) in zip(chosen, shifts, strict=True)]
-        )
-        return to_float(pictures).to(device), torch.from_numpy(labels[chosen]).to(device)
-
-    return load
+def official_state(network: nn.Module, names: OfficialNames) -> Mapping[str, Tensor]:
+    """The state of `network` under the official keys."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        keys = names(name)
+        state |= dict(zip(keys, tensor.chunk(len(keys)), strict=True))
+    return state

@@ -12,7 +12,7 @@ import psutil
 
 from .. import registry, weights
 from ..errors import ConfigError, MissingWeights, UsageError
-from ..protocols import Card, Generator, LoadSpec, Tokenizer
+from ..protocols import Card, Generator, LoadSpec, System, Tokenizer
 from .verdict import Verdict, describe, verdicts
 
 if TYPE_CHECKING:
@@ -176,15 +176,17 @@ def _checks(plan: Plan, model: Any, watch: Watch) -> Iterator[Verdict]:
 
 
 def chosen(names: Sequence[str]) -> list[Card]:
-    """Cards by name or glob, or at "module:attribute" (a card or several) for adapters that are not installed yet."""
+    """Cards by name or glob, or at "module:attribute" (cards or systems) for adapters that are not installed yet."""
     found: list[Card] = []
     for name in names:
         if ":" not in name:
             found += registry.matching([name])
             continue
         value = registry.resolve(name)
-        cards = [value] if isinstance(value, Card) else list(value) if isinstance(value, list | tuple) else []
+        parts = value if isinstance(value, list | tuple) else (value,)
+        cards = [card for part in parts for card in (part.cards if isinstance(part, System) else (part,))]
         if not cards or not all(isinstance(card, Card) for card in cards):
-            raise ConfigError(f"{name} is no card", f"it is a {type(value).__name__}", "name a Card or a tuple of them")
+            hint = "name a Card, a System or a tuple of them"
+            raise ConfigError(f"{name} is not a card", f"it is a {type(value).__name__}", hint)
         found += cards
     return list({card.name: card for card in found}.values())

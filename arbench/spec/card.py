@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
 from .base import Frozen
 from .sampling import Sampling
 
-Family = Literal["raster", "random_order", "next_scale", "continuous", "hybrid", "tokenizers", "other"]
+Family = Literal["raster", "next_scale", "random_order", "continuous", "hybrid", "other", "tokenizers"]
+"""In the order in which adapters are listed."""
 Ability = Literal["edits", "scores"]
 
 
@@ -28,6 +30,28 @@ class TokenSpec(Frozen):
     codebooks: int = 1
     channels: int | None = None
     variable_length: bool = False
+
+    @classmethod
+    def grid(cls, side: int, vocabulary: int | None = None, *, channels: int | None = None) -> Self:
+        """A square grid of codes from a vocabulary, or of tokens that are so many numbers (`channels`)."""
+        return cls._square("grid", (side,), vocabulary, channels)
+
+    @classmethod
+    def pyramid(cls, sides: Sequence[int], vocabulary: int, *, channels: int | None = None) -> Self:
+        """Square maps of codes, coarse to fine, with `channels` also a residual of so many numbers a token."""
+        return cls._square("pyramid", sides, vocabulary, channels)
+
+    @classmethod
+    def _square(
+        cls, layout: Literal["grid", "pyramid"], sides: Sequence[int], vocabulary: int | None, channels: int | None
+    ) -> Self:
+        kind: Literal["discrete", "continuous", "hybrid"] = "hybrid"
+        if channels is None:
+            kind = "discrete"
+        elif vocabulary is None:
+            kind = "continuous"
+        levels = tuple((side, side) for side in sides)
+        return cls(kind=kind, layout=layout, levels=levels, vocabulary=vocabulary, channels=channels)
 
     @property
     def tokens(self) -> int:
@@ -57,7 +81,7 @@ class Checkpoint(Frozen):
     wrapper: tuple[str, ...] = ()
     """Top-level keys that may hold the state dict; empty: the file is the state dict."""
     packaged: bool = False
-    """True for weights that ship inside arbench (`arbench/adapters/weights/<file>`)."""
+    """True for weights that ship with the adapter, in the folder `weights` of the package of its `implementation`."""
 
 
 class TextEncoder(Frozen):
@@ -114,6 +138,10 @@ class Card(Frozen):
     checkpoint: Checkpoint | None = None
     published: tuple[Claim, ...] = ()
 
+    def derive(self, **changes: Any) -> Self:
+        """This card with some fields changed, validated as a new one: for the sizes of a system."""
+        return type(self).model_validate({**dict(self), **changes})
+
     def refused(self, sampling: Sampling) -> list[str]:
         """What of `sampling` is not among the `choices`, in words."""
         asked: dict[str, str] = {"order": sampling.order}
@@ -124,7 +152,3 @@ class Card(Frozen):
             for field, known in self.choices.items()
             if field in asked and asked[field] not in known
         ]
-
-    @property
-    def short_name(self) -> str:
-        return self.name.rsplit("/", 1)[-1]

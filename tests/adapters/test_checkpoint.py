@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from arbench.adapters.layers.checkpoint import bring_up, load_strict, read_state_dict, seeded, uninitialised
+from arbench.adapters.layers.checkpoint import build_and_load, load_strict, read_state_dict, seeded, uninitialised
 from arbench.adapters.layers.kinds import recognise
-from arbench.adapters.tokenizers import llamagen_vq, var_msvq
-from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI
+from arbench.adapters.tokenizers.llamagen import network as llamagen
+from arbench.adapters.tokenizers.llamagen.cards import MINI as LLAMAGEN_MINI
+from arbench.adapters.tokenizers.var import network as var_tokenizer
 from arbench.errors import CheckpointError, MissingWeights, NoDevice
 from arbench.protocols import LoadSpec
 
@@ -169,31 +170,31 @@ def official_state(network: nn.Module, names: Callable[[str], tuple[str, ...]]) 
 
 
 @pytest.fixture
-def network() -> llamagen_vq.VQNetwork:
+def network() -> llamagen.Network:
     with seeded(1):
-        return llamagen_vq.VQNetwork(TINY)
+        return llamagen.Network(TINY)
 
 
-def test_official_and_own_names_load_alike(network: llamagen_vq.VQNetwork) -> None:
-    official = official_state(network, llamagen_vq.official_names)
+def test_official_and_own_names_load_alike(network: llamagen.Network) -> None:
+    official = official_state(network, llamagen.official_names)
     assert "encoder.conv_blocks.1.attn.0.k.weight" in official
     official["quantize.codebook_used"] = torch.zeros(65536)  # a usage counter: never loaded
     for state in (official, dict(network.state_dict())):
         with seeded(2):
-            other = llamagen_vq.VQNetwork(TINY)
-        load_strict(other, state, card_name="t", names=llamagen_vq.official_names, ignored=llamagen_vq.IGNORED)
+            other = llamagen.Network(TINY)
+        load_strict(other, state, card_name="t", names=llamagen.official_names, ignored=llamagen.IGNORED)
         for key, value in network.state_dict().items():
             assert torch.equal(other.state_dict()[key], value)
 
 
-def test_all_that_does_not_fit_is_in_one_error(network: llamagen_vq.VQNetwork) -> None:
-    state = official_state(network, llamagen_vq.official_names)
+def test_all_that_does_not_fit_is_in_one_error(network: llamagen.Network) -> None:
+    state = official_state(network, llamagen.official_names)
     for block in (0, 1):
         del state[f"encoder.conv_blocks.1.res.{block}.norm1.bias"]
     state["loss.discriminator.0.weight"] = torch.zeros(1)
     state["quant_conv.weight"] = torch.zeros(7, 4, 1, 1)
     with pytest.raises(CheckpointError) as caught:
-        load_strict(network, state, card_name="tokenizers/x", path=Path("f.pt"), names=llamagen_vq.official_names)
+        load_strict(network, state, card_name="tokenizers/x", path=Path("f.pt"), names=llamagen.official_names)
     text = str(caught.value)
     assert "f.pt does not fit tokenizers/x" in text
     assert "2 missing: encoder.conv_blocks.*.res.*.norm1.bias (x2)" in text
@@ -201,7 +202,7 @@ def test_all_that_does_not_fit_is_in_one_error(network: llamagen_vq.VQNetwork) -
     assert "quant_conv.weight is (7, 4, 1, 1), ours (8, 4, 1, 1)" in text
 
 
-def test_a_failed_load_changes_nothing(network: llamagen_vq.VQNetwork) -> None:
+def test_a_failed_load_changes_nothing(network: llamagen.Network) -> None:
     before = {key: value.clone() for key, value in network.state_dict().items()}
     state = {key: value + 1 for key, value in before.items()}
     state.pop("quant_conv.bias")
@@ -210,15 +211,15 @@ def test_a_failed_load_changes_nothing(network: llamagen_vq.VQNetwork) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
-def test_another_kind_of_checkpoint_is_named(network: llamagen_vq.VQNetwork) -> None:
+def test_another_kind_of_checkpoint_is_named(network: llamagen.Network) -> None:
     with torch.device("meta"):
-        var = var_msvq.MSVQNetwork({"ch": 32})
-    keys = {key for ours in var.state_dict() for key in var_msvq.official_names({})(ours)}
+        var = var_tokenizer.Network({"ch": 32})
+    keys = {key for ours in var.state_dict() for key in var_tokenizer.official_names({})(ours)}
     assert recognise(keys) == "a VAR tokenizer"
     generator = {"tok_embeddings.weight": torch.zeros(1), "layers.0.attention.wqkv.weight": torch.zeros(1)}
     with pytest.raises(CheckpointError, match="looks like a LlamaGen generator"):
-        load_strict(network, generator, card_name="t", names=llamagen_vq.official_names)
-    assert recognise(official_state(network, llamagen_vq.official_names)) == "a LlamaGen tokenizer"
+        load_strict(network, generator, card_name="t", names=llamagen.official_names)
+    assert recognise(official_state(network, llamagen.official_names)) == "a LlamaGen tokenizer"
     assert recognise({"conv1.weight"}) is None
 
 
@@ -226,9 +227,9 @@ def test_another_kind_of_checkpoint_is_named(network: llamagen_vq.VQNetwork) -> 
 
 
 def test_random_weights_are_seeded_and_leave_the_global_state_alone() -> None:
-    def make(seed: int) -> llamagen_vq.VQNetwork:
+    def make(seed: int) -> llamagen.Network:
         spec = LoadSpec(init="random", dtype="bfloat16")
-        return bring_up(lambda: llamagen_vq.VQNetwork(TINY), LLAMAGEN_MINI, spec, seed=seed)
+        return build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, spec, seed=seed)
 
     before = torch.get_rng_state()
     first, again, other = make(0), make(0), make(1)
@@ -244,7 +245,7 @@ def test_random_weights_are_seeded_and_leave_the_global_state_alone() -> None:
 def test_loading_draws_no_random_numbers() -> None:
     before = torch.get_rng_state()
     with uninitialised():
-        llamagen_vq.VQNetwork(TINY)
+        llamagen.Network(TINY)
     assert torch.equal(torch.get_rng_state(), before)
     nn.Linear(2, 2)  # outside of it torch initialises as ever
     assert not torch.equal(torch.get_rng_state(), before)
@@ -252,8 +253,8 @@ def test_loading_draws_no_random_numbers() -> None:
 
 def test_missing_weights_and_device() -> None:
     with pytest.raises(MissingWeights):
-        bring_up(lambda: llamagen_vq.VQNetwork(TINY), LLAMAGEN_MINI, LoadSpec())
+        build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, LoadSpec())
     with pytest.raises(NoDevice):
-        bring_up(lambda: llamagen_vq.VQNetwork(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="cuda:99"))
+        build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="cuda:99"))
     with pytest.raises(NoDevice):
-        bring_up(lambda: llamagen_vq.VQNetwork(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="nonsense"))
+        build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="nonsense"))

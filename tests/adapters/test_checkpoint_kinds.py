@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from arbench import registry, weights
-from arbench.adapters.continuous.transformer import official_names as mar_names
-from arbench.adapters.hybrid import hart
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.kinds import looks_like, recognise
-from arbench.adapters.next_scale import var
-from arbench.adapters.random_order import randar, rar
-from arbench.adapters.raster import llamagen
-from arbench.adapters.tokenizers import hart_hybrid, llamagen_vq, mar_kl, maskgit_vqgan, var_msvq
 from arbench.errors import CheckpointError
-from arbench.protocols import Card, LoadSpec
+from arbench.protocols import Card, LoadSpec, System
 
 CODER: dict[str, Any] = {"ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1}
 PYRAMID = {"vocab_size": 20, "z_channels": 6, "v_patch_nums": (1, 2), **CODER}
@@ -39,32 +37,56 @@ VQ = {"ch": 32, "codebook_size": 20, "encoder_ch_mult": (1, 1), "decoder_ch_mult
 MASKGIT = {"channel_mult": (1, 1), "num_resolutions": 2, "hidden_channels": 32, "num_res_blocks": 1, "z_channels": 6}
 KL = {"embed_dim": 6, **CODER}
 
-KINDS: dict[str, tuple[str, dict[str, Any], Any]] = {
-    "a LlamaGen generator": ("raster/llamagen-b-256", LLAMA, llamagen.official_names),
-    "a LlamaGen text-to-image generator": ("raster/llamagen-t2i-xl-256", CAPTIONED, llamagen.official_names),
-    "a RAR generator": ("random_order/rar-b", RAR, rar.official_names),
-    "a RandAR generator": ("random_order/randar-0.3b", LLAMA, randar.official_names),
-    "a VAR generator": ("next_scale/var-d16", MAPS, var.official_names),
-    "a MAR generator": ("continuous/mar-base", MAR, mar_names),
-    "a HART generator": ("hybrid/hart-0.7b", HART, hart.official_names(from_upstream(hart.Config, HART))),
-    "a LlamaGen tokenizer": ("tokenizers/llamagen-vq-16", VQ, llamagen_vq.official_names),
-    "a MaskGIT VQGAN tokenizer": ("tokenizers/maskgit-vqgan", MASKGIT, maskgit_vqgan.official_names),
-    "a VAR tokenizer": ("tokenizers/var-msvq", PYRAMID, var_msvq.official_names(PYRAMID)),
-    "a KL autoencoder tokenizer": ("tokenizers/mar-kl-16", KL, mar_kl.official_names(KL)),
-    "a HART tokenizer": ("tokenizers/hart-hybrid", PYRAMID, hart_hybrid.official_names(PYRAMID)),
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a LlamaGen generator": ("raster/llamagen-b-256", LLAMA),
+    "a LlamaGen text-to-image generator": ("raster/llamagen-t2i-xl-256", CAPTIONED),
+    "a RAR generator": ("random_order/rar-b", RAR),
+    "a RandAR generator": ("random_order/randar-0.3b", LLAMA),
+    "a VAR generator": ("next_scale/var-d16", MAPS),
+    "a MAR generator": ("continuous/mar-base", MAR),
+    "a HART generator": ("hybrid/hart-0.7b", HART),
+    "a LlamaGen tokenizer": ("tokenizers/llamagen-vq-16", VQ),
+    "a MaskGIT VQGAN tokenizer": ("tokenizers/maskgit-vqgan", MASKGIT),
+    "a VAR tokenizer": ("tokenizers/var-msvq", PYRAMID),
+    "a KL autoencoder tokenizer": ("tokenizers/mar-kl-16", KL),
+    "a HART tokenizer": ("tokenizers/hart-hybrid", PYRAMID),
 }
-"""What the file is called -> an official card, small numbers for it, and the function that names official keys."""
+"""What the file is called -> an official card, and small numbers for it."""
 
 SHIPPED = tuple(
     card.name
     for card in registry.cards().values()
     if card.checkpoint and card.checkpoint.packaged and (weights.find(card) or Path()).is_file()
 )
-BY_CLASS = {registry.card(name).implementation: kind for kind, (name, _, _) in reversed(KINDS.items())}
+BY_CLASS = {registry.card(name).implementation: kind for kind, (name, _) in reversed(KINDS.items())}
+
+
+def module_of(card: Card) -> ModuleType:
+    """Where the network of the adapter is."""
+    return import_module(card.implementation.partition(":")[0].removesuffix("adapter") + "network")
+
+
+def whole_network(card: Card) -> nn.Module:
+    """The network of the card on the meta device: its keys, without its numbers."""
+    module, config = module_of(card), card.config
+    with torch.device("meta"):
+        if card.kind == "generator":
+            network: nn.Module = module.Network(from_upstream(module.Config, config, module.TRAINING_ONLY))
+        else:
+            network = module.Network(module.network_config(config) if hasattr(module, "network_config") else config)
+    return network
+
+
+def names_of(card: Card) -> Callable[[str], tuple[str, ...]]:
+    """One of our parameter names -> the official keys; for some networks these depend on the configuration."""
+    names: Any = module_of(card).official_names
+    if "config" not in signature(names).parameters:
+        return names  # type: ignore[no-any-return]
+    return names(getattr(whole_network(card), "config", card.config))  # type: ignore[no-any-return]
 
 
 def small(kind: str) -> Card:
-    name, config, _ = KINDS[kind]
+    name, config = KINDS[kind]
     return registry.card(name).model_copy(update={"config": config})
 
 
@@ -89,8 +111,9 @@ def tokenizer_of(kind: str) -> Any:
 
 def official(kind: str) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
+    names = names_of(small(kind))
     for ours, tensor in network_of(kind).items():
-        keys = KINDS[kind][2](ours)
+        keys = names(ours)
         state.update(zip(keys, tensor.chunk(len(keys)), strict=True))
     return state
 
@@ -130,6 +153,28 @@ def test_every_file_is_named_by_every_adapter_it_is_not_for(wanted: str, files: 
             if kind != wanted:
                 why = message(card, path)
                 assert f"looks like {kind}" in why or f"or {kind}" in why, (kind, wanted, why)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_dict_is_recognised_as_what_it_is(kind: str) -> None:
+    same = {"a VAR tokenizer", "a HART tokenizer"}  # under our names one and the same network
+    assert recognise(official(kind)) == kind
+    assert recognise(network_of(kind)) == ("a VAR tokenizer or a HART tokenizer" if kind in same else kind)
+
+
+@pytest.mark.parametrize("system", registry.systems(), ids=lambda system: system.cards[0].name)
+def test_the_files_of_a_system_are_recognised_as_its_own_and_nothing_else(system: System) -> None:
+    """Of every size, whatever other systems there are; only systems with one and the same network share files."""
+    kinds = {file.what for file in system.files}
+    theirs: set[str] = set()
+    for other in registry.systems():
+        if other is not system and module_of(other.cards[0]).Network is module_of(system.cards[0]).Network:
+            theirs |= {file.what for file in other.files}
+    for card in system.cards:
+        names, own = names_of(card), list(whole_network(card).state_dict())
+        kind = recognise([key for ours in own for key in names(ours)])
+        assert kind in kinds
+        assert set((recognise(own) or "").split(" or ")) == {kind, *theirs}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -13,22 +13,43 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from arbench.adapters.hybrid.cards import HART_0_7B
-from arbench.adapters.hybrid.hart import HART, official_names, upstream_sampling
-from arbench.adapters.hybrid.sampler import draw_codes, draw_residual, generate, portions, residual_steps, with_null
-from arbench.adapters.hybrid.transformer import TRAINING_ONLY, Config, Network
+from arbench.adapters.hybrid.hart.adapter import HART, upstream_sampling
+from arbench.adapters.hybrid.hart.cards import HART_0_7B
+from arbench.adapters.hybrid.hart.network import TRAINING_ONLY, Config, Network, official_names
+from arbench.adapters.hybrid.hart.sampling import (
+    draw_codes,
+    draw_residual,
+    generate,
+    portions,
+    residual_steps,
+    with_null,
+)
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.diffusion_head import sample_tokens
+from arbench.adapters.layers.multiscale import Network as MSVQNetwork
 from arbench.adapters.layers.rope import rotate_halves
-from arbench.adapters.next_scale.cards import pyramid
-from arbench.adapters.tokenizers import hart_hybrid
-from arbench.adapters.tokenizers.cards import HART_HYBRID
-from arbench.adapters.tokenizers.cards import VAR_MINI as VAR_TOKENIZER
-from arbench.adapters.tokenizers.hart_hybrid import HARTTokenizer, discrete_part
-from arbench.adapters.tokenizers.var_msvq import MSVQNetwork, VARTokenizer
+from arbench.adapters.tokenizers.hart.adapter import HARTTokenizer
+from arbench.adapters.tokenizers.hart.adapter import replay as tokenizer_replay
+from arbench.adapters.tokenizers.hart.cards import HYBRID as HART_HYBRID
+from arbench.adapters.tokenizers.hart.network import discrete_part, network_config
+from arbench.adapters.tokenizers.hart.network import official_names as tokenizer_names
+from arbench.adapters.tokenizers.var.adapter import VARTokenizer
+from arbench.adapters.tokenizers.var.cards import MINI as VAR_TOKENIZER
 from arbench.errors import CheckpointError, ConfigError, ImageError, InputError, Unsupported, UsageError
 from arbench.parity import TOLERANCE, load_golden, replay_golden
-from arbench.protocols import Card, Codes, Generator, Guidance, LoadSpec, Prefix, Request, Sampling, Scores, Tokenizer
+from arbench.protocols import (
+    Card,
+    Codes,
+    Generator,
+    Guidance,
+    LoadSpec,
+    Prefix,
+    Request,
+    Sampling,
+    Scores,
+    Tokenizer,
+    TokenSpec,
+)
 from arbench.seeds import Greedy, noise_for
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -75,7 +96,7 @@ def micro_card(**config: Any) -> Card:
 def tokenizer_card(**config: Any) -> Card:
     settings: dict[str, Any] = {"vocab_size": 20, "z_channels": 6, "ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1}
     settings = settings | {"v_patch_nums": SIDES} | config
-    tokens = pyramid(settings["v_patch_nums"], 20).model_copy(update={"kind": "hybrid"})
+    tokens = TokenSpec.pyramid(settings["v_patch_nums"], 20, channels=settings["z_channels"])
     return HART_HYBRID.model_copy(update={"config": settings, "tokens": tokens, "checkpoint": None})
 
 
@@ -540,7 +561,7 @@ def test_official_keys(config: dict[str, Any], expected: set[str]) -> None:
 def test_official_cards_have_the_published_sizes() -> None:
     with torch.device("meta"):
         network = Network(from_upstream(Config, HART_0_7B.config, TRAINING_ONLY))
-        tokenizer = MSVQNetwork(hart_hybrid.network_config(HART_HYBRID.config))
+        tokenizer = MSVQNetwork(network_config(HART_HYBRID.config))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     assert parameters == HART_0_7B.parameters
     assert parameters / 1e9 == pytest.approx(0.7, abs=0.05)  # "hart-0.7b-1024px"
@@ -562,7 +583,7 @@ def test_official_cards_have_the_published_sizes() -> None:
 
 def test_tokenizer_files_hold_a_discriminator_as_well(tmp_path: Path) -> None:
     tokenizer, card = micro_tokenizer(), tokenizer_card()
-    names = hart_hybrid.official_names(card.config)
+    names = tokenizer_names(card.config)
     official = {names(name)[0]: tensor for name, tensor in tokenizer.network.state_dict().items()}
     assert {key.split(".")[0] for key in official} == {"vae"}
     assert {"vae.quantize.embedding.weight", "vae.decoder.up.1.upsample.conv.weight"} <= official.keys()
@@ -633,7 +654,7 @@ def test_wrong_tokenizers_are_clear_errors() -> None:
 def test_recordings_that_drew_at_random_are_refused(settings: dict[str, Any]) -> None:
     golden = load_golden(GOLDENS / "hart")
     tokenizer = load_golden(GOLDENS / "hart-tokenizer")
-    from arbench.adapters.hybrid.hart import replay
+    from arbench.adapters.hybrid.hart.adapter import replay
 
     call = replay(golden.config, golden.state, (tokenizer.config, tokenizer.state))
     inputs = {"captions": golden.tensors["context"], "caption_mask": golden.tensors["context_mask"]}
@@ -650,13 +671,13 @@ def test_closing_frees_the_network() -> None:
 
 def test_the_tokenizers_width_is_upstreams_own_where_a_config_leaves_it_out() -> None:
     config = {"quantizer_type": "var_hybrid", "vocab_size": 8, "z_channels": 4, "v_patch_nums": [1, 2]}
-    assert hart_hybrid.network_config(config)["ch"] == 160  # HARTAutoEncoderConfig; VAR's VQVAE has 128
-    assert hart_hybrid.network_config(config | {"ch": 32})["ch"] == 32
+    assert network_config(config)["ch"] == 160  # HARTAutoEncoderConfig; VAR's VQVAE has 128
+    assert network_config(config | {"ch": 32})["ch"] == 32
 
 
 def test_a_recorded_prefix_may_hold_only_its_own_ids() -> None:
     tokenizer = load_golden(GOLDENS / "hart-tokenizer")
-    call = hart_hybrid.replay(tokenizer.config, tokenizer.state)
+    call = tokenizer_replay(tokenizer.config, tokenizer.state)
     ids = torch.arange(30).reshape(1, 30)
     whole = call("decode_prefix", {"scales": 2}, {"ids": ids})["images"]
     assert torch.equal(call("decode_prefix", {"scales": 2}, {"ids": ids[:, :5]})["images"], whole)

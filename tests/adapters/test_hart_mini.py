@@ -10,10 +10,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arbench.adapters.hybrid.hart import HART
-from arbench.adapters.hybrid.sampler import RESIDUAL_SCALE
-from arbench.adapters.tokenizers.hart_hybrid import HARTTokenizer
-from arbench.adapters.train.hybrid import HybridTraining, rescaled, residuals
+from arbench.adapters.hybrid.hart.adapter import HART
+from arbench.adapters.tokenizers.hart.adapter import HARTTokenizer
+from arbench.adapters.tokenizers.hart.network import RESIDUAL_SCALE
+from arbench.adapters.tokenizers.hart.training import HybridTraining, rescaled, residuals
 from arbench.data.readers.mnist import CLASSES, mnist5k
 from arbench.images import to_float, to_uint8
 from arbench.metrics.classifier import DigitClassifier

@@ -13,10 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from arbench.adapters.layers.config import from_upstream
+from arbench.adapters.layers.llama import Block
 from arbench.adapters.layers.sampling import token_probabilities
-from arbench.adapters.raster.cards import CARDS, LLAMAGEN_MINI
-from arbench.adapters.raster.llama import TRAINING_ONLY, Block, Config, Network
-from arbench.adapters.raster.llamagen import LlamaGen, generate, official_names, upstream_sampling
+from arbench.adapters.raster.llamagen.adapter import LlamaGen, generate, upstream_sampling
+from arbench.adapters.raster.llamagen.cards import CARDS
+from arbench.adapters.raster.llamagen.cards import MINI as LLAMAGEN_MINI
+from arbench.adapters.raster.llamagen.network import TRAINING_ONLY, Config, Network, official_names
 from arbench.errors import CheckpointError, ConfigError, InputError, MissingWeights, Unsupported, UsageError
 from arbench.protocols import Card, Generator, Guidance, LoadSpec, Request, Sampling, Scores
 from arbench.seeds import Greedy, noise_for
@@ -432,8 +434,8 @@ def test_wrong_requests_are_clear_errors() -> None:
 
 
 def test_a_tokenizer_with_other_codes_is_refused() -> None:
-    from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI as TOKENIZER
-    from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
+    from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
+    from arbench.adapters.tokenizers.llamagen.cards import MINI as TOKENIZER
 
     tokenizer = LlamaGenVQ.load(TOKENIZER, LoadSpec(init="random"))
     with pytest.raises(InputError, match="cannot use"):

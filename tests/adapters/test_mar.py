@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from arbench.adapters.continuous.cards import CARDS, MAR_BASE
-from arbench.adapters.continuous.mar import MAR, generate, unknown_after, upstream_sampling
-from arbench.adapters.continuous.transformer import TRAINING_ONLY, Config, Network, official_names
+from arbench.adapters.continuous.mar.adapter import MAR, generate, unknown_after, upstream_sampling
+from arbench.adapters.continuous.mar.cards import CARDS, MAR_BASE
+from arbench.adapters.continuous.mar.network import TRAINING_ONLY, Config, Network, official_names
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.diffusion_head import (
     DiffusionHead,
@@ -25,10 +25,12 @@ from arbench.adapters.layers.diffusion_head import (
     sample_tokens,
     spaced,
 )
-from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI, MAR_KL_16
-from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
-from arbench.adapters.tokenizers.mar_kl import MARKL, KLNetwork
-from arbench.adapters.tokenizers.mar_kl import official_names as tokenizer_names
+from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
+from arbench.adapters.tokenizers.llamagen.cards import MINI as LLAMAGEN_MINI
+from arbench.adapters.tokenizers.mar_kl.adapter import MARKL
+from arbench.adapters.tokenizers.mar_kl.cards import KL_16 as MAR_KL_16
+from arbench.adapters.tokenizers.mar_kl.network import Network as KLNetwork
+from arbench.adapters.tokenizers.mar_kl.network import official_names as tokenizer_names
 from arbench.errors import CheckpointError, ConfigError, ImageError, InputError, Unsupported, UsageError
 from arbench.parity import load_golden, replay_golden
 from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Tokenizer, TokenSpec
@@ -125,7 +127,7 @@ def test_a_changed_weight_is_noticed(name: str, key: str) -> None:
 
 def test_recordings_with_noise_or_unknown_settings_are_refused() -> None:
     golden = load_golden(GOLDENS / "mar")
-    replay = resolve("arbench.adapters.continuous.mar:replay")(golden.config, golden.state, None)
+    replay = resolve("arbench.adapters.continuous.mar.adapter:replay")(golden.config, golden.state, None)
     inputs = {role: golden.tensors[role] for role in ("class_ids", "order")}
     with pytest.raises(InputError, match="only zeros repeat"):
         replay("generate", {"num_iter": 2}, inputs)
@@ -347,7 +349,7 @@ def test_tokens_are_bounded_only_if_the_card_says_so() -> None:
     ]
     assert largest[0] > 4.1
     assert largest[1:] == pytest.approx([4.0, 0.5], rel=1e-6)  # unscaled and scaled again
-    assert [card.short_name for card in CARDS if "clip_denoised" in card.config] == ["mar-mini"]
+    assert [card.name for card in CARDS if "clip_denoised" in card.config] == ["continuous/mar-mini"]
 
 
 def test_patches_are_put_together_channels_first() -> None:
@@ -532,7 +534,7 @@ def test_upstream_settings_convert() -> None:
     for card in CARDS:
         settings = card.upstream_settings
         if not settings:
-            assert card.short_name == "mar-mini"
+            assert card.name == "continuous/mar-mini"
             continue
         assert upstream_sampling({"cfg_scale": settings["cfg"], **settings}) == card.native
 
@@ -622,7 +624,7 @@ SIZES = {
 
 
 def test_all_released_sizes_have_a_card() -> None:
-    assert {card.short_name.removeprefix("mar-") for card in CARDS} >= SIZES.keys()
+    assert {card.name.removeprefix("continuous/mar-") for card in CARDS} >= SIZES.keys()
 
 
 @pytest.mark.parametrize("size", SIZES)

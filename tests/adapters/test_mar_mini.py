@@ -10,22 +10,19 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from arbench.adapters.continuous.cards import MAR_MINI
-from arbench.adapters.continuous.mar import MAR
-from arbench.adapters.continuous.transformer import TRAINING_ONLY, Config, Network
+from arbench.adapters.continuous.mar.adapter import MAR
+from arbench.adapters.continuous.mar.cards import MINI as MAR_MINI
+from arbench.adapters.continuous.mar.network import TRAINING_ONLY, Config, Network
+from arbench.adapters.continuous.mar.training import MARTraining, initialise, masked_count
 from arbench.adapters.layers.checkpoint import seeded
 from arbench.adapters.layers.config import from_upstream
-from arbench.adapters.tokenizers.cards import MAR_KL_MINI
-from arbench.adapters.tokenizers.mar_kl import LATENT_SCALE, MARKL, KLNetwork
-from arbench.adapters.train.continuous import (
-    KLTraining,
-    MARTraining,
-    initialise,
-    masked_count,
-    measure,
-    standardised,
-)
-from arbench.adapters.train.loop import fit, mnist_batches
+from arbench.adapters.tokenizers.mar_kl.adapter import MARKL
+from arbench.adapters.tokenizers.mar_kl.cards import MINI as MAR_KL_MINI
+from arbench.adapters.tokenizers.mar_kl.network import LATENT_SCALE
+from arbench.adapters.tokenizers.mar_kl.network import Network as KLNetwork
+from arbench.adapters.tokenizers.mar_kl.training import KLTraining, measure, standardised
+from arbench.adapters.train.digits import mnist_batches
+from arbench.adapters.train.loop import fit
 from arbench.data.readers.mnist import CLASSES, mnist5k
 from arbench.images import to_float, to_uint8
 from arbench.metrics.classifier import DigitClassifier
@@ -138,7 +135,7 @@ OFFICIAL_KEYS = {
 }
 
 
-@pytest.mark.parametrize("chosen", [MAR_KL_MINI, MAR_MINI], ids=lambda chosen: chosen.short_name)
+@pytest.mark.parametrize("chosen", [MAR_KL_MINI, MAR_MINI], ids=lambda chosen: chosen.name)
 def test_shipped_weights_have_the_official_layout_and_a_card(chosen: Card) -> None:
     assert card(chosen.name) == chosen
     path = find(chosen)

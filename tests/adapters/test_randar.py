@@ -16,21 +16,15 @@ from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.order import halton_cells
 from arbench.adapters.layers.rope import grid_rotations, stretched_rotations
 from arbench.adapters.layers.sampling import token_probabilities
-from arbench.adapters.random_order.randar import RandAR, linear_guidance, upstream_sampling
-from arbench.adapters.random_order.randar_cards import CARDS as ALL
-from arbench.adapters.random_order.randar_cards import RANDAR_MINI
-from arbench.adapters.random_order.randar_network import (
-    TRAINING_ONLY,
-    RandARConfig,
-    RandARNetwork,
-    coarse_first,
-    generate,
-    group_sizes,
-    interleave,
-    official_names,
-)
-from arbench.adapters.raster.cards import LLAMAGEN_MINI
-from arbench.adapters.raster.llamagen import LlamaGen
+from arbench.adapters.random_order.randar.adapter import RandAR, linear_guidance, upstream_sampling
+from arbench.adapters.random_order.randar.cards import CARDS as ALL
+from arbench.adapters.random_order.randar.cards import MINI as RANDAR_MINI
+from arbench.adapters.random_order.randar.network import TRAINING_ONLY, interleave, official_names
+from arbench.adapters.random_order.randar.network import Config as RandARConfig
+from arbench.adapters.random_order.randar.network import Network as RandARNetwork
+from arbench.adapters.random_order.randar.sampling import coarse_first, generate, group_sizes
+from arbench.adapters.raster.llamagen.adapter import LlamaGen
+from arbench.adapters.raster.llamagen.cards import MINI as LLAMAGEN_MINI
 from arbench.errors import CheckpointError, ConfigError, InputError, Unsupported, UsageError
 from arbench.parity import load_golden, replay_golden, replayer
 from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Scores
@@ -527,11 +521,11 @@ LAYER = {
 SIZES = {"0.3b": (0.3, 24, 16, 1024, 2816), "0.7b": (0.7, 36, 20, 1280, 3584), "1.4b": (1.4, 48, 24, 1536, 4096)}
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.short_name)
+@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_official_cards_have_the_official_keys_shapes_and_sizes(card: Card) -> None:
     with torch.device("meta"):
         network = RandARNetwork(from_upstream(RandARConfig, card.config, TRAINING_ONLY))
-    billions, layers, heads, d, h = SIZES[card.short_name.split("-")[1]]
+    billions, layers, heads, d, h = SIZES[card.name.split("-")[1]]
     codes = 1024 if "maskgit" in card.name else 16384
     expected = {
         **{key: _shape(shape, d, h, codes) for key, shape in ONCE.items()},
@@ -590,8 +584,8 @@ def test_wrong_requests_are_clear_errors() -> None:
 
 
 def test_a_tokenizer_with_other_codes_is_refused() -> None:
-    from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI as TOKENIZER
-    from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
+    from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
+    from arbench.adapters.tokenizers.llamagen.cards import MINI as TOKENIZER
 
     tokenizer = LlamaGenVQ.load(TOKENIZER, LoadSpec(init="random"))
     with pytest.raises(InputError, match="cannot use"):

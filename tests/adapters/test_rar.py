@@ -14,21 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from arbench.adapters.layers.config import from_upstream
-from arbench.adapters.random_order.rar import (
-    RAR,
-    TRAINING_ONLY,
-    Config,
-    Network,
-    generate,
-    official_names,
-    upstream_sampling,
-)
-from arbench.adapters.random_order.rar_cards import CARDS as ALL
-from arbench.adapters.random_order.rar_cards import RAR_MINI
-from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI, MASKGIT_VQGAN
-from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
-from arbench.adapters.tokenizers.maskgit_vqgan import MaskGITNetwork, MaskGITVQGAN, ResBlock
-from arbench.adapters.tokenizers.maskgit_vqgan import official_names as tokenizer_names
+from arbench.adapters.random_order.rar.adapter import RAR, generate, upstream_sampling
+from arbench.adapters.random_order.rar.cards import CARDS as ALL
+from arbench.adapters.random_order.rar.cards import MINI as RAR_MINI
+from arbench.adapters.random_order.rar.network import TRAINING_ONLY, Config, Network, official_names
+from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
+from arbench.adapters.tokenizers.llamagen.cards import MINI as LLAMAGEN_MINI
+from arbench.adapters.tokenizers.maskgit_vqgan.adapter import MaskGITVQGAN
+from arbench.adapters.tokenizers.maskgit_vqgan.cards import MASKGIT_VQGAN
+from arbench.adapters.tokenizers.maskgit_vqgan.network import Network as MaskGITNetwork
+from arbench.adapters.tokenizers.maskgit_vqgan.network import ResBlock
+from arbench.adapters.tokenizers.maskgit_vqgan.network import official_names as tokenizer_names
 from arbench.errors import ArbenchError, CheckpointError, ConfigError, ImageError, InputError, Unsupported, UsageError
 from arbench.parity import load_golden, replay_golden
 from arbench.protocols import (
@@ -335,7 +331,7 @@ def test_wrong_requests_and_tokenizers_are_clear_errors() -> None:
     other = LlamaGenVQ.load(LLAMAGEN_MINI.model_copy(update={"checkpoint": None}), LoadSpec(init="random"))
     with pytest.raises(InputError, match="cannot use"):
         RAR.load(micro_card(), LoadSpec(init="random"), other)
-    replay = resolve("arbench.adapters.random_order.rar:replay")(MICRO, official_state(micro().network))
+    replay = resolve("arbench.adapters.random_order.rar.adapter:replay")(MICRO, official_state(micro().network))
     labels = {"class_ids": torch.arange(3)}
     assert replay("generate", {"greedy": True}, labels)["tokens"].shape == (3, TOKENS)
     for probe, settings in (("velocity", {}), ("generate", {}), ("generate", {"greedy": True, "top_z": 3})):

@@ -19,7 +19,7 @@ from arbench.adapters.layers.sampling import (
     mix_guidance,
     token_probabilities,
 )
-from arbench.adapters.raster.cards import LLAMAGEN_MINI
+from arbench.adapters.raster.llamagen.cards import MINI as LLAMAGEN_MINI
 from arbench.errors import Unsupported
 from arbench.protocols import Guidance, Sampling
 from arbench.seeds import noise_for

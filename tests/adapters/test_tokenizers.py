@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from arbench import weights
+from arbench import registry, weights
 from arbench.adapters.layers.checkpoint import seeded
 from arbench.adapters.layers.quantize import Codebook, MultiScaleQuantizer, phi_of_scales
-from arbench.adapters.tokenizers import cards, llamagen_vq, var_msvq
+from arbench.adapters.tokenizers.llamagen import cards as llamagen_cards
+from arbench.adapters.tokenizers.llamagen import network as llamagen
+from arbench.adapters.tokenizers.var import cards as var_cards
+from arbench.adapters.tokenizers.var import network as var
 from arbench.data.readers.mnist import mnist5k
 from arbench.errors import ArbenchError, ConfigError, ImageError
 from arbench.images import to_float
@@ -24,7 +27,7 @@ from arbench.protocols import Card, Codes, LoadSpec, Phase, Prefix, Tokenizer
 from arbench.registry import resolve
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-MINIS = (cards.LLAMAGEN_MINI, cards.VAR_MINI)
+MINIS = (llamagen_cards.MINI, var_cards.MINI)
 
 
 # ---- faithful to the official code ----------------------------------------------------------------------------------
@@ -48,7 +51,7 @@ def test_a_changed_weight_is_noticed() -> None:
     ("card", "millions", "shapes"),
     [
         (
-            cards.LLAMAGEN_VQ_16,
+            llamagen_cards.VQ_16,
             71.88,
             {
                 "encoder.conv_blocks.4.attn.1.q.weight": (512, 512, 1, 1),
@@ -60,9 +63,9 @@ def test_a_changed_weight_is_noticed() -> None:
                 "post_quant_conv.weight": (256, 8, 1, 1),
             },
         ),
-        (cards.LLAMAGEN_VQ_8, 70.11, {"encoder.conv_blocks.3.attn.0.k.weight": (512, 512, 1, 1)}),
+        (llamagen_cards.VQ_8, 70.11, {"encoder.conv_blocks.3.attn.0.k.weight": (512, 512, 1, 1)}),
         (
-            cards.VAR_MSVQ,
+            var_cards.MSVQ,
             108.95,
             {
                 "encoder.down.4.attn.1.qkv.weight": (1920, 640, 1, 1),
@@ -75,15 +78,15 @@ def test_a_changed_weight_is_noticed() -> None:
                 "quant_conv.weight": (32, 32, 3, 3),
             },
         ),
-        (cards.VAR_MSVQ_512, 108.95, {}),
+        (var_cards.MSVQ_512, 108.95, {}),
     ],
-    ids=lambda value: value.short_name if isinstance(value, Card) else "",
+    ids=lambda value: value.name if isinstance(value, Card) else "",
 )
 def test_official_keys_and_sizes(card: Card, millions: float, shapes: dict[str, tuple[int, ...]]) -> None:
     is_vq = card.implementation.endswith("LlamaGenVQ")
     with torch.device("meta"):
-        network = llamagen_vq.VQNetwork(card.config) if is_vq else var_msvq.MSVQNetwork(card.config)
-    names = llamagen_vq.official_names if is_vq else var_msvq.official_names(card.config)
+        network = llamagen.Network(card.config) if is_vq else var.Network(card.config)
+    names = llamagen.official_names if is_vq else var.official_names(card.config)
     official: dict[str, tuple[int, ...]] = {}
     for ours, value in network.state_dict().items():
         sources = names(ours)
@@ -95,11 +98,12 @@ def test_official_keys_and_sizes(card: Card, millions: float, shapes: dict[str, 
 
 
 def test_cards_name_classes_and_token_counts() -> None:
-    for card in cards.CARDS:
+    cards = [card for card in registry.cards().values() if card.kind == "tokenizer"]
+    for card in cards:
         assert isinstance(resolve(card.implementation), type)
         assert card.tokens is not None
         assert card.supports == frozenset()
-    counts = {card.name.removeprefix("tokenizers/"): card.tokens.tokens for card in cards.CARDS if card.tokens}
+    counts = {card.name.removeprefix("tokenizers/"): card.tokens.tokens for card in cards if card.tokens}
     minis = {"llamagen-mini": 64, "var-mini": 30, "mar-kl-mini": 16, "hart-mini": 30}
     official = {"llamagen-vq-16": 256, "llamagen-vq-8": 1024, "var-msvq": 680, "var-msvq-512": 2240, "mar-kl-16": 256}
     assert {**minis, **official}.items() <= counts.items()
@@ -107,9 +111,9 @@ def test_cards_name_classes_and_token_counts() -> None:
 
 def test_unknown_hyper_parameters_are_refused() -> None:
     with pytest.raises(ConfigError, match="z_chanels"):
-        llamagen_vq.VQNetwork({"z_chanels": 4})
+        llamagen.Network({"z_chanels": 4})
     with pytest.raises(ConfigError, match="patch_nums"):
-        var_msvq.MSVQNetwork({"patch_nums": (1, 2)})
+        var.Network({"patch_nums": (1, 2)})
 
 
 # ---- quantisers -----------------------------------------------------------------------------------------------------
@@ -149,8 +153,8 @@ def test_which_convolution_serves_a_scale(scales: int, phis: int, expected: tupl
 def test_names_of_the_other_sharings(share: int, key: str) -> None:
     config = {"ch": 32, "z_channels": 4, "vocab_size": 8, "v_patch_nums": (1, 2, 4), "share_quant_resi": share}
     with torch.device("meta"):
-        network = var_msvq.MSVQNetwork(config)
-    names = [name for ours in network.state_dict() for name in var_msvq.official_names(config)(ours)]
+        network = var.Network(config)
+    names = [name for ours in network.state_dict() for name in var.official_names(config)(ours)]
     assert key in names
     assert sum("quant_resi" in name for name in names) == 2 * (3 if share == 0 else 1)
 
@@ -218,7 +222,7 @@ def psnr(images: Tensor, reference: Tensor) -> float:
     return float((-10 * (images - reference).square().flatten(1).mean(1).log10()).mean())
 
 
-@pytest.mark.parametrize(("card", "floor"), [(cards.LLAMAGEN_MINI, 24.0), (cards.VAR_MINI, 20.0)], ids=["vq", "msvq"])
+@pytest.mark.parametrize(("card", "floor"), [(llamagen_cards.MINI, 24.0), (var_cards.MINI, 20.0)], ids=["vq", "msvq"])
 def test_minis_reconstruct_digits_they_have_not_seen(card: Card, floor: float, digits: Tensor) -> None:
     tokenizer = load(card)
     assert isinstance(tokenizer, Tokenizer)
@@ -251,7 +255,7 @@ def test_ids_do_not_depend_on_the_batch(card: Card, digits: Tensor) -> None:
 
 
 def test_prefixes_sharpen_with_every_scale(digits: Tensor) -> None:
-    tokenizer = load(cards.VAR_MINI)
+    tokenizer = load(var_cards.MINI)
     assert isinstance(tokenizer, Prefix)
     codes = tokenizer.encode(digits)
     quality = [psnr(tokenizer.decode_prefix(codes, count), digits) for count in range(1, len(codes.ids) + 1)]
@@ -288,7 +292,7 @@ def test_half_precision_keeps_the_quantiser_exact(card: Card, digits: Tensor) ->
 
 
 def test_other_sizes(digits: Tensor) -> None:
-    vq, msvq = load(cards.LLAMAGEN_MINI), load(cards.VAR_MINI)
+    vq, msvq = load(llamagen_cards.MINI), load(var_cards.MINI)
     larger = F.pad(digits[:2], (8, 8, 8, 8))  # a grid tokenizer takes any square it can divide
     codes = vq.encode(larger)
     assert codes.ids[0].shape == (2, 144)

@@ -10,17 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from arbench import registry
 from arbench.adapters.layers.checkpoint import read_state_dict, seeded
-from arbench.adapters.tokenizers.cards import CARDS
-from arbench.adapters.tokenizers.llamagen_vq import VQNetwork
-from arbench.adapters.tokenizers.var_msvq import MSVQNetwork
+from arbench.adapters.layers.multiscale import Network as MSVQNetwork
+from arbench.adapters.tokenizers.llamagen.network import Network as VQNetwork
+from arbench.adapters.tokenizers.llamagen.training import VQTraining
 from arbench.adapters.train.__main__ import main
-from arbench.adapters.train.loop import Metrics, fit, mnist_batches, rate
-from arbench.adapters.train.tokenizers import MSVQTraining, VQTraining
+from arbench.adapters.train.digits import mnist_batches
+from arbench.adapters.train.loop import Metrics, fit, rate
+from arbench.adapters.train.multiscale import MultiScaleTraining
 from arbench.errors import OK, USAGE, InputError
 
 CPU = torch.device("cpu")
-Training: TypeAlias = VQTraining | MSVQTraining
+Training: TypeAlias = VQTraining | MultiScaleTraining
 
 
 def tiny(kind: str) -> Training:
@@ -29,7 +31,7 @@ def tiny(kind: str) -> Training:
             config = {"ch": 32, "encoder_ch_mult": (1, 1, 1), "decoder_ch_mult": (1, 1, 1), "z_channels": 8}
             return VQTraining(VQNetwork({**config, "codebook_size": 16, "num_res_blocks": 1}))
         config = {"ch": 32, "ch_mult": (1, 1, 1, 1), "z_channels": 4, "v_patch_nums": (1, 2, 4), "vocab_size": 16}
-        return MSVQTraining(MSVQNetwork({**config, "num_res_blocks": 1}))
+        return MultiScaleTraining(MSVQNetwork({**config, "num_res_blocks": 1}))
 
 
 def run(training: Training, steps: int = 5, seed: int = 0, **options: Any) -> Metrics:
@@ -86,7 +88,7 @@ def test_a_seed_decides_everything(tmp_path: Path) -> None:
 def test_a_state_of_other_settings_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "t.state"
     run(tiny("vq"), steps=3, state_path=state)
-    with pytest.raises(InputError, match="cannot go on"):
+    with pytest.raises(InputError, match="cannot resume"):
         run(tiny("vq"), steps=4, state_path=state)
     state.write_bytes(b"not a state")
     with pytest.raises(InputError, match="not a training state"):
@@ -157,7 +159,7 @@ def test_the_command_writes_weights_and_a_card(tmp_path: Path, capsys: pytest.Ca
         "seed": 3,
     }
     assert card["measured"].keys() == {"heldout_psnr_db", "codes_used", "code_perplexity"}
-    mini = next(each for each in CARDS if each.name == "tokenizers/var-mini")
+    mini = registry.card("tokenizers/var-mini")
     assert card["parameters"] == mini.parameters == sum(t.numel() for t in read_state_dict(out).values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.json", "w.safetensors"]
     assert "parameters" in capsys.readouterr().err

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from arbench.adapters.layers.checkpoint import seeded
 from arbench.adapters.layers.config import from_upstream
-from arbench.adapters.random_order import rar
-from arbench.adapters.random_order.randar_network import RandARConfig, RandARNetwork
-from arbench.adapters.train.__main__ import recipe
-from arbench.adapters.train.generators import epochs
+from arbench.adapters.random_order.randar.network import Config as RandARConfig
+from arbench.adapters.random_order.randar.network import Network as RandARNetwork
+from arbench.adapters.random_order.randar.training import always
+from arbench.adapters.random_order.rar import network as rar
+from arbench.adapters.random_order.rar.training import random_share
+from arbench.adapters.train.__main__ import recipe, weight_file
+from arbench.adapters.train.any_order import AnyOrder
 from arbench.adapters.train.loop import Metrics, fit, step_generator
-from arbench.adapters.train.random_order import AnyOrder, always, random_share
+from arbench.adapters.train.tokens import epochs
 
 TOKENS, CODES, CLASSES = 16, 12, 4
 RASTER = torch.arange(TOKENS)
@@ -143,5 +146,5 @@ def test_training_learns_and_is_measured_the_same_each_time(kind: str) -> None:
 
 def test_both_minis_have_a_recipe() -> None:
     for name in ("random_order/rar-mini", "random_order/randar-mini"):
-        found = recipe(name)
-        assert (found.name, found.file) == (name, f"{name.split('/')[1]}.safetensors")
+        assert recipe(name).steps > 0
+        assert weight_file(name) == Path(f"{name.split('/')[1]}.safetensors")

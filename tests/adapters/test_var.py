@@ -15,15 +15,17 @@ from torch import Tensor
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.quantize import MultiScaleQuantizer
 from arbench.adapters.layers.sampling import token_probabilities
-from arbench.adapters.next_scale.cards import CARDS, VAR_MINI, guided, pyramid
-from arbench.adapters.next_scale.transformer import TRAINING_ONLY, Attention, Config, Network
-from arbench.adapters.next_scale.var import VAR, generate, official_names, touched, upstream_sampling
-from arbench.adapters.tokenizers.cards import LLAMAGEN_MINI as OTHER_TOKENIZER
-from arbench.adapters.tokenizers.cards import VAR_MINI as TOKENIZER
-from arbench.adapters.tokenizers.llamagen_vq import LlamaGenVQ
-from arbench.adapters.tokenizers.var_msvq import VARTokenizer
+from arbench.adapters.layers.scale_attention import ScaleAttention
+from arbench.adapters.next_scale.var.adapter import VAR, generate, touched, upstream_sampling
+from arbench.adapters.next_scale.var.cards import CARDS, guided
+from arbench.adapters.next_scale.var.cards import MINI as VAR_MINI
+from arbench.adapters.next_scale.var.network import TRAINING_ONLY, Config, Network, official_names
+from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
+from arbench.adapters.tokenizers.llamagen.cards import MINI as OTHER_TOKENIZER
+from arbench.adapters.tokenizers.var.adapter import VARTokenizer
+from arbench.adapters.tokenizers.var.cards import MINI as TOKENIZER
 from arbench.errors import CheckpointError, InputError, Unsupported, UsageError
-from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Scores
+from arbench.protocols import Card, Codes, Edits, Generator, Guidance, LoadSpec, Request, Sampling, Scores, TokenSpec
 from arbench.seeds import Greedy, noise_for
 
 SIDES = (1, 2, 3)
@@ -54,7 +56,7 @@ def micro_card(**config: Any) -> Card:
 def micro_tokenizer(**config: Any) -> VARTokenizer:
     settings: dict[str, Any] = {"vocab_size": 20, "z_channels": 6, "ch": 32, "ch_mult": (1, 1), "num_res_blocks": 1}
     settings = settings | {"v_patch_nums": SIDES} | config
-    tokens = pyramid(settings["v_patch_nums"], 20)
+    tokens = TokenSpec.pyramid(settings["v_patch_nums"], 20)
     card = TOKENIZER.model_copy(update={"config": settings, "tokens": tokens, "checkpoint": None})
     return VARTokenizer.load(card, LoadSpec(init="random"))
 
@@ -134,7 +136,7 @@ def test_cached_states_equal_uncached_logits(config: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("unit", [True, False])
 def test_attention_follows_the_formula(unit: bool) -> None:
-    attention = Attention(Config(**(MICRO | {"attn_l2_norm": unit}))).requires_grad_(False)
+    attention = ScaleAttention(MICRO["embed_dim"], MICRO["num_heads"], unit=unit).requires_grad_(False)
     shake(attention)  # type: ignore[arg-type]
     if unit:
         attention.log_scale[0, 0] = 9.0  # above the clamp at log 100

@@ -1,0 +1,255 @@
+"""MAR (Li et al., NeurIPS 2024, arXiv:2406.11838): masked autoregression over continuous tokens, drawn by diffusion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from arbench.errors import InputError
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Generated,
+    Guidance,
+    LoadSpec,
+    Noise,
+    Probe,
+    Request,
+    Sampling,
+    Tokenizer,
+)
+from arbench.seeds import Greedy
+
+from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.config import from_upstream
+from ...layers.diffusion_head import embedded_times, reverse_steps, sample_tokens, spaced
+from ...layers.generator import check_form, check_mask, class_labels, of_kind
+from ...layers.sampling import check_supported, guided_steps
+from ...tokenizers.mar_kl.adapter import MARKL
+from ...tokenizers.mar_kl.adapter import restored as restored_tokenizer
+from ...tokenizers.mar_kl.network import LATENT_SCALE
+from .network import TRAINING_ONLY, Config, Network, gathered, official_names
+
+SCHEDULES = ("linear", "constant")
+ITERATIONS, DIFFUSION_STEPS = 64, 100
+"""What the official sampler does when not told."""
+
+
+def unknown_after(iterations: int, tokens: int) -> list[int]:
+    """How many tokens are still unknown before the first and after each iteration.
+
+    A cosine schedule (MaskGIT); each iteration finds at least one token while more than one is unknown, the last one
+    all. With more iterations than there are tokens to find, some find none.
+    """
+    counts = [tokens]
+    for iteration in range(1, iterations):
+        planned = math.floor(tokens * math.cos(math.pi / 2 * iteration / iterations))
+        counts.append(max(1, min(counts[-1] - 1, planned)))
+    return [*counts, 0]
+
+
+def generate(
+    network: Network,
+    labels: Tensor,
+    sampling: Sampling,
+    noise: Noise,
+    *,
+    order: Tensor | None = None,
+    given: tuple[Tensor, Tensor] | None = None,
+    probe: Probe = NO_PROBE,
+) -> tuple[Tensor, int, int]:
+    """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
+
+    `order` (B, L) lists the positions from the last found to the first; drawn if not given. `given` are scaled latents
+    (B, C, h, w) to start from, and a mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of
+    an iteration is the schedule's at the share of tokens that will be known after it, where the last iteration counts
+    all but one. While guidance is on, both halves go as one batch of 2B. Iterations that find no token are left out.
+    """
+    config, batch = network.config, len(labels)
+    counts = unknown_after(sampling.steps or ITERATIONS, int(given[1].sum()) if given else config.tokens)
+    guided = guided_steps(sampling.guidance, len(counts) - 1)
+    steps = reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
+    with probe("condition"):
+        condition, times = network.condition(labels, guided=guided > 0), embedded_times(network.head, steps)
+        if order is None:
+            order = noise.permutation("order", config.tokens)
+    tokens = torch.zeros(batch, config.tokens, config.channels, device=labels.device)
+    if given is not None:
+        latents, mask = given
+        tokens = network.patches(latents.float())
+        order = order.gather(1, mask[order].int().argsort(dim=1, descending=True, stable=True))  # known ones last
+    taken = forwards = 0
+    for iteration, (before, after) in enumerate(pairwise(counts)):
+        if before == after:
+            continue
+        with probe("ar", index=taken, tokens=before - after):
+            passes = 2 if iteration < guided else 1
+            positions, wanted = order[:, before:], order[:, after:before]
+            known = gathered(tokens, positions)
+            states = network(
+                condition[: passes * batch],
+                known.repeat(passes, 1, 1),
+                positions.repeat(passes, 1),
+                wanted.repeat(passes, 1),
+            )
+            share = (config.tokens - max(1, after)) / config.tokens
+            with probe("inner", index=taken, tokens=before - after):
+                drawn = sample_tokens(
+                    network.head,
+                    steps,
+                    network.head.state_in(states),
+                    noise,
+                    f"token/{iteration}",
+                    times=times,
+                    weight=sampling.guidance.weight(share) if passes == 2 else None,
+                    temperature=sampling.temperature,
+                    clip=config.clip_denoised,
+                )
+            tokens = tokens.scatter(1, wanted.unsqueeze(-1).expand_as(drawn), drawn)
+        taken += 1
+        forwards += passes
+    return network.grid(tokens), taken, forwards
+
+
+class MAR:
+    """`Generator`. Guidance starts at 1 and grows linearly with the tokens known, or is constant."""
+
+    def __init__(self, card: Card, network: Network, tokenizer: MARKL) -> None:
+        self.card = card
+        self.tokenizer = tokenizer
+        self.network = network
+
+    @classmethod
+    def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
+        config = from_upstream(Config, card.config, TRAINING_ONLY)
+        tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
+        network = build_and_load(lambda: Network(config), card, spec, names=official_names)
+        blocks = (*network.encoder, *network.decoder, *network.head.blocks)
+        compile_blocks(spec, blocks, dynamic=True)  # lengths change with every iteration
+        return cls(card, network, tokenizer)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        check_supported(self.card, sampling)
+        spaced(sampling.inner_steps or DIFFUSION_STEPS)
+
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        check_supported(self.card, sampling)
+        labels = class_labels(self.card, request)
+        latents, taken, forwards = generate(self.network, labels, sampling, request.noise, probe=probe)
+        return Generated(
+            codes=Codes(latents=latents / self.tokenizer.latent_scale), outer_steps=taken, forwards=forwards
+        )
+
+    @torch.inference_mode()
+    def edit(
+        self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
+    ) -> Generated:
+        """`Edits`: the tokens outside the mask are known from the start, the iterations find those inside.
+
+        A token of several latents (`patch_size` above one) is found anew if one of them is in the mask.
+        """
+        check_supported(self.card, sampling)
+        labels, config = class_labels(self.card, request), self.network.config
+        latents = editable(self.card, config, codes, mask, len(labels))
+        side, patch = config.side, config.patch_size
+        wanted = mask.reshape(side, patch, side, patch).any(dim=3).any(dim=1).flatten()  # (L,)
+        given = (latents * self.tokenizer.latent_scale, wanted)
+        drawn, taken, forwards = generate(self.network, labels, sampling, request.noise, given=given, probe=probe)
+        edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
+        return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
+
+    def close(self) -> None:
+        vars(self).pop("network", None)
+
+
+def editable(card: Card, config: Config, codes: Codes, mask: Tensor, batch: int) -> Tensor:
+    """The latents (B, C, h, w) of `codes`. Raises InputError unless they and the mask (h, w) suit an edit."""
+    side = config.side * config.patch_size
+    form = (batch, config.vae_embed_dim, side, side)
+    if codes.latents is None or tuple(codes.latents.shape) != form:
+        found = "none" if codes.latents is None else f"of shape {tuple(codes.latents.shape)}"
+        raise InputError(
+            f"{card.name} edits latents of shape {form}", f"the codes have {found}", f"encode with {card.tokenizer}"
+        )
+    check_mask(card, mask, side)
+    return codes.latents
+
+
+def fitting(card: Card, channels: int, stride: int, tokenizer: Tokenizer | None) -> MARKL:
+    """The tokenizer, if a generator of latents of this form can use it."""
+    tokenizer = of_kind(card, tokenizer, MARKL, "MAR's KL tokenizer")
+    theirs = (tokenizer.network.channels, tokenizer.network.factor)
+    check_form(card, tokenizer, "channels and factor", theirs, (channels, stride))
+    return tokenizer
+
+
+def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
+    """Canonical sampling from upstream's arguments: those of `sample_tokens`, and the head's step count.
+
+    Its `cfg` is canonical guidance already: growing from 1 with the tokens known, or constant.
+    """
+    scale, schedule = settings.get("cfg_scale", 1.0), settings.get("cfg_schedule", "linear")
+    if schedule not in SCHEDULES:
+        raise InputError(f"no guidance schedule {schedule!r} in MAR", f"known: {', '.join(SCHEDULES)}", "")
+    return Sampling(
+        guidance=Guidance(scale=scale, schedule=schedule),
+        temperature=settings.get("temperature", 1.0),
+        steps=settings.get("num_iter", ITERATIONS),
+        inner_steps=int(settings.get("diffusion_steps", settings.get("num_sampling_steps", DIFFUSION_STEPS))),
+    )
+
+
+SETTINGS = frozenset(
+    {"noise", "greedy", "num_iter", "cfg_scale", "cfg_schedule", "temperature", "progress"}
+    | {"diffusion_steps", "num_sampling_steps"}
+)
+
+
+def check_silent(settings: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raise InputError for a recorded generation with real noise or with settings nobody here understands."""
+    strange = sorted(settings.keys() - known)
+    if strange or settings.get("noise") != "zeros":
+        why = f"unknown settings: {', '.join(strange)}" if strange else "it drew real noise; only zeros repeat"
+        raise InputError("cannot replay this generation", why, f"known settings: {', '.join(sorted(known))}")
+
+
+def split_mask(mask: Tensor) -> Tensor:
+    """(B, k): the known positions, from a mask (B, L) that is 1 where a token is unknown, alike many in every row."""
+    count = int((mask[0] == 0).sum())
+    return mask.argsort(dim=1, stable=True)[:, :count]
+
+
+def replay(
+    config: Mapping[str, Any],
+    state: dict[str, Tensor],
+    tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
+) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+    """A function that repeats a recorded probe (name, settings, inputs) with the networks of a recording."""
+    ours = from_upstream(Config, config, TRAINING_ONLY)
+    network = with_state(lambda: Network(ours), state, card_name="MAR's MAR", names=official_names)
+    decoder = restored_tokenizer(*tokenizer) if tokenizer else None
+
+    @torch.inference_mode()
+    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if probe == "hidden":
+            latents, positions = inputs["latents"], split_mask(inputs["mask"])
+            everywhere = torch.arange(network.config.tokens).expand(len(latents), -1)
+            condition = network.condition(inputs["class_ids"], guided=False)
+            return {"hidden": network(condition, gathered(latents, positions), positions, everywhere)}
+        if probe == "denoise":
+            return {"prediction": network.head(inputs["noisy"], inputs["timesteps"], inputs["hidden"])}
+        if probe == "generate":
+            check_silent(settings, SETTINGS)
+            labels, sampling = inputs["class_ids"], upstream_sampling({**config, **settings})
+            latents, _, _ = generate(network, labels, sampling, Greedy(len(labels)), order=inputs["order"])
+            return {"latents": latents} | ({"images": decoder.render(latents / LATENT_SCALE)} if decoder else {})
+        raise InputError(f"no probe {probe!r} for a MAR generator", "known: hidden, denoise, generate", "")
+
+    return call

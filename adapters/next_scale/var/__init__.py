@@ -1,0 +1,18 @@
+"""VAR (Tian et al., NeurIPS 2024): one scale of a token pyramid after the other."""
+
+from __future__ import annotations
+
+from arbench.protocols import StateDict, System
+
+from .cards import CARDS
+
+SYSTEM = System(
+    name="var",
+    cards=CARDS,
+    files=(
+        StateDict(what="a VAR generator", has=(r"pos_start", r"blocks\.0\.attn\.mat_qkv\.weight")),
+        StateDict(what="a VAR generator", has=(r"first_position", r"features_in\.weight")),
+    ),
+    replays={"generator": f"{__name__}.adapter:replay"},
+    training={"next_scale/var-mini": f"{__name__}.training:RECIPE"},
+)
