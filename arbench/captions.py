@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, PrerequisiteError, StoreError, UsageError
+from .files import write_atomic
 from .protocols import Card, TextEncoder
 
 if TYPE_CHECKING:
@@ -198,10 +199,7 @@ def _said(file: Path) -> dict[str, str]:
 
 
 def _save(file: Path, caption: Features, said: Mapping[str, str]) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    partial = file.with_suffix(".partial")
-    save_file(
-        {"features": caption.features.contiguous(), "mask": caption.mask.contiguous()}, partial, metadata=dict(said)
-    )
-    partial.replace(file)
+    tensors = {"features": caption.features.contiguous(), "mask": caption.mask.contiguous()}
+    write_atomic(file, save(tensors, metadata=dict(said)), "name another folder with --output")

@@ -26,7 +26,7 @@ from arbench.metrics.estimate import Z
 from arbench.metrics.sets.frechet import frechet
 from arbench.metrics.sets.kernel import kid
 from arbench.metrics.sets.kernel_subsets import Subsets, kid_subsets
-from arbench.metrics.sets.moments import Reference
+from arbench.metrics.sets.moments import Factored
 
 SUBSETS = Subsets(count=50, size=200)
 Floats = NDArray[np.float64]
@@ -94,11 +94,13 @@ def mnist_features() -> tuple[Floats, NDArray[np.int64]]:
     if not CACHE.is_file():
         import torch
 
-        from arbench.features.networks.efficientnet_features import EfficientNetLite0
+        from arbench.features import recipes
+        from arbench.features.weight_files import feature_weights
 
         torch.set_num_threads(1)
-        extractor = EfficientNetLite0()
-        np.save(CACHE, np.concatenate([extractor(source.load(range(len(source)))) for source in sources]))
+        extractor = recipes.load("efficientnet-lite0", feature_weights({}))
+        found = [extractor(list(source.load(range(len(source)))))["pooled"] for source in sources]
+        np.save(CACHE, np.concatenate(found))
     return np.load(CACHE).astype(np.float64), labels
 
 
@@ -132,7 +134,7 @@ class Row:
 
 
 def measure(case: Case, repetitions: int, seed: int) -> list[Row]:
-    real = Reference.of(case.reference)
+    real = Factored.of(case.reference)
     found: dict[str, list[tuple[float, float]]] = {}
     for repetition in range(repetitions):
         samples = case.draw(np.random.default_rng([seed, 3, repetition]), case.n)

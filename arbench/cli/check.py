@@ -1,4 +1,4 @@
-"""`arbench check`: tries the contract of adapters and prints a line for each part of it."""
+"""`arbench check`: tries the contract of adapters and prints one line for each part of it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arbench.errors import FAILED, OK, ConfigError, InputError, UsageError
+from arbench.errors import FAILED, OK, InputError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,7 +31,9 @@ def check(
     """Check each adapter; exit code 0 if none fails, 1 if one does."""
     from rich.console import Console
 
+    from arbench import registry
     from arbench.check import adapter
+    from arbench.features.weight_files import parse_given
     from arbench.run.device import resolve_device
 
     if not names:
@@ -40,7 +42,8 @@ def check(
         sys.path.insert(0, str(Path.cwd()))  # an author's module lies in the current folder
     # what is unknown, missing or too large is reported before the first check
     cards = adapter.chosen(names)
-    given, lines, device = parse_given(weights), read_lines(prompts), resolve_device(device)
+    given = parse_given(weights, [*registry.cards(), *(card.name for card in cards)])
+    lines, device = read_lines(prompts), resolve_device(device)
     plans = [adapter.plan(card, random=random, device=device, given=given, prompts=lines) for card in cards]
     console = Console(stderr=json_output, highlight=False)
     width = max(len(card.name) for card in cards)
@@ -61,25 +64,16 @@ def check(
     return FAILED if failed else OK
 
 
-def parse_given(pairs: Sequence[str]) -> dict[str, str]:
-    """{adapter: path} of ["NAME=PATH", ...]."""
-    given = {}
-    for pair in pairs:
-        name, equals, path = pair.partition("=")
-        if not (name and equals and path):
-            raise ConfigError(f"--weights {pair!r} is not NAME=PATH", "", "for instance --weights mine/model=model.pt")
-        given[name] = path
-    return given
-
-
 def read_lines(path: Path | None) -> list[str]:
-    """Prompts, a line each."""
+    """Prompts, one per line."""
     if path is None:
         return []
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the prompts {path}", str(error), "give a text file, a prompt a line") from None
+        raise InputError(
+            f"cannot read the prompts {path}", str(error), "give a text file, one prompt per line"
+        ) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 

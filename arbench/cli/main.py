@@ -39,7 +39,14 @@ Track = Annotated[
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
 Weighted = Annotated[
     list[str] | None,
-    typer.Option("--weights", metavar="NAME=PATH", help="A weight file, for instance inception=weights.pth."),
+    typer.Option(
+        "--weights",
+        metavar="NAME=PATH",
+        help="Weight file of an adapter or of a feature network, for instance inception=weights.pth.",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", metavar="NAME", help="Only this task of the suite; may be repeated.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Mode = Annotated[
@@ -90,21 +97,28 @@ def ls(
 def show(
     suite: Suite,
     adapter: Adapters = None,
+    task: Tasks = None,
     change: Sets = None,
+    weights: Weighted = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every value, and where it comes from.")] = False,
     json_output: Json = False,
 ) -> None:
     """Show what a suite would run, and what it would cost."""
     from arbench.cli.show import show
 
-    raise typer.Exit(show(suite, adapter or [], change or [], resolved, json_output))
+    raise typer.Exit(show(suite, adapter or [], task or [], change or [], weights or [], resolved, json_output))
 
 
 @app.command()
 def run(
     suite: Suite,
     adapter: Adapters = None,
+    task: Tasks = None,
     change: Sets = None,
+    weights: Weighted = None,
+    keep_images: Annotated[
+        bool, typer.Option("--keep-images", help="Keep the images of all samples, not only the first 256 MB per cell.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run goes. Default: runs/<id>.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Workers = None,
@@ -113,7 +127,8 @@ def run(
     """Run a suite and write its report."""
     from arbench.cli.run import run
 
-    raise typer.Exit(run(suite, adapter or [], change or [], out, device, workers, track))
+    changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
+    raise typer.Exit(run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track))
 
 
 @app.command()
@@ -122,7 +137,7 @@ def resume(
     workers: Workers = None,
     track: Track = None,
 ) -> None:
-    """Go on with an interrupted run where it stopped."""
+    """Resume an interrupted run where it stopped."""
     from arbench.cli.resume import resume
 
     raise typer.Exit(resume(folder, workers, track))
@@ -170,11 +185,10 @@ def check(
         typer.Argument(metavar="ADAPTER...", help="Names or globs, or module:CARD of your own in this folder."),
     ],
     random: Annotated[bool, typer.Option("--random", help="Random weights in place of a checkpoint.")] = False,
-    weights: Annotated[
-        list[str] | None, typer.Option("--weights", metavar="NAME=PATH", help="The weight file of an adapter.")
-    ] = None,
+    weights: Weighted = None,
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="FILE", help="For models of captions: a prompt a line.")
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line."),
     ] = None,
     device: Device = "cpu",
     json_output: Json = False,
@@ -189,7 +203,7 @@ def check(
 @app.command()
 def captions(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="The text-to-image model the captions are for.")],
-    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A text file, a prompt a line.")],
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A text file, one prompt per line.")],
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="PATH", help="The text encoder: a folder, or a name in the local cache.")
     ],
@@ -210,7 +224,10 @@ def captions(
 @app.command()
 def score(
     samples: Annotated[
-        str, typer.Argument(metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, features.")
+        str,
+        typer.Argument(
+            metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, runs/DIR[:CELL], features."
+        ),
     ],
     reference: Annotated[
         str | None, typer.Option("--reference", "-r", metavar="REF", help="Images, or a file of statistics.")
@@ -235,7 +252,10 @@ def score(
     ] = "none",
     size: Size = None,
     reference_kind: Annotated[
-        str | None, typer.Option("--reference-kind", metavar="FORMAT", help="Of statistics that do not say: adm, ...")
+        str | None,
+        typer.Option(
+            "--reference-kind", metavar="FORMAT", help="Format of the reference file, if it does not state it."
+        ),
     ] = None,
     split: Split = None,
     column: Column = None,
@@ -250,15 +270,18 @@ def score(
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="A prompt a line: for CLIPScore, and for a generator of captions.",
+            help="One prompt per line: for CLIPScore, and for a text-to-image generator.",
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A reference that does not fit is an error.")] = False,
-    shard: Annotated[str, typer.Option("--shard", metavar="I/N", help="Only the features of this part.")] = "0/1",
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="I/N", help="Extract features of shard I of N only.")
+    ] = "0/1",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: scores/<name of SAMPLES>.")] = None,
+    track: Annotated[str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: none.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Score images that exist already, conventions side by side."""
+    """Score images that exist already, or the samples of a run."""
     from arbench.cli.score import parse_names, parse_shard, read_prompts, request_of
     from arbench.cli.score import score as run_score
 
@@ -285,7 +308,25 @@ def score(
         shard=parse_shard(shard),
         out=out,
     )
-    raise typer.Exit(run_score(request, json_output))
+    raise typer.Exit(run_score(request, json_output, track))
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[:CELL]", help="The folder of a run, perhaps with one of its cells.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.")
+    ] = None,
+    npz: Annotated[
+        Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
+    ] = None,
+) -> None:
+    """Write the samples of a run for other tools."""
+    from arbench.cli.export import export
+
+    raise typer.Exit(export(run, images, npz))
 
 
 @app.command()

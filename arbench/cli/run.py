@@ -10,7 +10,9 @@ from pathlib import Path
 def run(
     suite: str,
     adapters: list[str],
+    tasks: list[str],
     sets: list[str],
+    weights: list[str],
     out: Path | None,
     device: str | None,
     workers: int | None,
@@ -20,8 +22,10 @@ def run(
     from rich.console import Console
     from rich.text import Text
 
+    from .. import registry
+    from ..features.weight_files import parse_given
+    from ..journal import now
     from ..run.display import duration
-    from ..run.journal import now
     from ..run.plan import make_plan
     from ..run.session import Session, slots_for
     from ..run.store import RunFile, Store, new_run_id
@@ -29,8 +33,8 @@ def run(
     from ..spec.suite_file import read
 
     console = Console(highlight=False)
-    suite_file = read(suite, sets)
-    plan = make_plan(suite_file, adapter_globs=adapters, device=device)
+    suite_file = read(suite, sets, parse_given(weights, registry.cards()))
+    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
     slots_for(Settings(device=plan.device), workers)  # a wrong --workers is told before the folder exists
     run_id = new_run_id(suite_file.suite.suite, plan)
     folder = out if out is not None else Path("runs") / run_id
@@ -42,6 +46,7 @@ def run(
         suite_path=suite_file.path,
         origins=tuple(suite_file.origins.items()),
         adapter_globs=tuple(adapters),
+        task_names=tuple(tasks),
         workers=workers,
         track=track,
         plan=plan,
@@ -54,6 +59,8 @@ def run(
         ),
         soft_wrap=True,
     )
+    for note in dict.fromkeys(note for planned in plan.cells for note in planned.notes):
+        console.print(Text(f"note: {note}"), soft_wrap=True)
     try:
         return Session(store, console, "run", workers, track).go()
     finally:

@@ -13,9 +13,9 @@ from arbench.errors import INFRASTRUCTURE, OK, InputError, UnknownName, UsageErr
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arbench.evaluate.score_result import Score, ScoreResult
     from arbench.features.extract import Progress
-    from arbench.score.engine import Request
+    from arbench.score.request import ScoreRequest
+    from arbench.spec.result import Metric, Result, SetSummary
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193", None: ""}
 
@@ -25,7 +25,9 @@ def parse_shard(text: str) -> tuple[int, int]:
     index, _, total = text.partition("/")
     if index.isdecimal() and total.isdecimal() and int(index) < int(total):
         return int(index), int(total)
-    raise UsageError(f"--shard {text} is no shard", "shards are counted from 0: 0/3, 1/3, 2/3", "--shard 0/3")
+    raise UsageError(
+        f"invalid --shard {text!r}: expected I/N", "shards are counted from 0: 0/3, 1/3, 2/3", "--shard 0/3"
+    )
 
 
 def parse_names(values: Sequence[str]) -> tuple[str, ...]:
@@ -41,7 +43,7 @@ def read_prompts(path: Path | None) -> tuple[str, ...]:
         return tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, a prompt a line"
+            f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, one prompt per line"
         ) from error
 
 
@@ -57,30 +59,50 @@ def request_of(
     crop: str = "none",
     size: int | None = None,
     column: str | None = None,
+    reference_crop: str = "none",
+    reference_size: int | None = None,
+    reference_kind: str | None = None,
+    split: str | None = None,
+    conventions: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    paired: bool = False,
+    error: str = "delta",
+    subset_size: int | None = None,
+    prompts: tuple[str, ...] = (),
     **others: Any,
-) -> Request:
+) -> ScoreRequest:
     """The request of these options, checked."""
+    from arbench import registry
     from arbench.data.crops import CROPS
     from arbench.data.reading import GENERATOR, Reading
-    from arbench.features.weight_files import Weights, parse_given
+    from arbench.evaluate.question import Question
+    from arbench.features.weight_files import WEIGHTS, feature_weights, parse_given
     from arbench.run.device import resolve_device
-    from arbench.score.engine import Request
-    from arbench.weights import folder as weights_folder
+    from arbench.score.request import ScoreRequest
 
     _one_of("--mode", mode, ("parity", "fast"))
     _one_of("--on-bad-image", on_bad, ("error", "skip"))
-    for option, value in (("--crop", crop), ("--reference-crop", others.get("reference_crop", "none"))):
+    _one_of("--error", error, ("delta", "jackknife"))
+    for option, value in (("--crop", crop), ("--reference-crop", reference_crop)):
         _one_of(option, value, tuple(CROPS))
-    if others.get("split") is not None:
-        _one_of("--split", others["split"], ("train", "val"))
-    made_of = others.get("prompts", ()) if samples.startswith(GENERATOR) else ()
-    return Request(
+    if split is not None:
+        _one_of("--split", split, ("train", "val"))
+    given = parse_given(weights, registry.cards())
+    question = Question(
+        tuple(conventions), tuple(metrics), paired, reference_crop, reference_size, reference_kind, split, error,
+        subset_size,
+    )  # fmt: skip
+    return ScoreRequest(
         samples,
         reference,
-        Weights(parse_given(weights), weights_folder()),
+        question,
+        feature_weights(given),
+        {name: path for name, path in given.items() if name not in WEIGHTS},
         mode=mode,  # type: ignore[arg-type]
         device=resolve_device(device),
-        reading=Reading(on_bad, limit, crop, size, column, made_of),  # type: ignore[arg-type]
+        reading=Reading(on_bad, limit, crop, size, column, prompts if samples.startswith(GENERATOR) else ()),  # type: ignore[arg-type]
+        prompts=prompts,
+        argv=tuple(sys.argv),
         **others,
     )
 
@@ -90,11 +112,9 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
         raise UnknownName(f"value of {option}", value, known, f"{option} {known[0]}")
 
 
-def score(request: Request, json_output: bool = False) -> int:
-    """Scores and prints a table, or with `json_output` the result as JSON. 3 if not one number could be computed."""
+def score(request: ScoreRequest, json_output: bool = False, track: str | None = None) -> int:
+    """Scores and prints a table, or with `json_output` the results as JSON. 3 if not one number could be computed."""
     from rich.console import Console
-
-    from arbench.score.engine import out_folder
 
     console = Console(highlight=False)
     errors = Console(stderr=True, highlight=False)
@@ -105,7 +125,7 @@ def score(request: Request, json_output: bool = False) -> int:
             found = extract(request, progress)
         count = len(next(iter(found.values()))) if found else 0
         console.print(
-            f"shard {request.shard[0]}/{request.shard[1]}: features of {count} images in {out_folder(request)}\n"
+            f"shard {request.shard[0]}/{request.shard[1]}: features of {count} images in {request.folder}\n"
             "when all shards are there: arbench merge SHARD... --out WHOLE, then arbench score WHOLE --reference ...",
             soft_wrap=True,
         )
@@ -113,12 +133,30 @@ def score(request: Request, json_output: bool = False) -> int:
     from arbench.score.engine import score as run
 
     with progress_bar(errors) as progress:
-        result = run(request, progress)
+        results = run(request, progress)
+    if track is not None:
+        _track(results, request.folder, track, errors)
     if json_output:
-        sys.stdout.write(json.dumps(result.plain(), indent=2, allow_nan=False) + "\n")
+        documents = [result.plain() for result in results]
+        sys.stdout.write(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2) + "\n")
     else:
-        show(result, console, out_folder(request))
-    return OK if any(entry.metric.value is not None for entry in result.scores) else INFRASTRUCTURE
+        for result in results:
+            show(result, console, request.folder, many=len(results) > 1)
+    measured = any(metric.value is not None for result in results for metric in result.metrics)
+    return OK if measured else INFRASTRUCTURE
+
+
+def _track(results: Sequence[Result], folder: Path, uri: str, console: Console) -> None:
+    """Logs the results to MLflow; losing it loses nothing."""
+    from arbench.track.sink import Tracker
+
+    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker.start(json.loads((folder / "run.json").read_bytes()))
+    for result in results:
+        tracker.cell(result, folder / "cells" / result.result_id)
+    tracker.finish(None, "complete")
+    if tracker.problem:
+        console.print(f"tracking: {tracker.problem}", soft_wrap=True)
 
 
 class progress_bar:  # noqa: N801, used as a function
@@ -153,31 +191,35 @@ class progress_bar:  # noqa: N801, used as a function
         self._bars.update(TaskID(self._tasks[what]), completed=done, total=count)
 
 
-def show(result: ScoreResult, console: Console, folder: Path) -> None:
+def show(result: Result, console: Console, folder: Path, many: bool = False) -> None:
+    """One row per metric, one column per convention, then what is missing and why."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    if many:
+        console.print(Text(f"{result.adapter} ({result.settings_id})"), soft_wrap=True)
     for line in header(result):
         console.print(Text(line), soft_wrap=True)
-    names = list(dict.fromkeys(entry.convention for entry in result.scores))
+    names = list(dict.fromkeys(metric.convention for metric in result.metrics))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric", no_wrap=True)
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
-    for metric in dict.fromkeys(entry.metric.name for entry in result.scores):
-        row = {entry.convention: entry for entry in result.scores if entry.metric.name == metric}
-        direction = next(iter(row.values())).metric.direction
-        cells = [cell(row[name]) if name in row else "" for name in names]
-        table.add_row(Text(f"{metric} {ARROWS[direction]}"), *(Text(text) for text in cells))
+    for name in dict.fromkeys(metric.name for metric in result.metrics):
+        row = {metric.convention: metric for metric in result.metrics if metric.name == name}
+        direction = next(iter(row.values())).direction
+        cells = [cell(row[convention]) if convention in row else "" for convention in names]
+        table.add_row(Text(f"{name} {ARROWS[direction]}"), *(Text(text) for text in cells))
     console.print(table)
     for line in notes(result):
         console.print(Text(line), soft_wrap=True)
-    console.print(Text(f"details: {folder / 'score.json'}, per image: {folder / 'samples.parquet'}"), soft_wrap=True)
+    here = folder / "cells" / result.result_id
+    console.print(Text(f"details: {here / 'result.json'}, per image: {here / 'samples.parquet'}"), soft_wrap=True)
 
 
-def header(result: ScoreResult) -> list[str]:
-    lines = [f"samples    {_set(result.samples)}"]
+def header(result: Result) -> list[str]:
+    lines = [f"samples    {_set(result.samples)}"] if result.samples is not None else []
     if result.reference is not None:
         lines.append(f"reference  {_set(result.reference)}")
     for name, deviation in result.deviation.items():
@@ -185,10 +227,7 @@ def header(result: ScoreResult) -> list[str]:
     return lines
 
 
-def _set(summary: object) -> str:
-    from arbench.evaluate.score_result import SetSummary
-
-    assert isinstance(summary, SetSummary)
+def _set(summary: SetSummary) -> str:
     parts = [f"{summary.source}: {summary.n} images"]
     if summary.sizes:
         sizes = list(summary.sizes)
@@ -202,9 +241,8 @@ def _set(summary: object) -> str:
     return ", ".join(parts)
 
 
-def cell(entry: Score) -> str:
+def cell(metric: Metric) -> str:
     """ "12.34 ±0.56", or "-" for a null value."""
-    metric = entry.metric
     if metric.value is None:
         return "-"
     mark = "*" if metric.flags else ""
@@ -222,16 +260,16 @@ def _exponent(value: float) -> int:
     return math.floor(math.log10(abs(value)))
 
 
-def notes(result: ScoreResult) -> list[str]:
+def notes(result: Result) -> list[str]:
     """Why numbers are missing, what flags say, and what is odd about the two sets; each once."""
     lines = []
     reasons: dict[str, list[str]] = {}
     flagged: dict[str, list[str]] = {}
-    for entry in result.scores:
-        name = f"{entry.convention} {entry.metric.name}"
-        if entry.metric.value is None:
-            reasons.setdefault(entry.metric.reason, []).append(name)
-        for flag in entry.metric.flags:
+    for metric in result.metrics:
+        name = f"{metric.convention} {metric.name}"
+        if metric.value is None:
+            reasons.setdefault(metric.reason, []).append(name)
+        for flag in metric.flags:
             flagged.setdefault(flag, []).append(name)
     known = {remark.code: remark.text for remark in result.remarks}
     lines += [f"- {_names(names)}: {reason}" for reason, names in reasons.items()]
@@ -244,7 +282,7 @@ def notes(result: ScoreResult) -> list[str]:
 
 FLAGS = {
     "rank_deficient": "fewer images than dimensions, so the covariance is singular",
-    "small_n": "fewer than 10 images a dimension: the value is biased upwards and compares at equal n only",
+    "small_n": "fewer than 10 images per dimension: the value is biased upwards and compares at equal n only",
     "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
     "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
     "exact": "too many vectors for the tool's own float32 matrices; this is the exact value",

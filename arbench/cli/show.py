@@ -7,13 +7,23 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def show(suite: str, adapters: list[str], sets: list[str], resolved: bool, json_output: bool) -> int:
+def show(
+    suite: str,
+    adapters: list[str],
+    tasks: list[str],
+    sets: list[str],
+    weights: list[str],
+    resolved: bool,
+    json_output: bool,
+) -> int:
     """Prints the cells of `suite`, their identities and cost; with `resolved` every value and where it is from."""
+    from .. import registry
+    from ..features.weight_files import parse_given
     from ..run.plan import make_plan
     from ..spec.suite_file import read
 
-    suite_file = read(suite, sets)
-    plan = make_plan(suite_file, adapter_globs=adapters)
+    suite_file = read(suite, sets, parse_given(weights, registry.cards()))
+    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks)
     cells = [
         {
             "task": planned.cell.task.task,
@@ -26,7 +36,8 @@ def show(suite: str, adapters: list[str], sets: list[str], resolved: bool, json_
             "gigabytes": round(planned.gigabytes, 3),
             "outcome": planned.outcome,
             "reason": planned.reason,
-            "weights": planned.cell.weights_sha256,
+            "notes": list(planned.notes),
+            "weights": {**planned.cell.weights_sha256, **planned.cell.features_sha256},
             "data": planned.data,
             "values": [
                 {"name": name, "value": value, "origin": _origin(name, planned.origins)}
@@ -99,6 +110,8 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
             console.print(
                 Text(f"{cell['outcome']}: {cell['task']} {cell['adapter']}: {cell['reason']}"), soft_wrap=True
             )
+    for note in dict.fromkeys(note for cell in document["cells"] for note in cell["notes"]):
+        console.print(Text(f"note: {note}"), soft_wrap=True)
     if resolved:
         for cell in document["cells"]:
             console.print(_value_table(cell))

@@ -10,7 +10,7 @@ from arbench.errors import OK, InputError, UnknownName
 
 if TYPE_CHECKING:
     from arbench.data.statistics.write import Layout
-    from arbench.score.engine import Request
+    from arbench.score.request import ScoreRequest
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "adm": ("inception/tf1",),
@@ -21,7 +21,7 @@ RECIPES: dict[str, tuple[str, ...]] = {
 """What each foreign layout is bound to; our own takes any."""
 
 
-def stats(request: Request, output: Path, layout: str, recipes: Sequence[str], keep_features: bool) -> int:
+def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[str], keep_features: bool) -> int:
     """Extracts the features of `request.samples` and writes their statistics to `output`."""
     from rich.console import Console
     from rich.text import Text
@@ -47,7 +47,7 @@ def stats(request: Request, output: Path, layout: str, recipes: Sequence[str], k
     return OK
 
 
-def default_recipes(request: Request) -> tuple[str, ...]:
+def default_recipes(request: ScoreRequest) -> tuple[str, ...]:
     """Of our own layout: the standard Inception features if their weights are here, and the offline ones."""
     standard = ("inception/tf1",) if request.weights.find("inception") is not None else ()
     return (*standard, "efficientnet-lite0")

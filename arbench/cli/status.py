@@ -10,11 +10,11 @@ from typing import Any
 def status(folder: Path, json_output: bool) -> int:
     """Prints what the journal in `folder` says, of a running run too; returns the exit code."""
     from ..run.session import state_of
-    from ..run.store import Store, locked_by
+    from ..run.store import Store, running
 
     store = Store.read(folder)
     state = state_of(store)
-    holder = locked_by(folder)
+    holder = running(folder)
     cells: list[dict[str, Any]] = [
         {
             "task": cell.planned.cell.task.task,
@@ -72,4 +72,4 @@ def _print(document: dict[str, Any]) -> None:
     console.print(Text(words + (f"; process {at_work} is at work" if at_work is not None else "")), soft_wrap=True)
     left = [cell for cell in document["cells"] if cell["outcome"] not in ("ok", "unsupported")]
     if left and at_work is None:
-        console.print(Text(f"to go on: arbench resume {document['folder']}"), soft_wrap=True)
+        console.print(Text(f"to resume: arbench resume {document['folder']}"), soft_wrap=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,8 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError, StoreError
+from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError
 from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, known
+from arbench.files import replacing
 from arbench.weights import folder
 
 _CHUNK = 1 << 20
@@ -107,25 +106,14 @@ def _download(official: Official, url: str | None, folder: Path) -> Path:
             f"cannot fetch from {source!r}", "only http and https addresses", "--weights NAME=PATH takes files"
         )
     target = folder / official.file
-    temporary: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{official.file}.", dir=folder)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            digest = _stream(source, official, file)
+    with replacing(target, "set ARBENCH_WEIGHTS to another folder") as file:
+        digest = _stream(source, official, file)
         if official.sha256 and not official.matches(digest):
             raise CheckpointError(
                 f"what {source} sends is not {official.file}",
                 f"its sha256 begins {digest[:8]}, that of {official.file} begins {official.sha256[:8]}",
                 "nothing was kept; weights of your own are named with --weights NAME=PATH",
             )
-        temporary.replace(target)
-    except OSError as error:
-        raise StoreError(f"cannot write {target}", str(error), "set ARBENCH_WEIGHTS to another folder") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return target
 
 

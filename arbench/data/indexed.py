@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +26,19 @@ class ImageSource(Protocol):
         """(N,) class ids, or None."""
         ...
 
+    @property
+    def classes(self) -> Mapping[int, str]:
+        """Label -> name of the class, in the order of the labels; empty if classes have no names.
+
+        Labels need not be 0, 1, ...: in a folder of some ImageNet classes they are the official ids of these.
+        """
+        ...
+
     def __len__(self) -> int: ...
+
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        """Relative path, member name or row number of each image: what a person would look for."""
+        ...
 
     def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """(n, 3, H, W) RGB images."""
@@ -40,10 +52,17 @@ class ImageSource(Protocol):
 class ArraySource:
     """Images held in memory."""
 
-    def __init__(self, name: str, images: NDArray[np.uint8], labels: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64] | None = None,
+        classes: Mapping[int, str] | None = None,
+    ) -> None:
         self.name = name
         self._images = images
         self.labels = labels
+        self.classes: Mapping[int, str] = classes or {}
 
     @property
     def resolution(self) -> tuple[int, int]:
@@ -52,11 +71,22 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._images)
 
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        return [str(index) for index in checked(indices, len(self), self.name).tolist()]
+
     def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         return self._images[np.asarray(indices, dtype=np.int64)]
 
     def digest(self) -> str:
         return content_digest(self)
+
+
+def checked(indices: Sequence[int], count: int, name: str) -> NDArray[np.int64]:
+    """(n,) indices below `count`; negative ones count from the end, as in a list. Raises IndexError."""
+    wanted = np.asarray(indices, dtype=np.int64)
+    if len(wanted) and not (-count <= wanted.min() and wanted.max() < count):
+        raise IndexError(f"{name} has {count} images")
+    return wanted % count
 
 
 def content_digest(source: ImageSource, batch: int = 256) -> str:

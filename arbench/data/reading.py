@@ -1,4 +1,4 @@
-"""What can be scored and what with: image sources, generators, finished features, files of statistics."""
+"""How a source of images is read, and what a source that is named can be: images, a generator, a file of statistics."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 
 from ..errors import InputError
 from .crops import prepare
-from .sources import open_stream
 from .statistics.read import HEADER
 from .stream import ImageStream, OnBad, Picture, Tally
 
 GENERATOR = "generator:"
+LABELLING = 2
+"""Raised when the same files get other labels than before: what was kept of them is then not used again."""
 
 Source = Any
-"""A name or path (str), or an object that `open_stream` reads: a torch Dataset, a loader, an iterator of images."""
+"""A name or path (see `arbench.data.sources`), or an object: a torch Dataset, a loader, an iterator of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Reading:
         if self.prompts:
             settings["prompts"] = _digest(map(Path, self.prompts))
         return settings
+
+
+PLAIN = Reading()
+"""All images as they are."""
 
 
 class CroppedStream:
@@ -68,12 +73,6 @@ class CroppedStream:
             yield Picture(picture.index, picture.key, image, picture.label)
 
 
-def open_images(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
-    """The pictures of a path, of a named data set or of an object."""
-    stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
-    return cropped(stream, reading)
-
-
 def cropped(stream: ImageStream, reading: Reading) -> ImageStream:
     """`stream`, with its pictures cropped and resized as `reading` says."""
     if reading.crop == "none":
@@ -84,7 +83,7 @@ def cropped(stream: ImageStream, reading: Reading) -> ImageStream:
 
 
 Open = Callable[[Source, Reading, tuple[int, int]], ImageStream]
-"""How a source becomes a stream: `open_images`, or a function that knows further kinds of sources."""
+"""How a source becomes a stream: `sources.open_images`, or a function that knows further kinds of sources."""
 
 
 def name_of(source: Source) -> str:
@@ -102,12 +101,12 @@ def fingerprint(source: Source) -> str:
     path = Path(source if Path(source).exists() else source.partition(":")[2])
     if not path.exists():
         return ""
-    return _digest(_files(path))
+    return _digest(_files(path), f"labelling {LABELLING};")
 
 
-def _digest(files: Iterable[Path]) -> str:
+def _digest(files: Iterable[Path], start: str = "") -> str:
     """Of names, sizes and times; of a file that is not there, of its name."""
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(start.encode(), digest_size=16)
     for file in files:
         facts = file.stat() if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
         digest.update(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};".encode())

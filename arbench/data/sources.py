@@ -1,4 +1,12 @@
-"""`open_stream`: any source of images, told from what it is or named as `kind:PATH`, as one stream of pictures."""
+"""Sources of images by name, path or object: one grammar, read as a stream or by index.
+
+A source is `mnist5k/train`, `mnist5k/heldout` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for tar
+and parquet also a glob or several paths with commas between them (or a list of them); or an object: a torch Dataset or
+other sequence, a DataLoader, an iterator (see `arbench.data.readers.objects`), or an `ImageSource`. Imports no torch.
+
+    open_stream, open_images   one picture after another, of any size: what `arbench score` reads
+    open_source                by index, all of one size: what a suite reads
+"""
 
 from __future__ import annotations
 
@@ -10,22 +18,58 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError, InputError, UnknownName
-from .readers.ahead import AheadStream, Reader, Shard
+from ..errors import ImageError, InputError, UnknownName, UsageError, closest
+from .indexed import ImageSource
+from .random_access import ReaderSource
+from .readers.ahead import AheadStream, IndexedReader, Reader, Shard
 from .readers.archives import TarReader, ZipReader
 from .readers.arrays import NpyReader, NpzReader, SourceReader
-from .readers.folders import FolderReader, imagenet
-from .readers.listing import SCORED, find_files, natural
+from .readers.folder import FolderReader, imagenet, refuse_run
+from .readers.listing import SUFFIXES, find_files, natural
 from .readers.mnist import SPLITS, mnist5k
 from .readers.objects import IterableReader, SequenceReader
 from .readers.tables import ParquetReader
-from .stream import OnBad
+from .reading import PLAIN, Reading, Source, cropped, name_of
+from .stream import ImageStream, OnBad
 
 MNIST = (*(f"mnist5k/{split}" for split in SPLITS), "mnist5k/all")
 KINDS = ("folder", "imagenet", "npz", "npy", "zip", "tar", "parquet")
 ALIASES = {"webdataset": "tar", "wds": "tar"}
 SEVERAL = ("tar", "parquet")
 """Kinds of which several files make one source."""
+
+
+def open_source(source: Source, reading: Reading = PLAIN) -> ImageSource:
+    """The pictures of `source` by index, all of one size after the crop of `reading`.
+
+    Opening checks what headers tell: sizes, labels, which images are broken; of a parquet only labels. A Dataset is
+    asked for each of its items once. Iterators, and bad images that are to be left out, need a stream.
+
+    Raises `UnknownName`, `InputError` (no such path, no permission) or `ImageError` (none, broken, mixed sizes).
+    """
+    reader = _reader(source, reading.column)
+    if not isinstance(reader, IndexedReader):
+        raise InputError(
+            f"{name_of(source)} cannot be read by index",
+            "an iterator gives its images once, in its own order",
+            "give a Dataset with __len__ and __getitem__, or write the images to a folder, zip or npz",
+        )
+    if reading.on_bad == "skip":
+        raise UsageError(
+            f"bad images of {reader.name} cannot be left out here",
+            "its images are numbered, and each number must have one",
+            "repair or remove the bad images",
+        )
+    as_it_is = reading.limit is None and reading.crop == "none"
+    if as_it_is and isinstance(reader, SourceReader) and len(reader.sources) == 1:
+        return reader.sources[0]
+    return ReaderSource(reader, reading.limit, reading.crop, reading.size)
+
+
+def open_images(source: Source, reading: Reading = PLAIN, shard: tuple[int, int] = (0, 1)) -> ImageStream:
+    """The pictures of `source` as a stream, cropped as `reading` says."""
+    stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
+    return cropped(stream, reading)
 
 
 def open_stream(
@@ -38,10 +82,6 @@ def open_stream(
     workers: int | None = None,
 ) -> AheadStream:
     """A stream of the pictures of `source`, in its order, decoded ahead in `workers` threads.
-
-    `source` is `mnist5k/heldout`, `mnist5k/train` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for
-    tar and parquet also a glob or several paths with commas between them (or a list of them); an object: a torch
-    Dataset or other sequence, a DataLoader, an iterator (see `arbench.data.readers.objects`), or an `ImageSource`.
 
     on_bad: "error" raises `ImageError` at the first bad image; "skip" leaves it out and counts it in `tally.skipped`.
     shard: (i, n) gives the images whose place in the source, modulo n, is i.
@@ -63,14 +103,14 @@ def _reader(source: str | Path | object, key: str | None) -> Reader:
     if isinstance(source, list | tuple) and source and all(isinstance(path, str | Path) for path in source):
         paths = [Path(path) for path in source]
         return _of_kind(_one_kind({_kind(path) for path in paths}, name), ",".join(map(str, source)), paths, key)
-    if all(hasattr(source, part) for part in ("load", "resolution", "labels", "__len__")):
+    if all(hasattr(source, part) for part in ("load", "keys", "resolution", "labels", "classes", "__len__")):
         image_source: Any = source
         return SourceReader(image_source.name, [image_source])
     if _indexable(source):
         return SequenceReader(name, source, key)
     if isinstance(source, Iterable) and not isinstance(source, bytes | dict):
         return IterableReader(name, source, key)
-    raise InputError(f"{name} is no source of images", "expected a path, a Dataset or an iterator")
+    raise InputError(f"{name} is not a source of images", "expected a path, a Dataset or an iterator")
 
 
 def _indexable(source: object) -> bool:
@@ -122,10 +162,13 @@ def _one_kind(kinds: set[str], name: str) -> str:
 def _kind(path: Path) -> str:
     """Told by content: magic bytes, and for a folder whether it holds images or shards."""
     if path.is_dir():
-        if next(find_files(path, SCORED), None) is None:
+        refuse_run(path)
+        if next(find_files(path), None) is None:
             return next((kind for kind in SEVERAL if _inside(path, kind)), "folder")
         return "folder"
     if not path.exists():
+        if closest(str(path), MNIST):
+            raise UnknownName("data source", str(path), MNIST, "arbench ls datasets")
         raise InputError(f"no file or folder at {path}", "", f"check the path, or name a source: {', '.join(MNIST)}")
     try:
         with path.open("rb") as file:
@@ -140,8 +183,8 @@ def _kind(path: Path) -> str:
         return "npz" if path.suffix.lower() == ".npz" or _is_npz(path) else "zip"
     if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or _is_tar(path):
         return "tar"
-    if path.suffix.lower() in SCORED:
-        raise ImageError(f"{path} is one image", "a set of images is wanted", f"name its folder: {path.parent}")
+    if path.suffix.lower() in SUFFIXES:
+        raise ImageError(f"{path} is one image", "a set of images is needed", f"name its folder: {path.parent}")
     for kind in KINDS:
         if path.suffix.lower() == f".{kind}":  # not by content: its reader says what is wrong with it
             return kind

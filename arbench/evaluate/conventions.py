@@ -1,25 +1,39 @@
-"""The conventions: which metric each one reports, on which features, by which estimator. Data only, no torch."""
+"""The conventions: which metric each one reports, on which features, by which estimator. Data only, no torch.
+
+A package offers conventions, and with them metrics of its own, through an entry point:
+
+    [project.entry-points."arbench.conventions"]
+    mine = "my_package.conventions:CONVENTION"
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from importlib.metadata import entry_points
+from types import MappingProxyType
 from typing import Any
 
-from ..errors import UnknownName
+from ..errors import ConfigError, UnknownName
 from ..features.recipes import RECIPES
 from ..spec.result import Direction
 from . import paired_conventions
 from .paired_conventions import PairedConvention
+
+GROUP = "arbench.conventions"
+"""Entry points of conventions that packages offer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
     """One number of one convention.
 
-    `kind` names the estimator in `arbench.evaluate.numbers.ESTIMATORS` and `settings` are its arguments; `output` is
-    the "recipe:output" whose vectors it takes, or "" for a metric of image pairs.
+    `output` is the "recipe:output" whose vectors it takes, or "" for a metric of pixels; `alone` says that it does not
+    depend on the reference. `kind` is a "module:function" from `Rows` to an `Estimate`, called as
+    `function(samples, reference, **settings)`, without `reference` if `alone`; or, where numbers share work, the name
+    of one of `arbench.evaluate.numbers.ESTIMATORS`.
     """
 
     metric: str
@@ -30,6 +44,7 @@ class Definition:
     unit: str = ""
     direction: Direction | None = "lower"
     what: str = ""
+    alone: bool = False
 
     @property
     def recipe(self) -> str:
@@ -37,7 +52,13 @@ class Definition:
 
     @property
     def paired(self) -> bool:
-        return self.kind == "paired"
+        """Whether it is of image pairs: from pixels (no `output`), or from the features of both."""
+        return self.kind in ("paired", "feature-distance")
+
+    @property
+    def variant(self) -> str | None:
+        """Of a metric of pixels, its name in `arbench.metrics.pairs.paired.METRICS`, perhaps with "@convention"."""
+        return str(self.settings["variant"]) if self.kind == "paired" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +83,8 @@ def _convention(name: str, what: str, *rows: tuple[Any, ...]) -> Convention:
     definitions = []
     for metric, kind, output, settings, direction, text in rows:
         unit = "dB" if metric.startswith("psnr") else ""
-        definitions.append(Definition(metric, name, kind, output, settings, unit, direction, text))
+        alone = kind in _ALONE
+        definitions.append(Definition(metric, name, kind, output, settings, unit, direction, text, alone))
     return Convention(name, what, tuple(definitions))
 
 
@@ -110,6 +132,10 @@ def _reconstruction(known: PairedConvention) -> Convention:
 
 
 _PR = ("precision", "recall")
+_OFFLINE = "efficientnet-lite0:pooled"
+_MIND = "arbench.metrics.sets.diversity:mind"
+_ALONE = frozenset({"inception-score", "vendi", "clip-score"})
+"""Kinds that do not depend on the reference."""
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
 
 
@@ -126,14 +152,22 @@ def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
             "extrapolated to infinite n",
         ),
         ("kid", "kid", features, {}, "lower", "kernel distance over all pairs, unbiased, no random subsets"),
+        ("mind", _MIND, features, {}, "lower", "3 D x squared 2-Wasserstein distance over 1000 directions"),
         *_neighbours(features, 3, "<=", "float32"),
         ("auth-pct", "auth-pct", features, {}, "higher", "share of samples that are no near-copy of a reference image"),
         ("vendi", "vendi", features, {}, "higher", "effective number of different samples"),
-        ("class-agreement", "class-agreement", features, {}, "higher", "nearest reference image has the same label"),
+        (
+            "neighbour-agreement",
+            "neighbour-agreement",
+            features,
+            {},
+            "higher",
+            "share of samples whose nearest reference image has the same label",
+        ),
     ]
 
 
-CONVENTIONS: dict[str, Convention] = {
+BUILT_IN: dict[str, Convention] = {
     convention.name: convention
     for convention in (
         _convention(
@@ -155,8 +189,8 @@ CONVENTIONS: dict[str, Convention] = {
         _convention(
             "offline",
             "the same on EfficientNet-Lite0, whose weights come with the installation; never called FID",
-            *_ours("efficientnet-lite0:pooled", "frechet"),
-            ("frechet-per-class", "per-class", "efficientnet-lite0:pooled", {}, "lower", "mean over classes"),
+            *_ours(_OFFLINE, "frechet"),
+            ("frechet-per-class", "per-class", _OFFLINE, {}, "lower", "mean over classes"),
         ),
         _convention(
             "adm",
@@ -277,23 +311,64 @@ CONVENTIONS: dict[str, Convention] = {
             _pair("lpips-vgg", "lpips-vgg"),
             _pair("dists", "dists"),
         ),
+        _convention(
+            "offline-pairs",
+            "reconstructions without downloads: pixels, and EfficientNet-Lite0; never called LPIPS or rFID",
+            _pair("psnr", "psnr"),
+            _pair("ssim", "ssim-gaussian11"),
+            _pair("l1", "l1"),
+            (
+                "feature-distance",
+                "feature-distance",
+                _OFFLINE,
+                {},
+                "lower",
+                "1 - cosine of the features, mean over pairs",
+            ),
+            ("frechet", "frechet", _OFFLINE, {}, "lower", "Frechet distance to the originals"),
+        ),
     )
 }
+
+
+@functools.cache
+def conventions() -> Mapping[str, Convention]:
+    """Every convention by name: ours, then those of installed packages (entry points in the group `GROUP`)."""
+    found, origins = dict(BUILT_IN), dict.fromkeys(BUILT_IN, "arbench")
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        origin = point.dist.name if point.dist else point.value
+        try:
+            offered = point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the conventions of package {origin!r} cannot be loaded",
+                f"{point.value}: {type(error).__name__}: {error}",
+                f"pip uninstall {origin}, or repair it",
+            ) from error
+        for convention in (offered,) if isinstance(offered, Convention) else offered:
+            if convention.name in found:
+                raise ConfigError(
+                    f"two conventions are named {convention.name!r}",
+                    f"one from {origins[convention.name]}, one from {origin}",
+                    "uninstall one, or rename it",
+                )
+            found[convention.name], origins[convention.name] = convention, origin
+    return MappingProxyType(found)
 
 
 def select(names: Iterable[str]) -> list[Convention]:
     """The conventions of these names, in the order asked for. Raises `UnknownName`."""
     chosen: dict[str, Convention] = {}
     for name in names:
-        if name not in CONVENTIONS:
-            raise UnknownName("convention", name, CONVENTIONS, "arbench ls conventions")
-        chosen[name] = CONVENTIONS[name]
+        if name not in conventions():
+            raise UnknownName("convention", name, conventions(), "arbench ls conventions")
+        chosen[name] = conventions()[name]
     return list(chosen.values())
 
 
-def definitions(conventions: Iterable[Convention], metrics: Sequence[str] = ()) -> list[Definition]:
+def definitions(chosen: Iterable[Convention], metrics: Sequence[str] = ()) -> list[Definition]:
     """Their definitions, only of metrics that one of the globs in `metrics` matches. Raises `UnknownName`."""
-    found = [definition for convention in conventions for definition in convention.definitions]
+    found = [definition for convention in chosen for definition in convention.definitions]
     known = sorted({definition.metric for definition in found})
     for glob in metrics:
         if not any(fnmatchcase(name, glob) for name in known):

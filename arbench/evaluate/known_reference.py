@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,21 +11,26 @@ from numpy.typing import NDArray
 
 from ..data.statistics.checks import SetIdentity
 from ..data.statistics.model import ReferenceStatistics
-from ..features.feature_set import FeatureSet
+from ..features.feature_set import Features
 from ..metrics.rows import Rows
-from ..metrics.sets.moments import Moments
-from ..metrics.sets.moments import Reference as Factored
+from ..metrics.sets.moments import Factored, Moments
+from ..spec.result import ReferenceSet
 
 
 @dataclass(slots=True)
-class Reference:
+class KnownReference:
     """What is known of the real images. Statistics go before features: they may be of far more images."""
 
     name: str
-    sets: dict[str, FeatureSet]
+    sets: Mapping[str, Features]
     statistics: ReferenceStatistics | None = None
     identity: SetIdentity = field(default_factory=SetIdentity)
     _factored: dict[str, Factored] = field(default_factory=dict)
+
+    @property
+    def named(self) -> ReferenceSet:
+        """Its name and digest, as every number against it carries them."""
+        return ReferenceSet(name=self.name, digest=self.identity.digest)
 
     def rows(self, output: str) -> Rows | None:
         """Vectors of the images, or None where only moments are known."""

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..features import recipes
 from ..features.feature_folder import PAIRS
-from ..features.feature_set import FeatureSet
+from ..features.feature_set import Features
 from ..features.weight_files import Weights
-from ..metrics.estimate import Estimate, missing, share
-from ..metrics.pairs import paired, perceptual
+from ..metrics.estimate import Estimate, mean_with_interval, missing, share
+from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
 from ..metrics.rows import Rows
 from ..metrics.sets.clip_score import clip_score, find_variant
@@ -30,10 +29,12 @@ from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.per_class import per_class
 from ..metrics.sets.published_roots import frechet_distance_by
+from ..registry import resolve
+from ..spec.result import Metric
 from . import paired_conventions
 from .conventions import Definition
-from .known_reference import Reference
-from .score_result import Score
+from .known_reference import KnownReference
+from .question import weights_of
 
 Extras = dict[str, float | None]
 Number = tuple[Estimate, Extras]
@@ -47,10 +48,12 @@ class Unavailable(Exception):
 class Inputs:
     """The two sides, and what several numbers share."""
 
-    samples: Mapping[str, FeatureSet]
-    reference: Reference | None
+    samples: Mapping[str, Features]
+    reference: KnownReference | None
     reasons: Mapping[str, str]
     """Recipe -> why it has no features."""
+    paired: bool = False
+    """Whether each sample is a reconstruction of the reference image at its place."""
     error: str = "delta"
     device: str = "cpu"
     ks: Sequence[int] = (3,)
@@ -86,7 +89,7 @@ class Inputs:
             raise Unavailable(self.known_reference().why_no_rows(output))
         return rows
 
-    def known_reference(self) -> Reference:
+    def known_reference(self) -> KnownReference:
         if self.reference is None:
             raise Unavailable("no reference was given: --reference SOURCE")
         return self.reference
@@ -142,54 +145,60 @@ class Inputs:
         return mine, theirs
 
 
-def score_all(
+def numbers(
     wanted: Sequence[Definition], inputs: Inputs, progress: Callable[[int], None] = lambda done: None
-) -> list[Score]:
-    """A score for every definition; one that cannot be computed is null with the reason."""
-    scores: list[Score] = []
+) -> list[Metric]:
+    """A metric for every definition; one that cannot be computed is null with the reason."""
+    found: list[Metric] = []
     known: dict[str, Number] = {}
     for definition in wanted:
-        progress(len(scores))
+        progress(len(found))
         # conventions share numbers: torch-fidelity's FID does not depend on where its precision comes from
         same = f"{definition.kind} {definition.output} {sorted(definition.settings.items())}"
         if same not in known:
             try:
-                known[same] = ESTIMATORS[definition.kind](definition, inputs)
+                known[same] = _number(definition, inputs)
             except Unavailable as reason:
                 known[same] = missing(str(reason)), {}
         estimate, extras = known[same]
-        scores.append(_score(definition, estimate, extras, inputs))
-    return scores
+        found.append(_metric(definition, estimate, extras, inputs))
+    progress(len(found))
+    return found
 
 
-def _score(definition: Definition, estimate: Estimate, extras: Extras, inputs: Inputs) -> Score:
+def _metric(definition: Definition, estimate: Estimate, extras: Extras, inputs: Inputs) -> Metric:
     if estimate.value is not None:
         codes = [code for metrics, code in inputs.flags if not metrics or definition.metric in metrics]
         if inputs.unofficial & set(weights_of(definition)):
             codes.append("unofficial_weights")
         estimate = estimate.flagged(code for code in codes if code not in estimate.flags)
-    return Score(
+    compared = inputs.reference is not None and not definition.alone
+    return estimate.metric(
+        definition.metric,
+        _how(definition, inputs),
+        definition.unit,
+        definition.direction,
         convention=definition.convention,
-        metric=estimate.metric(
-            definition.metric, _convention(definition, inputs), definition.unit, definition.direction
-        ),
+        reference=inputs.reference.named if inputs.reference is not None and compared else None,
         extras={name: value for name, value in extras.items() if value is not None},
-        what=definition.what,
     )
 
 
-def weights_of(definition: Definition) -> tuple[str, ...]:
-    """Registry names of the weights behind a number."""
-    if definition.recipe:
-        return recipes.find(definition.recipe).weights
-    backbone = perceptual.NEEDS.get(str(definition.settings["variant"]).partition("@")[0])
-    return () if backbone is None else (backbone,)
+def _number(definition: Definition, inputs: Inputs) -> Number:
+    """By the estimator of its kind, or by a function over vectors that the kind names: see `Definition`."""
+    if definition.kind in ESTIMATORS:
+        return ESTIMATORS[definition.kind](definition, inputs)
+    function = resolve(definition.kind)
+    rows = inputs.rows(definition.output)
+    if definition.alone:
+        return function(rows, **definition.settings), {}
+    return function(rows, inputs.reference_rows(definition.output), **definition.settings), {}
 
 
-def _convention(definition: Definition, inputs: Inputs) -> str:
+def _how(definition: Definition, inputs: Inputs) -> str:
     """What decides the number, in words: preset, features with the digest of their weights, settings."""
-    if definition.paired:
-        variant, _, originals = str(definition.settings["variant"]).partition("@")
+    if definition.variant is not None:
+        variant, _, originals = definition.variant.partition("@")
         treated = f"; originals as in {originals}" if originals else ""
         return f"{variant}: {paired.find(variant).convention}{treated}"
     found = inputs.samples.get(definition.recipe)
@@ -198,7 +207,8 @@ def _convention(definition: Definition, inputs: Inputs) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in definition.settings.items() if name != "report")
     if definition.kind == "kid-subsets" and inputs.subset_size is not None:
         settings += f", subsets of {inputs.subset_size}"
-    return "; ".join(part for part in (definition.kind, features, settings) if part)
+    kind = definition.kind.rpartition(":")[2]
+    return "; ".join(part for part in (definition.what, kind, features, settings) if part)
 
 
 def _frechet(definition: Definition, inputs: Inputs) -> Number:
@@ -302,7 +312,22 @@ def _auth_pct(definition: Definition, inputs: Inputs) -> Number:
     return inputs.neighbours(definition.output).auth_pct(), {}
 
 
-def _class_agreement(definition: Definition, inputs: Inputs) -> Number:
+def _feature_distance(definition: Definition, inputs: Inputs) -> Number:
+    """1 - cosine of each sample's features and its original's, averaged."""
+    recipe = definition.recipe
+    reference = inputs.known_reference().sets.get(recipe)
+    rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
+    if reference is None or not inputs.paired:
+        raise Unavailable("samples and reference were not said to be pairs: --paired")
+    mine, theirs = inputs.samples[recipe].pictures, reference.pictures
+    if [picture.index for picture in mine] != [picture.index for picture in theirs]:
+        raise Unavailable("samples and originals do not have the same places in their sets")
+    values = paired.feature_cosine(rows, real)
+    inputs.per_image[definition.metric] = values
+    return mean_with_interval(values), {}
+
+
+def _neighbour_agreement(definition: Definition, inputs: Inputs) -> Number:
     shared = inputs.neighbours(definition.output)
     mine, theirs = inputs.labels(definition.output)
     nearest = shared.nearest_reference()
@@ -361,7 +386,8 @@ ESTIMATORS: dict[str, Callable[[Definition, Inputs], Number]] = {
     "per-class": _per_class,
     "neighbours": _neighbours,
     "auth-pct": _auth_pct,
-    "class-agreement": _class_agreement,
+    "feature-distance": _feature_distance,
+    "neighbour-agreement": _neighbour_agreement,
     "clip-score": _clip_score,
     "paired": _paired,
 }

@@ -93,7 +93,7 @@ def requantised(originals: Tensor, ingest: str, rule: str) -> Tensor:
 class PairedConvention:
     """What one repository's evaluation of reconstructions computes.
 
-    `metrics` maps its own names to ours (see `paired.METRICS`). `quantisation` makes bytes of its decoder's output.
+    `metrics` maps its own names to ours (see `paired.METRICS`).
     `original` is what it does to the originals before pixel metrics: an (ingest, rule) for `requantised`, or None if
     they stay as they are. `recipe` is the feature recipe of its rFID, against the same originals.
     """
@@ -101,7 +101,6 @@ class PairedConvention:
     name: str
     source: str
     metrics: Mapping[str, str]
-    quantisation: str
     original: tuple[str, str] | None
     recipe: str
     splits: int | None
@@ -126,7 +125,6 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "llamagen",
                 "FoundationVision/LlamaGen tokenizer/tokenizer_image/reconstruction_vq_ddp.py",
                 _names(psnr="psnr", ssim="ssim-uniform7-range2"),
-                "round-half-up",
                 None,
                 "inception/tf1",
                 None,
@@ -138,18 +136,17 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "seed-voken",
                 "TencentARC/SEED-Voken evaluation_image.py",
                 _names(psnr="psnr", ssim="ssim-uniform7", lpips_alex="lpips-alex", lpips_vgg="lpips-vgg"),
-                "truncate",
                 ("v/127.5-1", "truncate"),
                 "inception/half-pixel",
                 None,
-                "PSNR and SSIM are means of batch means; LPIPS and rFID there are of floats that were never bytes",
+                "PSNR and SSIM are means of batch means, of outputs truncated to bytes; LPIPS and rFID there are of "
+                "floats that were never bytes",
                 ("originals_truncated",),
             ),
             PairedConvention(
                 "1d-tokenizer",
                 "bytedance/1d-tokenizer evaluator/evaluator.py",
                 _names(),
-                "round-truncate-unit",
                 None,
                 "inception/tf1-float64",
                 1,
@@ -159,7 +156,6 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "maskbit",
                 "markweberdev/maskbit evaluator/evaluator.py",
                 _names(psnr="psnr-eps1e-10", ssim="ssim-torchmetrics", lpips="lpips-vgg", mse="mse", mae="l1"),
-                "truncate-unit",
                 None,
                 "inception/tf1-float64",
                 1,
@@ -169,7 +165,6 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "lightningdit",
                 "hustvl/LightningDiT evaluate_tokenizer.py",
                 _names(psnr="psnr", ssim="ssim-torchmetrics-signed", lpips="lpips-vgg"),
-                "round-half-up",
                 None,
                 "inception/half-pixel",
                 None,

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.reading import Open, Reading, Source, fingerprint, name_of, open_images
+from ..data.reading import Open, Reading, Source, fingerprint, name_of
+from ..data.sources import open_images
 from . import recipes
 from .extractor import FeatureExtractor, Mode, deviation
 from .feature_folder import PAIRS, FeatureFolder
@@ -60,9 +61,12 @@ class Job:
     values: Values | None = None
     values_settings: dict[str, object] = field(default_factory=dict)
     open: Open = open_images
+    mark: str | None = None
+    """Changes when the images do; None: the fingerprint of the source's files."""
 
     def store(self) -> FeatureFolder:
-        settings = {**self.reading.settings(), "files": fingerprint(self.source)}
+        files = fingerprint(self.source) if self.mark is None else self.mark
+        settings = {**self.reading.settings(), "files": files}
         return FeatureFolder(self.folder, name_of(self.source), settings, self.shard)
 
 

@@ -23,7 +23,8 @@ class FeatureExtractor(ABC):
 
     `recipe` is its name among `arbench.features.recipes.RECIPES`, `outputs` maps the name of each output to its length,
     `convention` names all that decides the numbers: recipe, digest of the weights, mode. The network runs in batches
-    of exactly `batch` images (the last one filled up), so that a number does not depend on how the images arrive.
+    of exactly `batch` images (the last one filled up) that lie in memory in one way, `layout`: convolutions of another
+    layout sum in another order. So a number does not depend on how the images arrive.
     """
 
     recipe: str
@@ -32,6 +33,7 @@ class FeatureExtractor(ABC):
     mode: Mode
     device: torch.device
     batch: int
+    layout: torch.memory_format = torch.contiguous_format
 
     @property
     def convention(self) -> str:
@@ -58,6 +60,8 @@ class FeatureExtractor(ABC):
                 pixels = self._pixels(part)
                 if len(part) < self.batch:
                     pixels = torch.cat([pixels, pixels[-1:].expand(self.batch - len(part), -1, -1, -1)])
+                # joining or filling up may have changed the layout
+                pixels = pixels.contiguous(memory_format=self.layout)
                 for name, rows in self.forward(pixels).items():
                     found[name].append(rows[: len(part)].float().cpu().numpy())
         return {

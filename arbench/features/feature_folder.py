@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from ..errors import InputError
 from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, no_room, read_header
@@ -52,12 +53,12 @@ class FeatureFolder:
         place = self.place(name, outputs, extra)
         try:
             place.mkdir(parents=True, exist_ok=True)
-            lock = (place / LOCK).open("w")  # held by the writer until it closes, freed by the system if it dies
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = FileLock(place / LOCK)  # held by the writer until it closes, freed by the system if it dies
+            lock.acquire()
         except OSError as error:
             raise no_room(place, error) from error
         if is_feature_set(place) and read_header(place)["complete"]:
-            lock.close()
+            lock.release()
             return FeatureSet(place)
         settings = {**self._settings, **(extra or {})}
         return FeatureWriter(place, self._source, settings, outputs, self._shard, lock)

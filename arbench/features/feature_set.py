@@ -7,17 +7,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from filelock import BaseFileLock
 from numpy.typing import NDArray
 
 from ..data.stream import Tally
 from ..errors import InputError, StoreError
+from ..files import write_atomic
 
 VERSION = 1
 HEADER = "features.json"
 PICTURES = "pictures.jsonl"
+NO_ROOM = "check space and permissions, or --out DIR"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,40 @@ class Output:
     @property
     def file(self) -> str:
         return self.name.replace("/", "--").replace(":", "--") + ".f32"
+
+
+class Vectors(Protocol):
+    """(n, D) float32 rows, read as they are asked for: see `arbench.metrics.rows.Rows`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]: ...
+
+
+class Features(Protocol):
+    """Finished features of one set of images, wherever they lie: a `FeatureSet`, or the units of a run's cell."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def outputs(self) -> Mapping[str, Output]: ...
+
+    @property
+    def tally(self) -> Tally: ...
+
+    @property
+    def pictures(self) -> Sequence[PictureRecord]: ...
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None: ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, output: str) -> Vectors: ...
 
 
 HELD = 1 << 27
@@ -129,15 +166,20 @@ class FeatureSet:
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """(n,) class ids, or None if any image has none."""
-        found = [picture.label for picture in self.pictures]
-        if not found or any(label is None for label in found):
-            return None
-        return np.array(found, dtype=np.int64)
+        return labels_of(self.pictures)
 
     def rows(self, output: str) -> FeatureFile:
         """Vectors of "recipe:output", in the order of the source."""
         found = self.outputs[output]
         return FeatureFile(self.folder / found.file, len(self), found.length)
+
+
+def labels_of(pictures: Sequence[PictureRecord]) -> NDArray[np.int64] | None:
+    """(n,) class ids, or None if any image has none."""
+    found = [picture.label for picture in pictures]
+    if not found or any(label is None for label in found):
+        return None
+    return np.array(found, dtype=np.int64)
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -176,9 +218,9 @@ class FeatureWriter:
         settings: Mapping[str, Any],
         outputs: Sequence[Output],
         shard: tuple[int, int] = (0, 1),
-        lock: IO[str] | None = None,
+        lock: BaseFileLock | None = None,
     ) -> None:
-        """`lock` is an open file that is closed with the writer."""
+        """`lock` is held, and released with the writer."""
         self.folder = folder
         self._header: dict[str, Any] = {
             "version": VERSION,
@@ -261,12 +303,10 @@ class FeatureWriter:
         for file in self._files.values():
             file.close()
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
 
     def _write_header(self) -> None:
-        partial = self.folder / f"{HEADER}.tmp"
-        partial.write_text(json.dumps(self._header, indent=1), encoding="utf-8")
-        partial.replace(self.folder / HEADER)
+        write_atomic(self.folder / HEADER, json.dumps(self._header, indent=1).encode(), NO_ROOM)
 
 
 def merge(parts: Sequence[FeatureSet], folder: Path) -> FeatureSet:
@@ -333,6 +373,4 @@ def _complete(parts: Sequence[FeatureSet], shards: Iterable[tuple[int, ...]]) ->
 
 
 def no_room(folder: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"cannot write features to {folder}", error.strerror or str(error), "check space and permissions, or --out DIR"
-    )
+    return StoreError(f"cannot write features to {folder}", error.strerror or str(error), NO_ROOM)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,20 +189,31 @@ def known(name: str) -> Entry:
     return WEIGHTS[name]
 
 
-def parse_given(pairs: Sequence[str]) -> dict[str, Path]:
-    """{name: path} of ["NAME=PATH", ...]. Raises `ConfigError` for anything else, `UnknownName` for an unknown name."""
-    given: dict[str, Path] = {}
+def parse_given(pairs: Sequence[str], adapters: Collection[str]) -> dict[str, str]:
+    """{name: path} of ["NAME=PATH", ...], where a name is that of an adapter or of a feature network's weights.
+
+    Raises `ConfigError` for anything else, `UnknownName` for an unknown name.
+    """
+    given: dict[str, str] = {}
     for pair in pairs:
         name, equals, path = pair.partition("=")
         if not equals or not name or not path:
             raise ConfigError(
                 f"--weights {pair!r} is not NAME=PATH", "", f"for instance --weights {next(iter(WEIGHTS))}=FILE"
             )
-        known(name)
+        if name not in WEIGHTS and name not in adapters:
+            raise UnknownName(
+                "adapter or feature network", name, [*WEIGHTS, *adapters], "arbench weights ls, arbench ls adapters"
+            )
         if name in given:
             raise ConfigError(f"--weights names {name!r} twice", f"{given[name]} and {path}", "leave one out")
-        given[name] = Path(path).expanduser()
+        given[name] = str(Path(path).expanduser())
     return given
+
+
+def feature_weights(given: Mapping[str, str]) -> Weights:
+    """Where feature networks' weights are looked for: those of `given` that are such, then the weights folder."""
+    return Weights({name: Path(path) for name, path in given.items() if name in WEIGHTS}, weights.folder())
 
 
 def _check(official: Official, digest: str, path: Path) -> None:

@@ -9,14 +9,12 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Protocol
 
 import arbench
 
 from .. import registry
 from ..spec.cell import Cell
 from ..spec.result import Provenance
-from ..spec.suite import Edit, Generate, Likelihood, Reconstruct
 
 PACKAGES = (
     "torch",
@@ -49,19 +47,6 @@ ENVIRONMENT = (
     "TORCHINDUCTOR_MAX_AUTOTUNE",
 )
 """Variables that can change a number or a timing. No others are recorded: they may hold secrets."""
-
-
-class Digested(Protocol):
-    def digest(self) -> str: ...
-
-
-class Machine(Protocol):
-    """What is asked of a worker's context."""
-
-    @property
-    def device(self) -> str: ...
-
-    def source(self, name: str) -> Digested: ...
 
 
 @functools.cache
@@ -128,13 +113,6 @@ def switches() -> dict[str, str]:
     }
 
 
-def data_source(cell: Cell) -> str | None:
-    """Name of the data source whose images enter the result."""
-    if isinstance(cell.task, Reconstruct | Edit | Likelihood):
-        return cell.task.data
-    return cell.task.reference if isinstance(cell.task, Generate) else None
-
-
 def record(
     device: str,
     weights: Mapping[str, str],
@@ -158,13 +136,8 @@ def record(
     )
 
 
-def provenance(context: Machine, cell: Cell) -> Provenance:
-    """The provenance of what `context` measured for `cell`."""
+def provenance(device: str, cell: Cell, weights: Mapping[str, str]) -> Provenance:
+    """The provenance of what was measured for `cell`; `weights` are those of the feature networks behind it."""
     origin = registry.origins().get(cell.adapter, "arbench")
-    source = data_source(cell)
-    return record(
-        context.device,
-        cell.weights_sha256,
-        {} if source is None else {source: context.source(source).digest()},
-        PACKAGES if origin == "arbench" else (*PACKAGES, origin),
-    )
+    names = PACKAGES if origin == "arbench" else (*PACKAGES, origin)
+    return record(device, {**cell.weights_sha256, **weights}, cell.data, names)

@@ -62,13 +62,6 @@ def relative_iqr(values: ArrayLike) -> float:
     return float((high - low) / middle)
 
 
-def relative_mad(values: ArrayLike) -> float:
-    """Median absolute deviation over the median, times 1.4826 (equal to the standard deviation for a normal)."""
-    series = _series(values)
-    middle = np.median(series)
-    return float(1.4826 * np.median(np.abs(series - middle)) / middle)
-
-
 @dataclass(frozen=True, slots=True)
 class Trend:
     """p: Mann-Kendall's, two-sided. change: Theil-Sen slope times the length, over the median."""

@@ -69,11 +69,6 @@ def code_use_by_level(levels: Sequence[NDArray[Any]], vocabulary: int) -> list[C
     return [code_use(ids, vocabulary, level) for level, ids in enumerate(levels)]
 
 
-def code_use_overall(levels: Sequence[NDArray[Any]], vocabulary: int) -> CodeUse:
-    """All levels as one histogram: they share a codebook."""
-    return code_use(_joined(levels), vocabulary)
-
-
 def bits_per_image(levels: Sequence[NDArray[Any]], vocabulary: int) -> Estimate:
     """Mean bits an image takes when each level's tokens are coded one by one with that level's own histogram.
 
@@ -84,14 +79,6 @@ def bits_per_image(levels: Sequence[NDArray[Any]], vocabulary: int) -> Estimate:
     if not parts:
         return missing("no tokens")
     return mean_with_interval(np.sum(parts, axis=0))
-
-
-def _joined(levels: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    if not levels:
-        return np.zeros((0, 0), dtype=np.int64)
-    if len({len(ids) for ids in levels}) > 1:
-        raise InputError("every level needs the ids of the same images", f"found {[len(ids) for ids in levels]} images")
-    return np.concatenate([np.asarray(ids) for ids in levels], axis=1)
 
 
 def _checked(ids: NDArray[Any], vocabulary: int) -> NDArray[Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..spec.result import Direction, Interval, Metric
+from ..spec.result import OWN, At, Direction, Interval, Metric, ReferenceSet
 
 LEVEL = 0.95
 Z = 1.959963984540054
@@ -36,7 +36,18 @@ class Estimate:
     def flagged(self, flags: Iterable[str]) -> Self:
         return replace(self, flags=(*self.flags, *flags))
 
-    def metric(self, name: str, convention: str, unit: str = "", direction: Direction | None = None) -> Metric:
+    def metric(
+        self,
+        name: str,
+        how: str,
+        unit: str = "",
+        direction: Direction | None = None,
+        *,
+        convention: str = OWN,
+        reference: ReferenceSet | None = None,
+        at: Mapping[str, At] | None = None,
+        extras: Mapping[str, float] | None = None,
+    ) -> Metric:
         """The same number as it is stored."""
         interval = None
         if self.low is not None and self.high is not None:
@@ -49,6 +60,10 @@ class Estimate:
             interval=interval,
             direction=direction,
             convention=convention,
+            reference=reference,
+            at=dict(at or {}),
+            how=how,
+            extras=dict(extras or {}),
             flags=self.flags,
             reason=self.reason,
         )

@@ -25,6 +25,15 @@ class Rows(Protocol):
         ...
 
 
+def dense(rows: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers in C order, each at an address that is a multiple of its size; a copy only where need be.
+
+    NumPy multiplies other arrays (a member of an npz may begin anywhere in its file) by other routines of BLAS, which
+    round otherwise on some processors.
+    """
+    return np.require(rows, requirements=("C", "A"))
+
+
 def blocks(rows: Rows, size: int = BLOCK) -> Iterator[NDArray[np.float64]]:
     """The rows in order as float64 blocks of `size`, the last one shorter."""
     for start in range(0, len(rows), size):

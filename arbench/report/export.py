@@ -1,17 +1,17 @@
-"""A main table as CSV (plain values in base units) and as Markdown (as printed)."""
+"""A main table as CSV (all columns, plain values in base units) and as Markdown (the shown ones, as printed)."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from .tables import Column, Place, Table
+from .columns import Column
+from .tables import Place, Table
 
 
 def heading(column: Column, unit: str) -> str:
-    """Name, note, unit and direction of a column, on one line."""
-    note = f" ({column.note})" if column.note else ""
-    return f"{column.name}{note}{f' [{unit}]' if unit else ''} {column.arrow}".strip()
+    """What it is, its unit and direction, on one line."""
+    return f"{column.words}{f' [{unit}]' if unit else ''} {column.arrow}".strip()
 
 
 def to_csv(table: Table) -> str:
@@ -38,9 +38,10 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """A Markdown table; best values are bold, intervals in brackets."""
-    header = ["adapter", *(heading(column, column.shown_unit) for column in table.columns)]
-    lines = [_line(header), _line(["---", *("---:" for _ in table.columns)])]
-    lines += [_line([row.adapter, *(_cell(place) for place in row.places)]) for row in table.rows]
+    shown = [index for index, column in enumerate(table.columns) if column.shown]
+    header = ["adapter", *(heading(table.columns[index], table.columns[index].shown_unit) for index in shown)]
+    lines = [_line(header), _line(["---", *("---:" for _ in shown)])]
+    lines += [_line([row.adapter, *(_cell(row.places[index]) for index in shown)]) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 

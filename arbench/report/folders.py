@@ -1,24 +1,22 @@
-"""Reads what a report is made of: run.json, result.json and the small arrays beside it."""
+"""Reads what a report is made of: run.json, result.json and the small files beside it."""
 
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from .. import artifacts
+from ..artifacts import REDO
 from ..errors import InputError, StoreError
-from ..images import unpack
+from ..gallery import Gallery
 from ..spec.result import SCHEMA_VERSION, Result
-
-REDO = "arbench resume DIR writes it again"
+from ..spec.schema1 import upgraded
 
 
 @dataclass(frozen=True)
@@ -29,17 +27,13 @@ class Entry:
     folder: Path
     run_id: str
 
-    def arrays(self, file: str) -> dict[str, NDArray[Any]] | None:
-        """The npz artifact `file`, None if the cell has none of that name."""
-        if file not in self.result.artifacts.values():
-            return None
-        path = self.folder / file
-        try:
-            if not path.resolve().is_relative_to(self.folder.resolve()):
-                raise StoreError(f"{path} lies outside its cell", "an artifact is a file beside result.json", REDO)
-            return unpack(path.read_bytes())
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise StoreError(f"cannot read {path}", f"{type(error).__name__}: {error}", REDO) from error
+    def gallery(self) -> Gallery | None:
+        """Its pictures, None if it has none. Raises `StoreError` for a damaged file."""
+        return artifacts.pictures(self.result, self.folder)
+
+    def latency(self) -> artifacts.Arrays | None:
+        """Its raw timings, None if it has none. Raises `StoreError` for a damaged file."""
+        return artifacts.latency(self.result, self.folder)
 
 
 @dataclass(frozen=True)
@@ -53,14 +47,14 @@ class Planned:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run: its run.json, its results in the order of the plan, and what is still to do."""
+    """A run or a score: its run.json, its results in the order of the plan (a score has none), and what is to do."""
 
     path: Path
     run: dict[str, Any]
     entries: tuple[Entry, ...]
     missing: tuple[Planned, ...]
     seconds: float | None
-    """Wall-clock time of all sessions together, None without a journal."""
+    """Wall-clock time of all sessions together, None without a journal or a plan."""
 
     @property
     def run_id(self) -> str:
@@ -92,7 +86,8 @@ def _read_run(folder: Path) -> RunFolder:
     entries = tuple(Entry(_result(file), file.parent, run_id) for file in files)
     done = {entry.result.result_id for entry in entries}
     missing = tuple(cell for cell in plan if cell.result_id not in done)
-    return RunFolder(folder, run, entries, missing, _session_seconds(folder / "journal.jsonl"))
+    seconds = _session_seconds(folder / "journal.jsonl") if plan else None  # a score's journal has no begin and end
+    return RunFolder(folder, run, entries, missing, seconds)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -113,7 +108,7 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _result(path: Path) -> Result:
-    value = _object(path)
+    value = upgraded(_object(path))
     try:
         return Result.model_validate(value)
     except ValidationError as error:
@@ -152,14 +147,3 @@ def _records(journal: Path) -> Iterator[tuple[str, datetime]]:
             yield str(record["kind"]), datetime.fromisoformat(record["time"])
         except (ValueError, KeyError, TypeError):
             continue  # a torn line, or one without a time: the duration is for reading only
-
-
-def images(arrays: dict[str, NDArray[Any]], name: str, where: Path) -> NDArray[np.uint8]:
-    """The uint8 (k, 3, H, W) array `name`, checked."""
-    array = arrays.get(name)
-    if array is None or array.ndim != 4 or array.shape[1] != 3 or array.dtype != np.uint8:
-        found = "nothing" if array is None else f"{array.dtype} {array.shape}"
-        raise StoreError(
-            f"cannot use the images in {where}", f"{name}: uint8 (k, 3, H, W) expected, {found} found", REDO
-        )
-    return array

@@ -32,8 +32,9 @@ def decimals(value: float, low: float | None = None, high: float | None = None) 
 
 def text(value: float, places: int) -> str:
     """`value` with `places` decimals; as a power of ten where that would be long."""
-    if value and (abs(value) >= 1e7 or places > 6):
+    if value and (abs(value) >= 1e7 or (places > 6 and abs(value) < 1e-3)):
         return f"{value:.2e}"
+    places = min(places, 6)
     return f"{value:,.{places}f}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
@@ -12,13 +12,23 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from .. import __version__
-from ..errors import StoreError
-from . import export, number, sections
+from .. import __version__, registry
+from ..errors import ArbenchError, StoreError
+from ..spec.card import Card
+from . import everything, export, number, plots
 from .folders import Entry, Planned, RunFolder, read_runs
-from .tables import Kind, Table, make_table, newest
+from .pictures import galleries
+from .published import published
+from .rows import newest
+from .tables import Kind, Table, make_table
+from .verdict import verdict
 
-KINDS: dict[Kind, str] = {"generator": "Generators", "tokenizer": "Tokenizers"}
+KINDS: dict[Kind, tuple[str, str]] = {
+    "generator": ("Generators", "Generator"),
+    "tokenizer": ("Tokenizers", "Tokenizer"),
+    "images": ("Images", "Source"),
+}
+"""The main tables, and the heading of their first column."""
 
 
 def write_report(folders: Sequence[Path], output: Path) -> Path:
@@ -45,14 +55,14 @@ def write_report(folders: Sequence[Path], output: Path) -> Path:
 
 def render(runs: Sequence[RunFolder]) -> str:
     """The page as text."""
-    everything = [entry for run in runs for entry in run.entries]
-    entries, _ = newest(everything)
-    planned = sections.planned_cells(runs)
-    known = sections.cards()
-    shown = sections.galleries(entries)  # first, for damaged arrays show up here and plots take seconds
-    blocks = [block for kind in KINDS if (block := _block(kind, everything, entries, planned))]
-    rows = sections.metric_rows(everything)
-    verdicts = [sections.verdict(run) for run in runs]
+    found = [entry for run in runs for entry in run.entries]
+    entries, _ = newest(found, lambda entry: entry.result)
+    planned = [cell for run in runs for cell in run.missing]
+    known = cards()
+    shown = galleries(entries)  # first, for damaged files show up here and plots take seconds
+    blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned))]
+    rows = everything.metric_rows(found)
+    verdicts = [verdict(run) for run in runs]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
     return _environment().get_template("page.html").render(
         title=title,
@@ -61,52 +71,57 @@ def render(runs: Sequence[RunFolder]) -> str:
         script=Markup(_asset("report.js")),
         verdicts=verdicts,
         blocks=blocks,
-        samples=shown.samples,
-        pairs=shown.pairs,
-        edits=shown.edits,
-        published=sections.published(entries, known),
-        metrics=rows[: sections.METRIC_ROWS],
+        galleries=shown,
+        published=published([entry.result for entry in entries], known),
+        metrics=rows[: everything.METRIC_ROWS],
         metrics_total=len(rows),
-        provenance=sections.provenance(everything, known),
-        raw=sections.raw_results(everything),
+        provenance=everything.provenance(found, known),
+        raw=everything.raw_results(found),
         cards=known,
         count=number.count,
     )  # fmt: skip
 
 
+def cards() -> Mapping[str, Card]:
+    """The cards known here; none if a package's cards cannot be loaded, for a report must not fail over that."""
+    try:
+        return registry.cards()
+    except ArbenchError:
+        return {}
+
+
 def _block(
     kind: Kind,
-    everything: Sequence[Entry],
+    found: Sequence[Entry],
     entries: Sequence[Entry],
     planned: Sequence[Planned],
 ) -> dict[str, object] | None:
-    """What is shown of the generators, or of the tokenizers."""
-    table = make_table(everything, planned, kind)
+    """What is shown of the generators, the tokenizers, or the scored images."""
+    table = make_table(found, planned, kind)
     if table is None:
         return None
     own = [entry for entry in entries if entry.result.kind == kind]
     return {
         "kind": kind,
-        "title": KINDS[kind],
+        "title": KINDS[kind][0],
+        "one": KINDS[kind][1],
         "table": table,
         "legend": _legend(table),
+        "remarks": list(dict.fromkeys((r.code, r.text) for entry in own for r in entry.result.remarks)),
         "devices": len({row.device for row in table.rows}) > 1,
         "csv": "data:text/csv;charset=utf-8," + quote(export.to_csv(table)),
         "csv_text": export.to_csv(table),
         "markdown": export.to_markdown(table),
-        "scatter": Markup(sections.scatter(own, table)),
-        "steps": Markup(sections.step_figure(own)),
-        "phases": [Markup(svg) for svg in sections.phase_figures(own)],
+        "scatter": Markup(plots.scatter(own, table)),
+        "steps": Markup(plots.step_figure(own)),
+        "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
 
 
 def _legend(table: Table) -> list[tuple[str, str, str, str]]:
-    """(name, unit, better, convention) of each column."""
+    """(name, unit, better, how it was computed) of each column."""
     better = {"higher": "higher is better", "lower": "lower is better", None: ""}
-    return [
-        (f"{c.name} ({c.note})" if c.note else c.name, c.shown_unit, better[c.direction], c.convention)
-        for c in table.columns
-    ]
+    return [(column.words, column.shown_unit, better[column.direction], column.how) for column in table.columns]
 
 
 def _environment() -> jinja2.Environment:

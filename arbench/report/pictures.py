@@ -1,17 +1,19 @@
-"""Samples, reconstructions and edits as pictures in the page, the same ids for every model, within a size budget."""
+"""Galleries as pictures in the page, the same ids for every model, within a size budget."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .folders import Entry, images
+from ..gallery import Gallery, Layout
+from .folders import Entry
+from .rows import names
 
 BUDGET = 2_300_000
 """Bytes of all pictures before base64, which adds a third; the page stays below 5 MB."""
@@ -21,11 +23,8 @@ RUNGS = ((192, 85), (128, 82), (96, 78), (64, 72), (48, 65))
 """Thumbnail side and WebP quality, tried in turn until the pictures fit."""
 PROBES = 3
 """Images of each model that are encoded to choose a thumbnail size."""
-AMPLIFIED = 4
-"""Factor on the absolute differences, without which most look black."""
-MOST_PAIRS = 16
-MASKED = (214, 120, 44)
-"""Colour of the masked part of an original."""
+MOST_COLUMNS = 16
+"""Images of a gallery in rows."""
 
 Uint8 = NDArray[np.uint8]
 
@@ -39,35 +38,116 @@ class Sample:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one model. `note` tells rows of one adapter apart."""
+    """Pictures of one kind: a row, or one model's sheet. `model`: it stands for the model itself, and bears its name;
+    `last`: the last row of its model, or of those that all share."""
 
     name: str
-    note: str
+    alt: str
     samples: tuple[Sample, ...]
     side: int
+    model: bool = True
+    last: bool = False
 
 
 @dataclass(frozen=True)
-class Gallery:
-    """Strips of the same ids. `columns` puts the classes below each other where ids run through the classes."""
+class Shown:
+    """Galleries of one title, of all models. `columns` of a sheet puts the classes below each other where ids run
+    through the classes; `labels` are, for each id, the labels in its rows, each once."""
 
     title: str
+    lead: str
+    layout: Layout
     strips: tuple[Strip, ...]
     columns: int
+    labels: tuple[tuple[int, ...], ...]
     shown: int
     common: int
     """Ids that all of the models have."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What is to be shown of one model, before it is encoded."""
-
+class _Row:
     name: str
-    note: str
+    alt: str
     ids: NDArray[np.int64]
     labels: NDArray[np.int64]
     pixels: Uint8
+    model: bool
+    last: bool
+
+
+def galleries(entries: Sequence[Entry]) -> list[Shown]:
+    """All pictures, within one budget: those of one title and layout together, sheets first."""
+    called = names(entry.result for entry in entries)
+    found: dict[tuple[str, Layout], list[tuple[str, Gallery]]] = {}
+    for entry in entries:
+        gallery = entry.gallery()
+        if gallery is not None and len(gallery.ids):
+            name = called[entry.result.adapter, entry.result.settings_id]
+            found.setdefault((gallery.title, gallery.layout), []).append((name, gallery))
+    share = BUDGET // max(1, len(found))
+    shown = [together(members, share) for _, members in sorted(found.items(), key=lambda item: item[0][1] != "sheet")]
+    return [each for each in shown if each is not None]
+
+
+def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET) -> Shown | None:
+    """The pictures of several models at the ids that all share, None where no picture fits the budget."""
+    first = found[0][1]
+    common = sorted(set.intersection(*(set(gallery.ids.tolist()) for _, gallery in found)))
+    ids = common[:MOST_COLUMNS] if first.layout == "rows" else common
+    rows = [_picked(row, ids) for row in _rows(found)] if ids else []
+    uris = encode_all([row.pixels for row in rows], budget)
+    shown = min((len(sheet) for sheet in uris), default=0)
+    if shown == 0:
+        return None
+    labels = tuple(
+        tuple(dict.fromkeys(int(row.labels[place]) for row in rows if row.labels[place] >= 0)) for place in range(shown)
+    )
+    return Shown(
+        first.title,
+        first.lead,
+        first.layout,
+        tuple(_strip(row, sheet[:shown]) for row, sheet in zip(rows, uris, strict=True)),
+        shown if first.layout == "rows" else _grid_columns(rows[0].labels),
+        labels,
+        shown,
+        len(common),
+    )
+
+
+def _rows(found: Sequence[tuple[str, Gallery]]) -> list[_Row]:
+    """The rows that all share, once, then each model's own."""
+    first = found[0][1]
+    shared = [index for index, same in enumerate(first.shared) if same]
+    rows = []
+    for index, last in _with_last(shared):
+        name, labels, pixels = first.names[index], first.labels[index], first.images[index]
+        rows.append(_Row(name, name, first.ids, labels, pixels, False, last))
+    for model, gallery in found:
+        own = [index for index, same in enumerate(gallery.shared) if not same]
+        for index, last in _with_last(own):
+            name = gallery.names[index]
+            alt = f"{name} of {model}" if name else model
+            labels, pixels = gallery.labels[index], gallery.images[index]
+            rows.append(_Row(name or model, alt, gallery.ids, labels, pixels, not name, last))
+    return rows
+
+
+def _with_last(indices: Sequence[int]) -> list[tuple[int, bool]]:
+    return [(index, index == indices[-1]) for index in indices]
+
+
+def _picked(row: _Row, ids: Sequence[int]) -> _Row:
+    place = {int(value): index for index, value in enumerate(row.ids)}
+    kept = np.array([place[value] for value in ids], dtype=np.int64)
+    return replace(row, ids=row.ids[kept], labels=row.labels[kept], pixels=row.pixels[kept])
+
+
+def _strip(row: _Row, uris: Sequence[str]) -> Strip:
+    samples = tuple(
+        Sample(int(number), int(label), uri) for number, label, uri in zip(row.ids, row.labels, uris, strict=False)
+    )
+    return Strip(row.name, row.alt, samples, max(row.pixels.shape[2:]), row.model, row.last)
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -103,98 +183,6 @@ def _estimate(sheets: Sequence[Uint8], side: int, quality: int) -> float:
     """Bytes of all images, from the first few of each sheet."""
     probes = [[len(encode(image, side, quality)[0]) for image in sheet[:PROBES]] for sheet in sheets]
     return sum(sum(sizes) / len(sizes) * len(sheet) for sheet, sizes in zip(sheets, probes, strict=True) if sizes)
-
-
-def sample_pictures(entry: Entry, note: str) -> Pictures | None:
-    """The samples of a `generate` cell."""
-    arrays = entry.arrays("samples.npz")
-    if arrays is None:
-        return None
-    pixels = images(arrays, "images", entry.folder / "samples.npz")
-    ids = arrays.get("sample_ids", np.arange(len(pixels)))
-    return Pictures(entry.result.adapter, note, ids, arrays.get("labels", np.full(len(pixels), -1)), pixels)
-
-
-def sample_gallery(found: Sequence[Pictures], budget: int = BUDGET) -> Gallery | None:
-    """The samples of all models at the ids that they share, side by side."""
-    found = [pictures for pictures in found if len(pictures.ids)]
-    if not found:
-        return None
-    common = sorted(set.intersection(*(set(pictures.ids.tolist()) for pictures in found)))
-    if not common:
-        return None
-    picked = [_pick(pictures, common) for pictures in found]
-    uris = encode_all([pictures.pixels for pictures in picked], budget)
-    shown = min(len(sheet) for sheet in uris)
-    strips = tuple(_strip(pictures, sheet[:shown]) for pictures, sheet in zip(picked, uris, strict=True))
-    return Gallery("Samples", strips, _grid_columns(picked[0].labels), shown, len(common))
-
-
-def reconstruction_gallery(found: Sequence[tuple[str, str, Entry]], title: str, budget: int) -> Gallery | None:
-    """Originals, then the reconstruction and the absolute difference of each tokenizer, one column per image id."""
-    loaded = [(name, note, entry, arrays) for name, note, entry in found if (arrays := entry.arrays("pairs.npz"))]
-    if not loaded:
-        return None
-    common = sorted(set.intersection(*(set(arrays["ids"].tolist()) for *_, arrays in loaded)))[:MOST_PAIRS]
-    rows: list[Pictures] = []
-    for name, note, entry, arrays in loaded:
-        where = entry.folder / "pairs.npz"
-        ids = arrays["ids"]
-        blank = np.full(len(ids), -1)
-        before, after = images(arrays, "originals", where), images(arrays, "reconstructions", where)
-        difference = np.abs(before.astype(np.int16) - after.astype(np.int16)) * AMPLIFIED
-        if not rows:
-            rows.append(_pick(Pictures("original", "", ids, blank, before), common))
-        rows.append(_pick(Pictures(name, note, ids, blank, after), common))
-        clipped = difference.clip(0, 255).astype(np.uint8)
-        rows.append(_pick(Pictures(f"|difference| × {AMPLIFIED}", name, ids, blank, clipped), common))
-    return _columns(rows, title, budget, len(common))
-
-
-def edit_gallery(found: Sequence[tuple[str, Entry]], title: str, budget: int) -> Gallery | None:
-    """Originals, what is left of them outside the mask, and each model's edits, one column per image id.
-
-    The labels of the first row are the classes of the originals, those of the others the classes asked for.
-    """
-    loaded = [(name, entry, arrays) for name, entry in found if (arrays := entry.arrays("edits.npz"))]
-    if not loaded:
-        return None
-    common = sorted(set.intersection(*(set(arrays["ids"].tolist()) for *_, arrays in loaded)))[:MOST_PAIRS]
-    rows: list[Pictures] = []
-    for name, entry, arrays in loaded:
-        where = entry.folder / "edits.npz"
-        ids, asked = arrays["ids"], arrays["asked"]
-        if not rows:
-            before = images(arrays, "originals", where)
-            masked = np.where(arrays["mask"], np.array(MASKED, dtype=np.uint8)[:, None, None], before)
-            rows.append(_pick(Pictures("original", "", ids, arrays["classes"], before), common))
-            rows.append(_pick(Pictures("mask", "", ids, asked, masked), common))
-        rows.append(_pick(Pictures(name, entry.result.adapter, ids, asked, images(arrays, "edited", where)), common))
-    return _columns(rows, title, budget, len(common))
-
-
-def _columns(rows: Sequence[Pictures], title: str, budget: int, common: int) -> Gallery | None:
-    """A gallery with a column for each id, None if not one picture of each row fits the budget."""
-    uris = encode_all([pictures.pixels for pictures in rows], budget)
-    shown = min((len(sheet) for sheet in uris), default=0)
-    if shown == 0:
-        return None
-    strips = tuple(_strip(pictures, sheet[:shown]) for pictures, sheet in zip(rows, uris, strict=True))
-    return Gallery(title, strips, shown, shown, common)
-
-
-def _pick(pictures: Pictures, ids: Sequence[int]) -> Pictures:
-    place = {int(value): index for index, value in enumerate(pictures.ids)}
-    rows = np.array([place[value] for value in ids], dtype=np.int64)
-    return Pictures(pictures.name, pictures.note, pictures.ids[rows], pictures.labels[rows], pictures.pixels[rows])
-
-
-def _strip(pictures: Pictures, uris: Sequence[str]) -> Strip:
-    samples = tuple(
-        Sample(int(number), int(label), uri)
-        for number, label, uri in zip(pictures.ids, pictures.labels, uris, strict=False)
-    )
-    return Strip(pictures.name, pictures.note, samples, max(pictures.pixels.shape[2:]))
 
 
 def _grid_columns(labels: NDArray[np.int64]) -> int:

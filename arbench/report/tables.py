@@ -1,72 +1,20 @@
-"""The main tables: a row per adapter and setting, a column per metric and protocol, and which of a column is best.
-
-Numbers of different conventions, sample counts, data or machines are different columns, by construction.
-"""
+"""The main tables: a row per adapter, settings and device, a column per comparable number, and what is best in it."""
 
 from __future__ import annotations
 
-import fnmatch
-import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from itertools import groupby
+from typing import Literal
 
-from ..spec.cell import TRANSPORT
-from ..spec.result import Direction, Measure, Metric, Result
+from ..spec.result import Direction, Metric, Result
 from . import number
+from .columns import Column, columns_of, group_of, task_of
 from .folders import Entry, Planned
+from .rows import measured, newest, rows, settings
 
-Kind = Literal["generator", "tokenizer"]
+Kind = Literal["generator", "tokenizer", "images"]
 Mark = Literal["", "best", "tie"]
-
-PREFERRED = (
-    "edit/class-agreement",
-    *("frechet*", "fid*", "kid*", "psnr*", "ssim*", "lpips*", "feature-distance*", "rfd*", "rfid*"),
-    *("precision*", "recall*", "class-agreement*", "codebook-use*"),
-    *("*latency*", "*per-second*", "peak-*batch*", "weights*", "peak*"),
-)
-"""Order of the columns within a group by name or task/name; those that match none come after, in the results' order."""
-GROUPS = {
-    "generate": "Quality",
-    "reconstruct": "Quality",
-    "edit": "Edits",
-    "likelihood": "Likelihood",
-    "speed": "Speed",
-    "memory": "Memory",
-}
-"""Group of columns by task, in this order; a task not named here is a group of its own."""
-MOST_COLUMNS = {"Quality": 6, "Edits": 1, "Likelihood": 1, "Speed": 4, "Memory": 3}
-"""Names in a group; a name has several columns where protocols or conventions differ."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """Metrics that may be compared with each other. `note` tells apart columns that share a name."""
-
-    task: str
-    name: str
-    unit: str
-    convention: str
-    measure: Measure
-    direction: Direction | None
-    protocol: str
-    """The task's parameters and data (and the machine, for speed and memory), as JSON."""
-    note: str = ""
-    shown_unit: str = ""
-    scale: float = 1.0
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        return (self.task, self.name, self.unit, self.convention, self.protocol)
-
-    @property
-    def group(self) -> str:
-        return GROUPS.get(self.task, self.task)
-
-    @property
-    def arrow(self) -> str:
-        return {"higher": "↑", "lower": "↓", None: ""}[self.direction]
 
 
 @dataclass(frozen=True)
@@ -93,168 +41,135 @@ class Row:
     device: str
     settings: str
     places: tuple[Place, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Those that all of its numbers against a reference have, told once."""
+    complete: bool = False
+    """Whether it has a number in every column that is shown from the start."""
 
-    @property
-    def complete(self) -> bool:
-        return all(place.metric is not None for place in self.places)
+
+@dataclass(frozen=True)
+class Heading:
+    """A run of columns of one group and convention."""
+
+    text: str
+    columns: int
+    shown: int
+    """Of these, how many are shown from the start."""
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """Columns that hold only nulls, and why."""
+
+    columns: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True)
 class Table:
     kind: Kind
     columns: tuple[Column, ...]
+    """Those that hold a value, shown or not."""
     rows: tuple[Row, ...]
+    unmeasured: tuple[Unmeasured, ...]
     older: int
     """Results left out because a newer one has the same identity."""
 
     @property
-    def groups(self) -> list[tuple[str, int]]:
-        """Names of the groups and how many columns each has."""
-        return list(Counter(column.group for column in self.columns).items())
+    def headings(self) -> list[Heading]:
+        """Groups, with the convention where numbers have one: "Quality · adm"."""
+        timed = {column.group for column in self.columns if column.measure != "quality"}
 
+        def text(column: Column) -> str:
+            plain = column.group in timed or not column.source
+            return column.group if plain else f"{column.group} · {column.source}"
 
-def newest(entries: Sequence[Entry]) -> tuple[list[Entry], int]:
-    """One entry per result and device, the latest that went well, and how many are left out."""
-    chosen: dict[tuple[str, str], Entry] = {}
-    for entry in entries:
-        key = (entry.result.result_id, _device(entry.result))
-        if key not in chosen or _rank(entry.result) >= _rank(chosen[key].result):
-            chosen[key] = entry
-    return list(chosen.values()), len(entries) - len(chosen)
+        found = []
+        for name, members in groupby(self.columns, key=text):
+            own = list(members)
+            found.append(Heading(name, len(own), sum(column.shown for column in own)))
+        return found
+
+    @property
+    def hidden(self) -> int:
+        """Columns that are not shown from the start."""
+        return sum(not column.shown for column in self.columns)
 
 
 def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind) -> Table | None:
     """The main table of all adapters of `kind`, None if there are none. `planned`: cells that have no result yet."""
-    kept, older = newest([entry for entry in entries if entry.result.kind == kind])
+    kept, older = newest([entry for entry in entries if entry.result.kind == kind], lambda entry: entry.result)
     if not kept:
         return None
     results = [entry.result for entry in kept]
-    columns = _columns(results)
-    rows: dict[tuple[str, str, str], list[Result]] = {}
-    started = {key[:2]: key for key in map(_row_key, results) if key[2]}
-    for result in results:
-        adapter, settings, device = key = _row_key(result)
-        # what was refused before it started has seen no device
-        rows.setdefault(key if device else started.get((adapter, settings), key), []).append(result)
-    waiting = {(cell.adapter, cell.task) for cell in planned}
-    made = [_row(members, columns, waiting) for members in rows.values()]
+    found, empty = columns_of(results)
+    grouped = rows(results)
+    waiting = {(cell.adapter, group_of(cell.task)) for cell in planned}
+    columns = _fitted(found, grouped.values())
+    made = [_row(members, device, columns, waiting) for (_, _, device), members in grouped.items()]
     made = [replace(row, places=places) for row, places in zip(made, _marked(columns, made), strict=True)]
-    return Table(kind, tuple(columns), tuple(sorted(made, key=lambda row: _order(row, columns))), older)
+    return Table(
+        kind,
+        tuple(columns),
+        tuple(sorted(made, key=lambda row: _order(row, columns))),
+        _unmeasured(empty, results),
+        older,
+    )
 
 
-def _rank(result: Result) -> tuple[bool, str]:
-    return result.outcome == "ok", result.started
+def _fitted(columns: Sequence[Column], grouped: Iterable[Sequence[Result]]) -> list[Column]:
+    """With units that the values are easy to read in, the same for all columns of one name."""
+    members = list(grouped)
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for column in columns:
+        metrics = [measured(own, column) for own in members]
+        known = [metric.value for metric in metrics if metric is not None and metric.value is not None]
+        values.setdefault((column.group, column.name, column.unit), []).extend(known)
+    fitted = {key: number.fitting_unit(key[2], known) for key, known in values.items()}
+    units = [fitted[column.group, column.name, column.unit] for column in columns]
+    return [replace(column, shown_unit=unit, scale=scale) for column, (unit, scale) in zip(columns, units, strict=True)]
 
 
-def _device(result: Result) -> str:
-    return result.provenance.device if result.provenance else ""
+def _unmeasured(columns: Sequence[Column], results: Sequence[Result]) -> tuple[Unmeasured, ...]:
+    """By reason, those first that the table would show from the start."""
+    reasons: dict[tuple[str, ...], list[str]] = {}
+    for column in sorted(columns, key=lambda column: not column.shown):
+        nulls = (measured([result], column) for result in results)
+        why = dict.fromkeys(metric.reason for metric in nulls if metric is not None)
+        reasons.setdefault(tuple(why), []).append(column.words)
+    return tuple(Unmeasured(tuple(dict.fromkeys(names)), " / ".join(why)) for why, names in reasons.items())
 
 
-def _row_key(result: Result) -> tuple[str, str, str]:
-    return result.adapter, result.settings_id, _device(result)
-
-
-def protocol(result: Result) -> dict[str, Any]:
-    """All but the adapter that a number depends on, hence what numbers must share to be compared."""
-    found = {key: value for key, value in result.parameters.items() if key not in TRANSPORT | {"task", "batches"}}
-    if result.provenance:
-        found |= {f"digest of {name}": digest[:12] for name, digest in result.provenance.data.items()}
-    if result.task in ("speed", "memory"):
-        found["device"] = _device(result)
-    if "seed" in result.load:
-        found["seed"] = result.load["seed"]
-    return found
-
-
-def column_of(result: Result, metric: Metric) -> Column:
-    """The column that `metric` belongs to."""
-    settings = json.dumps(protocol(result), sort_keys=True, default=str)
-    return Column(result.task, metric.name, metric.unit, metric.convention, metric.measure, metric.direction, settings)
-
-
-def _columns(results: Sequence[Result]) -> list[Column]:
-    values: dict[tuple[str, ...], list[float]] = {}
-    found: dict[tuple[str, ...], Column] = {}
-    for result in results:
-        for metric in result.metrics:
-            column = column_of(result, metric)
-            found.setdefault(column.key, column)
-            values.setdefault(column.key, []).extend([] if metric.value is None else [metric.value])
-    filled = [column for key, column in found.items() if values[key]]
-    chosen: list[Column] = []
-    for group in dict.fromkeys([*GROUPS.values(), *(column.group for column in filled)]):
-        members = [column for column in filled if column.group == group]
-        members = [column for column in members if column.direction] or members
-        members.sort(key=_preference)
-        names = list(dict.fromkeys(column.name for column in members))[: MOST_COLUMNS.get(group, 4)]
-        chosen += [column for column in members if column.name in names]
-    scaled = []
-    for column in chosen:
-        unit, scale = number.fitting_unit(column.unit, values[column.key])
-        scaled.append(replace(column, shown_unit=unit, scale=scale, note=_difference(column, chosen)))
-    return scaled
-
-
-def _preference(column: Column) -> int:
-    names = column.name, f"{column.task}/{column.name}"
-    matches = (i for i, pattern in enumerate(PREFERRED) if any(fnmatch.fnmatchcase(name, pattern) for name in names))
-    return next(matches, len(PREFERRED))
-
-
-def _difference(column: Column, columns: Sequence[Column]) -> str:
-    """What sets a column apart from others of its name: convention, then the parameters that differ."""
-    others = [other for other in columns if other.name == column.name and other.task == column.task]
-    parts = [column.convention] if len({other.convention for other in others}) > 1 else []
-    own = json.loads(column.protocol)
-    for key in sorted({key for other in others for key in json.loads(other.protocol)}):
-        if len({json.dumps(json.loads(other.protocol).get(key)) for other in others}) > 1:
-            parts.append(f"{key} {own.get(key, 'none')}")
-    return ", ".join(parts)
-
-
-def describe(result: Result) -> str:
-    """Load and sampling settings that are not the plain default, short: "bfloat16 · guidance 2 · top-k 100"."""
-    parts = [str(result.load.get("dtype", ""))]
-    if result.load.get("init") == "random":
-        parts.append("random weights")
-    if result.load.get("compile"):
-        parts.append("compiled")
-    sampling = result.sampling
-    if sampling:
-        guidance = sampling.guidance
-        if guidance.on:
-            ramp = "" if guidance.schedule == "constant" else f" {guidance.schedule.replace('_', ' ')}"
-            parts.append(f"guidance {guidance.scale:g}{ramp}")
-        parts.append(f"temperature {sampling.temperature:g}" if sampling.temperature != 1 else "")
-        knobs = {"top-k": sampling.top_k, "top-p": sampling.top_p, "steps": sampling.steps}
-        knobs |= {"inner steps": sampling.inner_steps, **sampling.extra}
-        parts += [f"{name} {value}" for name, value in knobs.items() if value is not None]
-        parts.append("" if sampling.order == "native" else f"{sampling.order} order")
-    return " · ".join(part for part in parts if part)
-
-
-def _row(members: Sequence[Result], columns: Sequence[Column], waiting: set[tuple[str, str]]) -> Row:
+def _row(members: Sequence[Result], device: str, columns: Sequence[Column], waiting: set[tuple[str, str]]) -> Row:
     first = members[0]
-    settings = next((describe(result) for result in members if result.sampling), describe(first))
     places = tuple(_place(members, column, waiting) for column in columns)
-    device = next((device for device in map(_device, members) if device), "")
-    return Row(first.adapter, first.family, first.settings_id, device, settings, places)
+    complete = all(place.metric for place, column in zip(places, columns, strict=True) if column.shown)
+    shared = _shared_flags(places)
+    places = tuple(replace(place, flags=tuple(flag for flag in place.flags if flag not in shared)) for place in places)
+    return Row(first.adapter, first.family, first.settings_id, device, settings(members), places, shared, complete)
+
+
+def _shared_flags(places: Sequence[Place]) -> tuple[str, ...]:
+    """Of three numbers and more against a reference, the flags that all of them have."""
+    compared = [place.flags for place in places if place.metric is not None and place.metric.reference is not None]
+    if len(compared) < 3:
+        return ()
+    return tuple(flag for flag in compared[0] if all(flag in flags for flags in compared))
 
 
 def _place(members: Sequence[Result], column: Column, waiting: set[tuple[str, str]]) -> Place:
-    of_task = [result for result in members if result.task == column.task]
-    for result in of_task:
-        for metric in result.metrics:
-            if column_of(result, metric).key == column.key:
-                return _filled(metric, column)
-    failed = next((result for result in of_task if result.outcome != "ok"), None)
+    metric = measured(members, column)
+    if metric is not None:
+        return _filled(metric, column)
+    of_group = [result for result in members if group_of(task_of(result)) == column.group]
+    failed = next((result for result in of_group if result.outcome != "ok"), None)
     if failed:
         return Place("–", title=f"{failed.outcome}: {failed.reason or 'no reason given'}", outcome=failed.outcome)
-    if (members[0].adapter, column.task) in waiting:
+    if (members[0].adapter, column.group) in waiting:
         return Place("–", title=f"{column.task} has not run yet", outcome="to do")
-    if not of_task:
+    if not of_group:
         return Place("–", title=f"no {column.task} cell with these settings")
-    return Place("–", title=f"not measured under this protocol: {column.convention}, {column.protocol}")
+    return Place("–", title=f"not measured under this protocol: {column.words}, {column.protocol}")
 
 
 def _filled(metric: Metric, column: Column) -> Place:
@@ -264,8 +179,9 @@ def _filled(metric: Metric, column: Column) -> Place:
     low = interval.low / column.scale if interval else None
     high = interval.high / column.scale if interval else None
     text, spread = number.with_interval(metric.value / column.scale, low, high)
-    how = f"{interval.level:.0%} interval by {interval.method}" if interval else "no interval"
-    title = f"n = {metric.n:,}; {how}; {metric.convention}"
+    spread_by = f"{interval.level:.0%} interval by {interval.method}" if interval else "no interval"
+    against = f"against {metric.reference.name}" if metric.reference else ""
+    title = "; ".join(part for part in (f"n = {metric.n:,}", spread_by, against, metric.how) if part)
     return Place(text, spread, title, metric.flags, metric=metric)
 
 
@@ -321,9 +237,9 @@ def _positioned(place: Place, mark: Mark, least: float, most: float) -> Place:
 
 
 def _order(row: Row, columns: Sequence[Column]) -> tuple[bool, float, str, str]:
-    """Best first by the first column that has a direction; rows without that number last, by name."""
+    """Best first by the first shown column that has a direction; rows without that number last, by name."""
     for place, column in zip(row.places, columns, strict=True):
-        if column.direction:
+        if column.direction and column.shown:
             value = place.metric.value if place.metric else None
             if value is None:
                 return True, 0.0, row.adapter, row.settings_id

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from ..spec.card import Card
 from ..spec.sampling import Sampling
-from ..spec.suite import Edit, Generate, Likelihood, Memory, Reconstruct, Settings, Speed, TaskSpec
+from ..spec.suite import Settings
+from ..spec.task import Rates, TaskSpec, tasks
 
 CPU_CORE_FLOPS = 10e9
 GPU_FLOPS = 20e12
@@ -19,7 +20,6 @@ UNKNOWN_PARAMETERS = 50_000_000
 START_SECONDS = 8.0
 """A worker process comes up and loads weights."""
 FEATURE_SECONDS = {"cpu": 0.03, "cuda": 0.001}
-WARM_UP_CALLS = 5
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -58,32 +58,10 @@ def estimate(
     """The cost of a cell. `tokenizer` is the card of a generator's tokenizer."""
     kind = "cpu" if settings.device == "cpu" else "cuda"
     rate = CPU_CORE_FLOPS * cores if kind == "cpu" else GPU_FLOPS
-    image = _image_flops(card, tokenizer, sampling) / rate
     pixels = 3 * card.resolution**2
-    batch, disk = 1, 1_000_000
-    if isinstance(task, Reconstruct | Generate):
-        n = task.n or 0
-        seconds = n * (image + FEATURE_SECONDS[kind])
-        batch, disk = task.batch, disk + n * (2 * pixels + 8192)
-    elif isinstance(task, Edit):
-        n = task.n or 0
-        # images are encoded, drawn and decoded; edits and plain reconstructions are decoded, edits are also described
-        seconds = n * (2 * image + FEATURE_SECONDS[kind])
-        batch, disk = task.batch, disk + n * (2 * pixels + 8192)
-    elif isinstance(task, Likelihood):
-        seconds = 2 * (task.n or 0) * image  # of the right class and of another
-        batch = task.batch
-    elif isinstance(task, Speed):
-        batch = max(task.batches)
-        seconds = sum(
-            WARM_UP_CALLS * image * size + min(max(task.min_calls * image * size, task.min_seconds), task.max_seconds)
-            for size in task.batches
-        )
-    else:
-        assert isinstance(task, Memory)
-        batch = max(task.batches)
-        seconds = sum(3 * image * size for size in task.batches)
+    rates = Rates(_image_flops(card, tokenizer, sampling) / rate, FEATURE_SECONDS[kind], pixels)
+    found = tasks()[task.task].effort(task, rates)
     parameters = (card.parameters or UNKNOWN_PARAMETERS) + ((tokenizer.parameters or 0) if tokenizer else 0)
     # a convolutional decoder holds about 64 channels at full resolution
-    memory = 0.5e9 + parameters * BYTES[settings.dtype] + batch * pixels / 3 * 64 * 4
-    return Cost((seconds + START_SECONDS) / 60, memory / 1e9, disk)
+    memory = 0.5e9 + parameters * BYTES[settings.dtype] + found.batch * pixels / 3 * 64 * 4
+    return Cost((found.seconds + START_SECONDS) / 60, memory / 1e9, 1_000_000 + found.disk_bytes)

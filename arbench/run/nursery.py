@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ..tasks.index import TASK_INDEX
+from ..spec.task import tasks
 from .wire import receive, send
 from .worker import die_with_parent, point_output_at, serve
 
@@ -138,7 +138,7 @@ def main(descriptor: int) -> None:
     for which in IGNORED:
         signal.signal(which, signal.SIG_IGN)
     pipe = Connection(descriptor)
-    for name in ("torch", "arbench.tasks.context", *(info.implementation for info in TASK_INDEX.values())):
+    for name in ("torch", "arbench.tasks.context", *(definition.work for definition in tasks().values())):
         importlib.import_module(name.partition(":")[0])
     woken, waker = os.pipe()
     os.set_blocking(waker, False)

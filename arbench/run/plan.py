@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import registry
 from .. import weights as weight_files
-from ..errors import ArbenchError, ConfigError, MissingWeights
+from ..data.digest import digest_of, opened
+from ..errors import ArbenchError, ConfigError, MissingWeights, UnknownName
+from ..features.weight_files import WEIGHTS, feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
-from ..spec.cell import Cell, Unit, make_cell
+from ..spec.cell import Cell, make_cell
 from ..spec.result import Outcome
 from ..spec.sampling import Sampling
-from ..spec.suite import Edit, Likelihood, Reconstruct, Settings, TaskSpec
+from ..spec.suite import Settings
 from ..spec.suite_file import SuiteFile
-from ..tasks.index import TASK_INDEX, unable
+from ..spec.task import TaskSpec, tasks
+from ..spec.unit import Unit
 from .cost import estimate
 from .device import cores, machine, resolve_device
 from .resolve import check_overrides, resolve_sampling, where
@@ -40,6 +42,8 @@ class PlannedCell(Frozen):
     disk_bytes: int
     data: dict[str, str]
     """Data source -> digest."""
+    notes: tuple[str, ...] = ()
+    """What is known before the run: numbers that will be null, a reference of another size."""
     origins: dict[str, str]
     outcome: Outcome | None = None
     reason: str = ""
@@ -56,7 +60,7 @@ class Plan(Frozen):
     device: str
     machine: str
     weights: dict[str, str]
-    """Adapter name -> absolute path of its weight file."""
+    """Name of an adapter, or of a feature network's weights -> absolute path of the file."""
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -73,16 +77,24 @@ class Plan(Frozen):
         return BASE_DISK_BYTES + sum(cell.disk_bytes for cell in self.cells if cell.outcome is None)
 
 
-def make_plan(suite_file: SuiteFile, *, adapter_globs: Sequence[str] = (), device: str | None = None) -> Plan:
+def make_plan(
+    suite_file: SuiteFile,
+    *,
+    adapter_globs: Sequence[str] = (),
+    task_names: Sequence[str] = (),
+    device: str | None = None,
+) -> Plan:
     """The plan of a suite.
 
     `adapter_globs` (`--adapter`) replace the suite's own lists: the cells are those of the registered adapters
-    that match. `device` (`--device`) replaces the suite's. Errors: `ConfigError` and `UnknownName` for anything
-    wrong in the suite, `NoDevice`, `MissingWeights` if no cell at all can run without the weights that are missing.
+    that match. `task_names` (`--task`) leave out its other tasks. `device` (`--device`) replaces the suite's.
+    Errors: `ConfigError` and `UnknownName` for anything wrong in the suite, `NoDevice`, `MissingWeights` if no cell
+    at all can run without the weights that are missing.
     """
     suite = suite_file.suite
     check_overrides(suite_file, registry.cards().values())
     _check_weight_names(suite_file)
+    chosen = _chosen_tasks(suite_file, task_names)
     planner = _Planner(suite_file, resolve_device(device or suite.settings.device), device is not None)
     cards = _cards(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
@@ -90,13 +102,13 @@ def make_plan(suite_file: SuiteFile, *, adapter_globs: Sequence[str] = (), devic
         planner.cell(card, index)
         for exclusive in (False, True)
         for card in cards
-        for index, task in enumerate(suite.tasks)
-        if card.kind in TASK_INDEX[task.task].kinds and TASK_INDEX[task.task].exclusive is exclusive
+        for index, task in chosen
+        if card.kind in tasks()[task.task].kinds and tasks()[task.task].exclusive is exclusive
     ]
     if not cells:
-        tasks = ", ".join(dict.fromkeys(task.task for task in suite.tasks))
+        asked = ", ".join(dict.fromkeys(task.task for _, task in chosen))
         names = ", ".join(card.name for card in cards) or "no adapters"
-        raise ConfigError(f"nothing to run: {names} with {tasks or 'no tasks'}", _why_nothing(suite_file, cards))
+        raise ConfigError(f"nothing to run: {names} with {asked or 'no tasks'}", _why_nothing(suite_file, cards))
     _refuse_duplicates(cells)
     if planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
@@ -114,12 +126,13 @@ class _Planner:
         self.weights: dict[str, str] = {}
         self.missing: list[MissingWeights] = []
         self._digests: dict[str, str] = {}
+        self.feature_weights = feature_weights(suite_file.suite.weights)
 
     def cell(self, card: Card, index: int) -> PlannedCell:
         task = self.suite_file.suite.tasks[index]
-        info = TASK_INDEX[task.task]
+        definition = tasks()[task.task]
         origins = self._origins(task, index)
-        task = self._resolve_n(task, index, origins)
+        task = self._resolve_count(task, index, origins)
         tokenizer = registry.card(card.tokenizer) if card.tokenizer else None
         sampling: Sampling | None = None
         outcome: Outcome | None = None
@@ -129,8 +142,8 @@ class _Planner:
             resolved = resolve_sampling(card, self.suite_file)
             sampling, reason = resolved.sampling, resolved.problem
             origins |= {f"sampling.{name}": origin for name, origin in resolved.origins.items()}
-            reason = unable(card, task) or reason
-        if not reason and self.settings.init == "random" and not info.exclusive:
+            reason = definition.why_unable(card, task) or reason
+        if not reason and self.settings.init == "random" and not definition.random_weights:
             reason = f"{task.task} measures quality, which random weights (init: random) do not have"
         if reason:
             outcome = "unsupported"
@@ -141,8 +154,8 @@ class _Planner:
                 if outcome is None:
                     self.missing.append(error)
                     outcome, reason = "error", one_line(error)
-        source = info.source(task)
-        data = {source: _digest(source)} if source else {}
+        data = {each.source: digest_of(each) for each in definition.data(task)}
+        features, notes = self._features(task)
         cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores())
         return PlannedCell(
             cell=make_cell(
@@ -151,16 +164,17 @@ class _Planner:
                 self.settings,
                 sampling,
                 digests,
-                task_version=info.version,
                 data=data,
                 machine=self.machine,
+                features_sha256=features,
             ),
-            units=info.units(task),
-            exclusive=info.exclusive,
+            units=definition.units(task),
+            exclusive=definition.exclusive,
             minutes=cost.minutes,
             gigabytes=cost.gigabytes,
             disk_bytes=cost.disk_bytes,
             data=data,
+            notes=tuple(notes),
             origins=origins,
             outcome=outcome,
             reason=reason,
@@ -178,21 +192,37 @@ class _Planner:
             origins["settings.device"] = "--device"
         return origins
 
-    def _resolve_n(self, task: TaskSpec, index: int, origins: dict[str, str]) -> TaskSpec:
-        """An `n` of None becomes the number of images that the source has."""
-        if not isinstance(task, Reconstruct | Edit | Likelihood):
+    def _resolve_count(self, task: TaskSpec, index: int, origins: dict[str, str]) -> TaskSpec:
+        """A number of images of None becomes the number that the source has."""
+        definition = tasks()[task.task]
+        name = definition.counted
+        if not name:
             return task
-        available = _length(task.data)
-        if task.n is None:
-            origins["task.n"] = f"images in {task.data}"
-            return task.model_copy(update={"n": available})
-        if task.n > available:
+        data, asked = definition.data(task)[0], getattr(task, name)
+        available = len(opened(data))
+        if asked is None:
+            origins[f"task.{name}"] = f"images in {data.source}"
+            return task.model_copy(update={name: available})
+        if asked > available:
             raise ConfigError(
-                f"{where(self.suite_file, ('tasks', index, 'n'))}: {task.task}.n is {task.n}",
-                f"{task.data} has {available} images",
-                f"--set {task.task}.n={available}, or null for all",
+                f"{where(self.suite_file, ('tasks', index, name))}: {task.task}.{name} is {asked}",
+                f"{data.source} has {available} images",
+                f"--set {task.task}.{name}={available}, or null for all",
             )
         return task
+
+    def _features(self, task: TaskSpec) -> tuple[dict[str, str], list[str]]:
+        """Digests of the feature networks' weights that are here, and what will be null without the others."""
+        digests, notes = {}, []
+        for name, numbers in tasks()[task.task].weights(task).items():
+            file = self.feature_weights.find(name)
+            if file is None:
+                command = f"arbench weights fetch {name}, or --weights {name}=PATH"
+                notes.append(f"{task.task}: no weights of {name}, so these will be null: {numbers} ({command})")
+            else:
+                self.weights[name] = str(file.path.resolve())
+                digests[name] = file.sha256
+        return digests, notes
 
     def _weight_digests(self, cards: Sequence[Card]) -> dict[str, str]:
         digests: dict[str, str] = {}
@@ -211,21 +241,6 @@ class _Planner:
                 self._digests[card.name] = weight_files.sha256(path)
             digests[card.name] = self._digests[card.name]
         return digests
-
-
-@functools.cache
-def _length(source: str) -> int:
-    from ..data.open_indexed import open_source
-
-    return len(open_source(source))
-
-
-@functools.cache
-def _digest(source: str) -> str:
-    from ..data.open_indexed import open_source
-
-    digest: str = open_source(source).digest()
-    return digest
 
 
 def one_line(error: ArbenchError) -> str:
@@ -256,18 +271,30 @@ def _of_kind(suite_file: SuiteFile, key: str, kind: str, patterns: Sequence[str]
         wanted = [card for card in found if card.kind == kind]
         if not wanted:
             other = "tokenizers" if key == "adapters" else "adapters"
-            raise ConfigError(f"{place}: {pattern!r} is no {kind}", f"it is a {found[0].kind}: list it under `{other}`")
+            raise ConfigError(
+                f"{place}: {pattern!r} is not a {kind}", f"it is a {found[0].kind}: list it under `{other}`"
+            )
         chosen.update({card.name: card for card in wanted})
     return list(chosen.values())
+
+
+def _chosen_tasks(suite_file: SuiteFile, names: Sequence[str]) -> list[tuple[int, TaskSpec]]:
+    """The suite's tasks with their places, only those of `names` if there are any."""
+    own = list(dict.fromkeys(task.task for task in suite_file.suite.tasks))
+    for name in names:
+        if name not in own:
+            raise UnknownName(f"task of {suite_file.path}", name, own, f"--task {own[0]}" if own else "")
+    return [(index, task) for index, task in enumerate(suite_file.suite.tasks) if not names or task.task in names]
 
 
 def _check_weight_names(suite_file: SuiteFile) -> None:
     for name, path in suite_file.suite.weights.items():
         place = where(suite_file, ("weights", name))
-        try:
-            registry.card(name)
-        except ArbenchError as error:
-            raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint) from error
+        if name not in WEIGHTS and name not in registry.cards():
+            error = UnknownName(
+                "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"
+            )
+            raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint)
         if not Path(path).is_file():
             raise ConfigError(f"{place}: no weight file at {path}", f"given for {name}", "check the path")
 

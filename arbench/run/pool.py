@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..spec.cell import Unit
 from ..spec.result import Outcome
+from ..spec.unit import Unit
 from .nursery import BLAS_THREADS, Forked, Nursery
 from .plan import PlannedCell
 from .wire import receive, send

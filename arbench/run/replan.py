@@ -22,7 +22,7 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
     if not todo:
         return old, []
     names = list(dict.fromkeys(planned.cell.adapter for planned in todo))
-    new = make_plan(store.run.suite_file(), adapter_globs=names, device=old.device)
+    new = make_plan(store.run.suite_file(), adapter_globs=names, task_names=store.run.task_names, device=old.device)
     again = {_key(planned): planned for planned in new.cells}
     waiting = {planned.cell.result_id for planned in todo}
     notes: list[str] = []
@@ -37,7 +37,7 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
             notes.append(f"{planned.cell.label}: its weights are there now")
         else:
             raise StoreError(
-                f"this run cannot go on: {planned.cell.label} would not be what was planned",
+                f"this run cannot be resumed: {planned.cell.label} no longer matches its plan",
                 _difference(old, planned, new, fresh),
                 f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",
             )
@@ -53,6 +53,8 @@ def _difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell |
         return "the task's data or the adapter have changed"
     if fresh.cell.weights_sha256 != planned.cell.weights_sha256:
         return "its weight files have changed"
+    if fresh.cell.features_sha256 != planned.cell.features_sha256:
+        return "the weights of its feature networks have changed"
     if fresh.data != planned.data:
         return "its data has changed"
     if new.machine != old.machine and planned.exclusive:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..errors import StoreError
+from ..journal import Record
 from ..spec.result import Outcome, Result
-from .journal import Record
 from .plan import PlannedCell
 from .store import Store
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from .. import journal as journals
 from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, StoreError, UsageError
 from ..spec.result import Result
 from ..spec.suite import Settings
+from ..table import write_tables
 from ..track.sink import Tracker
-from . import journal as journals
 from .device import all_devices, cores
 from .display import Display
 from .plan import Plan
@@ -24,7 +25,6 @@ from .stop import Stop
 from .store import Store
 from .summary import print_summary
 from .supervisor import Limits, Supervisor
-from .table import write_table
 
 MAX_CPU_WORKERS = 4
 
@@ -129,7 +129,7 @@ class Session:
                 supervisor.decide(cell, planned.outcome, planned.reason)
 
     def _on_result(self, cell: CellState, result: Result) -> None:
-        write_table(self.store.folder / "results.parquet", self.store.run.run_id, self._results())
+        write_tables(self.store.folder, self.store.run.run_id, self._results())
         if self.tracker:
             self.tracker.cell(result, self.store.cell(cell.id))
 
@@ -151,15 +151,15 @@ class Session:
                 results.append(result)
             else:
                 results.append(cell.result)
-        write_table(self.store.folder / "results.parquet", self.store.run.run_id, results)
+        write_tables(self.store.folder, self.store.run.run_id, results)
         self.writer.write("interrupted")
         self._finish_tracking(None, "interrupted", wait=5.0)
-        self._say(f"interrupted; to go on: arbench resume {shlex.quote(str(self.store.folder))}")
+        self._say(f"interrupted; to resume: arbench resume {shlex.quote(str(self.store.folder))}")
         return INTERRUPTED
 
     def _complete(self) -> int:
         results = self._results()
-        write_table(self.store.folder / "results.parquet", self.store.run.run_id, results)
+        write_tables(self.store.folder, self.store.run.run_id, results)
         report = self._report()
         outcome, code = verdict(results)
         if report is None:
@@ -167,7 +167,7 @@ class Session:
         self._finish_tracking(report, outcome)
         self.writer.write("ended", outcome=outcome)
         print_summary(self.console, results)
-        self._last_words(report, code)
+        self._closing_summary(report, code)
         return code
 
     def _report(self) -> Path | None:
@@ -221,7 +221,7 @@ class Session:
     def _say(self, text: str) -> None:
         self.console.print(Text(text), soft_wrap=True)
 
-    def _last_words(self, report: Path | None, code: int) -> None:
+    def _closing_summary(self, report: Path | None, code: int) -> None:
         folder = shlex.quote(str(self.store.folder))
         if code == PARTIAL:
             self._say(f"some cells failed (logs: {folder}/cells/*/log.txt); to try them again: arbench resume {folder}")

@@ -1,20 +1,17 @@
-"""The folder of a run: where everything lies, atomic writes, the lock, and errors that say what to do.
+"""The folder of a run: where everything lies, and errors that say what to do.
 
 runs/<run_id>/run.json            the suite as resolved, the plan, argv, schema version
-              journal.jsonl       what has happened (see `journal`)
+              journal.jsonl       what has happened (see `arbench.journal`)
               lock                held by the one supervisor that may write
               cells/<result_id>/  result.json, log.txt, units/<start>-<stop>.npz, artifacts
               results.parquet     every metric of every cell, one row each
+              table.parquet       one row per adapter and settings, one column per metric
               report.html, mlflow.db, mlartifacts/
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
 import json
-import os
 import re
 import shutil
 from datetime import UTC, datetime
@@ -25,15 +22,17 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..errors import StoreError
+from ..files import TEMPORARY, Lock, digest, locked_by, write_atomic
 from ..spec.base import Frozen
-from ..spec.cell import Unit
 from ..spec.identity import canonical_json
 from ..spec.result import SCHEMA_VERSION, Result
+from ..spec.schema1 import upgraded
 from ..spec.suite import Suite
 from ..spec.suite_file import SuiteFile
+from ..spec.unit import Unit
 from .plan import Plan
 
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+LOCK = "lock"
 Model = TypeVar("Model", bound=Frozen)
 
 
@@ -52,6 +51,7 @@ class RunFile(Frozen):
     origins: tuple[tuple[tuple[str | int, ...], str], ...]
     """Where each value of the suite came from, by location."""
     adapter_globs: tuple[str, ...] = ()
+    task_names: tuple[str, ...] = ()
     workers: int | None = None
     track: str | None = None
     plan: Plan
@@ -60,40 +60,9 @@ class RunFile(Frozen):
         return SuiteFile(self.suite, self.suite_path, dict(self.origins))
 
 
-def blake2b(data: bytes) -> str:
-    """Hex digest (16 bytes) as the journal keeps it."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def write_atomic(path: Path, data: bytes) -> str:
-    """Writes `data` so that `path` holds all of it or is unchanged, even through a power cut; returns its digest."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}", error.strerror or str(error), "make room or give access, then: arbench resume DIR"
-        ) from error
-    return blake2b(data)
-
-
 def new_run_id(suite: str, plan: Plan) -> str:
     """Suite name, 6 hex digits of what is run, and the time (UTC), so that names sort and do not meet."""
-    what = blake2b(canonical_json([cell.cell.result_id for cell in plan.cells]).encode())[:6]
+    what = digest(canonical_json([cell.cell.result_id for cell in plan.cells]).encode())[:6]
     name = re.sub(r"[^\w.-]+", "-", suite).strip("-.") or "suite"
     return f"{name}-{what}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
@@ -101,7 +70,7 @@ def new_run_id(suite: str, plan: Plan) -> str:
 class Store:
     """A run's folder, held by one live supervisor (`create` and `resume`) or only read (`read`)."""
 
-    def __init__(self, folder: Path, run: RunFile, lock: int | None = None) -> None:
+    def __init__(self, folder: Path, run: RunFile, lock: Lock | None = None) -> None:
         self.folder = folder
         self.run = run
         self._lock = lock
@@ -121,7 +90,7 @@ class Store:
                 f"cannot make the run's folder {folder}", error.strerror or str(error), "choose another --out"
             ) from error
         _check_space(folder, run.plan.disk_bytes)
-        lock = _take_lock(folder)
+        lock = _lock(folder)
         write_atomic(folder / "run.json", _json(run))
         return cls(folder, run, lock)
 
@@ -132,16 +101,16 @@ class Store:
 
     @classmethod
     def resume(cls, folder: Path) -> Store:
-        """The run in `folder`, to go on with: nobody else may be at it."""
+        """The run in `folder`, to resume: no other process may be running it."""
         run = read_run(folder)
-        store = cls(folder, run, _take_lock(folder))
-        for leftover in folder.rglob(".*.tmp"):
+        store = cls(folder, run, _lock(folder))
+        for leftover in folder.rglob(TEMPORARY):
             leftover.unlink(missing_ok=True)
         return store
 
     def close(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.release()
             self._lock = None
 
     @property
@@ -171,13 +140,13 @@ class Store:
         """The stored result of a cell; a `StoreError` if it is not there, damaged or of a newer schema."""
         return parse_result(self.result(result_id))
 
-    def read_whole(self, path: Path, digest: str) -> bytes | None:
+    def read_whole(self, path: Path, wanted: str) -> bytes | None:
         """The content of `path`, or None if it is missing or not what it was."""
         try:
             data = path.read_bytes()
         except OSError:
             return None
-        return data if blake2b(data) == digest else None
+        return data if digest(data) == wanted else None
 
 
 def _json(model: Frozen) -> bytes:
@@ -202,6 +171,7 @@ def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
     except (OSError, ValueError) as error:
         raise StoreError(f"cannot read {path}", f"{why}: {error}", hint) from error
     version = value.get("schema_version") if isinstance(value, dict) else None
+    value = upgraded(value) if model is Result and version == 1 else value
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise StoreError(
             f"{path} was written by a newer arbench",
@@ -216,41 +186,13 @@ def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
         raise StoreError(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
 
 
-def _take_lock(folder: Path) -> int:
-    """An exclusive lock on `folder/lock`; the kernel lets go of it when its holder ends, however it ends."""
-    try:
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise StoreError(f"cannot lock {folder}", error.strerror or str(error), "check its permissions") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.close(lock)
-        raise StoreError(
-            f"{folder} is in use",
-            f"another arbench (process {holder or 'unknown'}) is running it",
-            f"wait for it, or stop it; arbench status {folder} shows how far it is",
-        ) from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
+def _lock(folder: Path) -> Lock:
+    return Lock(folder / LOCK, f"wait for it, or stop it; arbench status {folder} shows how far it is")
 
 
-def locked_by(folder: Path) -> int | None:
+def running(folder: Path) -> int | None:
     """The process that is running `folder`, or None."""
-    try:
-        lock = os.open(folder / "lock", os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        return int(holder) if holder.isdigit() else 0
-    finally:
-        os.close(lock)
-    return None
+    return locked_by(folder / LOCK)
 
 
 def _check_space(folder: Path, needed: int) -> None:

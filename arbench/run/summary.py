@@ -1,8 +1,7 @@
-"""The last words of a run: a row of main numbers per adapter, then what failed and why."""
+"""The closing summary of a run: a row of main numbers per adapter, then what failed and why."""
 
 from __future__ import annotations
 
-import fnmatch
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,17 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..spec.result import Metric, Result
+from ..spec.result import OWN, Metric, Result
+from ..spec.task import tasks
 
-MAIN: dict[str, tuple[tuple[str, int], ...]] = {
-    "generate": (("frechet-*", 0),),
-    "reconstruct": (("psnr", 0), ("rfd-*", 0)),
-    "edit": (("class-agreement", 0),),
-    "likelihood": (("nats-per-token", 0),),
-    "speed": (("latency-batch*", 0), ("images-per-second-batch*", -1), ("decode-images-per-second-batch*", -1)),
-    "memory": (("peak-memory-batch*", -1),),
-}
-"""Metrics that the summary shows, by task: a glob, and which of its matches: the first or the last (largest batch)."""
 HEADER_WIDTH = 13
 PREFIXES = {
     "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
@@ -30,42 +21,65 @@ PREFIXES = {
 
 
 def print_summary(console: Console, results: Sequence[Result]) -> None:
-    """One table for generators and one for tokenizers, with intervals in square brackets, then the failures."""
-    for kind in ("generator", "tokenizer"):
+    """A table for each kind of adapter, intervals in square brackets, then what is null in all, then the failures."""
+    for kind in ("generator", "tokenizer", "images"):
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
             console.print(_table(kind, good))
+            for line in not_measured(good):
+                console.print(Text(line), soft_wrap=True)
     failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
     for line in dict.fromkeys(failed):
         console.print(Text(line), soft_wrap=True)
 
 
 def main_metrics(result: Result) -> list[Metric]:
-    """The metrics of a result that a summary has room for."""
-    chosen = []
-    for glob, place in MAIN.get(result.task, ()):
-        found = [metric for metric in result.metrics if fnmatch.fnmatchcase(metric.name, glob)]
-        if found:
-            chosen.append(found[place])
-    return chosen or list(result.metrics[:2])
+    """The numbers that the task's definition picks for a summary; the first two of a task that has none."""
+    definition = tasks().get(result.task)
+    picked = [pick.of(result.metrics) for pick in definition.summary] if definition else []
+    chosen = {metric.key: metric for metric in picked if metric is not None}
+    return list(chosen.values()) or list(result.metrics[:2])
+
+
+def not_measured(results: Sequence[Result]) -> list[str]:
+    """Main numbers that none of the results has, with the reason: such columns are not in the table."""
+    found: dict[str, list[Metric]] = defaultdict(list)
+    for result in results:
+        for metric in main_metrics(result):
+            found[" ".join(heading(metric).replace("-\n", "-").split())].append(metric)
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for name, metrics in found.items():
+        if all(metric.value is None for metric in metrics):
+            reasons["; ".join(dict.fromkeys(metric.reason for metric in metrics))].append(name)
+    return [f"not measured: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def heading(metric: Metric) -> str:
+    """What a number is, in lines: "fid", "(adm)"; "latency", "batch 1,", "sample"."""
+    lines = [_wrapped(metric.name)]
+    if metric.measure == "quality" or metric.convention != OWN:
+        lines.append(_wrapped(f"({metric.convention})"))
+    return "\n".join([*lines, *([metric.key.place.replace(", ", ",\n")] if metric.at else [])])
 
 
 def _table(kind: str, results: Sequence[Result]) -> Table:
     rows: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
-    columns: dict[str, None] = {}
+    columns: dict[str, bool] = {}
+    """Heading -> whether any row has a value."""
     for result in results:
         # a suite may run one task twice, under different parameters: each goes into a row of its own
         row = result.adapter, _distinction(result, results)
         for metric in main_metrics(result):
-            columns[metric.name] = None
-            rows[row][metric.name] = metric
+            columns[heading(metric)] = columns.get(heading(metric), False) or metric.value is not None
+            rows[row][heading(metric)] = metric
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(kind, overflow="fold")
-    for name in columns:
-        table.add_column(Text(_wrapped(name)), justify="right", no_wrap=True)
+    shown = [name for name, filled in columns.items() if filled]
+    for name in shown:
+        table.add_column(Text(name), justify="right", no_wrap=True)
     for (adapter, distinction), metrics in rows.items():
         label = adapter.replace("/", "/\n", 1) + distinction
-        table.add_row(Text(label), *(Text(_cell(metrics.get(name))) for name in columns))
+        table.add_row(Text(label), *(Text(_cell(metrics.get(name))) for name in shown))
     return table
 
 

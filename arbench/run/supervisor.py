@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from ..errors import StoreError
-from ..spec.cell import Unit
+from ..journal import Writer
 from ..spec.result import Outcome, Result
-from .journal import Writer
+from ..spec.unit import Unit
 from .nursery import Nursery
 from .plan import Plan, seconds_per_unit
 from .pool import Job, Slot, WorkerProcess, death, end_all

@@ -25,18 +25,22 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import images, registry
 from ..errors import ArbenchError, StoreError, Unsupported
-from ..spec.cell import Cell, Unit
+from ..features.unit_features import UnitFile
+from ..files import DISK_ERRORS, write_atomic
+from ..measure.provenance import provenance
+from ..spec.cell import Cell
 from ..spec.result import Outcome, Result
-from ..tasks.base import Arrays, Task
-from ..tasks.index import TASK_INDEX
+from ..spec.task import tasks
+from ..spec.unit import Unit
+from ..tasks.base import Finished, Work
 from .results import finite, flagged, identity_fields
-from .store import DISK_ERRORS, write_atomic
 from .wire import receive, send
 
 if TYPE_CHECKING:
@@ -79,50 +83,56 @@ class Worker:
 
     def _unit(self, cell: Cell, unit: Unit) -> dict[str, Any]:
         begin = time.perf_counter()
-        context, task = self._open(cell)
-        arrays = task.measure(cell, unit, context)
+        import torch
+
+        context, work = self._open(cell)
+        with torch.inference_mode():
+            arrays = work.measure(cell, unit, context)
         path = self._folder / "cells" / cell.result_id / "units" / f"{unit.name}.npz"
         digest = write_atomic(path, images.pack(arrays))
         return {"kind": "unit", "unit": unit.name, "digest": digest, "seconds": time.perf_counter() - begin}
 
     def _finish(self, cell: Cell, message: dict[str, Any]) -> dict[str, Any]:
-        from ..measure.provenance import provenance
-
         begin = time.perf_counter()
-        context, task = self._open(cell)
+        context, work = self._open(cell)
         here = self._folder / "cells" / cell.result_id
-        units: list[Arrays] = [
-            dict(images.unpack((here / "units" / f"{name}.npz").read_bytes())) for name in message["units"]
-        ]
-        finished = task.finish(cell, units, context)
-        for name, data in finished.artifacts.items():
-            write_atomic(here / _plain_name(name), data)
+        units = [UnitFile(here / "units" / f"{name}.npz") for name in message["units"]]
+        finished = work.finish(cell, units, context)
+        artifacts = {kind: self._keep(here, name, data) for kind, name, data in _files(finished)}
         result = Result(
             **identity_fields(cell),
             outcome="ok",
             metrics=tuple(flagged(finite(metric), cell) for metric in finished.metrics),
             speed=finished.speed,
-            artifacts={name: name for name in finished.artifacts},  # by file name: samples.npz and samples.png
-            provenance=provenance(context, cell),
+            samples=finished.samples,
+            reference=finished.reference,
+            remarks=finished.remarks,
+            artifacts=artifacts,
+            provenance=provenance(context.device, cell, finished.weights),
             started=message["started"],
             wall_seconds=message["seconds"] + time.perf_counter() - begin,
         )
         digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
         return {"kind": "finished", "digest": digest}
 
-    def _open(self, cell: Cell) -> tuple[WorkerContext, Task]:
-        """The context and task of a cell. An adapter stays loaded until a cell of another one comes."""
+    def _keep(self, here: Path, name: str, data: bytes) -> str:
+        """Writes a file beside the result; returns its name."""
+        write_atomic(here / _plain_name(name), data)
+        return name
+
+    def _open(self, cell: Cell) -> tuple[WorkerContext, Work]:
+        """The context and the work of a cell. An adapter stays loaded until a cell of another one comes."""
         from ..tasks.context import WorkerContext
 
         registry.card(cell.adapter)
-        task: Task = registry.resolve(TASK_INDEX[cell.task.task].implementation)()
+        work: Work = registry.resolve(tasks()[cell.task.task].work)()
         if self._context is not None and self._adapter != cell.adapter:
             self._context.close()
             self._context = None
         if self._context is None:
             self._context = WorkerContext(self._device, self._weights, self._progress)
         self._adapter = cell.adapter
-        return self._context, task
+        return self._context, work
 
     def _progress(self, done: int) -> None:
         now = time.monotonic()
@@ -138,6 +148,17 @@ class Worker:
         sys.stderr.flush()
         point_output_at(self._folder / "cells" / cell.result_id / "log.txt")
         self._log = cell.result_id
+
+
+def _files(finished: Finished) -> Iterator[tuple[str, str, bytes]]:
+    """(what it is, file name, content) of everything that goes beside a result."""
+    if finished.gallery is not None:
+        yield "pictures", "pictures.npz", finished.gallery.pack()
+        yield "sheet", "pictures.png", finished.gallery.sheet()
+    if finished.latency is not None:
+        yield "latency", "latency.npz", finished.latency
+    for name, data in finished.files.items():
+        yield name, name, data
 
 
 def point_output_at(path: Path) -> None:

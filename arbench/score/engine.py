@@ -1,389 +1,339 @@
-"""`arbench score` from a request to a result: references, the pass over the samples, numbers, files."""
+"""`arbench score` from a request to results on disk: the pass over the samples, their numbers, the folder of scores."""
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .. import registry
 from ..captions import texts
-from ..data.contents import IdentityTally
-from ..data.reading import GENERATOR, Reading, Source, fingerprint, is_statistics, name_of
-from ..data.statistics import checks as identities
-from ..data.statistics.checks import Flag, SetIdentity
-from ..data.statistics.read import read_statistics
-from ..errors import StoreError, UsageError
+from ..data.reading import GENERATOR, Reading, Source, name_of
+from ..data.stream import ImageStream
 from ..evaluate import conventions
-from ..evaluate.conventions import Convention, Definition
-from ..evaluate.known_reference import Reference
-from ..evaluate.numbers import Inputs, score_all, weights_of
-from ..evaluate.pairs import Pairing, why_missing
-from ..evaluate.score_result import Remark, ScoreResult, SetSummary
-from ..features import recipes
+from ..evaluate.conventions import Definition
+from ..evaluate.evaluation import Evaluation, evaluate, open_reference
+from ..evaluate.pairs import Pairing, PairMetrics
+from ..evaluate.question import Question, available_recipes, variants_of
 from ..features.extract import Extractors, Job, Progress, features_of
-from ..features.extractor import Mode
-from ..features.feature_folder import PAIRS, cache_folder, is_features, sets_in
-from ..features.feature_set import FeatureSet
-from ..features.weight_files import WeightFile, Weights
+from ..features.feature_folder import PAIRS, is_features, sets_in
+from ..features.feature_set import Features
+from ..journal import now
 from ..measure.provenance import record
-from ..spec.result import Provenance
+from ..spec.card import Card
+from ..spec.cell import Cell, make_cell
+from ..spec.identity import identity
+from ..spec.result import Result
+from ..spec.suite import Settings
+from ..spec.task import Data, tasks
+from ..tasks.compared import Compared, stored_features
+from ..tasks.generate import Generate
+from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
+from .folder import ScoreFolder, per_image_table
 from .generated import opener
+from .request import ScoreRequest
 
-RESULT, SAMPLES = "score.json", "samples.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to score, what with, and how."""
-
-    samples: Source
-    reference: Source | None
-    weights: Weights
-    conventions: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    mode: Mode = "parity"
-    device: str = "cpu"
-    reading: Reading = field(default_factory=Reading)
-    """How the samples are read. The reference is read in the same way, but whole and with its own crop."""
-    reference_crop: str = "none"
-    reference_size: int | None = None
-    reference_kind: str | None = None
-    split: str | None = None
-    """Which split the reference is: "train" or "val"."""
-    paired: bool = False
-    error: str = "delta"
-    subset_size: int | None = None
-    """Of the kernel distances over subsets, if not the convention's own."""
-    strict: bool = False
-    prompts: tuple[str, ...] = ()
-    """For CLIPScore: what each sample was made from, in the order of the source."""
-    shard: tuple[int, int] = (0, 1)
-    out: Path | None = None
-
-    @property
-    def task(self) -> identities.Task:
-        return "reconstruct" if self.paired else "generate"
+STANDARD = ("arbench", "adm", "torch-fidelity")
+"""Conventions that are reported where the standard Inception weights are here and none are named."""
 
 
 @dataclass(slots=True)
-class Run:
-    """One request at work."""
+class _Job:
+    """One set of samples: where its features come from, who made it, and how long each stage took."""
 
-    request: Request
-    progress: Progress
-    extractors: Extractors = field(init=False)
+    request: ScoreRequest
+    question: Question
+    source: Source
+    origin: dict[str, Any]
+    """Fields of the result that say whose samples they are."""
+    held: Mapping[str, Features] = field(default_factory=dict)
+    """Features that are there already, by recipe."""
+    cell: SampledCell | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.extractors = Extractors(self.request.weights, self.request.device, self.request.mode)
+
+def score(request: ScoreRequest, progress: Progress = lambda what, done, count: None) -> list[Result]:
+    """Scores the samples, and writes a result for each set of them: one, or one for each cell of a run."""
+    extractors = Extractors(request.weights, request.device, request.mode)
+    results = []
+    for job in _jobs(request):
+        with _as_many_threads(job.cell):
+            results.append(_scored(job, extractors, progress))
+    return results
 
 
-def score(request: Request, progress: Progress = lambda what, done, count: None) -> ScoreResult:
-    """Scores, writes `score.json` and `samples.parquet` to the request's folder, and returns the result."""
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    run = Run(request, progress)
-    chosen = chosen_conventions(request)
-    wanted = conventions.definitions(chosen, request.metrics)
-    if request.paired is False and all(item.paired for item in wanted):
-        raise UsageError(
-            "these metrics compare pairs of images", "samples and reference were not said to be pairs", "add --paired"
-        )
-    available, reasons = available_recipes(request, conventions.needed_recipes(wanted))
-    reference = _reference(run, available) if request.reference is not None else None
-    samples = _samples(run, available, wanted)
-    known = _identity(request, samples)
-    files = weight_files(request, wanted)
-    flags = _flags(request, files, known, reference)
-    if request.strict:
-        identities.refuse(flags)
-    clock = time.perf_counter()
-    inputs = Inputs(
-        samples,
-        reference,
-        reasons,
-        error=request.error,
-        device=request.device,
-        ks=sorted({int(item.settings["k"]) for item in wanted if "k" in item.settings}) or (3,),
-        subset_size=request.subset_size,
-        flags=[(flag.metrics, flag.code) for flag in flags],
-        unofficial={file.name for file in files if not file.official},
-        labels_sorted=bool(known.labels_sorted),
-        missing_variants=_missing_variants(request, wanted),
-        prompts=texts(request.prompts),
-        weights=request.weights,
-    )
-    scores = score_all(wanted, inputs, lambda done: progress("numbers", done, len(wanted)))
-    run.timings["statistics"] = time.perf_counter() - clock
-    result = ScoreResult(
-        samples=_summary(samples, known),
-        reference=_reference_summary(reference) if reference is not None else None,
-        settings=_settings(request, chosen),
-        scores=tuple(scores),
-        remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in flags),
-        deviation=run.extractors.deviation,
-        timings={name: round(seconds, 3) for name, seconds in run.timings.items()},
-        provenance=_provenance(request, files, reference),
-        started=started,
-    )
-    write(result, samples, inputs.per_image, out_folder(request))
-    return result
+@contextlib.contextmanager
+def _as_many_threads(cell: SampledCell | None) -> Iterator[None]:
+    """The thread count that a run's cell was evaluated with: sums in float32 depend on it in their last digits."""
+    known = cell.result.provenance if cell is not None and cell.result is not None else None
+    if known is None or known.threads is None:
+        yield
+        return
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(known.threads)
+    try:
+        with threadpool_limits(known.threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def extract(request: Request, progress: Progress = lambda what, done, count: None) -> dict[str, FeatureSet]:
+def extract(request: ScoreRequest, progress: Progress = lambda what, done, count: None) -> Mapping[str, Features]:
     """The features of one shard, and nothing else: `arbench merge` joins them, and `score` takes the whole."""
-    run = Run(request, progress)
-    wanted = conventions.definitions(chosen_conventions(request), request.metrics)
-    available, _ = available_recipes(request, conventions.needed_recipes(wanted))
-    return _samples(run, available, wanted)
+    extractors = Extractors(request.weights, request.device, request.mode)
+    (job,) = _jobs(request)
+    wanted = job.question.definitions()
+    available, _ = available_recipes(conventions.needed_recipes(wanted), request.weights)
+    return _samples(job, available, wanted, extractors, progress)
 
 
-def chosen_conventions(request: Request) -> list[Convention]:
-    """Those asked for; else the ones whose weights are here, for pairs with the pair metrics before them."""
-    if request.conventions:
-        return conventions.select(request.conventions)
+# ---- whose samples ---------------------------------------------------------------------------------------------------
+
+
+def _jobs(request: ScoreRequest) -> list[_Job]:
+    if is_run(request.samples):
+        return [_of_cell(request, cell) for cell in cells_of(request.samples)]
+    question = replace(request.question, conventions=_chosen(request))
+    if isinstance(request.samples, str) and request.samples.startswith(GENERATOR):
+        card = registry.card(request.samples.removeprefix(GENERATOR))
+        return [_Job(request, question, request.samples, _of_generator(card, request))]
+    held = sets_in(Path(request.samples)) if is_features(request.samples) else {}
+    name = name_of(request.samples)
+    origin = {"adapter": name, "family": "images", "kind": "images", "load": {"device": request.device}}
+    return [_Job(request, question, request.samples, origin, held)]
+
+
+def _chosen(request: ScoreRequest) -> tuple[str, ...]:
+    """The conventions asked for; else those whose weights are here, for pairs with the pair metrics before them."""
+    if request.question.conventions:
+        return request.question.conventions
     standard = request.weights.find("inception") is not None
-    names = ["arbench", "adm", "torch-fidelity"] if standard else ["offline"]
-    return conventions.select(["pairs", *names] if request.paired else names)
+    if request.question.paired:
+        return ("pairs", *STANDARD) if standard else ("pairs", "offline-pairs")
+    return STANDARD if standard else ("offline",)
 
 
-def available_recipes(request: Request, needed: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Recipes whose weights are here, and for each of the others the reason why its numbers are null."""
-    held = sets_in(Path(request.samples)) if is_features(request.samples) else None
-    found, reasons = [], {}
-    for name in needed:
-        missing = [weight for weight in recipes.find(name).weights if request.weights.find(weight) is None]
-        if held is not None and name not in held:
-            reasons[name] = f"{request.samples} holds no features of {name}"
-        elif missing and held is None:
-            names = " ".join(missing)
-            reasons[name] = f"no weights of {names}: arbench weights fetch {names}, or --weights {missing[0]}=PATH"
-        else:
-            found.append(name)
-    return found, reasons
+def _of_generator(card: Card, request: ScoreRequest) -> dict[str, Any]:
+    """Native sampling and seed 0: the settings of a suite that changes nothing, under the same id."""
+    settings = Settings(device=request.device)
+    cell = make_cell(card, Generate(), settings, card.native, _digests(card, request), data={}, machine=request.device)
+    return _fields(cell)
 
 
-def weight_files(request: Request, wanted: Sequence[Definition]) -> list[WeightFile]:
-    """The files behind these numbers, as far as they are here."""
-    names = dict.fromkeys(name for definition in wanted for name in weights_of(definition))
-    return [file for name in names if (file := request.weights.find(name)) is not None]
+def _digests(card: Card, request: ScoreRequest) -> dict[str, str]:
+    from .. import weights
+
+    names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
+    paths = {name: weights.find(registry.card(name), request.adapters) for name in names}
+    return {name: weights.sha256(path) for name, path in paths.items() if path is not None}
 
 
-def out_folder(request: Request) -> Path:
-    if request.out is not None:
-        return request.out
-    name = name_of(request.samples).removeprefix(GENERATOR).rstrip("/").replace(":", "-").replace(" ", "-")
-    slug = "-".join(part for part in Path(name).parts[-2:] if part not in ("/", "..", "."))
-    shard = f"-{request.shard[0]}of{request.shard[1]}" if request.shard[1] > 1 else ""
-    return Path("scores") / f"{slug or 'images'}{shard}"
-
-
-def _samples(run: Run, available: Sequence[str], wanted: Sequence[Definition]) -> dict[str, FeatureSet]:
-    request = run.request
-    if is_features(request.samples):
-        return sets_in(Path(request.samples))
-    job = Job(
-        request.samples,
-        request.reading,
-        out_folder(request) / "features",
-        request.shard,
-        open=opener(request.device),
-    )
-    if request.paired and request.reference is not None:
-        variants = [str(item.settings["variant"]) for item in wanted if item.paired]
-        pairing = Pairing(
-            request.reference,
-            _reference_reading(request),
-            variants,
-            request.weights,
-            request.device,
-            request.shard,
-            opener(request.device),
-        )
-        job = replace(job, values=pairing, values_settings=pairing.settings())
-    return features_of(job, available, run.extractors, run.progress, run.timings)
-
-
-def _reference_reading(request: Request) -> Reading:
-    reading = request.reading
-    return Reading(reading.on_bad, None, request.reference_crop, request.reference_size, reading.column)
-
-
-def _reference(run: Run, available: Sequence[str]) -> Reference:
-    request = run.request
-    assert request.reference is not None
-    source, name = request.reference, name_of(request.reference)
-    if is_features(source):
-        sets = sets_in(Path(source))
-        return Reference(name, sets, None, identity_of(next(iter(sets.values())), split=request.split))
-    statistics, images = None, source
-    if is_statistics(source):
-        statistics = read_statistics(Path(source), kind=request.reference_kind)  # type: ignore[arg-type]
-        images = f"npz:{statistics.images}" if statistics.images is not None else ""
-    sets = {}
-    if not isinstance(images, str) or images:
-        reading = _reference_reading(request)
-        mark = fingerprint(images)
-        folder = cache_folder() / f"score-{mark}" if mark else out_folder(request) / "reference"
-        sets = features_of(
-            Job(images, reading, folder, open=opener(request.device)),
-            available,
-            run.extractors,
-            run.progress,
-            run.timings,
-        )
-    if statistics is not None:
-        return Reference(name, sets, statistics, statistics.identity)
-    any_set = next(iter(sets.values()), None)
-    known = identity_of(any_set, crop=request.reference_crop, split=request.split) if any_set else SetIdentity(name)
-    return Reference(name, sets, None, known)
-
-
-def identity_of(one: FeatureSet, crop: str = "none", split: str | None = None) -> SetIdentity:
-    """What the pictures of a set are."""
-    tally = IdentityTally.from_arrays(
-        {
-            "index": np.array([picture.index for picture in one.pictures], dtype=np.int64),
-            "label": np.array(
-                [np.iinfo(np.int64).min if picture.label is None else picture.label for picture in one.pictures]
-            ),
-            "size": np.array([(picture.height, picture.width) for picture in one.pictures], dtype=np.int32),
-            "digest": np.frombuffer(bytes.fromhex("".join(p.digest for p in one.pictures)), np.uint8).reshape(-1, 16),
-        }
-    )
-    return identities.identity(
-        one.source,
-        tally.result(),
-        crop=identities.UNKNOWN if crop == "none" else crop,
-        split=split,  # type: ignore[arg-type]
-    )
-
-
-def _identity(request: Request, samples: dict[str, FeatureSet]) -> SetIdentity:
-    if not samples:
-        return SetIdentity(name_of(request.samples))
-    return identity_of(next(iter(samples.values())), crop=request.reading.crop)
-
-
-def _flags(
-    request: Request, files: Sequence[WeightFile], known: SetIdentity, reference: Reference | None
-) -> tuple[Flag, ...]:
-    if reference is None:
-        return ()
-    flags = identities.check_identity(known, reference.identity, request.task)
-    if reference.statistics is not None and reference.statistics.weights:
-        used = {file.name: file.sha256 for file in files}
-        flags += identities.check_weights(reference.statistics.weights, used)
-    return flags
-
-
-def _missing_variants(request: Request, wanted: Sequence[Definition]) -> dict[str, str]:
-    variants = [str(item.settings["variant"]) for item in wanted if item.paired]
-    return {name: why for name in variants if (why := why_missing(name, request.weights))}
-
-
-def _summary(samples: dict[str, FeatureSet], known: SetIdentity) -> SetSummary:
-    if not samples:
-        return SetSummary(source=known.name, n=0)
-    one = next(iter(samples.values()))
-    sizes = Counter(f"{picture.height}x{picture.width}" for picture in one.pictures)
-    return SetSummary(
-        source=one.source,
-        n=len(one),
-        skipped=one.tally.skipped,
-        converted=one.tally.converted,
-        examples=tuple(one.tally.examples),
-        sizes=dict(sizes.most_common(10)),
-        classes=known.labels.classes if known.labels else None,
-        labels_sorted=known.labels_sorted,
-        digest=known.digest,
-    )
-
-
-def _reference_summary(reference: Reference) -> SetSummary:
-    if reference.sets:
-        found = _summary(reference.sets, reference.identity)
-        return found.model_copy(update={"source": reference.name, "statistics": _format(reference)})
-    return SetSummary(
-        source=reference.name,
-        n=reference.identity.n or 0,
-        sizes={f"{height}x{width}": reference.identity.n or 0 for height, width in reference.identity.sizes},
-        digest=reference.identity.digest,
-        statistics=_format(reference),
-    )
-
-
-def _format(reference: Reference) -> str:
-    return reference.statistics.format if reference.statistics is not None else ""
-
-
-def _settings(request: Request, chosen: Sequence[Convention]) -> dict[str, object]:
+def _fields(cell: Cell) -> dict[str, Any]:
     return {
-        "conventions": [convention.name for convention in chosen],
-        "metrics": list(request.metrics),
-        "mode": request.mode,
-        "device": request.device,
-        "paired": request.paired,
-        "error": request.error,
-        "subset_size": request.subset_size,
-        "samples": request.reading.settings(),
-        "reference": {"crop": request.reference_crop, "size": request.reference_size, "kind": request.reference_kind},
+        "adapter": cell.adapter,
+        "family": cell.family,
+        "kind": cell.kind,
+        "settings_id": cell.settings_id,
+        "sampling": cell.sampling,
+        "load": cell.settings.plain(),
     }
 
 
-def _provenance(request: Request, files: Sequence[WeightFile], reference: Reference | None) -> Provenance:
-    weights = {file.name: file.sha256 for file in files}
-    data = {"reference": reference.identity.digest} if reference is not None and reference.identity.digest else {}
-    return record(request.device, weights, data)
+def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
+    """A run's cell: its reference, crop and conventions are those of its task, where the request names no others."""
+    task = cell.cell.task
+    asked, question = request.question, Question(())
+    data: tuple[Data, ...] = tasks()[task.task].data(task)
+    if isinstance(task, Compared):
+        question = task.question()
+    question = replace(
+        question,
+        conventions=asked.conventions or question.conventions or _chosen(request),
+        metrics=asked.metrics or (() if asked.conventions else question.metrics),
+        paired=asked.paired or question.paired,
+        error=asked.error if asked.error != "delta" else question.error,
+        subset_size=asked.subset_size or question.subset_size,
+    )
+    reading = Reading()
+    if request.reference is not None:
+        question = replace(question, crop=asked.crop, size=asked.size, kind=asked.kind, split=asked.split)
+        reading = request.reading
+    reference = request.reference if request.reference is not None else (data[0].source if data else None)
+    held = stored_features(cell.cell.adapter, cell.units, paired=question.paired)
+    own = replace(request, reference=reference, reading=reading, question=question)
+    return _Job(own, question, cell.name, _fields(cell.cell), held, cell)
 
 
-def write(
-    result: ScoreResult, samples: dict[str, FeatureSet], per_image: Mapping[str, NDArray[Any]], folder: Path
-) -> None:
-    """`score.json`, and a row for each image in `samples.parquet`."""
-    import pandas
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(result.plain(), indent=1, allow_nan=False)
-        _replace(folder / RESULT, text.encode())
-        one = samples.get(PAIRS) or next(iter(samples.values()), None)
-        if one is None:
-            return
-        rows = [
-            {
-                "index": picture.index,
-                "key": picture.key,
-                "label": picture.label,
-                "height": picture.height,
-                "width": picture.width,
-                "digest": picture.digest,
-                **picture.values,
-            }
-            for picture in one.pictures
-        ]
-        partial = folder / f"{SAMPLES}.tmp"
-        table = pandas.DataFrame(rows).astype({"label": "Int64"}).assign(**per_image)
-        table.to_parquet(partial)
-        partial.replace(folder / SAMPLES)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write results to {folder}", error.strerror or str(error), "check space and permissions"
-        ) from error
+# ---- features and numbers --------------------------------------------------------------------------------------------
 
 
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(".tmp")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
+    started, begin, request = now(), time.perf_counter(), job.request
+    wanted = job.question.definitions()
+    needed = conventions.needed_recipes(wanted)
+    available, reasons = available_recipes(needed, request.weights)
+    available = [recipe for recipe in needed if recipe in job.held or recipe in available]
+    if job.held and job.cell is None:
+        available = [recipe for recipe in needed if recipe in job.held]
+        reasons = {name: f"{job.source} holds no features of {name}" for name in needed if name not in job.held}
+    reasons = {name: why for name, why in reasons.items() if name not in available}
+    samples = _samples(job, available, wanted, extractors, progress)
+    reference = None
+    if request.reference is not None:
+        reference = open_reference(
+            request.reference,
+            job.question,
+            available,
+            extractors,
+            reading=_reference_reading(job),
+            folder=request.folder / "reference",
+            open_source=opener(request.device, request.adapters),
+            progress=progress,
+            timings=job.timings,
+        )
+    clock = time.perf_counter()
+    found = evaluate(
+        wanted,
+        samples,
+        reference,
+        job.question,
+        request.weights,
+        reasons=reasons,
+        name=job.origin["adapter"],
+        crop=request.reading.crop,
+        device=request.device,
+        strict=request.strict,
+        prompts=texts(request.prompts),
+        progress=lambda done: progress("numbers", done, len(wanted)),
+    )
+    job.timings["statistics"] = time.perf_counter() - clock
+    result = _result(job, found, extractors, started, time.perf_counter() - begin)
+    folder = ScoreFolder(request.folder, f"Scores of {name_of(request.samples)}", request.argv)
+    folder.add(result, per_image_table(samples, found.per_image, PAIRS))
+    return result
+
+
+def _reference_reading(job: _Job) -> Reading:
+    """As the run read it: of reconstructions only the images that were reconstructed."""
+    if job.cell is not None and job.question.paired:
+        return Reading(limit=job.cell.count, crop=job.question.crop, size=job.question.size)
+    return job.request.reference_reading
+
+
+def _samples(
+    job: _Job, available: Sequence[str], wanted: Sequence[Definition], extractors: Extractors, progress: Progress
+) -> Mapping[str, Features]:
+    request = job.request
+    if job.held and job.cell is None:
+        return job.held
+    pairing = _pairing(job, wanted)
+    missing = [recipe for recipe in available if recipe not in job.held]
+    known = set(job.held[PAIRS].pictures[0].values) if PAIRS in job.held and len(job.held[PAIRS]) else set()
+    if job.cell is not None and pairing is not None and set(pairing.metrics.available) <= known:
+        pairing = None  # the run has measured these pairs
+    if job.cell is not None and not missing and pairing is None:
+        return job.held
+    if job.cell is not None and job.cell.images_kept < job.cell.count:
+        raise images_missing(job.cell)
+    task = Job(
+        job.source,
+        request.reading,
+        request.folder / "features",
+        request.shard,
+        open=_opener(job),
+        mark=job.cell.mark if job.cell is not None else None,
+    )
+    if pairing is not None:
+        task = replace(task, values=pairing, values_settings=pairing.settings())
+    return {**job.held, **features_of(task, missing, extractors, progress, job.timings)}
+
+
+def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
+    request = job.request
+    variants = variants_of(wanted)
+    if not job.question.paired or request.reference is None or not variants:
+        return None
+    return Pairing(
+        str(request.reference),
+        _reference_reading(job),
+        PairMetrics(variants, request.weights, request.device),
+        request.shard,
+        opener(request.device, request.adapters),
+    )
+
+
+def _opener(job: _Job) -> Any:
+    """Opens the images of the job: those of its cell, or what `opener` knows."""
+    cell = job.cell
+    if cell is None:
+        return opener(job.request.device, job.request.adapters)
+
+    def open_cell(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
+        return CellStream(cell, shard, reading.limit)
+
+    return open_cell
+
+
+# ---- the result ------------------------------------------------------------------------------------------------------
+
+
+def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, seconds: float) -> Result:
+    request, question = job.request, job.question
+    parameters: dict[str, Any] = {
+        "samples": name_of(job.source),
+        "reference": None if request.reference is None else name_of(request.reference),
+        "n": found.samples.n,
+        "conventions": list(question.conventions),
+        "metrics": list(question.metrics),
+        "paired": question.paired,
+        "mode": request.mode,
+        "error": question.error,
+        "kid_subset_size": question.subset_size,
+        "crop": question.crop,
+        "size": question.size,
+        "kind": question.kind,
+        "reading": request.reading.settings(),
+        "cell": job.cell.cell.task.plain() if job.cell is not None else None,
+    }
+    digests = {"samples": found.samples.digest, "reference": found.reference.digest if found.reference else ""}
+    origin = dict(job.origin)
+    if "settings_id" not in origin:
+        origin["settings_id"] = identity({"samples": found.samples.digest, "adapter": origin["adapter"]}, "set")
+    of_cell = job.cell.cell.result_id if job.cell is not None else ""
+    data = {}
+    if request.reference is not None:
+        data[name_of(request.reference)] = _data_digest(job, digests["reference"])
+    weights = {**(job.cell.cell.weights_sha256 if job.cell is not None else {}), **found.weights}
+    return Result(
+        **origin,
+        result_id=identity({"score": parameters, "digests": digests, "weights": weights, "cell": of_cell}, "res"),
+        task="score",
+        parameters=parameters,
+        outcome="ok" if any(metric.value is not None for metric in found.metrics) else "error",
+        reason="" if any(metric.value is not None for metric in found.metrics) else "not one number could be computed",
+        metrics=found.metrics,
+        samples=found.samples,
+        reference=found.reference,
+        remarks=found.remarks,
+        deviation=extractors.deviation,
+        timings={name: round(value, 3) for name, value in job.timings.items()},
+        artifacts={"per-image": "samples.parquet"} if found.samples.n else {},
+        provenance=record(request.device, weights, data),
+        started=started,
+        wall_seconds=round(seconds, 3),
+    )
+
+
+def _data_digest(job: _Job, fallback: str) -> str:
+    """As a run's provenance has it, where the reference is the one of the run's cell; else the reference's own."""
+    if job.cell is not None and isinstance(job.request.reference, str):
+        known = job.cell.cell.data.get(job.request.reference)
+        if known is not None:
+            return known
+    return fallback

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
 from .. import registry
-from ..data.reading import GENERATOR, Open, Reading, Source, cropped, open_images
+from ..data.reading import GENERATOR, Open, Reading, Source, cropped
+from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
 from ..errors import InputError, UsageError
-from ..images import to_uint8
-from ..protocols import Card, Codes, Generated, Generator, Request
+from ..protocols import Card, Generator, Request
 from ..seeds import noise_for
 from ..spec.cell import Cell, make_cell
-from ..spec.suite import Generate, Settings
+from ..spec.suite import Settings
 from ..tasks.context import WorkerContext
-from ..tasks.outputs import check_generated, check_images, decode, request_for
+from ..tasks.generate import Generate
+from ..tasks.outputs import labels_for, request_for
+from ..tasks.sampled import sampled
 
 BATCH = 64
 
 
-def opener(device: str) -> Open:
-    """Opens what `open_images` does, and generators ("generator:NAME", with a limit), sampled on `device`."""
+def opener(device: str, weights: Mapping[str, str] | None = None) -> Open:
+    """Opens what `open_images` does, and generators ("generator:NAME", with a limit), sampled on `device`.
 
-    def open_source(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
+    `weights` are files of adapters, by name.
+    """
+
+    def open_any(source: Source, reading: Reading, shard: tuple[int, int] = (0, 1)) -> ImageStream:
         if not (isinstance(source, str) and source.startswith(GENERATOR)):
             return open_images(source, reading, shard)
         name, limit = source.removeprefix(GENERATOR), reading.limit or len(reading.prompts)
@@ -32,16 +37,16 @@ def opener(device: str) -> Open:
             raise InputError(
                 "a generator makes as many images as it is asked for", f"{source} has no end", "add --limit N"
             )
-        return cropped(GeneratedStream(name, limit, device, shard, reading.prompts), reading)
+        return cropped(GeneratedStream(name, limit, device, shard, reading.prompts, weights), reading)
 
-    return open_source
+    return open_any
 
 
 class GeneratedStream:
     """The first `limit` samples of a generator, native sampling, seed 0: sample id i has class `i % classes`.
 
-    Of a model of captions it has the i-th of the `prompts`, which are paths of caption files. Raises UsageError
-    without, InputError if they are too few.
+    A text-to-image model is given the i-th of the `prompts`, which are paths of caption files. Raises UsageError
+    without them, InputError if they are too few.
     """
 
     def __init__(
@@ -51,8 +56,10 @@ class GeneratedStream:
         device: str,
         shard: tuple[int, int] = (0, 1),
         prompts: Sequence[str] = (),
+        weights: Mapping[str, str] | None = None,
     ) -> None:
         self.name = f"generator:{name}"
+        self._weights = weights
         self._ids = range(shard[0], limit, shard[1])
         self.count: int | None = len(self._ids)
         self.tally = Tally()
@@ -63,7 +70,7 @@ class GeneratedStream:
             _check_prompts(self._card, self._prompts, limit)
 
     def __iter__(self) -> Iterator[Picture]:
-        context = WorkerContext(self._device)
+        context = WorkerContext(self._device, self._weights)
         self.tally = Tally()
         try:
             generator = context.generator(self._cell())
@@ -74,25 +81,17 @@ class GeneratedStream:
 
     def _cell(self) -> Cell:
         settings = Settings(device=self._device)
-        return make_cell(
-            self._card, Generate(), settings, self._card.native, {}, task_version=1, data={}, machine=self._device
-        )
+        return make_cell(self._card, Generate(), settings, self._card.native, {}, data={}, machine=self._device)
 
     @torch.inference_mode()
-    def _batch(self, generator: Generator, ids: range) -> Iterator[Picture]:
-        card = self._card
-        generator.prepare(len(ids), card.native)
-        request = self._request(ids)
-        generated: Generated = check_generated(generator, generator.sample(request, card.native), len(ids))
-        if generator.tokenizer is None:
-            assert generated.images is not None  # check_generated has seen to it
-            pixels = to_uint8(check_images(generated.images, ids, card.resolution, card.name)).cpu().numpy()
-        else:
-            pixels = decode(generator.tokenizer, generated.codes or Codes(), ids).numpy()
-        labels = [-1] * len(ids) if request.labels is None else request.labels.tolist()
-        for sample_id, label, image in zip(ids, labels, pixels, strict=True):
-            self.tally.read += 1
-            yield Picture(sample_id, f"sample-{sample_id:06d}", image, label if label >= 0 else None)
+    def _batch(self, generator: Generator, ids: range) -> list[Picture]:
+        pixels, _ = sampled(generator, ids, BATCH, self._card.native, self._request)
+        labels = [-1] * len(ids) if self._prompts is not None else labels_for(self._card, ids).tolist()
+        self.tally.read += len(ids)
+        return [
+            Picture(sample_id, f"sample-{sample_id:06d}", image, label if label >= 0 else None)
+            for sample_id, label, image in zip(ids, labels, pixels, strict=True)
+        ]
 
     def _request(self, ids: range) -> Request:
         if self._prompts is None:
@@ -104,7 +103,7 @@ def _check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:
     if not prompts:
         raise UsageError(
             f"{card.name} needs prompts",
-            "it makes images of captions",
+            "it makes images from captions",
             f"arbench captions {card.name} PROMPTS --encoder PATH -o captions, then --prompts captions/prompts.txt",
         )
     if limit > len(prompts):

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.readers.npz import NpzSource
+from ..data.indexed import ImageSource
 from ..data.reading import fingerprint
+from ..data.sources import open_source
 from ..data.statistics.write import Layout, write_statistics
 from ..errors import InputError
+from ..evaluate.evaluation import identity_of
 from ..features import recipes as registry
 from ..features.extract import Extractors, Job, Progress, features_of
 from ..features.feature_folder import cache_folder
 from ..metrics.sets.moments import Moments, moments
-from .engine import Request, identity_of
 from .generated import opener
+from .request import ScoreRequest
 
 LOGITS = ("logits", "logits_unbiased")
 
 
 def write(
-    request: Request, recipes: Sequence[str], output: Path, layout: Layout, keep_features: bool, progress: Progress
+    request: ScoreRequest, recipes: Sequence[str], output: Path, layout: Layout, keep_features: bool, progress: Progress
 ) -> Path:
     """Extracts (or finds in the cache) the features of `request.samples`, and writes `output`.
 
@@ -33,7 +35,10 @@ def write(
     folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"
     extractors = Extractors(request.weights, request.device, request.mode)
     sets = features_of(
-        Job(request.samples, request.reading, folder, open=opener(request.device)), recipes, extractors, progress
+        Job(request.samples, request.reading, folder, open=opener(request.device, request.adapters)),
+        recipes,
+        extractors,
+        progress,
     )
     found: dict[str, Moments] = {}
     for one in sets.values():
@@ -45,7 +50,7 @@ def write(
     return write_statistics(
         output,
         found,
-        identity_of(next(iter(sets.values())), crop=request.reading.crop, split=request.split),
+        identity_of(next(iter(sets.values())), crop=request.reading.crop, split=request.question.split),
         layout=layout,
         weights={file.name: file.sha256 for file in files if file is not None},
         settings={"mode": request.mode, **{name: str(value) for name, value in request.reading.settings().items()}},
@@ -54,11 +59,11 @@ def write(
     )
 
 
-def _images(request: Request) -> NpzSource | None:
+def _images(request: ScoreRequest) -> ImageSource | None:
     """ADM's own command computes precision and recall from the images in the file: those of an npz go along."""
     if request.reading.crop != "none" or not request.samples.endswith(".npz"):
         return None
     try:
-        return NpzSource(request.samples, Path(request.samples.removeprefix("npz:")))
+        return open_source(request.samples)
     except InputError:
         return None

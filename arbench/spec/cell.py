@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from .base import Frozen
 from .card import Card, Family
 from .identity import identity
 from .sampling import Sampling
-from .suite import Settings, TaskSpec
-
-TRANSPORT = frozenset({"batch", "show", "min_calls", "min_seconds", "max_seconds"})
-"""Task parameters that do not change a result's value (noise is per sample); not part of its identity."""
-
-
-class Unit(Frozen):
-    """A range of sample ids (or image indices) with fixed boundaries: computed, stored and resumed as one."""
-
-    index: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.start:06d}-{self.stop:06d}"
+from .suite import AnyTask, Settings
+from .task import TaskSpec, tasks
 
 
 class Cell(Frozen):
@@ -32,11 +20,15 @@ class Cell(Frozen):
     adapter: str
     kind: Literal["generator", "tokenizer"]
     family: Family
-    task: TaskSpec
+    task: AnyTask
     settings: Settings
     sampling: Sampling | None
     weights_sha256: dict[str, str]
     """Weight digests of the adapter and its tokenizer, by adapter name."""
+    features_sha256: dict[str, str] = Field(default_factory=dict)
+    """Weight digests of the feature networks behind the cell's numbers, by name; those that are not here are absent."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Source of images -> digest of its content."""
     settings_id: str
     result_id: str
 
@@ -52,15 +44,16 @@ def make_cell(
     sampling: Sampling | None,
     weights_sha256: dict[str, str],
     *,
-    task_version: int,
     data: dict[str, str],
     machine: str,
+    features_sha256: dict[str, str] | None = None,
 ) -> Cell:
     """The cell with its identities.
 
     `data` maps the task's data sources to their digests; `machine` names the device class, and enters the
-    identity of speed and memory results alone.
+    identity of results that are measured alone on a machine.
     """
+    definition = tasks()[task.task]
     shared: dict[str, Any] = {
         "adapter": card.name,
         "adapter_version": card.version,
@@ -70,15 +63,16 @@ def make_cell(
         "dtype": settings.dtype,
         "compile": settings.compile,
     }
-    parameters = {key: value for key, value in task.plain().items() if key not in TRANSPORT}
+    parameters = {key: value for key, value in task.plain().items() if key not in definition.transport}
     own: dict[str, Any] = {
         **shared,
         "task": parameters,
-        "task_version": task_version,
+        "task_version": definition.version,
         "data": data,
+        "features": dict(sorted((features_sha256 or {}).items())),
         "seed": settings.seed,
     }
-    if task.task in ("speed", "memory"):
+    if definition.exclusive:
         own["machine"] = machine
     return Cell(
         adapter=card.name,
@@ -88,6 +82,8 @@ def make_cell(
         settings=settings,
         sampling=sampling,
         weights_sha256=weights_sha256,
+        features_sha256=features_sha256 or {},
+        data=data,
         settings_id=identity(shared, "set"),
         result_id=identity(own, "res"),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, UnknownName, closest
 from .base import Frozen
-from .suite import TASKS, Settings, Suite
+from .suite import Settings, Suite
+from .task import TaskSpec, tasks
 
 Location = tuple[str | int, ...]
 
@@ -34,8 +35,21 @@ def names() -> list[str]:
     )
 
 
-def read(name_or_path: str, changes: Sequence[str] = ()) -> SuiteFile:
-    """A packaged suite by name, or a file (a path with a slash or ending in .yaml), with `KEY=VALUE` changes."""
+def read(name_or_path: str, changes: Sequence[str] = (), weights: Mapping[str, str] | None = None) -> SuiteFile:
+    """A packaged suite by name, or a file (a path with a slash or ending in .yaml), with `KEY=VALUE` changes.
+
+    `weights` (`--weights`) are added to the suite's own, or replace them.
+    """
+    found = parse(*_text(name_or_path), changes)
+    if not weights:
+        return found
+    suite = found.suite.model_copy(update={"weights": {**found.suite.weights, **weights}})
+    origins: dict[Location, str] = {("weights", name): f"--weights {name}={path}" for name, path in weights.items()}
+    return SuiteFile(suite, found.path, {**found.origins, **origins})
+
+
+def _text(name_or_path: str) -> tuple[str, str]:
+    """The text of a suite, and the name of its file for messages."""
     if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
         path = Path(name_or_path)
         if not path.is_file():
@@ -46,7 +60,7 @@ def read(name_or_path: str, changes: Sequence[str] = ()) -> SuiteFile:
             raise UnknownName("suite", name_or_path, names(), "arbench ls suites, or give a path ending in .yaml")
         text = (files("arbench.suites") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
         origin = f"{name_or_path}.yaml"
-    return parse(text, origin, changes)
+    return text, origin
 
 
 def parse(text: str, origin: str, changes: Sequence[str] = ()) -> SuiteFile:
@@ -69,10 +83,28 @@ def parse(text: str, origin: str, changes: Sequence[str] = ()) -> SuiteFile:
     for change in changes:
         _apply(data, change, lines)
     try:
-        suite = Suite.model_validate(data)
+        suite = Suite.model_validate({**data, "tasks": _specs(data, lines, origin)})
     except ValidationError as error:
-        raise _explain(error, lines, origin) from error
+        raise _explain(error.errors(include_url=False), lines, origin, Suite) from error
     return SuiteFile(suite, origin, lines)
+
+
+def _specs(data: dict[str, Any], lines: dict[Location, str], origin: str) -> Any:
+    """The tasks, each checked by its own definition; anything that is not a list as it is, for the suite to refuse."""
+    given = data.get("tasks")
+    if not isinstance(given, list):
+        return given
+    found: list[TaskSpec] = []
+    for index, values in enumerate(given):
+        model = tasks()[values["task"]].spec
+        try:
+            found.append(model.model_validate(values))
+        except ValidationError as error:
+            problems = error.errors(include_url=False)
+            for problem in problems:
+                problem["loc"] = ("tasks", index, *problem["loc"])
+            raise _explain(problems, lines, origin, model) from error
+    return found
 
 
 def _positions(node: yaml.Node, location: Location, origin: str, lines: dict[Location, str]) -> None:
@@ -88,10 +120,10 @@ def _positions(node: yaml.Node, location: Location, origin: str, lines: dict[Loc
 
 def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str) -> None:
     """`- generate: {n: 10}` and `- generate` become `{task: generate, n: 10}`, positions included."""
-    tasks = data.get("tasks")
-    if not isinstance(tasks, list):
+    given = data.get("tasks")
+    if not isinstance(given, list):
         return
-    for index, item in enumerate(tasks):
+    for index, item in enumerate(given):
         where = lines.get(("tasks", index), origin)
         name: Any = item if isinstance(item, str) else None
         values: Any = {}
@@ -99,9 +131,9 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
             name, values = next(iter(item.items()))
         if name is None or not (values is None or isinstance(values, dict)):
             raise ConfigError(f"{where}: a task is written `- name: {{key: value}}`", f"found {item!r:.80}")
-        if name not in TASKS:
-            raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), TASKS))
-        tasks[index] = {"task": name, **(values or {})}
+        if name not in tasks():
+            raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), tasks()))
+        given[index] = {"task": name, **(values or {})}
         for location in [place for place in lines if place[:3] == ("tasks", index, name) and len(place) > 3]:
             lines["tasks", index, *location[3:]] = lines[location]
 
@@ -116,7 +148,7 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {change}: the value is not valid YAML", str(error)) from error
     parts = key.split(".")
-    if parts[0] in TASKS:
+    if parts[0] in tasks():
         targets = [index for index, task in enumerate(data.get("tasks") or []) if task.get("task") == parts[0]]
         if not targets:
             raise ConfigError(
@@ -126,7 +158,7 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
             _put(data["tasks"][index], parts[1:], value, change)
             lines["tasks", index, *parts[1:]] = f"--set {change}"
         return
-    known = [*Suite.model_fields, *TASKS]
+    known = [*Suite.model_fields, *tasks()]
     if parts[0] not in known:
         raise ConfigError(f"--set {change}: unknown key {parts[0]!r}", _suggest(parts[0], known))
     _put(data, parts, value, change)
@@ -148,23 +180,11 @@ def _suggest(name: str, known: Any) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(known))}"
 
 
-def _fields(location: Location, data_task: str | None) -> list[str]:
-    model: type[Frozen] = Suite
-    if location[:1] == ("settings",):
-        model = Settings
-    elif location[:1] == ("tasks",) and data_task:
-        model = TASKS[data_task]
-    return [field for field in model.model_fields if field != "task"]
-
-
-def _explain(error: ValidationError, lines: dict[Location, str], origin: str) -> ConfigError:
-    """The first error as one message with its line; the others are counted."""
-    problems = error.errors(include_url=False)
+def _explain(problems: Sequence[Any], lines: dict[Location, str], origin: str, model: type[Frozen]) -> ConfigError:
+    """The first of pydantic's errors as one message with its line; the others are counted."""
     # a mistyped key also leaves the right one missing: name the mistyped one
     first = min(problems, key=lambda problem: problem["type"] != "extra_forbidden")
-    raw: Location = first["loc"]
-    tagged = next((part for part in raw if isinstance(part, str) and part in TASKS), None)
-    location: Location = tuple(part for index, part in enumerate(raw) if not (index == 2 and part in TASKS))
+    location: Location = tuple(first["loc"])
     place = location
     while place and place not in lines:
         place = place[:-1]
@@ -172,7 +192,8 @@ def _explain(error: ValidationError, lines: dict[Location, str], origin: str) ->
     key = location[-1] if location else ""
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        why = _suggest(str(key), _fields(location[:-1] or (), tagged if location[:1] == ("tasks",) else None))
+        known = Settings if location[:1] == ("settings",) else model
+        why = _suggest(str(key), [field for field in known.model_fields if field != "task"])
         return ConfigError(f"{where}: unknown key {key!r}{more}", why, "arbench show SUITE --resolved lists every key")
     dotted = ".".join(str(part) for part in location)
     return ConfigError(f"{where}: {dotted}: {first['msg']}{more}", f"found {first.get('input')!r:.80}")

@@ -1,1 +1,1 @@
-"""The tasks: orchestration of adapters, metrics and measuring, nothing else."""
+"""The tasks, one package each: `__init__` defines it, `work` does it. Found by `arbench.spec.task.tasks`."""

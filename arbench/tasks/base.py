@@ -1,4 +1,4 @@
-"""What a task offers to the runner, and what the runner's worker offers to a task. Imports no torch."""
+"""What a task's work offers to the runner, and what the runner's worker offers to it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,25 +10,39 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..spec.cell import Cell, Unit
-from ..spec.result import Metric, SpeedRecord
+from ..gallery import Gallery
+from ..spec.cell import Cell
+from ..spec.result import Metric, Remark, SetSummary, SpeedRecord
+from ..spec.task import Data
+from ..spec.unit import Unit
 
 if TYPE_CHECKING:
     from ..data.indexed import ImageSource
+    from ..evaluate.pairs import PairMetrics
+    from ..features.extract import Extractors
+    from ..features.extractor import Mode
     from ..protocols import Generator, Tokenizer
 
 Arrays = dict[str, NDArray[Any]]
-UNIT_SIZE = 64
-"""Sample ids per unit. Part of no identity: what a unit holds does not depend on where it is cut."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """What a cell comes to: metrics, phase times, and small files for the report (name -> bytes)."""
+    """What a cell comes to: its metrics, and what goes with them.
+
+    gallery: pictures for the report. latency: raw timings, an npz. files: others beside the result, by file name.
+    samples, reference, remarks, weights: of the sets that were compared, see `arbench.evaluate.evaluation.Evaluation`.
+    """
 
     metrics: tuple[Metric, ...]
     speed: tuple[SpeedRecord, ...] = ()
-    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+    gallery: Gallery | None = None
+    latency: bytes | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    samples: SetSummary | None = None
+    reference: SetSummary | None = None
+    remarks: tuple[Remark, ...] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 class Context(Protocol):
@@ -43,10 +57,14 @@ class Context(Protocol):
         """The tokenizer of the cell: the adapter itself, or the one that its generator uses."""
         ...
 
-    def source(self, name: str) -> ImageSource: ...
+    def source(self, data: Data) -> ImageSource: ...
 
-    def reference(self, name: str) -> NDArray[np.float32]:
-        """(N, D) features of all images of a source, by the shared extractor; computed once and kept on disk."""
+    def extractors(self, mode: Mode) -> Extractors:
+        """The feature networks, with the weights that are here."""
+        ...
+
+    def pair_metrics(self, variants: Sequence[str]) -> PairMetrics:
+        """Metrics of image pairs by name, with the weights that are here."""
         ...
 
     def weight_files(self, cell: Cell) -> Mapping[str, Path]:
@@ -54,7 +72,7 @@ class Context(Protocol):
         ...
 
     def shared(self, key: str) -> Any:
-        """An object built once per worker by `SHARED[key]`: the feature extractor, the classifier."""
+        """An object built once per worker by `SHARED[key]`: the classifier."""
         ...
 
     def progress(self, done: int) -> None:
@@ -62,25 +80,28 @@ class Context(Protocol):
         ...
 
 
-class Task(Protocol):
-    """One of the tasks. `measure` does the work of a unit; `finish` turns all units of a cell into metrics."""
+Stored = Mapping[str, NDArray[Any]]
+"""A unit as it was stored; an array is read from disk when it is asked for."""
+
+
+class Work(Protocol):
+    """The work of a task, run without gradients. `measure` does a unit; `finish` turns all units into metrics."""
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         """The unit's arrays, stored as one npz before the next unit starts."""
         ...
 
-    def finish(self, cell: Cell, units: Sequence[Arrays], context: Context) -> Finished:
+    def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
         """`units` in order, as `measure` returned them, perhaps in an earlier process."""
         ...
 
 
-def cut(n: int, size: int = UNIT_SIZE) -> tuple[Unit, ...]:
-    """Units of at most `size` samples with boundaries at multiples of it."""
-    return tuple(
-        Unit(index=index, start=start, stop=min(start + size, n)) for index, start in enumerate(range(0, n, size))
-    )
-
-
-def joined(units: Sequence[Arrays], name: str) -> NDArray[Any]:
-    """One array of all units, in order of sample id."""
-    return np.concatenate([unit[name] for unit in units])
+def joined(units: Sequence[Stored], name: str, limit: int | None = None) -> NDArray[Any]:
+    """One array of all units in order of sample id, or its first `limit` rows, of which no more is read."""
+    parts, count = [], 0
+    for unit in units:
+        if limit is not None and count >= limit:
+            break
+        parts.append(unit[name])
+        count += len(parts[-1])
+    return np.concatenate(parts)[:limit] if parts else np.zeros(0)

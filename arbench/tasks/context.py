@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from .. import registry, weights
 from ..errors import NoDevice, Unsupported
 from ..protocols import Card, Generator, LoadSpec, Tokenizer
 from ..spec.cell import Cell
+from ..spec.task import Data
 
 if TYPE_CHECKING:
     from ..data.indexed import ImageSource
+    from ..evaluate.pairs import PairMetrics
+    from ..features.extract import Extractors
+    from ..features.extractor import Mode
+    from ..features.weight_files import Weights
 
 SHARED: Mapping[str, str] = MappingProxyType(
     {
-        "features": "arbench.features.networks.efficientnet_features:EfficientNetLite0",
         "classifier": "arbench.metrics.classifier:DigitClassifier",
     }
 )
@@ -37,23 +39,25 @@ def _key(name: str, cell: Cell) -> Key:
 class WorkerContext:
     """The `Context` of a worker process.
 
-    `given` maps adapter names to weight files named by the user. `progress` is told how many samples or calls of
-    the present unit are done. Loaded adapters are kept by name, initialisation, number format and compilation.
+    `given` maps names of adapters, and of feature networks' weights, to files named by the user. `progress` is told how
+    many samples or calls of the present unit are done. Loaded adapters are kept by name, initialisation, number format
+    and compilation.
     """
 
     def __init__(
-        self, device: str, weights: Mapping[str, str] | None = None, progress: Callable[[int], None] | None = None
+        self, device: str, given: Mapping[str, str] | None = None, progress: Callable[[int], None] | None = None
     ) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise NoDevice(f"no device {device!r}", "torch finds no CUDA device", "set device to cpu")
         self.device = device
-        self._given = dict(weights or {})
+        self._given = dict(given or {})
         self._progress = progress
         self._tokenizers: dict[Key, Tokenizer] = {}
         self._generators: dict[Key, Generator] = {}
         self._shared: dict[str, Any] = {}
-        self._sources: dict[str, ImageSource] = {}
-        self._references: dict[str, NDArray[np.float32]] = {}
+        self._sources: dict[Data, ImageSource] = {}
+        self._extractors: dict[Mode, Extractors] = {}
+        self._pairs: dict[tuple[str, ...], PairMetrics] = {}
 
     def generator(self, cell: Cell) -> Generator:
         card = self._card(cell.adapter, "generator")
@@ -72,20 +76,33 @@ class WorkerContext:
             raise Unsupported(f"{card.name} has no tokenizer", "it makes images directly", "choose another task")
         return self._tokenizer(card.tokenizer, cell)
 
-    def source(self, name: str) -> ImageSource:
-        if name not in self._sources:
-            from ..data.open_indexed import open_source
+    def source(self, data: Data) -> ImageSource:
+        if data not in self._sources:
+            from ..data.reading import Reading
+            from ..data.sources import open_source
 
-            self._sources[name] = open_source(name)
-        return self._sources[name]
+            self._sources[data] = open_source(data.source, Reading(limit=data.limit, crop=data.crop, size=data.size))
+        return self._sources[data]
 
-    def reference(self, name: str) -> NDArray[np.float32]:
-        if name not in self._references:
-            from ..features.feature_folder import cache_folder
-            from ..features.reference_features import reference_features
+    def extractors(self, mode: Mode) -> Extractors:
+        if mode not in self._extractors:
+            from ..features.extract import Extractors
 
-            self._references[name] = reference_features(self.source(name), self.shared("features"), cache_folder())
-        return self._references[name]
+            self._extractors[mode] = Extractors(self._feature_weights(), self.device, mode)
+        return self._extractors[mode]
+
+    def pair_metrics(self, variants: Sequence[str]) -> PairMetrics:
+        key = tuple(variants)
+        if key not in self._pairs:
+            from ..evaluate.pairs import PairMetrics
+
+            self._pairs[key] = PairMetrics(key, self._feature_weights(), self.device)
+        return self._pairs[key]
+
+    def _feature_weights(self) -> Weights:
+        from ..features.weight_files import feature_weights
+
+        return feature_weights(self._given)
 
     def weight_files(self, cell: Cell) -> Mapping[str, Path]:
         if cell.settings.init == "random":
@@ -114,7 +131,8 @@ class WorkerContext:
         self._tokenizers.clear()
         self._shared.clear()
         self._sources.clear()
-        self._references.clear()
+        self._extractors.clear()
+        self._pairs.clear()
 
     def _tokenizer(self, name: str, cell: Cell) -> Tokenizer:
         key = _key(name, cell)

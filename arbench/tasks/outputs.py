@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..data.indexed import ImageSource
 from ..errors import CellError, ImageError, Unsupported
@@ -18,7 +19,6 @@ from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, T
 from ..seeds import noise_for
 from ..spec.cell import Cell
 from ..spec.sampling import Sampling
-from .base import Context
 
 FIXED_BATCH = 16
 """Rows of every decoding and feature call. Kernels may round differently at another batch size; this one never
@@ -26,6 +26,9 @@ changes, so that equal tokens give equal bytes whatever batch the user samples i
 
 CLASSIFIED = "mnist5k/"
 """Data whose classes the packaged classifier knows."""
+
+INPUT_SIDE = 8
+"""Side of the noise that is enlarged to a tokenizer's synthetic input images."""
 
 TOLERANCE = 1e-3
 """How far outside [0, 1] an image may be before it is taken for one in other units."""
@@ -77,7 +80,7 @@ def load(source: ImageSource, ids: range, card: Card, task: str) -> NDArray[np.u
         raise ImageError(
             f"{card.name} takes {card.resolution} x {card.resolution} images",
             f"those of {source.name} are {width} x {height}",
-            f"choose other `data` for the task `{task}`",
+            f"set crop and size of the task `{task}`, or choose other data",
         )
     return source.load(ids)
 
@@ -218,13 +221,6 @@ def tokens_of(codes: Codes, count: int) -> NDArray[np.int32]:
     return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
 
 
-def features_of(context: Context, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, D) features of uint8 images; the last rows are filled up to a whole batch, and dropped again."""
-    filled = np.concatenate([pixels, np.repeat(pixels[-1:], -len(pixels) % FIXED_BATCH, axis=0)])
-    features: NDArray[np.float32] = context.shared("features")(filled)[: len(pixels)]
-    return features
-
-
 def unclassifiable(card: Card, data: str) -> str:
     """Why the packaged digit classifier cannot judge these images, or "" if it can."""
     if not data.startswith(CLASSIFIED):
@@ -238,3 +234,13 @@ def unclassifiable(card: Card, data: str) -> str:
 
 def _shape(tensor: Tensor | None) -> tuple[int, ...]:
     return () if tensor is None else tuple(tensor.shape)
+
+
+def codes_for(tokenizer: Tokenizer, images: Tensor) -> Codes:
+    return from_ids_alone(tokenizer.encode(images), tokenizer.spec)
+
+
+def synthetic_images(seed: int, sample_ids: Sequence[int], resolution: int, device: str) -> Tensor:
+    """(B, 3, H, W) in [0, 1]: smooth noise, another for each id."""
+    coarse = noise_for(seed, sample_ids, device).normal("speed/input", (3, INPUT_SIDE, INPUT_SIDE))
+    return functional.interpolate(coarse, size=(resolution, resolution), mode="bilinear").sigmoid()

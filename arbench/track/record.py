@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
-from ..images import grid, png, unpack
-from ..spec.result import Metric, Result
+from ..spec.result import OWN, Metric, Result
 
 KEY_LIMIT = 250
 PARAM_LIMIT = 6000
@@ -66,7 +62,7 @@ def params(result: Result) -> dict[str, str]:
 
 def tags(result: Result) -> dict[str, str]:
     """What a search filters by; metrics without a value are named in `arbench.null_metrics` with their reasons."""
-    missing = "; ".join(f"{metric.name}: {metric.reason}" for metric in result.metrics if metric.value is None)
+    missing = "; ".join(f"{_words(metric)}: {metric.reason}" for metric in result.metrics if metric.value is None)
     device = result.provenance.device if result.provenance else ""
     found = {
         "arbench.adapter": result.adapter,
@@ -86,17 +82,34 @@ def tags(result: Result) -> dict[str, str]:
 
 
 def metric_keys(metrics: Sequence[Metric], task: str) -> list[str]:
-    """One distinct key per metric: `task/name`, with the convention behind it where a name occurs twice."""
-    repeated = {name for name, count in Counter(metric.name for metric in metrics).items() if count > 1}
+    """One distinct key per metric: "generate/adm/fid", "speed/latency/batch 16 sample".
+
+    The convention is left out of timings and memory, which are all our own. Numbers of one name against several
+    references carry the reference too.
+    """
+    several = Counter(key[:2] + key[3:] for key in {metric.key for metric in metrics})
     keys: list[str] = []
     for metric in metrics:
-        name = f"{metric.name}:{metric.convention}" if metric.name in repeated else metric.name
-        key = metric_key(f"{task}/{name}")[: KEY_LIMIT - 8]  # room for _lo, _hi and a number
+        own = metric.key
+        place = " ".join(own.place.split(", "))
+        against = metric.reference.name if metric.reference and several[own[:2] + own[3:]] > 1 else ""
+        parts = (task, _convention(metric), metric.name, place, against)
+        key = metric_key("/".join(part for part in parts if part))[: KEY_LIMIT - 8]  # room for _lo, _hi and a number
         unique, number = key, 2
         while unique in keys:
             unique, number = f"{key}-{number}", number + 1
         keys.append(unique)
     return keys
+
+
+def _convention(metric: Metric) -> str:
+    return metric.convention if metric.measure == "quality" or metric.convention != OWN else ""
+
+
+def _words(metric: Metric) -> str:
+    """A number for people: "adm fid", "latency-p90 (batch 1, sample)"."""
+    name = f"{_convention(metric)} {metric.name}".strip()
+    return f"{name} ({metric.key.place})" if metric.at else name
 
 
 def metrics(result: Result) -> dict[str, float]:
@@ -110,7 +123,7 @@ def metrics(result: Result) -> dict[str, float]:
             values[f"{key}_lo"], values[f"{key}_hi"] = metric.interval.low, metric.interval.high
     for record in result.speed:
         for phase in record.phases:
-            key = f"{result.task}/phases/{record.operation}-batch{record.batch}-{phase.phase}_s"
+            key = f"{result.task}/phases/{phase.phase}/batch {record.batch} {record.operation}"
             values[metric_key(key)] = phase.seconds
     return values
 
@@ -126,22 +139,12 @@ def note(run: Mapping[str, Any], results: Sequence[Result], outcome: str) -> str
     ]
     for result in sorted(results, key=lambda result: (result.adapter, result.task)):
         shown = [
-            f"{m.name} {m.value:.4g}{f' {m.unit}' if m.unit else ''}" for m in result.metrics if m.value is not None
+            f"{_words(m)} {m.value:.4g}{f' {m.unit}' if m.unit else ''}" for m in result.metrics if m.value is not None
         ]
         cell = ", ".join(shown[:3]) if result.outcome == "ok" else result.reason
         lines.append(f"| {result.adapter} | {result.task} | {result.outcome} | {_one_line(cell)} |")
     text = "\n".join(lines)
     return text if len(text) <= TAG_LIMIT else text[: TAG_LIMIT - 40].rsplit("\n", 1)[0] + "\n\nmore in report.html"
-
-
-def pairs_png(archive: bytes, most: int = 16) -> bytes | None:
-    """A sheet from a `pairs.npz`, originals above reconstructions; None if it does not hold such pictures."""
-    try:
-        arrays = unpack(archive, ("originals", "reconstructions"))
-        both = np.concatenate([arrays["originals"][:most], arrays["reconstructions"][:most]])
-        return png(grid(both, columns=len(both) // 2))
-    except (KeyError, ValueError, EOFError, ZeroDivisionError, zipfile.BadZipFile):
-        return None
 
 
 def _one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import queue
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+from .. import artifacts
+from ..errors import StoreError
 from ..spec.result import Result
+from ..spec.schema1 import upgraded
 from . import record
 
 if TYPE_CHECKING:
@@ -34,7 +38,6 @@ ARTIFACT_LIMIT = 20 * 2**20
 """Bytes; larger files stay in the run folder."""
 BATCH = 100
 """Params and tags that one call may carry."""
-PICTURES = (".png", ".webp", ".jpg")
 
 Job = Callable[[], None]
 
@@ -44,7 +47,7 @@ class Tracker:
 
     `uri` is any MLflow tracking URI. `artifacts` is the folder for artifacts where the URI is a database; a
     server stores them itself. The methods return at once, except `finish`, and never raise: the first failure
-    that a second try does not mend is kept in `problem`, and from then on nothing more is sent.
+    that a second try does not repair is kept in `problem`, and from then on nothing more is sent.
     """
 
     def __init__(self, uri: str, artifacts: Path, run_folder: Path) -> None:
@@ -73,7 +76,7 @@ class Tracker:
         return list(self._tracked)
 
     def start(self, run: Mapping[str, Any]) -> None:
-        """Opens the parent run of `run`, the content of run.json; a resumed run goes on with its own."""
+        """Opens the parent run of `run`, the content of run.json; a resumed run continues its own."""
         self._run = dict(run)
         self._jobs.put(self._open)
         self._thread = threading.Thread(target=self._work, name="arbench-mlflow", daemon=True)
@@ -90,7 +93,7 @@ class Tracker:
             self._busy.release()
 
     def release(self) -> None:
-        """Goes on after `hold`."""
+        """Resumes work after `hold`."""
         self._free.set()
 
     def finish(self, report: Path | None, outcome: str, wait: float = 120.0) -> None:
@@ -230,23 +233,27 @@ class Tracker:
             client.log_batch(child.info.run_id, metrics=metrics[part], params=params[part], tags=marks[part])
 
     def _log_files(self, client: MlflowClient, run: str, result: Result, folder: Path) -> None:
-        pictures = [folder / name for name in result.artifacts.values() if name.endswith(PICTURES)]
-        for file in [*pictures, folder / "result.json"]:
-            if self._keeps_artifacts and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
+        """The result and its sheet of pictures, drawn here where the cell has pictures and no sheet."""
+        if not self._keeps_artifacts:
+            return
+        sheet = artifacts.inside(result, "sheet", folder)
+        for file in (sheet, folder / "result.json"):
+            if file is not None and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
                 client.log_artifact(run, str(file))
-        pairs = folder / "pairs.npz"
-        if self._keeps_artifacts and pairs.name in result.artifacts.values() and pairs.is_file():
-            sheet = record.pairs_png(pairs.read_bytes())
-            if sheet:
-                with tempfile.TemporaryDirectory() as place:
-                    (Path(place) / "pairs.png").write_bytes(sheet)
-                    client.log_artifact(run, str(Path(place) / "pairs.png"))
+        try:
+            gallery = artifacts.pictures(result, folder) if sheet is None else None
+        except StoreError:
+            return  # the report tells of a damaged file
+        if gallery is not None and gallery.images.size:
+            with tempfile.TemporaryDirectory() as place:
+                (Path(place) / "sheet.png").write_bytes(gallery.sheet())
+                client.log_artifact(run, str(Path(place) / "sheet.png"))
 
     def _all_results(self) -> list[Result]:
         """Those of the run folder, since a resumed run hands over only what is new."""
         try:
             files = sorted(self.run_folder.glob("cells/*/result.json"))
-            return [Result.model_validate_json(file.read_bytes()) for file in files] or self._results
+            return [Result.model_validate(upgraded(json.loads(file.read_bytes()))) for file in files] or self._results
         except (OSError, ValueError):
             return self._results
 

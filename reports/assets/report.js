@@ -52,6 +52,23 @@
     tools.hidden = false;
   }
 
+  // Columns that are not shown from the start come and go; the groups above them span what is visible.
+  function columns(section) {
+    var table = section.querySelector("table.main"), box = section.querySelector(".all-columns");
+    if (!table || !box) return;
+    var heads = all(".groups th", table), totals = heads.map(function (head) { return head.colSpan; });
+    var apply = function () {
+      table.classList.toggle("few", !box.checked);
+      heads.forEach(function (head, index) {
+        var span = box.checked ? totals[index] : parseInt(head.dataset.shown, 10);
+        head.hidden = span === 0;
+        head.colSpan = span || 1;
+      });
+    };
+    box.addEventListener("change", apply);
+    apply();
+  }
+
   function copying(button) {
     var source = document.getElementById(button.dataset.from), label = button.textContent;
     var say = function (text) {
@@ -86,6 +103,7 @@
 
   all("table.main, table.sortable").forEach(sortable);
   all("main > section").forEach(filters);
+  all("main > section").forEach(columns);
   all("button.copy").forEach(copying);
   samples();
   document.documentElement.dataset.ready = "yes";

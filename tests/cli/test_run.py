@@ -48,6 +48,28 @@ def test_show_as_json_has_every_value_with_its_origin(suite, capsys):
     assert list(cell["data"]) == ["mnist5k/heldout"]
 
 
+def test_show_says_which_numbers_will_be_null_and_what_to_do(suite, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("COLUMNS", "400")
+    arguments = ["show", suite, "--set", "reconstruct.conventions=[offline-pairs, pairs]"]
+    note = (
+        "reconstruct: no weights of alexnet, so these will be null: pairs lpips-alex "
+        "(arbench weights fetch alexnet, or --weights alexnet=PATH)"
+    )
+    assert main(arguments) == 0
+    assert f"note: {note}" in capsys.readouterr().out.splitlines()
+    assert main([*arguments, "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert note in cell["notes"]
+    assert cell["outcome"] is None
+    file = tmp_path / "alex.pth"
+    file.write_bytes(b"not looked into before the run")
+    assert main([*arguments, "--weights", f"alexnet={file}", "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert note not in cell["notes"]
+    assert set(cell["weights"]) == {"tokenizers/var-mini", "alexnet"}
+
+
 def test_show_for_people(suite, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
     assert main(["show", suite, "--resolved", "--adapter", "tokenizers/llamagen-mini"]) == 0
@@ -105,7 +127,13 @@ def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     (file,) = run.glob("cells/*/result.json")
     result = json.loads(file.read_text())
     assert result["outcome"] == "ok"
-    psnr = next(metric for metric in result["metrics"] if metric["name"].startswith("psnr"))
+    assert result["artifacts"] == {"pictures": "pictures.npz", "sheet": "pictures.png"}
+    assert all((file.parent / name).stat().st_size > 1000 for name in result["artifacts"].values())
+    assert (result["samples"]["n"], result["reference"]["n"]) == (64, 64)
+    assert result["reference"]["source"] == "mnist5k/heldout"
+    psnr = next(metric for metric in result["metrics"] if metric["name"] == "psnr")
+    assert (psnr["convention"], psnr["at"]) == ("offline-pairs", {})
+    assert psnr["reference"]["digest"] == result["reference"]["digest"]
     assert psnr["interval"]["low"] < psnr["value"] < psnr["interval"]["high"]
     assert f"{psnr['value']:.4g}" in out
     assert main(["status", str(run.relative_to(tmp_path)), "--json"]) == 0

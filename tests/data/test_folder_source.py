@@ -11,9 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from arbench.data.indexed import ArraySource
-from arbench.data.open_indexed import open_source
-from arbench.data.readers.folder import FolderSource
+from arbench.data.indexed import ArraySource, ImageSource
+from arbench.data.sources import open_source
 from arbench.errors import ImageError, InputError
 
 
@@ -27,10 +26,8 @@ def _save(path: Path, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
-def _open(folder: Path) -> FolderSource:
-    source = open_source(f"folder:{folder}")
-    assert isinstance(source, FolderSource)
-    return source
+def _open(folder: Path) -> ImageSource:
+    return open_source(f"folder:{folder}")
 
 
 def test_images_come_in_natural_order_from_all_formats_that_keep_pixels(tmp_path: Path) -> None:
@@ -61,7 +58,7 @@ def test_sub_folders_are_classes_in_natural_order(tmp_path: Path) -> None:
         _save(tmp_path / name, _draw(seed))
     (tmp_path / "empty").mkdir()
     source = _open(tmp_path)
-    assert source.classes == ("class1", "class2", "class10")
+    assert source.classes == {0: "class1", 1: "class2", 2: "class10"}
     assert source.labels is not None
     assert source.labels.tolist() == [0, 1, 1, 2]
 
@@ -69,7 +66,7 @@ def test_sub_folders_are_classes_in_natural_order(tmp_path: Path) -> None:
 def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
     _save(tmp_path / "0" / "a.png", _draw(0))
     _save(tmp_path / "stray.png", _draw(1))
-    with pytest.raises(ImageError, match=r"stray\.png lies in none"):
+    with pytest.raises(ImageError, match=r"stray\.png is not in one"):
         _open(tmp_path)
 
 
@@ -81,7 +78,7 @@ def test_links_to_folders_are_followed_and_links_upwards_are_not(tmp_path: Path)
     (folder / "two").symlink_to(store)
     (store / "up").symlink_to(tmp_path)
     source = _open(folder)
-    assert source.classes == ("one", "two")
+    assert source.classes == {0: "one", 1: "two"}
     assert len(source) == 2
 
 
@@ -163,7 +160,7 @@ def test_no_folder_and_no_images(tmp_path: Path) -> None:
         _open(tmp_path / "absent")
     file = tmp_path / "file.png"
     _save(file, _draw(0))
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         _open(file)
     (tmp_path / "empty" / "deeper").mkdir(parents=True)
     (tmp_path / "empty" / "notes.txt").write_text("no image")

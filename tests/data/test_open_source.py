@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arbench.data.open_indexed import open_source
+from arbench.data.sources import open_source
 from arbench.errors import InputError, UnknownName
 
 
@@ -36,7 +37,7 @@ def test_the_splits_share_no_image() -> None:
         ("mnist5k/heldut", "mnist5k/heldout"),
         ("mnist5k/Train", "mnist5k/train"),
         ("foldr:photos", "folder"),
-        ("npy:a.npz", "npz"),
+        ("npyy:a.npz", "npy"),
     ],
 )
 def test_unknown_names_come_with_the_closest(name: str, meant: str) -> None:
@@ -45,10 +46,13 @@ def test_unknown_names_come_with_the_closest(name: str, meant: str) -> None:
     assert meant in caught.value.why
 
 
-def test_a_bare_path_is_told_its_prefix(tmp_path: Path) -> None:
-    with pytest.raises(UnknownName) as caught:
-        open_source(str(tmp_path))
-    assert caught.value.hint == f"write folder:{tmp_path}"
+@pytest.mark.parametrize("save", [np.save, np.savez])
+def test_a_bare_path_is_told_by_its_content(tmp_path: Path, save: Callable[..., None]) -> None:
+    with (tmp_path / "images").open("wb") as file:
+        save(file, np.zeros((2, 4, 4, 3), dtype=np.uint8))
+    for path in (tmp_path / "images", str(tmp_path / "images")):
+        source = open_source(path)
+        assert (source.name, len(source)) == (str(path), 2)
 
 
 def test_a_prefix_without_a_path() -> None:
@@ -57,7 +61,5 @@ def test_a_prefix_without_a_path() -> None:
 
 
 def test_opening_sources_needs_no_torch() -> None:
-    code = (
-        "import sys, arbench.data.open_indexed, arbench.features.reference_features; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, arbench.data.sources, arbench.data.digest; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

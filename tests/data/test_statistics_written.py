@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from arbench.data.indexed import ArraySource
-from arbench.data.readers.npz import NpzSource
+from arbench.data.sources import open_source
 from arbench.data.statistics.checks import LabelCounts, SetIdentity
 from arbench.data.statistics.model import StoredMoments, describe
 from arbench.data.statistics.read import read_statistics
@@ -175,7 +175,7 @@ def test_adms_batch(tmp_path: Path) -> None:
     assert read.moments["inception/tf1:pool3"].n == 500  # from our header: the format itself has no place for it
     with pytest.raises(InputError, match="its header says so"):
         read_statistics(path, kind="pytorch-fid")
-    source = NpzSource("ref", path)
+    source = open_source(f"npz:{path}")
     np.testing.assert_array_equal(source.load([69, 0]), pictures[[69, 0]])
 
 

@@ -326,7 +326,7 @@ def test_a_damaged_tar_is_an_error_after_its_good_images(
     with pytest.raises(ImageError, match=rf"a\.tar is damaged.*after {read} images") as caught:
         seen.extend(open_stream(tmp_path / "a.tar", on_bad="skip"))
     assert len(seen) == read
-    assert "copy it again" in caught.value.hint
+    assert "copy the file again" in caught.value.hint
 
 
 def test_a_damaged_tar_gz(tmp_path: Path) -> None:
@@ -370,7 +370,7 @@ def test_damaged_zips(tmp_path: Path) -> None:
         seen.extend(open_stream(path, on_bad="skip"))
     assert len(seen) == 10
     path.write_bytes(whole[: len(whole) // 2])  # the directory at the end is gone
-    with pytest.raises(InputError, match="is no zip, or is damaged"):
+    with pytest.raises(InputError, match="is not a zip file, or is damaged"):
         open_stream(f"zip:{path}")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "no image")
@@ -387,7 +387,7 @@ def test_an_altered_npz_is_found_out_by_its_checksum(tmp_path: Path, save: Calla
     with pytest.raises(ImageError, match=r"a\.npz is damaged.*after \d+ images"):
         list(open_stream(path, on_bad="skip"))
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="is no npz, or is damaged"):
+    with pytest.raises(InputError, match="is not an npz file, or is damaged"):
         open_stream(path)
 
 
@@ -406,7 +406,7 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     assert not (tmp_path / "sprung").exists()
     for array, message in (
         (images / 255, "float64"),
-        (images[0], "no array of images"),
+        (images[0], "not an array of images"),
         (np.asfortranarray(images), "Fortran"),
         (images[:0], "holds no images"),
     ):
@@ -429,7 +429,7 @@ def test_a_damaged_parquet(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"image": files}), path, row_group_size=10, write_page_checksum=True)
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(InputError, match="is no parquet, or is damaged"):
+    with pytest.raises(InputError, match="is not a parquet file, or is damaged"):
         open_stream(path)
     # page headers of the middle row group
     start = pyarrow.parquet.ParquetFile(io.BytesIO(whole)).metadata.row_group(5).column(0).data_page_offset

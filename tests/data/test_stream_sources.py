@@ -264,13 +264,13 @@ def test_impossible_shards(shard: tuple[int, int]) -> None:
 
 
 def test_classes_and_imagenet(tmp_path: Path) -> None:
-    assert open_stream(_folder(tmp_path)).classes == ("class0", "class1", "class2")
+    assert open_stream(_folder(tmp_path)).classes == {0: "class0", 1: "class1", 2: "class2"}
     for seed, wnid in enumerate(("n02084071", "n01440764")):
         (tmp_path / "imagenet" / wnid).mkdir(parents=True)
         for index in range(2):
             (tmp_path / "imagenet" / wnid / f"{wnid}_{index}.JPEG").write_bytes(FILES[seed])
     stream = open_stream(f"imagenet:{tmp_path}/imagenet")
-    assert stream.classes == ("n01440764", "n02084071")
+    assert stream.classes == {0: "n01440764", 1: "n02084071"}
     assert [(picture.key, picture.label) for picture in stream] == [
         ("n01440764/n01440764_0.JPEG", 0),
         ("n01440764/n01440764_1.JPEG", 0),
@@ -427,10 +427,10 @@ def test_things_that_are_no_sources(tmp_path: Path) -> None:
         (f"{tmp_path}/no-*.tar", "no file matches"),
         (f"tar:{tmp_path}/no.tar", "no file at"),
         (f"parquet:{tmp_path}/no.parquet", "no file at"),
-        (f"zip:{tmp_path}/no.zip", "is no zip"),
-        (f"npy:{tmp_path}/no.npy", "is no npy"),
+        (f"zip:{tmp_path}/no.zip", "is not a zip"),
+        (f"npy:{tmp_path}/no.npy", "no file at"),
         ("folder:", "no path"),
-        (3, "no source of images"),
+        (3, "not a source of images"),
         ([], "is empty"),
     ):
         with pytest.raises(InputError, match=message):

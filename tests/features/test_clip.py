@@ -29,6 +29,8 @@ from arbench.features.networks.clip import Clip, TextEncoder, configuration, enc
 from arbench.features.networks.torchscript import read_torchscript
 from arbench.features.weight_files import WeightFile, Weights
 
+pytestmark = pytest.mark.numerical
+
 CONFIG = {
     "embed_dim": 16,
     "quick_gelu": True,

@@ -18,6 +18,8 @@ from arbench.errors import CheckpointError
 from arbench.features.networks.dinov2 import DinoV2, load, resample, uninitialised
 from arbench.features.weight_files import WeightFile, Weights
 
+pytestmark = pytest.mark.numerical
+
 WIDTH, DEPTH, HEADS = 32, 2, 2
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 

@@ -21,6 +21,8 @@ from arbench.features.extractor import FeatureExtractor, deviation
 from arbench.features.networks import inception, inception_weights
 from arbench.features.weight_files import Weights
 
+pytestmark = pytest.mark.numerical
+
 BLOCKS = {
     "a": "conv branch1x1 tower/conv branch5x5_1 tower/conv_1 branch5x5_2 tower_1/conv branch3x3dbl_1 "
     "tower_1/conv_1 branch3x3dbl_2 tower_1/conv_2 branch3x3dbl_3 tower_2/conv branch_pool",

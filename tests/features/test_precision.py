@@ -10,6 +10,8 @@ import torch
 from arbench.features.extractor import Mode
 from arbench.features.networks.precision import precision
 
+pytestmark = pytest.mark.numerical
+
 
 def settings() -> tuple[str, str]:
     cudnn: Any = torch.backends.cudnn

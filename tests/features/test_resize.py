@@ -11,6 +11,8 @@ from torchvision.transforms import functional as tv
 
 from arbench.features.networks import resize
 
+pytestmark = pytest.mark.numerical
+
 SIZES = [(32, 32), (256, 256), (299, 299), (512, 512), (300, 333), (77, 640)]
 
 

@@ -16,6 +16,8 @@ from arbench.errors import CheckpointError
 from arbench.features.networks.vgg16 import Vgg16, load
 from arbench.features.weight_files import WeightFile, Weights
 
+pytestmark = pytest.mark.numerical
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -43,7 +45,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extractor(path: Path) -> Vgg16:
     file = WeightFile("vgg16", path, hashlib.sha256(path.read_bytes()).hexdigest())
     ours = Vgg16("vgg16/torch-fidelity", file, "cpu", "parity")
-    ours.batch = 2
+    ours.batch = 1
     return ours
 
 
@@ -52,7 +54,18 @@ def photographs() -> list[np.ndarray]:
     return [cat, np.ascontiguousarray(cat[:, 100:132, 200:232])]
 
 
-def test_features_are_those_of_torch_fidelity(path: Path, extractor: Vgg16) -> None:
+def roundings(path: Path) -> float:
+    """How far apart two orders of the sums may bring the features, relative to their length.
+
+    A layer rounds each of its sums of D products D times, by up to half a step of 2^-23, up or down: sqrt(D) such
+    halves in all. The layers' errors are independent of each other too, so that their D add up: 62619 in 15 layers,
+    which makes 1.5e-5.
+    """
+    layers = [w for name, w in torch.load(path).items() if w.ndim > 1 and name != "classifier.6.weight"]
+    return float(2**-24 * sum(w[0].numel() for w in layers) ** 0.5)
+
+
+def test_features_are_those_of_torch_fidelity(path: Path, extractor: Vgg16, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = FeatureExtractorVGG16("vgg16", ["fc2_relu"], feature_extractor_weights_path=str(path))
     with torch.inference_mode():
         expected = [reference(torch.from_numpy(image)[None])[0][0].numpy() for image in photographs()]
@@ -60,7 +73,10 @@ def test_features_are_those_of_torch_fidelity(path: Path, extractor: Vgg16) -> N
     assert found.shape == (2, 4096)
     for ours, theirs in zip(found, expected, strict=True):
         assert 0.2 < np.count_nonzero(theirs) / 4096 < 0.8  # the ReLU did something
-        assert np.linalg.norm(ours - theirs) <= 1e-6 * np.linalg.norm(theirs)
+        np.testing.assert_array_equal(ours, theirs)  # images one by one, as there: on every processor
+    monkeypatch.setattr(extractor, "batch", 2)
+    for ours, theirs in zip(extractor(photographs())["fc2_relu"], expected, strict=True):
+        assert np.linalg.norm(ours - theirs) <= roundings(path) * np.linalg.norm(theirs)
 
 
 def test_fast_mode_differs_by_the_order_of_sums_alone(path: Path, extractor: Vgg16) -> None:
@@ -68,7 +84,7 @@ def test_fast_mode_differs_by_the_order_of_sums_alone(path: Path, extractor: Vgg
     fast.batch = 1
     image = photographs()[:1]
     slow = extractor(image)["fc2_relu"]
-    np.testing.assert_allclose(fast(image)["fc2_relu"], slow, atol=1e-5 * np.abs(slow).max())
+    assert np.linalg.norm(fast(image)["fc2_relu"] - slow) <= roundings(path) * np.linalg.norm(slow)
     assert fast.convention.endswith("fast")
 
 

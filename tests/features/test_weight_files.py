@@ -11,7 +11,7 @@ import pytest
 
 from arbench.errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
 from arbench.features.recipes import RECIPES
-from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, parse_given, sha256
+from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, feature_weights, parse_given, sha256
 
 CONTENT = b"numbers"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -103,18 +103,20 @@ def test_missing_weights_say_what_whence_and_how(tmp_path):
 
 
 def test_given_pairs_are_parsed_and_mistakes_named(tmp_path):
-    assert parse_given(["inception=/a/b=c.pth", "vgg16=v.pth"]) == {
-        "inception": Path("/a/b=c.pth"),
-        "vgg16": Path("v.pth"),
-    }
+    adapters = ("raster/mine", "raster/other")
+    pairs = ["inception=/a/b=c.pth", "raster/mine=~/m.pth", "vgg16=v.pth"]
+    given = parse_given(pairs, adapters)
+    assert given == {"inception": "/a/b=c.pth", "raster/mine": str(Path.home() / "m.pth"), "vgg16": "v.pth"}
+    assert feature_weights(given).given == {"inception": Path("/a/b=c.pth"), "vgg16": Path("v.pth")}
     with pytest.raises(UnknownName, match="did you mean inception"):
-        parse_given(["incepton=x"])
-    with pytest.raises(ConfigError, match="NAME=PATH"):
-        parse_given(["inception"])
-    with pytest.raises(ConfigError, match="NAME=PATH"):
-        parse_given(["inception="])
+        parse_given(["incepton=x"], adapters)
+    with pytest.raises(UnknownName, match="did you mean raster/mine"):
+        parse_given(["raster/mime=x"], adapters)
+    for wrong in ("inception", "inception=", "=a"):
+        with pytest.raises(ConfigError, match="NAME=PATH"):
+            parse_given([wrong], adapters)
     with pytest.raises(ConfigError, match="twice"):
-        parse_given(["inception=a", "inception=b"])
+        parse_given(["inception=a", "inception=b"], adapters)
     with pytest.raises(UnknownName):
         Weights({}, tmp_path).find("inceptoin")
 

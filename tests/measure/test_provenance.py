@@ -4,28 +4,19 @@ import platform
 import subprocess
 from importlib.metadata import version
 
-import numpy as np
 import pytest
 import torch
 
 import arbench
-from arbench.data.indexed import ArraySource
 from arbench.measure import provenance
 from arbench.spec.cell import Cell
-from arbench.spec.suite import Generate, Reconstruct, Settings, Speed
-
-SOURCE = ArraySource("mine", np.arange(96, dtype=np.uint8).reshape(2, 3, 4, 4))
-
-
-class Machine:
-    device = "cpu"
-
-    def source(self, name):
-        assert name == "mine"
-        return SOURCE
+from arbench.spec.suite import Settings
+from arbench.tasks.generate import Generate
+from arbench.tasks.reconstruct import Reconstruct
+from arbench.tasks.speed import Speed
 
 
-def cell(task):
+def cell(task, **data):
     return Cell(
         adapter="raster/none",
         kind="generator",
@@ -34,6 +25,7 @@ def cell(task):
         settings=Settings(),
         sampling=None,
         weights_sha256={"raster/none": "ab" * 32},
+        data=data,
         settings_id="set-0",
         result_id="res-0",
     )
@@ -43,13 +35,13 @@ def cell(task):
 def test_everything_that_can_change_a_number(task, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("SECRET_TOKEN", "hidden")
-    found = provenance.provenance(Machine(), cell(task))
+    found = provenance.provenance("cpu", cell(task, mine="cd" * 16), {"inception": "ef" * 32})
     assert found.arbench == arbench.__version__
     assert found.python == platform.python_version()
     assert found.packages["torch"] == version("torch")
     assert found.threads == torch.get_num_threads()
-    assert found.weights == {"raster/none": "ab" * 32}
-    assert found.data == {"mine": SOURCE.digest()}
+    assert found.weights == {"raster/none": "ab" * 32, "inception": "ef" * 32}
+    assert found.data == {"mine": "cd" * 16}
     assert found.environment["OMP_NUM_THREADS"] == "1"
     assert found.environment["torch.float32_matmul_precision"] == torch.get_float32_matmul_precision()
     assert "hidden" not in found.model_dump_json()
@@ -58,7 +50,7 @@ def test_everything_that_can_change_a_number(task, monkeypatch):
 
 
 def test_a_timing_has_no_data():
-    assert provenance.provenance(Machine(), cell(Speed())).data == {}
+    assert provenance.provenance("cpu", cell(Speed()), {}).data == {}
 
 
 def test_packages_that_are_not_installed_are_left_out():

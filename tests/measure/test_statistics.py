@@ -54,9 +54,6 @@ def test_median_and_spreads_by_sorting(values):
     n = len(ordered)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
     assert statistics.median(values) == pytest.approx(middle, rel=1e-12)
-    deviations = sorted(abs(value - middle) for value in values)
-    mad = (deviations[(n - 1) // 2] + deviations[n // 2]) / 2
-    assert statistics.relative_mad(values) == pytest.approx(1.4826 * mad / middle, rel=1e-9, abs=1e-12)
     quartiles = np.percentile(values, [25, 75])
     assert statistics.relative_iqr(values) == pytest.approx((quartiles[1] - quartiles[0]) / middle, rel=1e-9, abs=1e-12)
 

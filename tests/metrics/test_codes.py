@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import entropy
 
 from arbench.errors import InputError
-from arbench.metrics.codes import bits_per_image, code_use, code_use_by_level, code_use_overall
+from arbench.metrics.codes import bits_per_image, code_use, code_use_by_level
 
 
 def test_uniform_codes() -> None:
@@ -63,19 +63,11 @@ def test_bits_per_image_sums_the_levels() -> None:
     assert bits.low < bits.value < bits.high  # type: ignore[operator]
 
 
-def test_overall_is_one_histogram() -> None:
-    levels = [np.array([[0], [1]]), np.array([[2, 3], [2, 3]])]
-    overall = code_use_overall(levels, 4)
-    assert overall.level is None
-    assert (overall.tokens, overall.usage.value) == (6, 1.0)
-
-
 def test_no_tokens_give_no_value() -> None:
     use = code_use(np.zeros((0, 16), dtype=np.int64), 8)
     assert use.usage.value is None
     assert use.entropy.reason == "no tokens"
     assert bits_per_image([], 8).reason == "no tokens"
-    assert code_use_overall([], 8).tokens == 0
 
 
 def test_one_image_has_no_interval() -> None:
@@ -91,5 +83,3 @@ def test_ids_that_are_none_are_refused() -> None:
         code_use(np.array([[-1, 0]]), 8)
     with pytest.raises(InputError, match="integers"):
         code_use(np.array([[0.5]]), 8)
-    with pytest.raises(InputError, match="same images"):
-        code_use_overall([np.zeros((2, 1), int), np.zeros((3, 1), int)], 4)

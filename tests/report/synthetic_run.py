@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from arbench.images import grid, pack, png
+from arbench.gallery import Gallery
+from arbench.images import pack
 from arbench.spec.identity import identity
-from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, Result, SpeedRecord
+from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, ReferenceSet, Result, SetSummary, SpeedRecord
 from arbench.spec.sampling import Guidance, Sampling
 
 DEVICE = "cpu: 2 threads of an example processor"
@@ -28,6 +29,8 @@ PROVENANCE = Provenance(
     data={"mnist5k/heldout": "ab" * 16},
     environment={"OMP_NUM_THREADS": "2"},
 )
+HELDOUT = ReferenceSet(name="mnist5k/heldout", digest="cd" * 16)
+NO_INCEPTION = "no weights of inception: arbench weights fetch inception, or --weights inception=PATH"
 GENERATORS = {
     # name: (family, frechet, half width, class agreement, seconds at batch 1, seconds at batch 16)
     "raster/llamagen-mini": ("raster", 12.84, 0.62, 0.911, 0.412, 0.951),
@@ -56,7 +59,7 @@ def interval(value: float, half: float, method: str = "bootstrap over samples") 
 
 
 def metric(name: str, value: float | None, half: float | None = None, **rest: Any) -> Metric:
-    fields = {"n": 1000, "convention": "EfficientNet-Lite0, 1000 samples", "direction": "lower"} | rest
+    fields = {"n": 1000, "direction": "lower"} | rest
     span = interval(value, half) if value is not None and half is not None else None
     return Metric(name=name, value=value, interval=span, **fields)
 
@@ -83,10 +86,11 @@ def make_result(adapter: str, kind: str, family: str, task: str, **rest: Any) ->
         "family": family,
         "kind": kind,
         "task": task,
-        "parameters": {"task": task, **parameters.get(task, {"batches": [1, 16]})},
+        "parameters": parameters.get(task, {"batches": [1, 16]}),
         "sampling": sampling,
         "load": {"dtype": "float32", "init": "checkpoint", "compile": False, "seed": 0},
         "outcome": "ok",
+        "samples": SetSummary(source=adapter, n=1000) if task in parameters else None,
         "provenance": PROVENANCE,
         "started": "2000-01-01T00:00:00+00:00",
         "wall_seconds": 12.5,
@@ -97,16 +101,19 @@ def make_result(adapter: str, kind: str, family: str, task: str, **rest: Any) ->
 def speed_parts(
     name: str, seconds: float, batch: int, steps: int
 ) -> tuple[list[Metric], SpeedRecord, dict[str, np.ndarray]]:
-    prefix = "" if name == "sample" else f"{name}-"
-    convention = "median of calls, request to images in memory"
-    rest = {"measure": "speed", "n": 20, "convention": convention}
+    rest: dict[str, Any] = {
+        "measure": "speed",
+        "n": 20,
+        "how": "median of calls, request to images in memory",
+        "at": {"batch": batch, "operation": name},
+    }
     metrics = [
-        metric(f"{prefix}latency-batch{batch}", seconds, 0.03 * seconds, unit="s", **rest),
+        metric("latency", seconds, 0.03 * seconds, unit="s", **rest),
         metric(
-            f"{prefix}images-per-second-batch{batch}", batch / seconds, 0.03 * batch / seconds, unit="images/s",
+            "images-per-second", batch / seconds, 0.03 * batch / seconds, unit="images/s",
             **rest | {"direction": "higher"},
         ),
-        metric(f"{prefix}p90-batch{batch}", None, unit="s", reason="20 calls; a 90th percentile needs 30", **rest),
+        metric("latency-p90", None, unit="s", reason="20 calls; a 90th percentile needs 30", **rest),
     ]  # fmt: skip
     shares = {"condition": 0.01, "prefill": 0.05, "ar": 0.7, "decode": 0.19, "gap": 0.05}
     if name != "sample":
@@ -114,33 +121,59 @@ def speed_parts(
     phases = tuple(PhaseTime(phase=p, seconds=s * seconds, share=s, calls=1) for p, s in shares.items())
     rng = np.random.default_rng(batch)
     curve = 0.7 * seconds / steps * (0.8 + 0.4 * np.arange(steps) / steps)
-    raw = {f"batch{batch}_sample_steps": curve * (1 + 0.03 * rng.standard_normal((5, steps)))}
+    raw = {"batch": np.array(batch), "operation": np.array(name), "seconds": np.full(20, seconds)}
+    raw |= {"warmup": np.full(3, seconds), "traced": np.full(5, seconds)}
+    raw["steps"] = curve * (1 + 0.03 * rng.standard_normal((5, steps)))
     record = SpeedRecord(batch=batch, seconds=seconds, phases=phases, operation=name)
-    return metrics, record, raw if name == "sample" else {}
+    return metrics, record, raw
+
+
+def stacked(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of a latency.npz from its rows."""
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def samples_gallery(ids: np.ndarray, images: np.ndarray) -> Gallery:
+    """As `generate` shows them."""
+    lead = "The first sample ids that all models share, not selected."
+    return Gallery("Samples", "sheet", lead, ids, (ids % 10)[None], ("",), (False,), images[None])
+
+
+def pairs_gallery(ids: np.ndarray, before: np.ndarray, after: np.ndarray) -> Gallery:
+    """As `reconstruct` shows them."""
+    difference = (np.abs(before.astype(np.int16) - after) * 4).clip(0, 255).astype(np.uint8)
+    return Gallery(
+        "Reconstructions of mnist5k/heldout", "rows", "The first images, not selected.", ids,
+        np.full((3, len(ids)), -1), ("original", "", "|difference| × 4"), (True, False, False),
+        np.stack([before, after, difference]),
+    )  # fmt: skip
 
 
 def write_generator(folder: Path, name: str, seed: int) -> list[Result]:
     family, frechet, half, agreement, *latencies = GENERATORS[name]
     ids = np.arange(40)
-    images = digits(ids, seed)
-    samples = {"sample_ids": ids, "labels": ids % 10, "images": images}
-    flags = ("small_n",)
+    shown = samples_gallery(ids, digits(ids, seed))
+    ours = {"convention": "offline", "reference": HELDOUT, "how": "EfficientNet-Lite0, 1000 samples"}
+    standard = {"convention": "adm", "reference": HELDOUT, "how": "Inception", "reason": NO_INCEPTION, "n": 0}
     results = [
         make_result(
             name, "generator", family, "generate",
             metrics=(
-                metric("frechet-efficientnet-lite0", frechet, half, flags=flags),
-                metric("kid-efficientnet-lite0", frechet / 1e4, half / 1e4)
+                metric("frechet", frechet, half, flags=("small_n",), **ours),
+                metric("kid", frechet / 1e4, half / 1e4, **ours)
                 if name != "continuous/mar-mini"
-                else metric("kid-efficientnet-lite0", None, reason="fewer samples than a subset"),
-                metric("precision-efficientnet-lite0", 0.8 + seed / 100, 0.02, direction="higher"),
-                metric("class-agreement", agreement, 0.017, direction="higher", convention="LeNet of 99.1 % accuracy"),
-                metric("tokens", 49.0, direction=None, convention="count"),
+                else metric("kid", None, reason="fewer samples than a subset", **ours),
+                metric("precision", 0.8 + seed / 100, 0.02, **ours | {"direction": "higher"}),
+                metric("density", 0.9 + seed / 100, 0.02, **ours | {"direction": "higher"}),
+                metric("fid", None, **standard),
+                metric("is", None, **standard | {"reference": None, "direction": "higher"}),
+                metric("class-agreement", agreement, 0.017, direction="higher", how="LeNet of 99.1 % accuracy"),
+                metric("tokens", 49.0, direction=None, how="count"),
             ),
-            artifacts={"samples": "samples.npz", "grid": "samples.png"},
+            artifacts={"pictures": "pictures.npz", "sheet": "sheet.png"},
         )
     ]  # fmt: skip
-    write_cell(folder, results[0], {"samples.npz": pack(samples), "samples.png": png(grid(images, 10))})
+    write_cell(folder, results[0], {"pictures.npz": shown.pack(), "sheet.png": shown.sheet()})
     if name == "random_order/maskgit-mini":
         speed = make_result(
             name, "generator", family, "speed", outcome="oom", reason="batch 16 needs 3.1 GB, 2.0 GB are free"
@@ -157,16 +190,16 @@ def write_generator(folder: Path, name: str, seed: int) -> list[Result]:
             speed=tuple(record for _, record, _ in parts),
             artifacts={"latency": "latency.npz"},
         )  # fmt: skip
-        write_cell(folder, speed, {"latency.npz": pack({k: v for *_, raw in parts for k, v in raw.items()})})
+        write_cell(folder, speed, {"latency.npz": pack(stacked([raw for *_, raw in parts]))})
     return [*results, speed, _memory(folder, name, "generator", family, seed)]
 
 
 def _memory(folder: Path, name: str, kind: str, family: str, seed: int) -> Result:
-    rest = {"measure": "memory", "unit": "B", "n": 2, "convention": "peak resident set of the worker"}
+    rest = {"measure": "memory", "unit": "B", "n": 2, "how": "peak resident set of the worker"}
     metrics = (
         metric("weights-memory", 9.1e6 + 1e6 * seed, **rest),
-        metric("peak-memory-batch1", 4.1e8 + 1e7 * seed, **rest),
-        metric("peak-memory-batch16", 6.3e8 + 3e7 * seed, flags=("peak_of_process",), **rest),
+        metric("peak-memory", 4.1e8 + 1e7 * seed, at={"batch": 1}, **rest),
+        metric("peak-memory", 6.3e8 + 3e7 * seed, at={"batch": 16}, flags=("peak_of_process",), **rest),
     )
     result = make_result(name, kind, family, "memory", metrics=metrics)
     write_cell(folder, result)
@@ -179,18 +212,20 @@ def write_tokenizer(folder: Path, name: str, seed: int) -> list[Result]:
     before = digits(ids, 0)
     rng = np.random.default_rng(seed)
     after = (before + rng.integers(-12 * levels, 12 * levels, before.shape) / 3).clip(0, 255).astype(np.uint8)
-    higher = {"direction": "higher", "convention": "per image, peak 1.0, mean over images"}
+    ours = {"convention": "offline-pairs", "reference": HELDOUT}
+    higher = {"direction": "higher", "how": "per image, peak 1.0, mean over images", **ours}
     result = make_result(
         name, "tokenizer", "tokenizers", "reconstruct",
         metrics=(
             metric("psnr", psnr, half, unit="dB", **higher),
             metric("ssim", 0.9 + seed / 100, 0.003, **higher),
-            metric("rfd-efficientnet-lite0", 3.1 - seed / 10, 0.4),
-            metric("codebook-use", 0.71, 0.02, direction="higher", convention="share of codes used"),
+            metric("frechet", 3.1 - seed / 10, 0.4, **ours),
+            metric("codebook-used", 0.71, 0.02, direction="higher", how="share of codes used"),
+            metric("codebook-used", 0.51, 0.02, direction="higher", how="of the first level", at={"level": 0}),
         ),
-        artifacts={"pairs": "pairs.npz"},
+        artifacts={"pictures": "pictures.npz"},
     )  # fmt: skip
-    write_cell(folder, result, {"pairs.npz": pack({"ids": ids, "originals": before, "reconstructions": after})})
+    write_cell(folder, result, {"pictures.npz": pairs_gallery(ids, before, after).pack()})
     parts = [
         speed_parts(op, t * b**0.7 * seed, b, 2) for b in (1, 16) for op, t in (("encode", 0.004), ("decode", 0.006))
     ]
@@ -223,7 +258,7 @@ def write_run(
     if missing:
         cells.append({"adapter": "raster/late-mini", "task": {"task": "generate"}, "result_id": "res-000000000000"})
     run = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": folder.name,
         "suite": {"suite": "quickstart", "version": 1, "title": "Two families on MNIST-5k", "tasks": []},
         "argv": ["arbench", "run", "quickstart", "--set", "generate.n=1000"],

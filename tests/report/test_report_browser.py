@@ -33,6 +33,8 @@ ARGUMENTS = (
     "--window-size=1300,1000",
 )
 COLUMN = "td:nth-child({})"
+LATENCY = 8
+"""Place of the latency at batch 1, after the adapter, four numbers (one of them hidden) and two of our own."""
 
 
 def program(*names: str) -> str:
@@ -107,13 +109,13 @@ def test_the_page_is_not_wider_than_the_window(opened: WebDriver) -> None:
 
 
 def test_click_sorts_by_number_best_first_missing_last(opened: WebDriver) -> None:
-    latency = 6
+    latency = LATENCY
     assert column(opened, latency) == ["44.1", "– oom", "412", "1,310"]
     heading(opened, latency).click()
     assert column(opened, latency) == ["44.1", "412", "1,310", "– oom"]  # as text, "1,310" would come first
     heading(opened, latency).click()
     assert column(opened, latency) == ["1,310", "412", "44.1", "– oom"]
-    agreement = 5
+    agreement = LATENCY - 2
     heading(opened, agreement).click()
     assert column(opened, agreement) == ["0.948", "0.941", "0.911", "0.871"]  # higher is better
     sorted_by = opened.find_elements(By.CSS_SELECTOR, "#table-generator th[aria-sort]")
@@ -146,6 +148,37 @@ def test_copy_gives_the_markdown_or_selects_it(opened: WebDriver) -> None:
     button = opened.find_element(By.CSS_SELECTOR, '#generator button[data-from="md-generator"]')
     button.click()
     WebDriverWait(opened, 5).until(lambda _: button.text in ("Copied", "Selected: press Ctrl+C"))
+
+
+def hidden(driver: WebDriver) -> list[str]:
+    """Names of the columns of the generators' table that are not to be seen."""
+    heads = driver.find_elements(By.CSS_SELECTOR, "#table-generator .heads th")
+    names = [head.get_attribute("textContent") or "" for head in heads if not head.is_displayed()]
+    return [name.split()[0] for name in names]
+
+
+def groups(driver: WebDriver) -> list[tuple[str | None, str | None]]:
+    heads = driver.find_elements(By.CSS_SELECTOR, "#table-generator .groups th")
+    return [(head.get_attribute("textContent"), head.get_attribute("colspan")) for head in heads if head.is_displayed()]
+
+
+def test_more_columns_come_and_go_with_a_checkbox(opened: WebDriver) -> None:
+    box = opened.find_element(By.CSS_SELECTOR, "#generator .all-columns")
+    label = box.find_element(By.XPATH, "..").text
+    assert label == "all 13 columns (1 hidden)"
+    assert hidden(opened) == ["density"]
+    few = [("Quality · offline", "3"), ("Quality · arbench", "2"), ("Speed", "4"), ("Memory", "3")]
+    assert groups(opened) == few
+    box.click()
+    assert hidden(opened) == []
+    assert groups(opened) == [("Quality · offline", "4"), *few[1:]]
+    density = next(
+        head for head in opened.find_elements(By.CSS_SELECTOR, "#table-generator .heads th") if "density" in head.text
+    )
+    under = density.find_element(By.XPATH, "preceding-sibling::th[1]").rect
+    assert density.rect["x"] == pytest.approx(under["x"] + under["width"], abs=1)
+    box.click()
+    assert (hidden(opened), groups(opened)) == (["density"], few)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -199,8 +232,8 @@ def test_in_a_sandboxed_frame(
     try:
         WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.CSS_SELECTOR, "html[data-ready='yes']"))
         assert broken_pictures(driver) == []
-        heading(driver, 6).click()
-        assert column(driver, 6) == ["44.1", "412", "1,310", "– oom"]
+        heading(driver, LATENCY).click()
+        assert column(driver, LATENCY) == ["44.1", "412", "1,310", "– oom"]
         test_copy_gives_the_markdown_or_selects_it(driver)
     finally:
         driver.switch_to.default_content()
@@ -213,6 +246,7 @@ def test_without_javascript(page: Path, tmp_path: Path) -> None:
         assert driver.find_element(By.TAG_NAME, "html").get_attribute("data-ready") is None  # the script did not run
         assert column(driver, 2) == ["9.71", "10.02", "12.84", "15.20"]  # sorted all the same
         assert not driver.find_element(By.CSS_SELECTOR, "#generator .tools").is_displayed()
-        assert driver.find_element(By.CSS_SELECTOR, "#samples img").is_displayed()
+        assert driver.find_element(By.CSS_SELECTOR, "#pictures img").is_displayed()
+        assert hidden(driver) == []  # all columns: nothing could bring them back
         driver.find_element(By.CSS_SELECTOR, "#metrics summary").click()
         assert driver.find_element(By.ID, "table-metrics").is_displayed()

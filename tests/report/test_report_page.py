@@ -16,11 +16,20 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_run import GENERATORS, SMALL, TOKENIZERS, make_result, metric, write_cell
+from synthetic_run import (
+    GENERATORS,
+    HELDOUT,
+    SMALL,
+    TOKENIZERS,
+    make_result,
+    metric,
+    samples_gallery,
+    write_cell,
+)
 
-from arbench import registry
 from arbench.cli.report import report
 from arbench.errors import InputError, StoreError
+from arbench.gallery import Gallery
 from arbench.images import pack
 from arbench.report.page import write_report
 
@@ -95,8 +104,9 @@ def test_every_picture_decodes(page: Path) -> None:
 def test_small_pictures_are_lossless(page: Path, run_folder: Path) -> None:
     results = [json.loads(path.read_text()) for path in run_folder.glob("cells/*/result.json")]
     mine = next(r for r in results if r["adapter"] == "next_scale/var-mini" and r["task"] == "generate")
-    expected = np.load(run_folder / "cells" / mine["result_id"] / "samples.npz")["images"][13].transpose(1, 2, 0)
-    image = next(image for image in read(page).all("img") if image["alt"] == "next_scale/var-mini, sample 13, label 3")
+    gallery = Gallery.read(run_folder / "cells" / mine["result_id"] / "pictures.npz")
+    expected = gallery.images[0, 13].transpose(1, 2, 0)
+    image = next(image for image in read(page).all("img") if image["alt"] == "var-mini, image 13, label 3")
     with Image.open(io.BytesIO(base64.b64decode(image["src"].split(",")[1]))) as picture:
         assert (np.asarray(picture.convert("RGB")) == expected).all()
 
@@ -128,6 +138,8 @@ def test_a_table_of_generators_and_one_of_tokenizers(page: Path) -> None:
     assert 'title="fewer samples than a subset"' in html
     assert "9.16 – 10.26" in html
     assert "small n" in Page(html).text
+    text = " ".join(Page(html).text.split())
+    assert "Not measured fid (adm), is (adm): no weights of inception: arbench weights fetch inception" in text
 
 
 def test_csv_link_holds_the_table(page: Path) -> None:
@@ -135,6 +147,10 @@ def test_csv_link_holds_the_table(page: Path) -> None:
     lines = unquote(link["href"].removeprefix("data:text/csv;charset=utf-8,")).splitlines()
     assert len(lines) == 1 + len(GENERATORS)
     assert lines[1].startswith("next_scale/var-mini,set-")
+    assert "density (offline) ↑," in lines[0]  # hidden in the page, unless asked for
+    assert "density" not in next(
+        a for a in re.findall(r'<textarea id="md-generator".*?</textarea>', page.read_text(), re.S)
+    )
 
 
 def test_figures_are_inline_and_follow_the_theme(page: Path) -> None:
@@ -142,17 +158,17 @@ def test_figures_are_inline_and_follow_the_theme(page: Path) -> None:
     drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
     labels = [re.search(r'aria-label="([^"]*)"', drawing).group(1) for drawing in drawings]  # type: ignore[union-attr]
     assert labels == [
-        "frechet-efficientnet-lite0, lower is better against time per image",
+        "frechet (offline), lower is better against time per image",
         "Phases of sample",
         "Time of each autoregressive step",
-        "psnr [dB], higher is better against time per image",
+        "psnr (offline-pairs) [dB], higher is better against time per image",
         "Phases of encode",
         "Phases of decode",
     ]
     for drawing in drawings:
         assert "var(--ink)" in drawing
         assert not re.search(r"#(000000|ffffff|010203|040506|070809|fdfcfb)", drawing)
-    assert "var-mini, batch 16: frechet-efficientnet-lite0, lower is better 9.71, 11.69 ms per image" in drawings[0]
+    assert "var-mini, batch 16: frechet (offline), lower is better 9.71, 11.69 ms per image" in drawings[0]
     assert "maskgit-mini" not in drawings[0]  # no speed, no point
 
 
@@ -161,7 +177,11 @@ def test_names_and_reasons_are_text_not_html(new_run: Callable[..., Path]) -> No
     evil = '<script>alert("x")</script> $\\frac{1}{2}$ </textarea>'
     result = make_result(
         f"raster/{evil}", "generator", "raster", "generate", result_id="res-evil",
-        metrics=(metric("frechet-efficientnet-lite0", 3.0, 0.1, convention=evil), metric(evil, 1.0, 0.1)),
+        metrics=(
+            metric("frechet", 3.0, 0.1, convention=evil, how=evil, at={evil: evil}),
+            metric(evil, 1.0, 0.1),
+            metric("fid", None, convention=evil, reason=evil),
+        ),
     )  # fmt: skip
     write_cell(folder, result)
     write_cell(folder, make_result("raster/b", "generator", "raster", "speed", outcome="error", reason=evil))
@@ -169,33 +189,6 @@ def test_names_and_reasons_are_text_not_html(new_run: Callable[..., Path]) -> No
     assert len(Page(html).all("script")) == 1
     assert "<script>alert" not in html
     assert evil in Page(html).text
-
-
-def test_a_card_s_claims_stand_beside_our_number(new_run: Callable[..., Path]) -> None:
-    card = next(card for card in registry.cards().values() if card.published and card.kind == "generator")
-    claim = card.published[0]
-    folder = new_run()
-    value = claim.value + 0.25
-    own = make_result(card.name, "generator", card.family, "generate", metrics=(metric(claim.metric, value, 0.1),))
-    write_cell(folder, own)
-    text = read(write_report([folder], folder / "report.html")).text
-    section = " ".join(text[text.index("Measured and published") :].split())
-    assert "+0.25" in section
-    assert claim.source in section
-    assert f"{claim.value:g}" in section
-
-
-def test_another_metric_is_not_compared_with_a_claim(new_run: Callable[..., Path]) -> None:
-    card = next(card for card in registry.cards().values() if card.published and card.kind == "generator")
-    folder = new_run()
-    write_cell(
-        folder,
-        make_result(
-            card.name, "generator", card.family, "generate", metrics=(metric("frechet-efficientnet-lite0", 9.0, 1.0),)
-        ),
-    )
-    html = write_report([folder], folder / "report.html").read_text(encoding="utf-8")
-    assert f"no metric named {card.published[0].metric} in these results" in html
 
 
 def test_several_runs_and_machines_make_one_page(new_run: Callable[..., Path]) -> None:
@@ -214,30 +207,62 @@ def test_several_runs_and_machines_make_one_page(new_run: Callable[..., Path]) -
     assert "device cuda:0: an example GPU" in text
 
 
+def sheet(folder: Path) -> Path:
+    """The samples of some generator."""
+    return next(path for path in folder.glob("cells/*/pictures.npz") if Gallery.read(path).layout == "sheet")
+
+
 def test_large_pictures_fit_the_page(new_run: Callable[..., Path]) -> None:
     """Noise is the worst case for an image codec."""
     folder = new_run()
     rng = np.random.default_rng(0)
     ids = np.arange(40)
-    for path in folder.glob("cells/*/samples.npz"):
-        images = rng.integers(0, 256, (40, 3, 256, 256), dtype=np.uint8)
-        path.write_bytes(pack({"sample_ids": ids, "labels": ids % 10, "images": images}))
+    for path in folder.glob("cells/*/pictures.npz"):
+        if Gallery.read(path).layout == "sheet":
+            images = rng.integers(0, 256, (40, 3, 256, 256), dtype=np.uint8)
+            path.write_bytes(samples_gallery(ids, images).pack())
     page = write_report([folder], folder / "report.html")
     assert page.stat().st_size < LIMIT
-    pictures = [image for image in read(page).all("img") if ", sample " in image["alt"]]
-    counts = {name: sum(image["alt"].startswith(name) for image in pictures) for name in SMALL["generators"]}
+    pictures = [image for image in read(page).all("img") if ", label " in image["alt"]]
+    names = [name.rpartition("/")[2] for name in SMALL["generators"]]
+    counts = {name: sum(image["alt"].startswith(f"{name},") for image in pictures) for name in names}
     assert len(set(counts.values())) == 1
-    assert counts["raster/llamagen-mini"] >= 8
+    assert counts["llamagen-mini"] >= 8
 
 
 def test_only_ids_that_all_models_have_are_shown(new_run: Callable[..., Path]) -> None:
     folder = new_run()
-    path = next(folder.glob("cells/*/samples.npz"))
-    arrays = dict(np.load(path))
-    path.write_bytes(pack({name: array[5:12] for name, array in arrays.items()}))
+    path = sheet(folder)
+    known = Gallery.read(path)
+    path.write_bytes(samples_gallery(known.ids[5:12], known.images[0, 5:12]).pack())
     alts = [image["alt"] for image in read(write_report([folder], folder / "r.html")).all("img")]
-    shown = {re.search(r"sample (\d+)", alt).group(1) for alt in alts if ", sample " in alt}  # type: ignore[union-attr]
+    shown = {re.search(r"image (\d+)", alt).group(1) for alt in alts if ", label " in alt}  # type: ignore[union-attr]
     assert shown == {str(number) for number in range(5, 12)}
+
+
+def test_a_score_of_a_run_makes_one_row_with_it(new_run: Callable[..., Path], tmp_path: Path) -> None:
+    """A score's folder has no plan: what is there is all there is."""
+    folder, scored = new_run(missing=False), tmp_path / "score"
+    results = [json.loads(path.read_text()) for path in folder.glob("cells/*/result.json")]
+    own = next(r for r in results if r["adapter"] == "next_scale/var-mini" and r["task"] == "generate")
+    result = make_result(
+        own["adapter"], "generator", own["family"], "score", result_id="res-score", settings_id=own["settings_id"],
+        parameters={"reference": "mnist5k/heldout", "n": 1000, "conventions": ["adm"], "cell": {"task": "generate"}},
+        metrics=(metric("fid", 4.321, 0.1, convention="adm", reference=HELDOUT),),
+    )  # fmt: skip
+    write_cell(scored, result)
+    run = {"schema_version": 2, "run_id": "score", "suite": {"suite": "score", "title": "Scores of a run"}, "argv": []}
+    (scored / "run.json").write_text(json.dumps(run))
+    html = write_report([folder, scored], tmp_path / "both.html").read_text(encoding="utf-8")
+    (row,) = re.findall(r'<tr data-complete="\w+" data-name="next_scale/var-mini.*?</tr>', html, re.S)
+    shown = " ".join(Page(row).text.split())
+    for number in ("4.32", "9.71", "44.1", "400.5"):  # fid of the score; frechet, latency and memory of the run
+        assert number in shown
+    text = " ".join(Page(html).text.split())
+    assert "suite score · run score" in text
+    assert "Not measured is (adm): no weights of inception" in text
+    alone = read(write_report([scored], tmp_path / "alone.html"))
+    assert "1 ok" in " ".join(alone.text.split())
 
 
 def test_a_run_without_results_has_a_page(new_run: Callable[..., Path]) -> None:
@@ -306,34 +331,60 @@ def damage_field(folder: Path) -> Path:
 
 
 def damage_samples(folder: Path) -> Path:
-    path = next(folder.glob("cells/*/samples.npz"))
+    path = sheet(folder)
     path.write_bytes(path.read_bytes()[:-100])
     return path
 
 
 def damage_shape(folder: Path) -> Path:
-    path = next(folder.glob("cells/*/samples.npz"))
-    path.write_bytes(pack({"sample_ids": np.arange(3), "images": np.zeros((3, 28, 28), np.uint8)}))
+    path = sheet(folder)
+    path.write_bytes(
+        pack({"sample_ids": np.arange(3), "labels": np.arange(3), "images": np.zeros((3, 28, 28), np.uint8)})
+    )
     return path
 
 
-def lose_pairs(folder: Path) -> Path:
-    path = next(folder.glob("cells/*/pairs.npz"))
+def damage_labels(folder: Path) -> Path:
+    path = sheet(folder)
+    arrays = dict(np.load(path))
+    path.write_bytes(pack(arrays | {"labels": np.arange(3)}))
+    return path
+
+
+def damage_latency(folder: Path) -> Path:
+    path = next(folder.glob("cells/*/latency.npz"))
+    path.write_bytes(pack(dict(np.load(path)) | {"steps": np.zeros(3)}))
+    return path
+
+
+def lose_pictures(folder: Path) -> Path:
+    path = sheet(folder)
     path.unlink()
     return path
 
 
 def escape(folder: Path) -> Path:
-    path = next(path for path in folder.glob("cells/*/result.json") if "pairs.npz" in path.read_text())
-    (folder / "cells" / "pairs.npz").write_bytes((path.parent / "pairs.npz").read_bytes())
-    (path.parent / "pairs.npz").unlink()
-    (path.parent / "pairs.npz").symlink_to(folder / "cells" / "pairs.npz")
-    return path.parent / "pairs.npz"
+    path = sheet(folder)
+    (folder / "cells" / "pictures.npz").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(folder / "cells" / "pictures.npz")
+    return path
 
 
 @pytest.mark.parametrize(
     "damage",
-    [damage_run, damage_plan, damage_result, damage_field, damage_samples, damage_shape, lose_pairs, escape],
+    [
+        damage_run,
+        damage_plan,
+        damage_result,
+        damage_field,
+        damage_samples,
+        damage_shape,
+        damage_labels,
+        damage_latency,
+        lose_pictures,
+        escape,
+    ],
 )
 def test_damage_is_named_and_an_old_page_stays(damage: Callable[[Path], Path], new_run: Callable[..., Path]) -> None:
     folder = new_run()

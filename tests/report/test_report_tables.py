@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_run import PROVENANCE, make_result, metric
+from synthetic_run import HELDOUT, NO_INCEPTION, PROVENANCE, make_result, metric
 
+from arbench.report.columns import columns_of, labels
 from arbench.report.export import to_csv, to_markdown
 from arbench.report.folders import Entry, Planned
 from arbench.report.tables import Table, make_table, marks
-from arbench.spec.result import Metric, Result
+from arbench.spec.result import Metric, ReferenceSet, Result, SetSummary
 
 
 def table_of(*results: Result, planned: tuple[Planned, ...] = (), kind: Any = "generator") -> Table:
@@ -51,36 +52,96 @@ def test_no_mark_without_grounds(metrics: list[Metric | None], direction: Any) -
 
 def test_conventions_never_share_a_column() -> None:
     table = table_of(
-        generate("raster/a", metric("fid", 5.0, 0.1, convention="ADM")),
+        generate("raster/a", metric("fid", 5.0, 0.1, convention="adm")),
         generate("raster/b", metric("fid", 3.0, 0.1, convention="clean-fid")),
     )
-    assert [(column.name, column.note) for column in table.columns] == [("fid", "ADM"), ("fid", "clean-fid")]
+    assert [column.words for column in table.columns] == ["fid (adm)", "fid (clean-fid)"]
+    assert [(heading.text, heading.columns) for heading in table.headings] == [
+        ("Quality · adm", 1),
+        ("Quality · clean-fid", 1),
+    ]
     assert all(place.mark == "" for row in table.rows for place in row.places)
     for row in table.rows:
         assert sorted(place.metric is None for place in row.places) == [False, True]
 
 
-@pytest.mark.parametrize("other", [{"reference": "mnist5k/heldout", "n": 50}, {"reference": "other", "n": 1000}])
-def test_other_data_or_another_n_is_another_column(other: dict[str, Any]) -> None:
+def test_another_reference_is_another_column() -> None:
+    train, other = ReferenceSet(name="train", digest="1" * 32), ReferenceSet(name="train", digest="2" * 32)
     table = table_of(
-        generate("raster/a", metric("fid", 5.0, 0.1)),
-        generate("raster/b", metric("fid", 3.0, 0.1), parameters={"task": "generate", **other}),
+        generate("raster/a", metric("fid", 5.0, 0.1, reference=HELDOUT)),
+        generate("raster/b", metric("fid", 3.0, 0.1, reference=train)),
+        generate("raster/c", metric("fid", 3.0, 0.1, reference=other)),  # changed on disk
     )
-    assert len(table.columns) == 2
-    changed = next(key for key in other if str(other[key]) not in ("1000", "mnist5k/heldout"))
     assert [column.note for column in table.columns] == [
-        f"{changed} {({'reference': 'mnist5k/heldout', 'n': 1000})[changed]}",
-        f"{changed} {other[changed]}",
+        "reference mnist5k/heldout",
+        "reference train 11111111",
+        "reference train 22222222",
     ]
 
 
+def test_the_name_of_a_reference_is_not_what_it_is() -> None:
+    link = HELDOUT.model_copy(update={"name": "/data/link"})
+    table = table_of(
+        generate("raster/a", metric("fid", 5.0, 0.1, reference=HELDOUT)),
+        generate("raster/b", metric("fid", 3.0, 0.1, reference=link)),
+    )
+    assert len(table.columns) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "notes"),
+    [
+        ({"samples": SetSummary(source="x", n=50)}, ["images 1000", "images 50"]),
+        ({"parameters": {"n": 50}, "samples": None}, ["images 1000", "images 50"]),
+        ({"load": {"seed": 3}}, ["seed 0", "seed 3"]),
+        ({"parameters": {"n": 1000, "mode": "fast"}}, ["mode parity", "mode fast"]),
+    ],
+)
+def test_another_n_seed_or_mode_is_another_column(changed: dict[str, Any], notes: list[str]) -> None:
+    table = table_of(
+        generate("raster/a", metric("fid", 5.0, 0.1)), generate("raster/b", metric("fid", 3.0, 0.1), **changed)
+    )
+    assert [column.note for column in table.columns] == notes
+
+
+def test_where_a_number_was_measured_is_another_column() -> None:
+    timed = {"unit": "s", "measure": "speed"}
+    metrics = (metric("latency", 0.1, at={"batch": b, "operation": "sample"}, **timed) for b in (16, 2))
+    table = table_of(make_result("raster/a", "generator", "raster", "speed", metrics=tuple(metrics)))
+    assert [column.words for column in table.columns] == ["latency (batch 2, sample)", "latency (batch 16, sample)"]
+
+
+def test_metrics_of_codes_need_the_same_images() -> None:
+    """They have no reference of their own: the digest of what was given decides."""
+
+    def tokenizer(name: str, digest: str) -> Result:
+        data = PROVENANCE.model_copy(update={"data": {"mnist5k/heldout": digest}})
+        return make_result(
+            name, "tokenizer", "tokenizers", "reconstruct", metrics=(metric("codebook-used", 0.5),), provenance=data
+        )
+
+    alike = table_of(tokenizer("tokenizers/a", "1" * 32), tokenizer("tokenizers/b", "1" * 32), kind="tokenizer")
+    other = table_of(tokenizer("tokenizers/a", "1" * 32), tokenizer("tokenizers/b", "2" * 32), kind="tokenizer")
+    assert (len(alike.columns), len(other.columns)) == (1, 2)
+    assert other.columns[1].note == "digest of mnist5k/heldout 222222222222"
+
+
 def test_transport_parameters_do_not_split_a_column() -> None:
-    parameters = {"task": "generate", "reference": "mnist5k/heldout", "n": 1000}
+    parameters = {"reference": "mnist5k/heldout", "n": 1000}
     table = table_of(
         generate("raster/a", metric("fid", 5.0, 0.1), parameters={**parameters, "batch": 8}),
         generate("raster/b", metric("fid", 3.0, 0.1), parameters={**parameters, "batch": 64}),
+        generate("raster/c", metric("fid", 2.0, 0.1), parameters={**parameters, "conventions": ["adm", "offline"]}),
     )
     assert len(table.columns) == 1
+
+
+def test_batch_sizes_that_were_measured_too_do_not_split_a_column() -> None:
+    def speed(name: str, *batches: int) -> Result:
+        metrics = tuple(metric("latency", 0.1, 0.01, unit="s", measure="speed", at={"batch": b}) for b in batches)
+        return make_result(name, "generator", "raster", "speed", metrics=metrics, parameters={"batches": [*batches]})
+
+    assert len(table_of(speed("raster/a", 1), speed("raster/b", 1, 16)).columns) == 2
 
 
 def test_a_row_holds_one_settings_id() -> None:
@@ -89,7 +150,7 @@ def test_a_row_holds_one_settings_id() -> None:
         generate("raster/a", metric("fid", 4.0, 0.1), settings_id="set-two", result_id="res-2"),
         make_result(
             "raster/a", "generator", "raster", "speed", settings_id="set-two",
-            metrics=(metric("latency-batch1", 0.1, 0.01, unit="s", measure="speed"),),
+            metrics=(metric("latency", 0.1, 0.01, unit="s", measure="speed"),),
         ),
     )  # fmt: skip
     assert [row.settings_id for row in table.rows] == ["set-two", "set-one"]
@@ -103,7 +164,7 @@ def test_speed_of_another_machine_is_another_column_and_row() -> None:
     def speed(device: str, seconds: float) -> Result:
         return make_result(
             "raster/a", "generator", "raster", "speed", result_id=f"res-{device}",
-            metrics=(metric("latency-batch1", seconds, 0.001, unit="s", measure="speed"),),
+            metrics=(metric("latency", seconds, 0.001, unit="s", measure="speed"),),
             provenance=PROVENANCE.model_copy(update={"device": device}),
         )  # fmt: skip
 
@@ -126,7 +187,9 @@ def test_missing_values_say_why() -> None:
         generate("raster/a", metric("fid", 5.0, 0.1), metric("kid", 1.0, 0.1)),
         generate("raster/b", metric("fid", 6.0, 0.1), metric("kid", None, reason="too few samples")),
         generate("raster/c", outcome="oom", reason="needs 9 GB"),
-        make_result("raster/d", "generator", "raster", "memory", metrics=(metric("peak", 9.0, measure="memory"),)),
+        make_result(
+            "raster/d", "generator", "raster", "memory", metrics=(metric("peak-memory", 9.0, measure="memory"),)
+        ),
         planned=(Planned("raster/d", "generate", "res-x"),),
     )
     places = {row.adapter: row.places[1] for row in table.rows}
@@ -146,7 +209,7 @@ def test_best_first_and_rows_without_the_number_last() -> None:
 
 
 def test_csv_has_plain_values_in_base_units() -> None:
-    latency = metric("latency-batch1", 0.0125, 0.0005, unit="s", n=20, measure="speed")
+    latency = metric("latency", 0.0125, 0.0005, unit="s", n=20, measure="speed", at={"batch": 1})
     result = make_result("raster/a", "generator", "raster", "speed", metrics=(latency,))
     rows = list(csv.DictReader(io.StringIO(to_csv(table_of(result)))))
     assert rows == [
@@ -154,10 +217,10 @@ def test_csv_has_plain_values_in_base_units() -> None:
             "adapter": "raster/a",
             "settings_id": result.settings_id,
             "device": PROVENANCE.device,
-            "latency-batch1 [s] ↓": "0.0125",
-            "latency-batch1 [s] ↓ low": repr(0.0125 - 0.0005),
-            "latency-batch1 [s] ↓ high": repr(0.0125 + 0.0005),
-            "latency-batch1 [s] ↓ n": "20",
+            "latency (batch 1) [s] ↓": "0.0125",
+            "latency (batch 1) [s] ↓ low": repr(0.0125 - 0.0005),
+            "latency (batch 1) [s] ↓ high": repr(0.0125 + 0.0005),
+            "latency (batch 1) [s] ↓ n": "20",
         }
     ]
 
@@ -169,9 +232,141 @@ def test_markdown_is_a_table_with_the_best_in_bold() -> None:
         generate("raster/d", outcome="oom", reason="x"),
     )
     assert to_markdown(table).splitlines() == [
-        "| adapter | fid ↓ |",
+        "| adapter | fid (arbench) ↓ |",
         "| --- | ---: |",
         "| raster/c | **9.00** [8.90 – 9.10] |",
         "| raster/a\\|b | 12.00 [11.90 – 12.10] |",
         "| raster/d | – oom |",
+    ]
+
+
+# ---- what is shown ----
+
+
+def test_definitions_say_what_is_shown_and_in_what_order() -> None:
+    ours, standard = {"convention": "offline"}, {"convention": "adm"}
+    table = table_of(
+        generate(
+            "raster/a",
+            *(metric(name, 1.0, 0.1, **ours) for name in ("vendi", "recall", "frechet")),
+            metric("mine", 1.0, 0.1, convention="elsewhere"),
+            metric("class-agreement", 0.9, 0.1),
+            *(metric(name, 1.0, 0.1, **standard) for name in ("is", "fid")),
+        )
+    )
+    assert [(column.words, column.shown) for column in table.columns] == [
+        ("fid (adm)", True),
+        ("is (adm)", True),
+        ("frechet (offline)", True),
+        ("recall (offline)", True),
+        ("vendi (offline)", False),
+        ("class-agreement (arbench)", True),
+        ("mine (elsewhere)", True),  # no definition lists it
+    ]
+    assert table.hidden == 1
+    assert [(heading.columns, heading.shown) for heading in table.headings] == [(2, 2), (3, 2), (1, 1), (1, 1)]
+    assert "vendi" in to_csv(table)
+    assert "vendi" not in to_markdown(table)
+
+
+def test_a_part_of_a_number_is_not_shown_from_the_start() -> None:
+    result = make_result(
+        "tokenizers/a", "tokenizer", "tokenizers", "reconstruct",
+        metrics=tuple(metric("codebook-used", 0.5, at=at) for at in ({}, {"level": 0}, {"level": 1})),
+    )  # fmt: skip
+    table = table_of(result, kind="tokenizer")
+    assert [(column.metric.place, column.shown) for column in table.columns] == [
+        ("", True), ("level 0", False), ("level 1", False),
+    ]  # fmt: skip
+
+
+def test_a_task_that_is_not_installed_is_a_group_with_all_its_columns() -> None:
+    result = make_result(
+        "raster/a", "generator", "raster", "farm", parameters={"cows": 3}, metrics=(metric("milk", 1.0, 0.1),)
+    )
+    table = table_of(result, generate("raster/a", metric("fid", 1.0, 0.1)))
+    assert [(column.group, column.name, column.shown) for column in table.columns] == [
+        ("Quality", "fid", True),
+        ("farm", "milk", True),
+    ]
+    other = result.model_copy(update={"parameters": {"cows": 4}, "adapter": "raster/b", "result_id": "res-b"})
+    assert [column.note for column in table_of(result, other).columns] == ["cows 3", "cows 4"]
+
+
+def test_what_was_not_measured_is_listed_with_its_reason() -> None:
+    null = {"convention": "adm", "reason": NO_INCEPTION}
+    table = table_of(
+        generate("raster/a", metric("frechet", 5.0, 0.1), metric("fid", None, **null), metric("sfid", None, **null)),
+        generate("raster/b", metric("frechet", 6.0, 0.1), metric("fid", None, **null)),
+    )
+    assert [column.name for column in table.columns] == ["frechet"]
+    (unmeasured,) = table.unmeasured
+    assert unmeasured.columns == ("fid (adm)", "sfid (adm)")
+    assert unmeasured.reason == NO_INCEPTION
+
+
+# ---- scores ----
+
+
+def score(adapter: str, *metrics: Metric, **rest: Any) -> Result:
+    """As `arbench score` writes it of a run's cell."""
+    parameters = {"samples": "runs/x", "reference": "elsewhere", "n": 1000, "conventions": ["adm"], "mode": "parity"}
+    parameters |= {"kid_subset_size": None, "crop": "none", "cell": {"task": "generate", "n": 1000, "mode": "parity"}}
+    fields = {"parameters": parameters, "samples": SetSummary(source="runs/x", n=1000), "result_id": "res-score"} | rest
+    return make_result(adapter, "generator", "raster", "score", metrics=metrics, **fields)
+
+
+def test_a_score_stands_in_the_row_and_column_of_the_run() -> None:
+    fid = {"convention": "adm", "reference": HELDOUT}
+    elsewhere = PROVENANCE.model_copy(update={"device": "cuda:0: scored there"})
+    table = table_of(
+        generate("raster/a", metric("fid", None, reason=NO_INCEPTION, **fid), metric("frechet", 9.0, 0.1)),
+        make_result(
+            "raster/a", "generator", "raster", "speed",
+            metrics=(metric("latency", 0.1, 0.01, unit="s", measure="speed"),),
+        ),
+        generate("raster/b", metric("fid", 6.0, 0.1, **fid)),
+        score("raster/a", metric("fid", 5.0, 0.1, **fid), provenance=elsewhere, started="2000-01-02T00:00:00+00:00"),
+    )  # fmt: skip
+    assert [column.name for column in table.columns] == ["fid", "frechet", "latency"]
+    assert [row.adapter for row in table.rows] == ["raster/a", "raster/b"]
+    assert [place.text for place in table.rows[0].places] == ["5.00", "9.00", "100"]
+    assert table.rows[0].device == PROVENANCE.device
+    assert table.unmeasured == ()
+
+
+def test_a_score_of_edits_is_no_score_of_samples() -> None:
+    shared = {"convention": "offline", "reference": HELDOUT}
+    edited = score("raster/a", metric("frechet", 2.0, 0.1, **shared))
+    edited = edited.model_copy(update={"parameters": {**edited.parameters, "cell": {"task": "edit", "mask": "left"}}})
+    table = table_of(generate("raster/a", metric("frechet", 9.0, 0.1, **shared)), edited)
+    assert [(column.group, column.name) for column in table.columns] == [("Quality", "frechet"), ("Edits", "frechet")]
+
+
+def test_scored_images_have_a_table_of_their_own() -> None:
+    folder = score("/data/samples", metric("fid", 5.0, 0.1, convention="adm"), sampling=None)
+    folder = folder.model_copy(update={"kind": "images", "family": "images", "load": {"device": "cpu"}})
+    table = table_of(folder, kind="images")
+    assert [(row.adapter, row.settings) for row in table.rows] == [("/data/samples", "")]
+    assert [column.words for column in table.columns] == ["fid (adm)"]
+
+
+# ---- names for programs ----
+
+
+def test_labels_are_readable_and_unique() -> None:
+    timed = {"unit": "s", "measure": "speed", "at": {"batch": 16, "operation": "decode"}}
+    other = ReferenceSet(name="a=b,[c]", digest="1" * 32)
+    results = [
+        generate("raster/a", metric("fid", 5.0, convention="adm", reference=HELDOUT), metric("class-agreement", 1.0)),
+        generate("raster/b", metric("fid", 5.0, convention="adm", reference=other)),
+        make_result("raster/a", "generator", "raster", "speed", metrics=(metric("latency", 0.1, **timed),)),
+        make_result("raster/a", "generator", "raster", "edit", metrics=(metric("class-agreement", 1.0),)),
+    ]
+    assert labels(columns_of(results)[0]) == [
+        "adm/fid[reference=mnist5k/heldout]",
+        "adm/fid[reference=a b  c ]",
+        "class-agreement[group=quality]",
+        "class-agreement[group=edits]",
+        "latency[batch=16,operation=decode]",
     ]

@@ -1,4 +1,4 @@
-"""The farm: a package of small adapters, installed beside the tests, that arbench runs in processes of its own."""
+"""The farm: a package of a task and small adapters, installed beside the tests; arbench runs it in processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from arbench import registry
+from arbench.spec.task import tasks
 
 SOURCES = Path(__file__).parent / "package"
 SUITE = """
@@ -22,7 +22,14 @@ suite: farmed
 title: On the farm
 adapters: [{adapters}]
 tasks:
-  - generate: {{n: {n}, batch: 8, reference: 'npz:{folder}/tiny.npz'}}
+  - count: {{n: {n}, batch: 8}}
+"""
+
+
+ENTRY_POINTS = """[arbench.adapters]
+farm = farm.cards:CARDS
+[arbench.tasks]
+count = farm.tasks:TASK
 """
 
 
@@ -34,16 +41,13 @@ class Farm:
         info = folder / "site" / "farm-1.0.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: farm\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text("[arbench.adapters]\nfarm = farm.cards:CARDS\n")
-        np.savez(folder / "tiny.npz", arr_0=np.zeros((4, 8, 8, 3), dtype=np.uint8))
+        (info / "entry_points.txt").write_text(ENTRY_POINTS)
         self.paths = [str(SOURCES), str(folder / "site")]
         self.calls = folder / "calls.txt"
 
     def suite(self, adapters: list[str], n: int = 40, more: str = "") -> Path:
         path = self.folder / "farmed.yaml"
-        path.write_text(
-            SUITE.format(adapters=", ".join(f"farm/{name}" for name in adapters), n=n, folder=self.folder) + more
-        )
+        path.write_text(SUITE.format(adapters=", ".join(f"farm/{name}" for name in adapters), n=n) + more)
         return path
 
     def environment(self) -> dict[str, str]:
@@ -52,7 +56,6 @@ class Farm:
             "PYTHONPATH": os.pathsep.join([*self.paths, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(
                 os.pathsep
             ),
-            "FARM_TASKS": "1",
             "FARM_CALLS": str(self.calls),
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "160",
@@ -113,10 +116,12 @@ def farm(tmp_path: Path) -> Farm:
 
 @pytest.fixture
 def registered(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
-    """The farm's cards in this process's registry, with the real tasks."""
+    """The farm's cards and its task in this process, beside ours."""
     for path in farm.paths:
         monkeypatch.syspath_prepend(path)
     monkeypatch.setenv("ARBENCH_WEIGHTS", str(farm.folder / "weights"))
     registry._load.cache_clear()
+    tasks.cache_clear()
     yield farm
     registry._load.cache_clear()
+    tasks.cache_clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,13 +16,15 @@ from arbench.run.plan import PlannedCell
 from arbench.run.replay import FINAL, replay
 from arbench.run.results import failed_result
 from arbench.run.stop import Stop
-from arbench.run.summary import print_summary
+from arbench.run.summary import main_metrics, print_summary
 from arbench.spec.card import Card
 from arbench.spec.cell import Cell
 from arbench.spec.result import Interval, Metric, Result
 from arbench.spec.sampling import Guidance, Sampling
-from arbench.spec.suite import Generate, Settings, Speed
-from arbench.tasks.base import cut
+from arbench.spec.suite import Settings
+from arbench.spec.unit import cut
+from arbench.tasks.generate import Generate
+from arbench.tasks.speed import Speed
 
 
 def planned(name: str, n: int = 128, minutes: float = 1.0) -> PlannedCell:
@@ -122,28 +125,36 @@ def result(task: str, adapter: str, *metrics: Metric, kind: str = "generator") -
     )  # fmt: skip
 
 
-def metric(name: str, value: float | None, unit: str = "", reason: str = "", around: float = 0.0) -> Metric:
+def metric(name: str, value: float | None, unit: str = "", reason: str = "", around: float = 0.0, **key: Any) -> Metric:
     interval = None
     if around and value is not None:
         interval = Interval(low=value - around, high=value + around, method="x")
-    return Metric(name=name, value=value, unit=unit, n=9, convention="x", reason=reason, interval=interval)
+    return Metric(name=name, value=value, unit=unit, n=9, reason=reason, interval=interval, **key)
+
+
+def timed(name: str, value: float, unit: str, batch: int, around: float = 0.0) -> Metric:
+    return metric(name, value, unit, around=around, measure="speed", at={"batch": batch, "operation": "sample"})
 
 
 def test_summary_has_a_row_per_adapter_and_fits_a_terminal():
     shown = console()
     shown.width = 80
+    offline = {"convention": "offline"}
     print_summary(
         shown,
         [
-            result("generate", "a/[one]", metric("frechet-efficientnet-lite0", 24.44999, around=1.25)),
-            result("generate", "a/two", metric("frechet-efficientnet-lite0", None, reason="too few")),
+            result("generate", "a/[one]", metric("frechet", 24.44999, around=1.25, **offline)),
+            result("generate", "a/two", metric("frechet", None, reason="too few", **offline)),
             result(
-                "speed", "a/[one]", metric("load", 9.0, "s"), metric("latency-batch1", 0.0712, "s", around=0.0021),
-                metric("latency-batch16", 0.5, "s"), metric("images-per-second-batch1", 14.0, "images/s"),
-                metric("images-per-second-batch16", 99.0, "images/s"),
+                "speed", "a/[one]", metric("load", 9.0, "s", measure="speed"),
+                timed("latency", 0.0712, "s", 1, around=0.0021), timed("latency", 0.5, "s", 16),
+                timed("images-per-second", 14.0, "images/s", 1), timed("images-per-second", 99.0, "images/s", 16),
             ),
-            result("memory", "a/[one]", *(metric(f"peak-memory-batch{n}", n * 1e9, "B") for n in (1, 1.25))),
-            result("reconstruct", "a/tok", metric("psnr", 30.0, "dB"), kind="tokenizer"),
+            result(
+                "memory", "a/[one]",
+                *(metric("peak-memory", n * 1e9, "B", measure="memory", at={"batch": n}) for n in (1, 1.25)),
+            ),
+            result("reconstruct", "a/tok", metric("psnr", 30.0, "dB", convention="offline-pairs"), kind="tokenizer"),
             failed_result(planned("three").cell, "oom", "no [memory]"),
         ],
     )  # fmt: skip
@@ -154,8 +165,21 @@ def test_summary_has_a_row_per_adapter_and_fits_a_terminal():
     assert lines[first].split() == ["a/", "24.45", "71.2", "ms", "99", "images/s", "1.25", "GB"]
     assert lines[first + 1].split() == ["[one]", "[23.2,", "25.7]", "[69.1,", "73.3]"]
     assert lines[first + 2].split() == ["a/", "-"]
+    header = " ".join(" ".join(lines[:first]).split())
+    for word in ("frechet", "(offline)", "batch 1,", "batch 16,"):
+        assert word in header
     assert "30 dB" in out
     assert "oom: generate a/three: no [memory]" in out
+
+
+def test_summary_shows_what_the_tasks_definition_picks():
+    fid = metric("fid", 3.0, convention="adm")
+    missing = metric("fid", None, reason="no weights", convention="torch-fidelity")
+    numbers = (missing, metric("is", 9.0, convention="adm"), fid, metric("frechet", 5.0, convention="offline"))
+    chosen = main_metrics(result("generate", "a/one", *numbers))
+    assert chosen == [fid, numbers[3]]  # the first that has a value
+    assert main_metrics(result("generate", "a/one", missing)) == [missing]
+    assert main_metrics(result("of-a-package-that-is-gone", "a/one", *numbers)) == list(numbers[:2])
 
 
 def test_summary_of_a_task_run_twice_has_two_rows_that_say_how_they_differ():

@@ -54,7 +54,7 @@ class TestCells:
     def test_globs_choose_the_kind_of_their_key(self):
         text = SUITE.replace("[farm/steady, farm/other]", '["farm/*t*"]')
         assert "generate farm/tok" not in labels(plan(text))
-        with pytest.raises(ConfigError, match=r"s.yaml:2: 'farm/tok' is no generator") as caught:
+        with pytest.raises(ConfigError, match=r"s.yaml:2: 'farm/tok' is not a generator") as caught:
             plan(SUITE.replace("farm/steady", "farm/tok"))
         assert "list it under `tokenizers`" in caught.value.why
         with pytest.raises(ConfigError, match=r"s\.yaml:2") as caught:
@@ -185,8 +185,31 @@ class TestWeights:
         assert given.cells[0].cell.result_id != found.cells[0].cell.result_id
         with pytest.raises(ConfigError, match=r"s\.yaml:6: no weight file at /nowhere"):
             plan(self.TEXT + "weights: {farm/weighty: /nowhere}\n")
-        with pytest.raises(ConfigError, match=r"s.yaml:6: weights for an unknown adapter: 'farm/wighty'"):
+        with pytest.raises(
+            ConfigError, match=r"s.yaml:6: weights for an unknown adapter or feature network: 'farm/wighty'"
+        ):
             plan(self.TEXT + "weights: {farm/wighty: /nowhere}\n")
+
+    def test_those_of_feature_networks_are_part_of_the_identity_and_never_needed(self, tmp_path):
+        text = self.TEXT.replace("{n: 8}", "{n: 8, conventions: [offline, adm]}").replace("farm/weighty, ", "")
+        without = plan(text)
+        (cell,) = without.cells
+        assert (cell.outcome, cell.cell.features_sha256, without.weights) == (None, {}, {})
+        (note,) = cell.notes
+        assert note == (
+            "generate: no weights of inception, so these will be null: adm fid, adm sfid, adm is, adm precision, "
+            "adm recall (arbench weights fetch inception, or --weights inception=PATH)"
+        )
+        file = tmp_path / "mine.pth"
+        file.write_bytes(b"grass")
+        found = plan(text + f"weights: {{inception: {file}}}\n")
+        (cell,) = found.cells
+        assert cell.cell.features_sha256 == {"inception": hashlib.sha256(b"grass").hexdigest()}
+        assert (cell.notes, found.weights) == ((), {"inception": str(file)})
+        assert cell.cell.result_id != without.cells[0].cell.result_id
+        assert cell.cell.settings_id == without.cells[0].cell.settings_id
+        offline = plan(text.replace(", adm", "") + f"weights: {{inception: {file}}}\n").cells[0]
+        assert offline.cell.features_sha256 == {}  # it needs none
 
     def test_random_weights_need_no_file(self):
         found = plan(self.TEXT.replace("generate: {n: 8}", "speed"), "settings.init=random")
@@ -249,13 +272,15 @@ class TestDevice:
 
 
 def test_planning_imports_no_torch(farm):
-    """The command line answers `show` without the seconds that importing torch takes."""
+    """The command line answers `show` without the seconds that importing torch takes, of our tasks and of others."""
+    more = "  - generate: {n: 8, conventions: [offline, adm]}\n  - speed\n  - memory\n"
     code = (
         "import sys; from arbench.cli.show import show\n"
-        f"show({str(farm.suite(['steady']))!r}, [], ['settings.device=auto'], True, False)\n"
+        f"show({str(farm.suite(['steady'], more=more))!r}, [], [], ['settings.device=auto'], [], True, False)\n"
         "print('imported:', [name for name in ('torch', 'mlflow', 'pandas') if name in sys.modules])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=farm.environment(), capture_output=True, text=True, check=True
     )
+    assert "count farm/steady" in " ".join(done.stdout.split())
     assert done.stdout.splitlines()[-1] == "imported: []"

@@ -196,7 +196,7 @@ def test_numbers_of_a_checkpoint_are_not_flagged() -> None:
     (planned_cell,) = make_plan(
         parse("suite: s\nadapters: [raster/llamagen-mini]\nsettings: {device: cpu}\ntasks: [speed]\n", "s.yaml", [])
     ).cells
-    metric = Metric(name="latency", value=1.0, n=1, convention="", flags=("drift",))
+    metric = Metric(name="latency", value=1.0, n=1, flags=("drift",))
     assert flagged(metric, planned_cell.cell) == metric
     settings = planned_cell.cell.settings.model_copy(update={"init": "random"})
     random = planned_cell.cell.model_copy(update={"settings": settings})

@@ -9,10 +9,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from arbench.data.digest import digest_of, opened
 from arbench.errors import StoreError
-from arbench.run.journal import now
+from arbench.journal import now
 from arbench.run.plan import make_plan
 from arbench.run.replan import replan
 from arbench.run.replay import replay
@@ -83,7 +85,7 @@ def test_asked_to_stop_it_stops_and_says_how_to_go_on(farm):
     out, err = process.communicate(timeout=500)
     assert process.returncode == 130
     assert err == ""
-    assert out.splitlines()[-1] == f"interrupted; to go on: arbench resume {run}"
+    assert out.splitlines()[-1] == f"interrupted; to resume: arbench resume {run}"
     assert farm.records(run)[-1]["kind"] == "interrupted"
     stored = {path.stem for path in run.glob("cells/*/units/*.npz")}
     assert stored == {unit for _, unit in journaled_units(farm, run)}  # running units finished
@@ -105,7 +107,7 @@ def test_damage_is_mended_failures_are_tried_again_and_weights_are_found(farm):
     suite = farm.suite(["weighty", "steady", "other", "raises"], n=24)
     code, out, _ = farm.arbench("run", suite, "--out", run, *OPTIONS)
     assert code == 4
-    assert "error: generate farm/weighty: no weights for farm/weighty" in out
+    assert "error: count farm/weighty: no weights for farm/weighty" in out
     values = farm.values(run)
     results = farm.results(run)
     cells = {name: run / "cells" / result["result_id"] for name, result in results.items()}
@@ -125,12 +127,12 @@ def test_damage_is_mended_failures_are_tried_again_and_weights_are_found(farm):
     code, out, _ = farm.arbench("resume", run)
     assert code == 4
     assert "2 of 4 cells to do" in out
-    assert "note: generate farm/weighty: its weights are there now" in out
+    assert "note: count farm/weighty: its weights are there now" in out
     assert "is incomplete (14 bytes) and was dropped" in out
-    assert "generate farm/steady: its result is missing or damaged and is made again" in out
-    assert "generate farm/steady: unit 000008-000016 is missing or damaged and is computed again" in out
-    assert "generate farm/other: its result is missing or damaged" in out
-    assert "generate farm/raises: unit 000000-000008 is missing" in out
+    assert "count farm/steady: its result is missing or damaged and is made again" in out
+    assert "count farm/steady: unit 000008-000016 is missing or damaged and is computed again" in out
+    assert "count farm/other: its result is missing or damaged" in out
+    assert "count farm/raises: unit 000000-000008 is missing" in out
     again = {(words[1], words[2]) for words in farm.called()[before:] if words[0] == "unit"}
     kept = {name for name, _ in again} - {"farm/weighty", "farm/raises"}
     assert kept == {"farm/steady"}
@@ -143,28 +145,70 @@ def test_damage_is_mended_failures_are_tried_again_and_weights_are_found(farm):
     assert [row["metric"] for row in rows if row["adapter"] == "farm/weighty"] == ["mean", "ids"]
 
 
-def test_a_cell_to_do_must_be_what_was_planned(registered, tmp_path):
+@pytest.fixture
+def planned(registered, tmp_path):
+    """A store with the plan of a suite, nothing done yet."""
+    stores = []
+
+    def make(text):
+        suite_file = parse(text, "s.yaml")
+        plan = make_plan(suite_file)
+        run = RunFile(
+            run_id="s-1", started=now(), argv=(), suite=suite_file.suite, suite_path="s.yaml",
+            origins=tuple(suite_file.origins.items()), plan=plan,
+        )  # fmt: skip
+        stores.append(Store.create(tmp_path / "run", run))
+        return stores[-1], plan
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def test_a_cell_to_do_must_be_what_was_planned(planned, tmp_path):
     weights = tmp_path / "weights" / "farm-weighty.bin"
     weights.parent.mkdir()
     weights.write_bytes(b"hay")
-    suite_file = parse(WEIGHTY, "s.yaml")
-    plan = make_plan(suite_file)
-    store = Store.create(
-        tmp_path / "run",
-        RunFile(
-            run_id="s-1", started=now(), argv=(), suite=suite_file.suite, suite_path="s.yaml",
-            origins=tuple(suite_file.origins.items()), plan=plan,
-        ),
-    )  # fmt: skip
+    store, plan = planned(WEIGHTY)
     state = replay(plan.cells, [])
     assert replan(store, state) == (plan, [])
     weights.write_bytes(b"straw")
-    with pytest.raises(StoreError, match="generate farm/weighty would not be what was planned") as caught:
+    with pytest.raises(StoreError, match="generate farm/weighty no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "its weight files have changed"
     finished = [{"kind": "finished", "cell": plan.cells[0].cell.result_id, "outcome": "ok", "digest": "", "reason": ""}]
     assert replan(store, replay(plan.cells, finished)) == (plan, [])  # a finished cell needs its weights no more
-    store.close()
+
+
+@pytest.mark.parametrize("change", ["another file", "one more"])
+def test_units_of_different_feature_weights_are_never_mixed(planned, tmp_path, change):
+    file = tmp_path / "weights" / "classify_image_graph_def.pb"  # of which no digest is published
+    file.parent.mkdir()
+    if change == "another file":
+        file.write_bytes(b"hay")
+    text = WEIGHTY.replace("weighty", "steady").replace("{n: 8}", "{n: 8, conventions: [offline, adm]}")
+    store, plan = planned(text)
+    state = replay(plan.cells, [])
+    assert replan(store, state) == (plan, [])
+    file.write_bytes(b"straw")
+    with pytest.raises(StoreError, match="generate farm/steady no longer matches its plan") as caught:
+        replan(store, state)
+    assert caught.value.why == "the weights of its feature networks have changed"
+
+
+def test_a_cell_whose_data_has_changed(planned, tmp_path):
+    images = tmp_path / "tiny.npz"
+    np.savez(images, arr_0=np.zeros((4, 8, 8, 3), dtype=np.uint8))
+    text = WEIGHTY.replace("weighty", "steady").replace("{n: 8}", f"{{n: 8, reference: 'npz:{images}'}}")
+    store, plan = planned(text)
+    state = replay(plan.cells, [])
+    np.savez(images, arr_0=np.ones((4, 8, 8, 3), dtype=np.uint8))
+    digest_of.cache_clear()  # as in the process that resumes
+    opened.cache_clear()
+    with pytest.raises(StoreError, match="no longer matches its plan") as caught:
+        replan(store, state)
+    assert caught.value.why == "its data has changed"
+    assert "put it back" in caught.value.hint
 
 
 def test_a_run_in_use_cannot_be_resumed(farm):

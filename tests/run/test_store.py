@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import arbench.run.store as stores
 from arbench.errors import StoreError
 from arbench.run.plan import Plan
-from arbench.run.store import RunFile, Store, locked_by, parse_result, read_run, write_atomic
+from arbench.run.store import RunFile, Store, parse_result, read_run, running
 from arbench.spec.result import SCHEMA_VERSION, Result
 from arbench.spec.suite_file import parse
 
@@ -92,11 +91,11 @@ def test_a_locked_run_names_its_holder_and_is_free_after_its_death(tmp_path):
     with pytest.raises(StoreError, match="is in use") as caught:
         Store.resume(tmp_path / "r")
     assert f"process {holder.pid}" in caught.value.why
-    assert locked_by(tmp_path / "r") == holder.pid
+    assert running(tmp_path / "r") == holder.pid
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert locked_by(tmp_path / "r") is None
+    assert running(tmp_path / "r") is None
     Store.resume(tmp_path / "r").close()
 
 
@@ -116,36 +115,6 @@ def test_too_little_space_is_said_before_anything_starts(tmp_path, monkeypatch):
         Store.create(tmp_path / "r", run)
     assert "1000000000.00 GB" in caught.value.why
     assert not (tmp_path / "r" / "run.json").exists()
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    write_atomic(path, b"old")
-
-    def refuse(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(stores.os, "fsync", refuse)
-    with pytest.raises(StoreError, match="No space left"):
-        write_atomic(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
-
-
-def test_readers_never_see_half_a_file(tmp_path):
-    path = tmp_path / "x"
-    write_atomic(path, b"a" * 100_000)
-    code = (
-        "import sys; from pathlib import Path; from arbench.run.store import write_atomic\n"
-        "for _ in range(50): write_atomic(Path(sys.argv[1]), b'b' * 100_000)"
-    )
-    writer = subprocess.Popen([sys.executable, "-c", code, str(path)])
-    while writer.poll() is None:
-        data = path.read_bytes()
-        assert len(data) == 100_000
-        assert len(set(data)) == 1
-    assert writer.returncode == 0
-    assert path.read_bytes()[:1] == b"b"
 
 
 def test_a_damaged_result_names_the_file(tmp_path):

@@ -68,11 +68,11 @@ def arbench(cache, tmp_path, monkeypatch, capsys) -> Run:
 
 @pytest.fixture
 def scored(arbench) -> Callable[..., dict[str, Any]]:
-    """Runs `score --json` and gives the document, with a dictionary "by" of "convention metric" -> score."""
+    """Runs `score --json` and gives the result, with a dictionary "by" of "convention name" -> metric."""
 
     def run(*arguments: object, **options: Any) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(arbench("score", *arguments, "--json", **options).stdout)
-        document["by"] = {f"{entry['convention']} {entry['metric']['name']}": entry for entry in document["scores"]}
+        document["by"] = {f"{metric['convention']} {metric['name']}": metric for metric in document["metrics"]}
         return document
 
     return run

@@ -54,8 +54,7 @@ def metrics(folders, inception_file, tmp_path_factory) -> dict[tuple[str, str], 
     environment = {**os.environ, "ARBENCH_CACHE": str(root / "cache"), "ARBENCH_WEIGHTS": str(root / "none")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["scores"]
-    return {(entry["convention"], entry["metric"]["name"]): entry["metric"] for entry in found}
+    return {(metric["convention"], metric["name"]): metric for metric in json.loads(done.stdout)["metrics"]}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A generator of captions is scored from caption files, in the order of the prompts."""
+"""A text-to-image generator is scored from caption files, in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -86,16 +86,16 @@ def test_the_score_command_takes_as_many_images_as_there_are_prompts(digits, arb
     given = ("generator:pictures/painter", "--reference", digits["reference"], "--metric", "frechet", "--out", "out")
     first = scored(*given, "--prompts", listed)
     assert first["samples"]["n"] == 20
-    value = first["by"]["offline frechet"]["metric"]["value"]
+    value = first["by"]["offline frechet"]["value"]
     assert np.isfinite(value)
     # the same paths with other features in them are another set of samples
     write(["grey number 250"] * 20, tmp_path / "captions", shade, {})
-    assert scored(*given, "--prompts", listed)["by"]["offline frechet"]["metric"]["value"] != value
+    assert scored(*given, "--prompts", listed)["by"]["offline frechet"]["value"] != value
     fewer = scored(*given, "--prompts", listed, "--limit", 16)
     assert fewer["samples"]["n"] == 16
 
 
-def test_a_generator_of_captions_without_them_is_a_clear_error(digits, arbench, tmp_path) -> None:
+def test_a_text_to_image_generator_without_captions_is_a_clear_error(digits, arbench, tmp_path) -> None:
     given = ("score", "generator:pictures/painter", "--reference", digits["reference"])
     said = arbench(*given, "--limit", 4, code=2).stderr
     assert "pictures/painter needs prompts" in said

@@ -12,7 +12,9 @@ from arbench.spec.cell import make_cell
 from arbench.spec.identity import canonical_json, identity
 from arbench.spec.result import Metric
 from arbench.spec.sampling import Guidance, Sampling
-from arbench.spec.suite import Generate, Settings, Speed
+from arbench.spec.suite import Settings
+from arbench.tasks.generate import Generate
+from arbench.tasks.speed import Speed
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -40,7 +42,6 @@ def cell(task=None, settings=None, sampling=None, machine="cpu", weights="aa"):
         settings or Settings(),
         sampling or Sampling(),
         {card.name: weights},
-        task_version=1,
         data={"mnist5k/heldout": "00"},
         machine=machine,
     )
@@ -75,9 +76,9 @@ def test_what_changes_the_output_changes_the_identity():
 
 def test_a_null_metric_needs_a_reason():
     with pytest.raises(ValidationError, match="needs a reason"):
-        Metric(name="fid", value=None, n=3, convention="adm")
+        Metric(name="fid", value=None, n=3)
     with pytest.raises(ValidationError):
-        Metric(name="fid", value=float("nan"), n=3, convention="adm")
+        Metric(name="fid", value=float("nan"), n=3)
 
 
 def test_guidance_schedules():

@@ -6,7 +6,8 @@ import pytest
 
 from arbench.errors import ConfigError, UnknownName
 from arbench.spec import suite_file
-from arbench.spec.suite import Generate, Speed
+from arbench.tasks.generate import Generate
+from arbench.tasks.speed import Speed
 
 GOOD = """suite: mine
 adapters: [raster/llamagen-mini]

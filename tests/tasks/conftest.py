@@ -11,11 +11,16 @@ sys.path.insert(0, str(Path(__file__).parent))  # cards name "tiny_adapters:Clas
 from tiny_adapters import CARDS
 
 from arbench import registry
+from arbench.evaluate.conventions import conventions
+from arbench.features.recipes import RECIPES, Recipe
+from arbench.features.unit_features import UnitFile
+from arbench.images import pack
 from arbench.spec.cell import make_cell
 from arbench.spec.suite import Settings
-from arbench.tasks import catalogue
-from arbench.tasks.context import SHARED, WorkerContext
-from arbench.tasks.index import TASK_INDEX
+from arbench.spec.task import tasks
+from arbench.tasks.context import WorkerContext
+
+POOLED = Recipe("efficientnet-lite0", {"pooled": 12}, (), "tiny_adapters:load_pooled", "means of quarters, by channel")
 
 
 @pytest.fixture(autouse=True)
@@ -30,24 +35,15 @@ def one_thread():
 def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "cards", lambda: CARDS)
     monkeypatch.setattr(registry, "origins", lambda: dict.fromkeys(CARDS, "arbench"))
-    shared = dict(SHARED) | {"features": "tiny_adapters:Pooled"}
-    monkeypatch.setattr("arbench.tasks.context.SHARED", shared)
+    monkeypatch.setitem(RECIPES, POOLED.name, POOLED)
     monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path / "weights"))
 
 
 @pytest.fixture
 def cell():
     def build(adapter, task, **settings):
-        return make_cell(
-            CARDS[adapter],
-            task,
-            Settings(**settings),
-            None,
-            {},
-            task_version=1,
-            data={},
-            machine="here",
-        )
+        return make_cell(CARDS[adapter], task, Settings(**settings), None, {}, data={}, machine="here")
 
     return build
 
@@ -60,19 +56,35 @@ def context():
 
 
 @pytest.fixture
-def through(context):
-    """All units of a cell measured, each stored and read as the runner does, and finished; metrics are catalogued."""
-    from arbench.images import pack, unpack
+def through(context, tmp_path):
+    """All units of a cell measured, each stored and read as the worker does, and finished; every number is known."""
 
-    def run(cell, task=None):
-        info = TASK_INDEX[cell.task.task]
-        task = task or registry.resolve(info.implementation)()
-        units = [unpack(pack(task.measure(cell, unit, context))) for unit in info.units(cell.task)]
-        finished = task.finish(cell, units, context)
-        for metric in finished.metrics:
-            known = catalogue.find(cell.task.task, metric.name)
-            assert known is not None, metric.name
-            assert (metric.unit, metric.direction) == (known.unit, known.direction), metric.name
+    def run(cell, work=None):
+        definition = tasks()[cell.task.task]
+        work = work or registry.resolve(definition.work)()
+        folder = tmp_path / "units" / cell.result_id
+        folder.mkdir(parents=True, exist_ok=True)
+        units = []
+        for unit in definition.units(cell.task):
+            path = folder / f"{unit.name}.npz"
+            with torch.inference_mode():
+                arrays = work.measure(cell, unit, context)
+            path.write_bytes(pack(arrays))
+            units.append(UnitFile(path))
+        finished = work.finish(cell, units, context)
+        check_known(definition, finished.metrics)
         return finished, units
 
     return run
+
+
+def check_known(definition, metrics):
+    """Each number has a key of its own, and the unit and direction of the definition, or else of its convention."""
+    keys = [metric.key for metric in metrics]
+    assert len(set(keys)) == len(keys)
+    for metric in metrics:
+        known = definition.info(metric.name)
+        if known is None:
+            (known,) = (each for each in conventions()[metric.convention].definitions if each.metric == metric.name)
+        assert (metric.unit, metric.direction) == (known.unit, known.direction), metric.name
+        assert metric.how, metric.name

@@ -7,8 +7,9 @@ from tiny_adapters import CARDS, Blocks, card
 from arbench import registry
 from arbench.errors import MissingWeights, NoDevice, UnknownName, Unsupported
 from arbench.protocols import Checkpoint
-from arbench.spec.suite import Generate, Reconstruct
 from arbench.tasks.context import WorkerContext
+from arbench.tasks.generate import Generate
+from arbench.tasks.reconstruct import Reconstruct
 
 
 def test_an_adapter_is_loaded_once_with_its_tokenizer(cell, context):

@@ -10,22 +10,32 @@ from arbench import registry
 from arbench.data.indexed import ArraySource
 from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError, ImageError, Unsupported
-from arbench.images import unpack
+from arbench.metrics.sets.frechet import frechet
 from arbench.protocols import TokenSpec
 from arbench.run.plan import make_plan
 from arbench.spec import suite_file
-from arbench.spec.cell import Unit
-from arbench.spec.suite import Edit
-from arbench.tasks.edit import EditTask, pixel_mask, psnr_where, token_mask
-from arbench.tasks.index import unable
+from arbench.spec.cell import make_cell
+from arbench.spec.suite import Settings
+from arbench.spec.task import Data, tasks
+from arbench.spec.unit import Unit
+from arbench.tasks.edit import Edit
+from arbench.tasks.edit.work import MASKED, EditWork, pixel_mask, psnr_where, token_mask
 
 
+@torch.inference_mode()
 def measured(cell, context, adapter="raster/repainted", unit=Unit(index=0, start=0, stop=20), **task):  # noqa: B008
-    return EditTask().measure(cell(adapter, Edit(n=unit.stop, **task)), unit, context)
+    return EditWork().measure(cell(adapter, Edit(n=unit.stop, **task)), unit, context)
 
 
 def by_name(finished):
-    return {metric.name: metric for metric in finished.metrics}
+    """All numbers but those of the originals."""
+    found = [metric for metric in finished.metrics if not metric.at]
+    assert len({metric.name for metric in found}) == len(found)
+    return {metric.name: metric for metric in found}
+
+
+def unable(card, spec):
+    return tasks()["edit"].why_unable(card, spec)
 
 
 # ---- the mask --------------------------------------------------------------------------------------------------------
@@ -97,8 +107,8 @@ def test_pixels_outside_are_the_originals_and_tokens_inside_are_drawn(cell, cont
 def test_the_class_asked_for(cell, context):
     labels = mnist5k("heldout").labels[:20]
     same, following = measured(cell, context), measured(cell, context, condition="next")
-    np.testing.assert_array_equal(same["asked"], labels)
-    np.testing.assert_array_equal(following["asked"], (labels + 1) % 10)
+    np.testing.assert_array_equal(same["labels"], labels)
+    np.testing.assert_array_equal(following["labels"], (labels + 1) % 10)
     np.testing.assert_array_equal(following["classes"], labels)
     inside = pixel_mask("centre", 32)
     means = {name: arrays["images"][:, 0][:, inside].mean(1) for name, arrays in (("s", same), ("n", following))}
@@ -121,7 +131,8 @@ def test_an_image_is_redrawn_from_the_seed_of_its_index(cell, context):
     part = measured(cell, context, unit=Unit(index=0, start=12, stop=20))
     np.testing.assert_array_equal(whole["images"][12:], part["images"])
     unit, task = Unit(index=0, start=0, stop=20), Edit(n=20)
-    other = EditTask().measure(cell("raster/repainted", task, seed=1), unit, context)
+    with torch.inference_mode():
+        other = EditWork().measure(cell("raster/repainted", task, seed=1), unit, context)
     assert not (whole["images"] == other["images"]).all(axis=(1, 2, 3)).any()
 
 
@@ -135,7 +146,10 @@ def test_metrics(cell, through):
     predicted = np.concatenate([unit["predicted"] for unit in units])
     labels, originals = mnist5k("heldout").labels[:70], mnist5k("heldout").load(range(70))
     assert metrics["class-agreement"].value == np.mean(predicted == labels)
-    assert metrics["class-agreement-original"].value > 0.9
+    (original,) = (metric for metric in finished.metrics if metric.at)
+    assert (original.name, original.at) == ("class-agreement", {"images": "originals"})
+    labelled = np.concatenate([unit["predicted_original"] for unit in units])
+    assert original.value == np.mean(labelled == labels) > 0.9
     # decoded pixels outside are greys of blocks, whatever was drawn inside
     blocks = originals.mean(1).reshape(70, 8, 4, 8, 4).mean((2, 4)) / 17
     decoded = np.kron((blocks + 0.01).round() * 17, np.ones((4, 4)))[:, None]
@@ -144,17 +158,23 @@ def test_metrics(cell, through):
     expected = np.mean(10 * np.log10(255**2 / squares))
     assert metrics["psnr-outside"].value == pytest.approx(expected, abs=1e-6)
     assert metrics["psnr-outside-tokenizer"].value == pytest.approx(expected, abs=1e-6)
-    assert metrics["frechet-pooled"].value > 0
+    rows = np.concatenate([unit["features:efficientnet-lite0:pooled"] for unit in units])
+    reference = mnist5k("heldout").load(range(1000)).astype(float).reshape(1000, 3, 2, 16, 2, 16).mean((3, 5))
+    expected = frechet(rows, reference.reshape(1000, 12)).value  # averaged in float64, the task's in float32
+    assert metrics["frechet"].value == pytest.approx(expected, rel=1e-4)
+    assert (metrics["frechet"].convention, metrics["frechet"].reference.name) == ("offline", "mnist5k/heldout")
     for metric in finished.metrics:
         assert metric.n == 70
         assert metric.interval.low <= metric.value <= metric.interval.high
-        assert metric.convention
-    shown = unpack(finished.artifacts["edits.npz"])
-    assert shown["ids"].tolist() == list(range(6))
-    np.testing.assert_array_equal(shown["originals"], originals[:6])
-    np.testing.assert_array_equal(shown["edited"], units[0]["images"][:6])
-    np.testing.assert_array_equal(shown["mask"], ~outside)
-    np.testing.assert_array_equal(shown["classes"], labels[:6])
+    shown = finished.gallery
+    assert (shown.layout, shown.ids.tolist()) == ("rows", list(range(6)))
+    assert (shown.names, shown.shared) == (("original", "mask", ""), (True, True, False))
+    np.testing.assert_array_equal(shown.images[0], originals[:6])
+    np.testing.assert_array_equal(shown.images[1][..., outside], originals[:6][..., outside])
+    assert (shown.images[1][..., ~outside] == np.array(MASKED)[:, None]).all()
+    np.testing.assert_array_equal(shown.images[2], units[0]["images"][:6])
+    np.testing.assert_array_equal(shown.labels, [labels[:6]] * 3)
+    assert shown.title == "Inpainting: centre redrawn, the image’s own class (mnist5k/heldout)"
 
 
 def test_psnr_of_chosen_pixels():
@@ -181,7 +201,7 @@ def test_a_model_without_classes_has_no_agreement(cell, through):
     metrics = by_name(finished)
     assert metrics["class-agreement"].value is None
     assert "not conditioned on the 10 classes" in metrics["class-agreement"].reason
-    assert set(units[0]["asked"].tolist()) == {-1}
+    assert set(units[0]["labels"].tolist()) == {-1}
     assert metrics["unchanged-outside"].value == 1
 
 
@@ -199,13 +219,13 @@ def test_a_class_without_edit_is_named(cell, context):
 )
 def test_images_without_fitting_classes_are_named(cell, context, labels, message):
     source = ArraySource("mnist5k/odd", np.zeros((8, 3, 32, 32), dtype=np.uint8), labels)
-    context._sources["mnist5k/odd"] = source
+    context._sources[Data("mnist5k/odd")] = source
     with pytest.raises(ImageError, match=message):
         measured(cell, context, unit=Unit(index=0, start=0, stop=8), data="mnist5k/odd")
 
 
 def test_images_of_another_size_are_named(cell, context):
-    context._sources["mnist5k/odd"] = ArraySource("mnist5k/odd", np.zeros((8, 3, 16, 16), dtype=np.uint8))
+    context._sources[Data("mnist5k/odd")] = ArraySource("mnist5k/odd", np.zeros((8, 3, 16, 16), dtype=np.uint8))
     with pytest.raises(ImageError, match="takes 32 x 32 images") as caught:
         measured(cell, context, unit=Unit(index=0, start=0, stop=8), data="mnist5k/odd")
     assert "task `edit`" in caught.value.hint
@@ -271,11 +291,8 @@ def test_a_mini_keeps_the_class_and_can_be_asked_for_another(shipped, real_cell,
 
 @pytest.fixture
 def real_cell(shipped):
-    from arbench.spec.cell import make_cell
-    from arbench.spec.suite import Settings
-
     def build(adapter, task):
         native = shipped[adapter].native
-        return make_cell(shipped[adapter], task, Settings(), native, {}, task_version=1, data={}, machine="here")
+        return make_cell(shipped[adapter], task, Settings(), native, {}, data={}, machine="here")
 
     return build

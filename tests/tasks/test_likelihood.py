@@ -11,14 +11,20 @@ from arbench import registry
 from arbench.data.readers.mnist import mnist5k
 from arbench.errors import CellError
 from arbench.protocols import Codes, TokenSpec
-from arbench.spec.cell import Unit, make_cell
-from arbench.spec.suite import Likelihood, Settings
-from arbench.tasks.index import unable
-from arbench.tasks.likelihood import LikelihoodTask, negative_log_likelihood
+from arbench.spec.cell import make_cell
+from arbench.spec.suite import Settings
+from arbench.spec.task import tasks
+from arbench.spec.unit import Unit
+from arbench.tasks.likelihood import Likelihood
+from arbench.tasks.likelihood.work import LikelihoodWork, negative_log_likelihood
 
 
 def by_name(finished):
     return {metric.name: metric for metric in finished.metrics}
+
+
+def unable(card, spec):
+    return tasks()["likelihood"].why_unable(card, spec)
 
 
 def by_hand(labels, count=70):
@@ -51,16 +57,17 @@ def test_nats_and_bits(cell, through):
     assert paired.high - paired.low == pytest.approx(2 * 1.995 * (wrong - right).std(ddof=1) / 64 / 70**0.5, rel=1e-3)
     for metric in finished.metrics:
         assert metric.n == 70
-        assert metric.convention.startswith("codes of tokenizers/blocks; teacher-forced, unguided")
-    assert "no bound for pixels" in metrics["bits-per-dimension"].convention
+        assert metric.how.startswith("codes of tokenizers/blocks; teacher-forced, unguided")
+    assert "no bound for pixels" in metrics["bits-per-dimension"].how
 
 
 def test_arrays_do_not_depend_on_the_batch(cell, context):
     unit = Unit(index=0, start=0, stop=20)
-    first, other = (
-        LikelihoodTask().measure(cell("raster/repainted", Likelihood(n=20, batch=batch)), unit, context)
-        for batch in (20, 7)
-    )
+    with torch.inference_mode():
+        first, other = (
+            LikelihoodWork().measure(cell("raster/repainted", Likelihood(n=20, batch=batch)), unit, context)
+            for batch in (20, 7)
+        )
     for name in first:
         np.testing.assert_allclose(first[name], other[name], rtol=1e-6, err_msg=name)
 
@@ -76,9 +83,9 @@ def test_without_classes_there_is_no_wrong_one(cell, through):
 def test_logits_that_do_not_fit_are_named(cell, context):
     unit = Unit(index=0, start=0, stop=4)
     with pytest.raises(CellError, match=r"logits for \(4, 64\) tokens expected"):
-        LikelihoodTask().measure(cell("raster/muddled", Likelihood(n=4)), unit, context)
+        LikelihoodWork().measure(cell("raster/muddled", Likelihood(n=4)), unit, context)
     with pytest.raises(CellError, match="raster/pretends: its card offers `scores`"):
-        LikelihoodTask().measure(cell("raster/pretends", Likelihood(n=4)), unit, context)
+        LikelihoodWork().measure(cell("raster/pretends", Likelihood(n=4)), unit, context)
     logits = torch.zeros(2, 3, 5)
     logits[1, 2, 0] = math.nan
     with pytest.raises(CellError, match="logits are not finite"):
@@ -103,7 +110,7 @@ def test_minis_are_better_than_chance_and_know_the_class(adapter, monkeypatch, t
     cards = registry._load()[0]
     monkeypatch.setattr(registry, "cards", lambda: cards)
     chosen = cards[adapter]
-    one = make_cell(chosen, Likelihood(n=32), Settings(), chosen.native, {}, task_version=1, data={}, machine="here")
+    one = make_cell(chosen, Likelihood(n=32), Settings(), chosen.native, {}, data={}, machine="here")
     metrics = by_name(through(one)[0])
     assert metrics["nats-per-token"].value < 0.9 * math.log(chosen.tokens.vocabulary)
     gap = metrics["nats-per-token-gap"]

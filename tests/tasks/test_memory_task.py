@@ -10,9 +10,10 @@ from tiny_adapters import CARDS, Tinted, card
 from arbench import registry
 from arbench.measure.memory import HostMeter
 from arbench.protocols import NO_PROBE, Checkpoint
-from arbench.spec.suite import Memory
+from arbench.spec.task import tasks
 from arbench.tasks.context import WorkerContext
-from arbench.tasks.memory import MemoryTask
+from arbench.tasks.memory import Memory
+from arbench.tasks.memory.work import MemoryWork
 
 MIB = 1 << 20
 
@@ -33,39 +34,40 @@ class Readings:
         return self.resets
 
 
-def by_name(finished):
-    return {metric.name: metric for metric in finished.metrics}
+def by_key(finished):
+    """By name, and batch size where there is one."""
+    return {(metric.name, *metric.at.values()): metric for metric in finished.metrics}
 
 
 @pytest.mark.parametrize("adapter", ["raster/tinted", "raster/direct", "tokenizers/blocks", "tokenizers/continuous"])
 def test_readings_become_metrics(cell, through, adapter):
     meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 150, 450], resets=True)
-    finished, _ = through(cell(adapter, Memory(batches=(1, 4))), MemoryTask(lambda device: meter))
-    metrics = by_name(finished)
+    finished, _ = through(cell(adapter, Memory(batches=(1, 4))), MemoryWork(lambda device: meter))
+    metrics = by_key(finished)
     expected = {
-        "baseline-memory": 100,
-        "weights-memory": 50,
-        "peak-memory-load": 180,
-        "peak-memory-batch1": 200,
-        "call-memory-batch1": 50,
-        "peak-memory-batch4": 450,
-        "call-memory-batch4": 300,
-        "weights-file": None,
+        ("baseline-memory",): 100,
+        ("weights-memory",): 50,
+        ("peak-memory-load",): 180,
+        ("peak-memory", 1): 200,
+        ("call-memory", 1): 50,
+        ("peak-memory", 4): 450,
+        ("call-memory", 4): 300,
+        ("weights-file",): None,
     }
     assert {name: metric.value for name, metric in metrics.items()} == expected
     assert {metric.unit for metric in finished.metrics} == {"B"}
     assert {metric.measure for metric in finished.metrics} == {"memory"}
     assert {metric.direction for metric in finished.metrics} == {"lower"}
-    assert metrics["weights-file"].reason == "the adapter has no weight file"
-    assert metrics["peak-memory-batch4"].flags == ()
+    assert metrics["weights-file",].reason == "the adapter has no weight file"
+    assert metrics["peak-memory", 4].flags == ()
 
 
 def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
     meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 200, 200], resets=False)
-    finished, _ = through(cell("raster/tinted", Memory(batches=(4, 1))), MemoryTask(lambda device: meter))
-    metrics = by_name(finished)
-    assert metrics["peak-memory-batch4"].flags == ("peak_of_process",)
-    assert metrics["peak-memory-batch1"].flags == ("after_larger_batch", "peak_of_process")
+    finished, _ = through(cell("raster/tinted", Memory(batches=(4, 1))), MemoryWork(lambda device: meter))
+    metrics = by_key(finished)
+    assert metrics["peak-memory", 4].flags == ("peak_of_process",)
+    assert metrics["peak-memory", 1].flags == ("after_larger_batch", "peak_of_process")
 
 
 def pages(size: int) -> torch.Tensor:
@@ -98,25 +100,24 @@ def test_known_allocations_of_this_process(cell, monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "resolve", lambda path: Hungry if path == "hungry:Hungry" else resolve(path))
     context = WorkerContext("cpu", {"raster/tinted": str(file)})
     one = cell("raster/tinted", Memory(batches=(1, 3)))
-    task = MemoryTask()
-    units = [task.measure(one, unit, context) for unit in units_of(one)]
-    metrics = by_name(task.finish(one, units, context))
-    assert metrics["weights-file"].value == 12345
-    assert metrics["weights-memory"].value == pytest.approx(48 * MIB, abs=4 * MIB)
-    if "peak_of_process" not in metrics["peak-memory-batch3"].flags:
-        assert metrics["call-memory-batch1"].value == pytest.approx(40 * MIB, abs=6 * MIB)
-        assert metrics["call-memory-batch3"].value == pytest.approx(120 * MIB, abs=6 * MIB)
-    assert metrics["peak-memory-batch3"].value >= metrics["baseline-memory"].value + 160 * MIB
-    assert metrics["peak-memory-batch3"].value <= HostMeter().peak() + 8 * MIB
+    task = MemoryWork()
+    with torch.inference_mode():
+        units = [task.measure(one, unit, context) for unit in units_of(one)]
+    metrics = by_key(task.finish(one, units, context))
+    assert metrics["weights-file",].value == 12345
+    assert metrics["weights-memory",].value == pytest.approx(48 * MIB, abs=4 * MIB)
+    if "peak_of_process" not in metrics["peak-memory", 3].flags:
+        assert metrics["call-memory", 1].value == pytest.approx(40 * MIB, abs=6 * MIB)
+        assert metrics["call-memory", 3].value == pytest.approx(120 * MIB, abs=6 * MIB)
+    assert metrics["peak-memory", 3].value >= metrics["baseline-memory",].value + 160 * MIB
+    assert metrics["peak-memory", 3].value <= HostMeter().peak() + 8 * MIB
 
 
 def units_of(one):
-    from arbench.tasks.index import TASK_INDEX
-
-    return TASK_INDEX["memory"].units(one.task)
+    return tasks()["memory"].units(one.task)
 
 
 def test_random_weights_have_no_file(cell, through):
     finished, units = through(cell("raster/tinted", Memory(batches=(1,)), init="random"))
-    assert by_name(finished)["weights-file"].reason == "random weights"
+    assert by_key(finished)["weights-file",].reason == "random weights"
     assert units[0]["peak"].dtype == np.int64

@@ -1,5 +1,7 @@
 """The speed task on a clock moved by the adapter itself: latencies, phases and flags are then known exactly."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tiny_adapters
@@ -11,9 +13,10 @@ from arbench.images import unpack
 from arbench.measure.clock import FakeClock
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated
-from arbench.spec.cell import Unit
-from arbench.spec.suite import Speed
-from arbench.tasks.speed import SpeedTask, synthetic_images
+from arbench.spec.unit import Unit
+from arbench.tasks.outputs import synthetic_images
+from arbench.tasks.speed import Speed
+from arbench.tasks.speed.work import SpeedWork
 
 CLOCK = FakeClock()
 OVERHEAD = 0.25
@@ -70,36 +73,38 @@ def clocked(monkeypatch):
     classes = {"clocked:Clocked": Clocked, "clocked:ClockedBlocks": ClockedBlocks}
     monkeypatch.setattr(registry, "cards", lambda: cards)
     monkeypatch.setattr(registry, "resolve", classes.__getitem__)
-    return SpeedTask(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now))
+    return SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now))
 
 
-def by_name(finished):
-    names = [metric.name for metric in finished.metrics]
-    assert len(set(names)) == len(names)
-    return {metric.name: metric for metric in finished.metrics}
+def by_key(finished):
+    """By name, batch size and operation, as far as a number has them."""
+    assert all(list(metric.at) in ([], ["batch"], ["batch", "operation"]) for metric in finished.metrics)
+    found = {(metric.name, *metric.at.values()): metric for metric in finished.metrics}
+    assert len(found) == len(finished.metrics)
+    return found
 
 
 def test_generator_latency_phases_and_counts(clocked, cell, through):
     task = Speed(batches=(1, 4), min_calls=10, min_seconds=1, max_seconds=500)
     finished, _ = through(cell("raster/tinted", task), clocked)
-    metrics = by_name(finished)
-    latency = metrics["latency-batch1"]  # 1 outside + 2 prefill + 6 steps + 8 decode
+    metrics = by_key(finished)
+    latency = metrics["latency", 1, "sample"]  # 1 outside + 2 prefill + 6 steps + 8 decode
     assert latency.value == pytest.approx(17)
     assert (latency.unit, latency.direction, latency.measure, latency.n) == ("s", "lower", "speed", 10)
     assert (latency.interval.low, latency.interval.high) == pytest.approx((17, 17))
     assert latency.interval.method == "order statistics"
     assert latency.flags == ()
-    assert metrics["images-per-second-batch4"].value == pytest.approx(4 / 17)
-    assert metrics["images-per-second-batch4"].direction == "higher"
-    assert metrics["spread-batch1"].value == pytest.approx(0, abs=1e-12)
-    assert metrics["first-call-batch1"].value == pytest.approx(17)
-    assert metrics["load"].value == pytest.approx(11)
-    assert metrics["prepare-batch4"].value == pytest.approx(20)
-    assert metrics["probe-overhead-batch1"].value == pytest.approx(OVERHEAD / 17)
-    assert metrics["phase-closure-batch1"].value == pytest.approx(16 / (17 + OVERHEAD))
-    assert metrics["phase-closure-batch1"].flags == ("open_phases",)
-    assert (metrics["steps"].value, metrics["forwards"].value) == (3, 6)
-    assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {"steps", "forwards"}
+    assert metrics["images-per-second", 4, "sample"].value == pytest.approx(4 / 17)
+    assert metrics["images-per-second", 4, "sample"].direction == "higher"
+    assert metrics["latency-spread", 1, "sample"].value == pytest.approx(0, abs=1e-12)
+    assert metrics["first-call", 1, "sample"].value == pytest.approx(17)
+    assert metrics["load",].value == pytest.approx(11)
+    assert metrics["prepare", 4].value == pytest.approx(20)
+    assert metrics["probe-overhead", 1, "sample"].value == pytest.approx(OVERHEAD / 17)
+    assert metrics["phase-closure", 1, "sample"].value == pytest.approx(16 / (17 + OVERHEAD))
+    assert metrics["phase-closure", 1, "sample"].flags == ("open_phases",)
+    assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
+    assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {("steps",), ("forwards",)}
 
 
 def test_phases_are_exclusive_and_their_shares_add_up(clocked, cell, through):
@@ -121,38 +126,53 @@ def test_phases_are_exclusive_and_their_shares_add_up(clocked, cell, through):
 
 def test_raw_seconds_and_the_step_curve_are_kept(clocked, cell, through):
     finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=7, max_seconds=500)), clocked)
-    raw = unpack(finished.artifacts["latency.npz"])
-    assert raw["batches"].tolist() == [1, 4]
-    np.testing.assert_allclose(raw["batch4_sample_seconds"], np.full(7, 17))
-    np.testing.assert_allclose(raw["batch1_sample_warmup"], np.full(3, 17))
-    np.testing.assert_allclose(raw["batch1_sample_steps"], np.tile([1, 2, 3], (5, 1)))
-    np.testing.assert_allclose(raw["batch1_sample_traced"], np.full(5, 17 + OVERHEAD))
+    raw = unpack(finished.latency)
+    assert raw["batch"].tolist() == [1, 4]
+    assert raw["operation"].tolist() == ["sample", "sample"]
+    np.testing.assert_allclose(raw["seconds"], np.full((2, 7), 17))
+    np.testing.assert_allclose(raw["warmup"], np.full((2, 3), 17))
+    np.testing.assert_allclose(raw["steps"], np.tile([1, 2, 3], (2, 5, 1)))
+    np.testing.assert_allclose(raw["traced"], np.full((2, 5), 17 + OVERHEAD))
+
+
+def test_raw_seconds_of_different_numbers_of_calls_are_filled_up(clocked, cell, through):
+    """Of a unit of an earlier session that had more patience, for instance."""
+    one = cell("raster/tinted", Speed(batches=(1,), min_calls=7, max_seconds=500))
+    two = cell("raster/tinted", Speed(batches=(4,), min_calls=4, max_seconds=500))
+    (first,), (second,) = (through(each, clocked)[1] for each in (one, two))
+    raw = unpack(clocked.finish(one, [first, second], SimpleNamespace(device="cpu")).latency)
+    assert raw["seconds"].shape == (2, 7)
+    assert np.isnan(raw["seconds"]).tolist() == [[False] * 7, [False] * 4 + [True] * 3]
+    np.testing.assert_allclose(raw["seconds"][1, :4], 17)
 
 
 def test_few_calls_give_no_interval_and_no_percentile(clocked, cell, through):
     finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=10, max_seconds=60)), clocked)
-    metrics = by_name(finished)
-    assert metrics["latency-batch1"].n == 4
-    assert metrics["latency-batch1"].interval is None
-    assert set(metrics["latency-batch1"].flags) == {"few_calls", "no_interval"}
-    assert metrics["p90-batch1"].value is None
-    assert metrics["p90-batch1"].reason == "4 calls; a 90th percentile needs 29"
+    metrics = by_key(finished)
+    assert metrics["latency", 1, "sample"].n == 4
+    assert metrics["latency", 1, "sample"].interval is None
+    assert set(metrics["latency", 1, "sample"].flags) == {"few_calls", "no_interval"}
+    assert metrics["latency-p90", 1, "sample"].value is None
+    assert metrics["latency-p90", 1, "sample"].reason == "4 calls; a 90th percentile needs 29"
 
 
 def test_a_percentile_where_there_are_enough_calls(clocked, cell, through):
     finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=29, max_seconds=500)), clocked)
-    assert by_name(finished)["p90-batch1"].value == pytest.approx(17)
+    assert by_key(finished)["latency-p90", 1, "sample"].value == pytest.approx(17)
 
 
 def test_a_tokenizer_is_timed_in_both_directions_apart(clocked, cell, through):
     finished, _ = through(cell("tokenizers/blocks", Speed(batches=(2,), min_calls=6, max_seconds=500)), clocked)
-    metrics = by_name(finished)
-    assert metrics["encode-latency-batch2"].value == pytest.approx(4)
-    assert metrics["decode-latency-batch2"].value == pytest.approx(8)
-    assert metrics["decode-images-per-second-batch2"].value == pytest.approx(2 / 8)
-    assert metrics["encode-phase-closure-batch2"].value == pytest.approx(1)
+    metrics = by_key(finished)
+    assert metrics["latency", 2, "encode"].value == pytest.approx(4)
+    assert metrics["latency", 2, "decode"].value == pytest.approx(8)
+    assert metrics["images-per-second", 2, "decode"].value == pytest.approx(2 / 8)
+    assert metrics["phase-closure", 2, "encode"].value == pytest.approx(1)
     assert [record.operation for record in finished.speed] == ["encode", "decode"]
-    assert not {"steps", "forwards", "prepare-batch2"} & set(metrics)
+    assert not {"steps", "forwards", "prepare"} & {metric.name for metric in finished.metrics}
+    raw = unpack(finished.latency)
+    assert (raw["batch"].tolist(), raw["operation"].tolist()) == ([2, 2], ["encode", "decode"])
+    np.testing.assert_allclose(raw["seconds"], [[4] * 6, [8] * 6])
 
 
 def test_every_call_asks_for_other_samples(cell, context):
@@ -162,7 +182,7 @@ def test_every_call_asks_for_other_samples(cell, context):
     draw = generator.draw
     generator.draw = lambda request: (seen.append(request.sample_ids), draw(request))[1]
     one = cell("raster/tinted", Speed(batches=(3,), min_calls=3, min_seconds=0))
-    SpeedTask().measure(one, unit(3), context)
+    SpeedWork().measure(one, unit(3), context)
     flat = [sample_id for ids in seen for sample_id in ids]
     assert flat == list(range(len(flat)))
     assert all(len(ids) == 3 for ids in seen)
@@ -170,24 +190,24 @@ def test_every_call_asks_for_other_samples(cell, context):
 
 def test_a_cached_output_is_flagged(cell, through):
     finished, _ = through(cell("raster/constant", Speed(batches=(1,), min_calls=3, min_seconds=0)))
-    assert "repeated_output" in by_name(finished)["latency-batch1"].flags
+    assert "repeated_output" in by_key(finished)["latency", 1, "sample"].flags
 
 
 def test_real_time_of_a_model_without_tokenizer(cell, through):
     finished, units = through(cell("raster/direct", Speed(batches=(1,), min_calls=6, min_seconds=0)))
-    metrics = by_name(finished)
+    metrics = by_key(finished)
     seconds = units[0]["sample_seconds"]
-    assert metrics["latency-batch1"].value == np.median(seconds)
-    assert seconds.min() <= metrics["latency-batch1"].interval.low <= metrics["latency-batch1"].value
+    assert metrics["latency", 1, "sample"].value == np.median(seconds)
+    assert seconds.min() <= metrics["latency", 1, "sample"].interval.low <= metrics["latency", 1, "sample"].value
     (record,) = finished.speed
     assert [phase.phase for phase in record.phases] == ["gap"]
-    assert metrics["phase-closure-batch1"].value == 0
+    assert metrics["phase-closure", 1, "sample"].value == 0
 
 
 def test_counts_that_an_adapter_does_not_give_are_null(cell, through):
-    metrics = by_name(through(cell("raster/constant", Speed(batches=(1,), min_calls=3, min_seconds=0)))[0])
-    assert metrics["steps"].value is None
-    assert metrics["steps"].reason == "the adapter does not count them"
+    metrics = by_key(through(cell("raster/constant", Speed(batches=(1,), min_calls=3, min_seconds=0)))[0])
+    assert metrics["steps",].value is None
+    assert metrics["steps",].reason == "the adapter does not count them"
 
 
 @pytest.mark.parametrize(
@@ -202,7 +222,7 @@ def test_counts_that_an_adapter_does_not_give_are_null(cell, through):
 def test_wrong_outputs_are_named(cell, context, adapter, message):
     one = cell(adapter, Speed(batches=(2,), min_calls=3, min_seconds=0))
     with pytest.raises(CellError, match=message):
-        SpeedTask().measure(one, unit(2), context)
+        SpeedWork().measure(one, unit(2), context)
 
 
 def test_synthetic_images_are_smooth_distinct_and_the_same_in_any_batch():

@@ -2,10 +2,10 @@
 
 import math
 
-import numpy as np
 import torch
 from torch.nn import functional
 
+from arbench.features.extractor import FeatureExtractor
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, TokenSpec
 
 SIDE = 32
@@ -219,22 +219,29 @@ class Constant(Direct):
         return Generated(images=torch.full((len(request.sample_ids), 3, SIDE, SIDE), 0.5))
 
 
-class Pooled:
+class Pooled(FeatureExtractor):
     """Features that can be checked by hand: means of the four quarters, by channel."""
 
-    name = "pooled"
-    convention = "quarters"
-    dimension = 12
-    calls = 0
+    weights = None
+    outputs = {"pooled": 12}  # noqa: RUF012
+    batch = 16
 
-    def __init__(self, device):
-        self.device = device
+    def __init__(self, recipe, device, mode):
+        self.recipe, self.device, self.mode = recipe, torch.device(device), mode
 
-    def __call__(self, images):
-        Pooled.calls += 1
-        assert images.dtype == np.uint8
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).float()
-        return functional.adaptive_avg_pool2d(pixels, 2).flatten(1).numpy()
+    @property
+    def convention(self):
+        return f"quarters, {self.mode}"
+
+    def prepare(self, images):
+        return images.float()
+
+    def forward(self, pixels):
+        return {"pooled": functional.adaptive_avg_pool2d(pixels, 2).flatten(1)}
+
+
+def load_pooled(recipe, weights, device, mode):
+    return Pooled(recipe, device, mode)
 
 
 CARDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,9 +22,11 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
-from arbench.images import grid, pack, png
-from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, Result, SpeedRecord
+from arbench.gallery import Gallery
+from arbench.images import grid, png
+from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, ReferenceSet, Result, SpeedRecord
 from arbench.spec.sampling import Guidance, Sampling
+from arbench.spec.schema1 import upgraded
 from arbench.track import record
 from arbench.track.sink import Tracker
 
@@ -35,6 +38,11 @@ RUN: dict[str, Any] = {
 }
 
 
+AT: dict[str, Any] = {"batch": 1, "operation": "sample"}
+PAIRS = Gallery(
+    "Reconstructions", "rows", "", np.arange(3), np.full((2, 3), -1), ("original", ""), (True, False),
+    np.stack([np.zeros((3, 3, 8, 8), np.uint8), np.full((3, 3, 8, 8), 255, np.uint8)]),
+)  # fmt: skip
 WAIT = 300.0
 """Seconds; ample for a busy machine."""
 
@@ -42,11 +50,12 @@ WAIT = 300.0
 def quality(number: int = 1, outcome: str = "ok") -> Result:
     metrics = (
         Metric(
-            name="fid@5k (cfg=1.5)", value=12.5, n=1000, direction="lower", convention="ADM",
+            name="fid@5k (cfg=1.5)", value=12.5, n=1000, direction="lower", convention="adm",
+            reference=ReferenceSet(name="mnist5k/heldout"),
             interval=Interval(low=11.5, high=13.5, method="bootstrap"),
         ),
-        Metric(name="class-agreement", value=0.9, n=1000, direction="higher", convention="LeNet"),
-        Metric(name="kid", value=None, n=10, convention="cubic kernel", reason="fewer samples than a subset"),
+        Metric(name="class-agreement", value=0.9, n=1000, direction="higher", how="LeNet"),
+        Metric(name="kid", value=None, n=10, convention="adm", reason="fewer samples than a subset"),
     )  # fmt: skip
     return Result(
         result_id=f"res-{number:012d}",
@@ -55,13 +64,13 @@ def quality(number: int = 1, outcome: str = "ok") -> Result:
         family="raster",
         kind="generator",
         task="generate",
-        parameters={"task": "generate", "reference": "mnist5k/heldout", "n": 1000},
+        parameters={"reference": "mnist5k/heldout", "n": 1000},
         sampling=Sampling(guidance=Guidance(scale=1.5), top_k=100),
         load={"dtype": "float32", "init": "checkpoint"},
         outcome=outcome,
         reason="" if outcome == "ok" else "it broke",
         metrics=metrics if outcome == "ok" else (),
-        artifacts={"grid": "samples.png", "arrays": "samples.npz"},
+        artifacts={"sheet": "sheet.png", "pictures": "pictures.npz"},
         provenance=Provenance(
             arbench="0", python="3", platform="p", device="cpu: x", weights={"raster/llamagen-mini": "5f" * 32}
         ),
@@ -78,12 +87,10 @@ def speed() -> Result:
     return quality(2).model_copy(
         update={
             "task": "speed",
-            "parameters": {"task": "speed", "batches": [1, 16]},
-            "metrics": (
-                Metric(name="latency-batch1", value=0.4, unit="s", n=20, convention="median", measure="speed"),
-            ),
+            "parameters": {"batches": [1, 16]},
+            "metrics": (Metric(name="latency", value=0.4, unit="s", n=20, at=AT, how="median", measure="speed"),),
             "speed": (SpeedRecord(batch=1, seconds=0.4, phases=phases),),
-            "artifacts": {"pairs": "pairs.npz"},
+            "artifacts": {"pictures": "pictures.npz"},
         }
     )
 
@@ -94,12 +101,11 @@ def store(folder: Path, *results: Result) -> Path:
         cell = folder / "cells" / result.result_id
         cell.mkdir(parents=True)
         (cell / "result.json").write_text(result.model_dump_json())
-        if "pairs" in result.artifacts:
-            black, white = np.zeros((3, 3, 8, 8), np.uint8), np.full((3, 3, 8, 8), 255, np.uint8)
-            (cell / "pairs.npz").write_bytes(pack({"ids": np.arange(3), "originals": black, "reconstructions": white}))
-        if "grid" in result.artifacts:
-            (cell / "samples.png").write_bytes(png(grid(np.zeros((4, 3, 8, 8), np.uint8), 2)))
-            (cell / "samples.npz").write_bytes(b"arrays stay in the run folder")
+        if "sheet" in result.artifacts:
+            (cell / "sheet.png").write_bytes(png(grid(np.zeros((4, 3, 8, 8), np.uint8), 2)))
+            (cell / "pictures.npz").write_bytes(b"arrays stay in the run folder")
+        elif "pictures" in result.artifacts:
+            (cell / "pictures.npz").write_bytes(PAIRS.pack())
     return folder
 
 
@@ -132,7 +138,7 @@ def check_whole(uri: str, report: Path) -> None:
     assert parent.data.tags["arbench.command"] == "arbench run quickstart"
     assert parent.info.status == "FINISHED"
     note = parent.data.tags["mlflow.note.content"]
-    assert "| raster/llamagen-mini | generate | ok | fid@5k (cfg=1.5) 12.5, class-agreement 0.9 |" in note
+    assert "| raster/llamagen-mini | generate | ok | adm fid@5k (cfg=1.5) 12.5, arbench class-agreement 0.9 |" in note
     assert "| raster/llamagen-mini | generate | oom | it broke |" in note
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     copy = Path(client.download_artifacts(parent.info.run_id, "report.html"))
@@ -141,10 +147,10 @@ def check_whole(uri: str, report: Path) -> None:
     first, second, third = children
     assert first.data.metrics == pytest.approx(
         {
-            "generate/fid_5k _cfg_1.5_": 12.5,
-            "generate/fid_5k _cfg_1.5__lo": 11.5,
-            "generate/fid_5k _cfg_1.5__hi": 13.5,
-            "generate/class-agreement": 0.9,
+            "generate/adm/fid_5k _cfg_1.5_": 12.5,
+            "generate/adm/fid_5k _cfg_1.5__lo": 11.5,
+            "generate/adm/fid_5k _cfg_1.5__hi": 13.5,
+            "generate/arbench/class-agreement": 0.9,
             "wall_seconds": 60.0,
         }
     )
@@ -154,18 +160,18 @@ def check_whole(uri: str, report: Path) -> None:
     assert first.data.params["load.dtype"] == "float32"
     tags = first.data.tags
     assert tags["arbench.settings_id"] == second.data.tags["arbench.settings_id"] == "set-000000000001"
-    assert tags["arbench.null_metrics"] == "kid: fewer samples than a subset"
+    assert tags["arbench.null_metrics"] == "adm kid: fewer samples than a subset"
     assert tags["arbench.suite"] == "quickstart"
     assert tags["arbench.weights.raster/llamagen-mini"] == "5f" * 32
     assert first.info.end_time - first.info.start_time == 60_000
-    assert sorted(file.path for file in client.list_artifacts(first.info.run_id)) == ["result.json", "samples.png"]
+    assert sorted(file.path for file in client.list_artifacts(first.info.run_id)) == ["result.json", "sheet.png"]
 
-    with Image.open(client.download_artifacts(second.info.run_id, "pairs.png")) as sheet:
+    with Image.open(client.download_artifacts(second.info.run_id, "sheet.png")) as sheet:
         assert sheet.size == (28, 18)  # three pairs of 8 x 8, 2 pixels between them
         assert sheet.getpixel((0, 0)) == (0, 0, 0)
         assert sheet.getpixel((0, 17)) == (255, 255, 255)
-    assert second.data.metrics["speed/latency-batch1"] == pytest.approx(0.4)
-    assert second.data.metrics["speed/phases/sample-batch1-ar_s"] == pytest.approx(0.3)
+    assert second.data.metrics["speed/latency/batch 1 sample"] == pytest.approx(0.4)
+    assert second.data.metrics["speed/phases/ar/batch 1 sample"] == pytest.approx(0.3)
     assert (third.data.tags["arbench.outcome"], third.info.status) == ("oom", "FAILED")
 
 
@@ -222,10 +228,10 @@ def test_a_resumed_run_goes_on_with_its_own(tmp_path: Path) -> None:
     assert {run.info.run_id for run in children} == before
     assert children[0].data.tags["arbench.outcome"] == "ok"
     assert children[0].info.status == "FINISHED"
-    assert children[0].data.metrics["generate/class-agreement"] == 0.9
+    assert children[0].data.metrics["generate/arbench/class-agreement"] == 0.9
     assert "| speed | ok |" in parent.data.tags["mlflow.note.content"]  # of the first session
     track(uri, folder, mended)
-    assert len(client.get_metric_history(children[0].info.run_id, "generate/class-agreement")) == 1
+    assert len(client.get_metric_history(children[0].info.run_id, "generate/arbench/class-agreement")) == 1
 
 
 def test_hold_keeps_the_machine_quiet(tmp_path: Path) -> None:
@@ -366,15 +372,35 @@ def test_a_server_that_accepts_and_never_answers(tmp_path: Path) -> None:
 # ---- what is written ----
 
 
+def number(name: str, **rest: Any) -> Metric:
+    return Metric(name=name, value=1.0, n=1, **rest)
+
+
 def test_names_are_what_mlflow_allows_and_distinct() -> None:
+    timed = {"measure": "speed", "at": {"batch": 16, "operation": "sample"}}
     metrics = [
-        Metric(name=name, value=1.0, n=1, convention=convention)
-        for name, convention in (("fid", "ADM"), ("fid", "clean-fid"), ("a@b", "x"), ("a#b", "x"), ("../..//c/.", "x"))
-    ]
-    keys = record.metric_keys(metrics, "generate")
-    assert keys == ["generate/fid:ADM", "generate/fid:clean-fid", "generate/a_b", "generate/a_b-2", "generate/c"]
-    long = record.metric_keys([Metric(name="m" * 400, value=1.0, n=1, convention="x")], "generate")[0]
+        number("fid", convention="adm"), number("fid", convention="clean-fid"), number("class-agreement"),
+        number("latency", **timed), number("codebook-used", at={"level": 2}), number("load", measure="speed"),
+        number("a@b", convention="x"), number("a#b", convention="x"), number("../..//c/.", convention="x"),
+    ]  # fmt: skip
+    keys = record.metric_keys(metrics, "task")
+    assert keys == [
+        "task/adm/fid", "task/clean-fid/fid", "task/arbench/class-agreement", "task/latency/batch 16 sample",
+        "task/arbench/codebook-used/level 2", "task/load", "task/x/a_b", "task/x/a_b-2", "task/x/c",
+    ]  # fmt: skip
+    long = record.metric_keys([number("m" * 400, convention="x")], "generate")[0]
     assert len(f"{long}_lo") <= record.KEY_LIMIT
+
+
+def test_a_key_names_the_reference_only_where_there_are_several() -> None:
+    several = [number("fid", convention="adm", reference=ReferenceSet(name=name)) for name in ("train", "val")]
+    assert record.metric_keys(several, "score") == ["score/adm/fid/train", "score/adm/fid/val"]
+    assert record.metric_keys(several[:1], "score") == ["score/adm/fid"]
+
+
+def test_keys_do_not_depend_on_what_else_was_measured() -> None:
+    one, other = number("fid", convention="adm"), number("fid", convention="clean-fid")
+    assert record.metric_keys([one], "generate")[0] == record.metric_keys([other, one], "generate")[1]
 
 
 def test_params_leave_out_what_is_not_set() -> None:
@@ -384,9 +410,27 @@ def test_params_leave_out_what_is_not_set() -> None:
     assert found["adapter"] == "raster/llamagen-mini"
 
 
-def test_a_damaged_archive_makes_no_sheet() -> None:
-    assert record.pairs_png(b"no archive") is None
-    assert record.pairs_png(pack({"originals": np.zeros((0, 3, 8, 8), np.uint8)})) is None
+def test_damaged_pictures_make_no_sheet_and_no_problem(tmp_path: Path) -> None:
+    folder = store(tmp_path / "run", speed())
+    (folder / "cells" / speed().result_id / "pictures.npz").write_bytes(b"no archive")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    assert track(uri, folder, speed()).problem is None
+    client, _, (child,) = runs(uri)
+    assert [file.path for file in client.list_artifacts(child.info.run_id)] == ["result.json"]
+
+
+def test_a_cell_of_arbench_0_1_is_sent_with_its_sheet(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(Path(__file__).parents[1] / "report" / "run-0.1", folder)
+    cell = folder / "cells" / "res-5ad71f3af0f9"
+    result = Result.model_validate(upgraded(json.loads((cell / "result.json").read_bytes())))
+    uri = f"sqlite:///{folder}/mlflow.db"
+    assert track(uri, folder, result).problem is None
+    client, parent, (child,) = runs(uri)
+    assert child.data.metrics["reconstruct/offline-pairs/psnr"] == pytest.approx(21.680139963604525)
+    assert [file.path for file in client.list_artifacts(child.info.run_id)] == ["result.json", "sheet.png"]
+    note = parent.data.tags["mlflow.note.content"]  # of all cells in the folder
+    assert "| continuous/mar-mini | generate | ok | offline frechet 36.75, offline kid 0.0224" in note
 
 
 def test_a_long_note_is_cut_between_lines() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ...errors import ImageError
 from ..stream import OnBad, Picture, Tally
@@ -18,6 +18,8 @@ IN_FLIGHT = 128
 BYTES_IN_FLIGHT = 1 << 28
 """Decoded pixels at most, if no picture is larger than the largest so far."""
 EXAMPLES = 5
+AGAIN = "create or copy the file again"
+"""The next step for a damaged file."""
 
 
 class Damaged(Exception):
@@ -26,31 +28,37 @@ class Damaged(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Which places of the source are wanted: index % of == place, and index < limit."""
+    """Which places of the source are wanted: index % of == place, and start <= index < limit."""
 
     place: int = 0
     of: int = 1
     limit: int | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         if self.of < 1 or not 0 <= self.place < self.of:
             raise ValueError(f"shard ({self.place}, {self.of}): the first must be in 0..n-1")
         if self.limit is not None and self.limit < 0:
             raise ValueError(f"limit {self.limit} is negative")
+        if self.start < 0:
+            raise ValueError(f"start {self.start} is negative")
 
     @property
     def whole(self) -> bool:
-        return self.of == 1 and self.limit is None
+        return self.of == 1 and self.limit is None and not self.start
 
     def wants(self, index: int) -> bool:
-        return index % self.of == self.place and not self.past(index)
+        return index >= self.start and index % self.of == self.place and not self.past(index)
 
     def past(self, index: int) -> bool:
         """No picture from `index` on is wanted."""
         return self.limit is not None and index >= self.limit
 
-    def indices(self, count: int) -> range:
-        return range(self.place, count if self.limit is None else min(count, self.limit), self.of)
+    def indices(self, count: int, first: int = 0) -> range:
+        """The wanted places from `first` to `count`."""
+        first = max(first, self.start)
+        end = count if self.limit is None else min(count, self.limit)
+        return range(first + (self.place - first) % self.of, end, self.of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,18 @@ class Item:
     label: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known of one picture without decoding it."""
+
+    key: str
+    label: int | None = None
+    size: tuple[int, int] | None = None
+    """Height and width; None if that takes decoding, or if it is bad."""
+    bad: str = ""
+    """Why it cannot be read, as far as its header shows that."""
+
+
 class Reader(Protocol):
     """Finds the pictures of one source; `items` runs in the consumer's thread, a little ahead of it."""
 
@@ -73,9 +93,25 @@ class Reader(Protocol):
     def count(self) -> int | None: ...
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> Mapping[int, str]:
+        """Label -> name, in the order of the labels; empty for a source without names."""
+        ...
 
     def items(self, shard: Shard) -> Iterator[Item]: ...
+
+
+@runtime_checkable
+class IndexedReader(Reader, Protocol):
+    """A reader whose pictures stay what they are, and can be read again from any place."""
+
+    @property
+    def seeks(self) -> bool:
+        """Whether `items` begins at any `start` at once; else what lies before is read and passed over."""
+        ...
+
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        """Of every picture below `limit`, in order. Raises `ImageError` if they are no set with one label each."""
+        ...
 
 
 class AheadStream:
@@ -87,7 +123,7 @@ class AheadStream:
         self._reader = reader
         self._shard = shard
         self._on_bad = on_bad
-        self._workers = workers or min(8, _cores())
+        self._workers = workers or threads()
         self.tally = Tally()
 
     @property
@@ -95,8 +131,8 @@ class AheadStream:
         return self._reader.name
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels 0, 1, ..., where the source has names (folders), else ()."""
+    def classes(self) -> Mapping[int, str]:
+        """Label -> name, where the source has names (folders), else empty."""
         return self._reader.classes
 
     @property
@@ -151,7 +187,7 @@ class AheadStream:
                 raise ImageError(
                     f"cannot use image {item.key} of {self.name}",
                     error.reason if error.detail == error.reason else f"{error.reason}: {error.detail}",
-                    "mend or remove it, or leave bad images out with --on-bad-image skip",
+                    "repair or remove it, or leave bad images out with --on-bad-image skip",
                 ) from error
             self.tally.skipped[error.reason] = self.tally.skipped.get(error.reason, 0) + 1
             if len(self.tally.examples) < EXAMPLES:
@@ -163,7 +199,7 @@ class AheadStream:
         return Picture(item.index, item.key, decoded.image, item.label)
 
     def _damaged(self, error: Damaged) -> ImageError:
-        return ImageError(f"{error} (after {self.tally.read} images)", "", "write or copy it again")
+        return ImageError(f"{error} (after {self.tally.read} images)", "", AGAIN)
 
 
 def damaged(what: str, error: BaseException) -> Damaged:
@@ -171,5 +207,7 @@ def damaged(what: str, error: BaseException) -> Damaged:
     return Damaged(f"{what} is damaged: {type(error).__name__}{': ' if text else ''}{text}")
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def threads() -> int:
+    """How many threads decode: one for each core that this process may use, at most 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ...errors import ImageError, InputError
-from .ahead import Item, Shard, damaged
-from .decode import MAX_BYTES, BadImage, Decoded, decode
-from .listing import classes_of, is_image, natural
+from .ahead import AGAIN, Header, Item, Shard, damaged
+from .decode import MAX_BYTES, BadImage, Decoded, decode, header_size
+from .listing import Classes, is_image, natural
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 """What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
@@ -28,53 +29,75 @@ OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\xfd7": lzma.LZMAFile,
 }
 """By the first two bytes."""
+HEAD = 1 << 16
+"""Bytes of a member in which an image's header is looked for first."""
 
 
 class ZipReader:
     """Image members in natural order; classes are sub-folders, as in a folder, below a first one that all share."""
 
+    seeks = True
+
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         self._path = path
         try:
-            with zipfile.ZipFile(path) as archive:
-                members = [info.filename for info in archive.infolist() if not info.is_dir()]
+            # one handle as long as the reader lives, which zipfile shares between threads under a lock
+            self._archive = zipfile.ZipFile(path)
+            members = [info.filename for info in self._archive.infolist() if not info.is_dir()]
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
         except (*ZIP_DAMAGE, ValueError) as error:
-            raise InputError(f"{path} is no zip, or is damaged", str(error), "write or copy it again") from error
+            raise InputError(f"{path} is not a zip file, or is damaged", str(error), AGAIN) from error
         self._members = sorted((member for member in members if is_image(member)), key=natural)
         if not self._members:
             raise ImageError(f"no images in {path}", f"it has {len(members)} other members", "check the path")
         self.count = len(self._members)
         shared = _shared_root(self._members)
-        self._inner = [member[len(shared) :] for member in self._members]
-        self.classes = classes_of(self._inner)
+        self._root = len(shared)
+        self._classes = Classes(str(path), [member[self._root :] for member in self._members])
+        self.classes = self._classes.names
 
     def items(self, shard: Shard) -> Iterator[Item]:
-        ids = {name: label for label, name in enumerate(self.classes)}
-        # one handle, which zipfile shares between threads under a lock; it closes with the last item that holds it
-        archive = zipfile.ZipFile(self._path)
         for index in shard.indices(self.count):
             member = self._members[index]
-            label = ids.get(self._inner[index].split("/", 1)[0])
-            yield Item(index, member, partial(self._decode, archive, member), label)
+            yield Item(index, member, partial(self._decode, member), self._label(member))
 
-    def _decode(self, archive: zipfile.ZipFile, member: str) -> Decoded:
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        self._classes.refuse_mixed()
+        for member in self._members[:limit]:
+            try:
+                yield Header(member, self._label(member), self._size(member))
+            except BadImage as error:
+                yield Header(member, self._label(member), bad=error.detail)
+
+    def _label(self, member: str) -> int | None:
+        return self._classes.label(member[self._root :])
+
+    def _decode(self, member: str) -> Decoded:
+        return decode(self._read(member))
+
+    def _size(self, member: str) -> tuple[int, int]:
         try:
-            info = archive.getinfo(member)
+            return header_size(io.BytesIO(self._read(member, HEAD)))
+        except BadImage:  # a long header, or a format with its header elsewhere
+            return header_size(io.BytesIO(self._read(member)))
+
+    def _read(self, member: str, count: int = -1) -> bytes:
+        try:
+            info = self._archive.getinfo(member)
             if info.file_size > MAX_BYTES:
                 raise BadImage("too large", f"{info.file_size} bytes")
-            data = archive.read(info)
+            with self._archive.open(info) as file:
+                return file.read(count)
         except (*ZIP_DAMAGE, ValueError) as error:
             raise damaged(f"{member} of {self._path}", error) from error
-        return decode(data)
 
 
 def _shared_root(names: Sequence[str]) -> str:
     """The folders, with their slash, in which all names lie; a folder of images zipped with its name has one.
 
-    A single folder right above all images is no class.
+    A single folder right above all images is not a class, even where the same folder unpacked would be.
     """
     root = PurePosixPath(names[0]).parts[:-1]
     for name in names:
@@ -91,7 +114,8 @@ class TarReader:
     """
 
     count: int | None = None
-    classes: tuple[str, ...] = ()
+    classes: Mapping[int, str] = {}
+    seeks = False
 
     def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
         self.name = name
@@ -102,6 +126,18 @@ class TarReader:
                 raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
 
     def items(self, shard: Shard) -> Iterator[Item]:
+        for index, key, sample in self._wanted(shard):
+            yield Item(index, key, sample.decode, sample.label)
+
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        for _, key, sample in self._wanted(Shard(limit=limit)):
+            try:
+                yield Header(key, sample.label, sample.size())
+            except BadImage as error:
+                yield Header(key, sample.label, bad=error.detail)
+
+    def _wanted(self, shard: Shard) -> Iterator[tuple[int, str, _Sample]]:
+        """Index, key and sample."""
         index = 0
         for path in self._paths:
             prefix = "" if len(self._paths) == 1 else f"{path.name}/"
@@ -109,7 +145,7 @@ class TarReader:
                 if shard.past(index):
                     return
                 if shard.wants(index):
-                    yield Item(index, prefix + sample.member, sample.decode, sample.label)
+                    yield index, prefix + sample.member, sample
                 index += 1
         if not index:
             wanted = f" .{self._key}" if self._key else ""
@@ -143,7 +179,7 @@ class TarReader:
                         sample.take(archive, info, shard.wants(index))
                 while rest := file.read(1 << 20):  # to the end, where a compressed file has its checksum
                     if rest.count(0) != len(rest):
-                        raise tarfile.ReadError("it goes on behind its end mark")
+                        raise tarfile.ReadError("there is data after its end mark")
         except TAR_DAMAGE as error:
             raise damaged(str(path), error) from error
         if sample.member:
@@ -170,6 +206,12 @@ class _Sample:
         if self.bad is not None:
             raise BadImage(*self.bad)
         return decode(self.data)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width, from the header."""
+        if self.bad is not None:
+            raise BadImage(*self.bad)
+        return header_size(io.BytesIO(self.data))
 
 
 class _StrictInfo(tarfile.TarInfo):

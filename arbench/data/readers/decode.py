@@ -23,6 +23,7 @@ import io
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,30 +79,40 @@ def decode_file(path: Path) -> Decoded:
 def read(path: Path) -> bytes:
     """The bytes of a regular file of sane size. Raises `BadImage`."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise BadImage("unreadable file", "it is no regular file")
-        if found.st_size > MAX_BYTES:
-            raise BadImage("too large", f"{found.st_size} bytes")
+        _check_file(path)
         return path.read_bytes()
-    except PermissionError as error:
-        raise BadImage("no permission", error.strerror or str(error)) from error
     except OSError as error:
-        raise BadImage("unreadable file", error.strerror or str(error)) from error
+        raise _os_error(error) from error
 
 
-def header_size(path: Path) -> tuple[int, int]:
+def header_size(file: Path | IO[bytes]) -> tuple[int, int]:
     """(height, width) from the header, without decoding. Raises `BadImage`."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        if isinstance(file, Path):
+            _check_file(file)
+        with Image.open(file, formats=FORMATS) as image:
             _check(image)
             return image.height, image.width
     except BadImage:
         raise
-    except PermissionError as error:
-        raise BadImage("no permission", error.strerror or str(error)) from error
+    except OSError as error:  # Pillow's own have no number
+        raise _os_error(error) if error.errno else pil_error(error) from error
     except Exception as error:
         raise pil_error(error) from error
+
+
+def _check_file(path: Path) -> None:
+    """Opening a pipe would wait for its writer."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadImage("unreadable file", "it is not a regular file")
+    if found.st_size > MAX_BYTES:
+        raise BadImage("too large", f"{found.st_size} bytes")
+
+
+def _os_error(error: OSError) -> BadImage:
+    reason = "no permission" if isinstance(error, PermissionError) else "unreadable file"
+    return BadImage(reason, error.strerror or str(error))
 
 
 def from_pil(image: Image.Image) -> Decoded:

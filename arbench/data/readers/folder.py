@@ -1,134 +1,107 @@
-"""A folder of images as a source: found recursively, read when asked for, sub-folders as classes.
-
-How pixels become RGB is said in `arbench.data.readers.decode`.
-"""
+"""A folder of image files, or the ImageNet layout, as a reader; sizes may differ."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import ImageError, InputError
-from ..indexed import content_digest
+from .ahead import Header, Item, Shard, threads
 from .decode import BadImage, decode_file, header_size
-from .listing import SUFFIXES, class_names, find_files, natural
+from .listing import SUFFIXES, WORDNET_ID, Classes, find_files, natural
 
-SHOWN = 5
-"""Files named in a message; the rest are counted."""
+AT_ONCE = 4096
+"""Files whose headers are asked for together."""
+RUN_FILE, RUN_KEY = "run.json", "run_id"
 
 
-class FolderSource:
+class FolderReader:
     """The images below `folder`, in natural order of their relative paths ("2.png" before "10.png").
 
-    If `folder` has sub-folders with images, each is a class (ids in natural order, names in `classes`) and no image may
-    lie beside them. Names that begin with a dot or "__" are passed over.
+    If all lie in sub-folders, the first sub-folder is the class (see `listing.class_ids`). Names that begin with a dot
+    or "__" are passed over.
     """
+
+    seeks = True
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
-        if not folder.is_dir():
-            what = f"{folder} is no folder" if folder.exists() else f"no folder at {folder}"
-            raise InputError(what, f"asked for as {name!r}", "check the path")
         self._folder = folder
-        self._files = [folder / name for name in sorted(find_files(folder, SUFFIXES), key=natural)]
+        if not folder.is_dir():
+            what = f"{folder} is not a folder" if folder.exists() else f"no folder at {folder}"
+            raise InputError(what, f"asked for as {name!r}", "check the path")
+        refuse_run(folder)
+        self._files = sorted(find_files(folder), key=natural)
         if not self._files:
-            raise ImageError(
-                f"no images in {folder}",
-                f"looked for {', '.join(sorted(SUFFIXES))}, sub-folders included",
-                "check the path",
-            )
-        self.classes, self.labels = self._classes()
-        self.resolution = self._one_size()
-        self._digest = ""
+            looked = ", ".join(sorted(SUFFIXES))
+            raise ImageError(f"no images in {folder}", f"looked for {looked}, sub-folders included", "check the path")
+        self.count = len(self._files)
+        self._classes = Classes(str(folder), self._files)
+        self.classes = self._classes.names
 
-    def _classes(self) -> tuple[tuple[str, ...], NDArray[np.int64] | None]:
-        parts = [file.relative_to(self._folder).parts for file in self._files]
-        nested = sum(len(part) > 1 for part in parts)
-        if not nested:
-            return (), None
-        if nested < len(parts):
-            beside = next(file for file, part in zip(self._files, parts, strict=True) if len(part) == 1)
-            raise ImageError(
-                f"{self._folder} holds images and sub-folders with images",
-                f"sub-folders are classes, and {beside.name} lies in none",
-                "move it into a class's folder, or name one sub-folder as the source",
-            )
-        names = class_names(part[0] for part in parts)
-        ids = {text: index for index, text in enumerate(names)}
-        return names, np.array([ids[part[0]] for part in parts], dtype=np.int64)
+    def items(self, shard: Shard) -> Iterator[Item]:
+        for index in shard.indices(self.count):
+            name = self._files[index]
+            yield Item(index, name, partial(decode_file, self._folder / name), self._classes.label(name))
 
-    def _one_size(self) -> tuple[int, int]:
-        """Height and width of all images, from their headers."""
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_size, self._files))
-        self._refuse_broken([entry for entry in found if isinstance(entry, str)], len(found))
-        sizes = Counter(entry for entry in found if not isinstance(entry, str))
-        if len(sizes) > 1:
-            counts = [f"{width} x {height} ({count} images)" for (height, width), count in sizes.most_common(SHOWN)]
-            more = f" and {len(sizes) - SHOWN} more sizes" if len(sizes) > SHOWN else ""
-            raise ImageError(
-                f"the images in {self._folder} differ in size",
-                ", ".join(counts) + more,
-                "crop or resize them to one size first; how that is done changes every metric",
-            )
-        return next(iter(sizes))
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        self._classes.refuse_mixed()
+        files = self._files[:limit]
+        with ThreadPoolExecutor(threads()) as pool:
+            for start in range(0, len(files), AT_ONCE):
+                yield from pool.map(self._header, files[start : start + AT_ONCE])
 
-    def __len__(self) -> int:
-        return len(self._files)
+    def _header(self, name: str) -> Header:
+        label = self._classes.label(name)
+        try:
+            return Header(name, label, header_size(self._folder / name))
+        except BadImage as error:
+            return Header(name, label, bad=error.detail)
 
-    def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_pixels, [self._files[index] for index in indices]))
-        self._refuse_broken([entry for entry in found if isinstance(entry, str)], len(found))
-        images = [entry for entry in found if not isinstance(entry, str)]
-        if not images:
-            return np.zeros((0, 3, *self.resolution), dtype=np.uint8)
-        return np.stack(images)
 
-    def digest(self) -> str:
-        """As everywhere over the pixels: it reads every image, and if one is broken it names and counts them all."""
-        if not self._digest:
-            try:
-                self._digest = content_digest(self)
-            except ImageError:
-                with ThreadPoolExecutor() as pool:
-                    broken = [message for message in pool.map(_problem, self._files) if message]
-                self._refuse_broken(broken, len(self))
-                raise
-        return self._digest
-
-    def _refuse_broken(self, messages: Sequence[str], of: int) -> None:
-        if not messages:
-            return
-        more = f"; and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
+def imagenet(name: str, folder: Path) -> FolderReader:
+    """As a folder, and every sub-folder must be named by a WordNet id."""
+    reader = FolderReader(name, folder)
+    others = [found for found in reader.classes.values() if not WORDNET_ID.fullmatch(found)]
+    if others or not reader.classes:
+        why = f"{others[0]} is not a WordNet id" if others else "its images are not in sub-folders"
         raise ImageError(
-            f"{len(messages)} of {of} images in {self._folder} cannot be read",
-            "; ".join(messages[:SHOWN]) + more,
-            "mend or remove them",
+            f"{folder} does not have the layout of ImageNet",
+            f"{why}; expected n01440764/*.JPEG, ...",
+            f"to read it as a plain folder: folder:{folder}",
         )
+    return reader
 
 
-def _size(file: Path) -> tuple[int, int] | str:
-    """(height, width) from the header, or what is wrong."""
+def refuse_run(folder: Path) -> None:
+    """Raises `ImageError` for the folder of a run or score, and any folder in it: their pictures are for people."""
+    here = folder.resolve()
+    for place in (here, *here.parents):
+        if _is_run(place):
+            run = _shown(place, here, folder)
+            parts = here.relative_to(place).parts
+            cell = parts[1] if len(parts) > 1 and parts[0] == "cells" else "CELL"
+            what = f"{folder} is the folder of a run" if place == here else f"{folder} is in the folder of a run, {run}"
+            raise ImageError(
+                f"{what}, not a folder of images",
+                "the pictures in it are contact sheets and other artifacts, not the samples",
+                f"arbench score {run}:{cell} --reference REF",
+            )
+
+
+def _is_run(folder: Path) -> bool:
     try:
-        return header_size(file)
-    except BadImage as error:
-        return f"{file.name}: {error.detail}"
+        found = json.loads((folder / RUN_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and RUN_KEY in found
 
 
-def _pixels(file: Path) -> NDArray[np.uint8] | str:
-    """(3, H, W) RGB, or what is wrong."""
-    try:
-        return decode_file(file).image
-    except BadImage as error:
-        return f"{file.name}: {error.detail}"
-
-
-def _problem(file: Path) -> str:
-    found = _pixels(file)
-    return found if isinstance(found, str) else ""
+def _shown(run: Path, here: Path, folder: Path) -> str:
+    """`run`, which is `here` or above it, as the user would write it who wrote `folder` for `here`."""
+    up = len(here.parts) - len(run.parts)
+    written = (folder, *folder.parents)
+    return str(written[up] if up < len(written) and written[up].resolve() == run else run)

@@ -1,27 +1,29 @@
-"""Which files are images and in which order they come: shared by folders and archives."""
+"""Which files are images, in which order they come, and what their classes are: shared by folders and archives."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from ...errors import InputError
+from ...errors import ImageError, InputError, PrerequisiteError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-SCORED = SUFFIXES | {".gif", ".tif", ".tiff"}
-"""What `arbench score` looks for: a wider set, since there a bad file is counted and need not end the run."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+WORDNET_ID = re.compile(r"n[0-9]{8}")
+INTEGER = re.compile(r"[0-9]{1,18}")
 
 
-def is_image(name: str, suffixes: Set[str] = SCORED) -> bool:
+def is_image(name: str) -> bool:
     """By the last suffix of a "/"-separated name; parts that begin with a dot or "__" are passed over."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in suffixes and not any(part.startswith((".", "__")) for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__")) for part in path.parts)
 
 
-def find_files(folder: Path, suffixes: Set[str]) -> Iterator[str]:
-    """Relative "/"-separated names of files below `folder`, links to folders included.
+def find_files(folder: Path) -> Iterator[str]:
+    """Relative "/"-separated names of the images below `folder`, links to folders included.
 
     A folder that cannot be listed is an `InputError`.
     """
@@ -37,7 +39,7 @@ def find_files(folder: Path, suffixes: Set[str]) -> Iterator[str]:
         folders[:] = [name for name in below if not here.is_relative_to(Path(place, name).resolve())]  # a link upwards
         inner = Path(place).relative_to(folder).as_posix()
         for name in names:
-            if is_image(name, suffixes):
+            if is_image(name):
                 yield name if inner == "." else f"{inner}/{name}"
 
 
@@ -51,12 +53,68 @@ def natural(name: str) -> list[tuple[tuple[int, int, str], ...]]:
     ]
 
 
-def class_names(folders: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(folders), key=natural))
+class Classes:
+    """The classes of images by their "/"-separated names: the first folder, if every name has one, else none."""
+
+    def __init__(self, what: str, names: Sequence[str]) -> None:
+        self._what = what
+        self._beside = next((name for name in names if "/" not in name), None)
+        self._nested = any("/" in name for name in names)
+        self._ids = class_ids(what, {name.partition("/")[0] for name in names}) if self._beside is None else {}
+
+    @property
+    def names(self) -> Mapping[int, str]:
+        """Label -> name, in the order of the labels."""
+        return {label: name for name, label in sorted(self._ids.items(), key=lambda entry: entry[1])}
+
+    def label(self, name: str) -> int | None:
+        return self._ids.get(name.partition("/")[0]) if self._ids else None
+
+    def refuse_mixed(self) -> None:
+        """Raises `ImageError` if some images lie in sub-folders and others do not."""
+        if self._nested and self._beside is not None:
+            raise ImageError(
+                f"{self._what} contains both images and sub-folders with images",
+                f"sub-folders are classes, and {self._beside} is not in one",
+                "move it into the folder of its class, or name one sub-folder as the source",
+            )
 
 
-def classes_of(names: Sequence[str]) -> tuple[str, ...]:
-    """The first folders of all names, in natural order, if every name has one; else none."""
-    if not all("/" in name for name in names):
-        return ()
-    return class_names(name.split("/", 1)[0] for name in names)
+def class_ids(what: str, names: Iterable[str]) -> dict[str, int]:
+    """Name of each class -> its label.
+
+    The place among ImageNet-1k's 1000 sorted WordNet ids, if every name is one of them, whichever are there; the
+    integer that the name is, if every name is one ("3", "07"); else the place in the natural order of the names.
+    """
+    ordered = sorted(set(names), key=natural)
+    if all(WORDNET_ID.fullmatch(name) for name in ordered):
+        official = imagenet_ids()
+        if all(name in official for name in ordered):
+            return {name: official[name] for name in ordered}
+    if all(INTEGER.fullmatch(name) for name in ordered):
+        of: dict[int, str] = {}
+        for name in ordered:
+            other = of.setdefault(int(name), name)
+            if other != name:
+                raise ImageError(
+                    f"two folders in {what} are class {int(name)}: {other} and {name}",
+                    "folders with numbers as names are the classes with these numbers",
+                    "join them, or rename one",
+                )
+        return {name: label for label, name in of.items()}
+    return {name: label for label, name in enumerate(ordered)}
+
+
+@functools.cache
+def imagenet_ids() -> Mapping[str, int]:
+    """WordNet id -> class of ImageNet-1k, from the list that timm ships; timm itself is not imported."""
+    spec = importlib.util.find_spec("timm")
+    for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+        path = Path(folder, "data", "_info", "imagenet_synsets.txt")
+        if path.is_file():
+            return {name: label for label, name in enumerate(sorted(path.read_text(encoding="utf-8").split()))}
+    raise PrerequisiteError(
+        "the list of ImageNet's classes is missing",
+        "folders are named by WordNet ids, and timm/data/_info/imagenet_synsets.txt gives their class numbers",
+        "pip install timm",
+    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...errors import ImageError
-from .ahead import Item, Shard
+from .ahead import Header, Item, Shard
 from .decode import BadImage, Decoded, decode, from_pil, pil_error
 from .tables import IMAGE_NAMES, LABEL_NAMES
 
@@ -27,7 +27,8 @@ class SequenceReader:
     fetched in the consumer's thread, since few datasets may be used by several at once.
     """
 
-    classes: tuple[str, ...] = ()
+    classes: Mapping[int, str] = {}
+    seeks = True
 
     def __init__(self, name: str, items: Any, key: str | None = None) -> None:
         self.name = name
@@ -47,6 +48,15 @@ class SequenceReader:
             image, label = _parts(self.name, index, found, self._key)
             yield _item(self.name, index, image, label)
 
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        """Asks for every item once: only that gives the labels."""
+        for item in self.items(Shard(limit=limit)):
+            try:
+                height, width = item.decode().image.shape[1:]
+                yield Header(item.key, item.label, (height, width))
+            except BadImage as error:
+                yield Header(item.key, item.label, bad=error.detail)
+
 
 class IterableReader:
     """Images one after another, or batches (n, 3, H, W), as a DataLoader gives them, with (n,) labels or none.
@@ -55,7 +65,7 @@ class IterableReader:
     """
 
     count: int | None = None
-    classes: tuple[str, ...] = ()
+    classes: Mapping[int, str] = {}
 
     def __init__(self, name: str, items: Iterable[Any], key: str | None = None) -> None:
         self.name = name
@@ -144,7 +154,7 @@ def _pixels(name: str, index: int, image: Any) -> partial[Decoded]:
     if kind != "uint8":
         floating = "float" in kind
         raise ImageError(
-            f"item {index} of {name} is no uint8 image",
+            f"item {index} of {name} is not a uint8 image",
             f"it is {kind}{'; how floats are rounded changes metrics' if floating else ''}",
             QUANTISE if floating else "give uint8 tensors or arrays, Pillow images, or (image, label)",
         )
@@ -161,7 +171,7 @@ def _planes(name: str, index: int, array: NDArray[np.uint8]) -> tuple[NDArray[np
         array = array.transpose(2, 0, 1)
     if array.ndim != 3 or array.shape[0] not in (1, 3) or not array.size:
         raise ImageError(
-            f"item {index} of {name} is no image", f"its shape is {shape}", "give (3, H, W) or (H, W, 3), uint8"
+            f"item {index} of {name} is not an image", f"its shape is {shape}", "give (3, H, W) or (H, W, 3), uint8"
         )
     grey = array.shape[0] == 1
     planes = np.repeat(array, 3, axis=0) if grey else np.ascontiguousarray(array)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import ImageError, InputError
-from .ahead import Item, Shard, damaged
+from .ahead import AGAIN, Header, Item, Shard, damaged
 from .decode import MAX_BYTES, BadImage, Decoded, decode
 
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
@@ -26,7 +26,8 @@ class ParquetReader:
     An integer column of `LABEL_NAMES` gives labels; null or negative ones (as for unlabelled splits) are none.
     """
 
-    classes: tuple[str, ...] = ()
+    classes: Mapping[int, str] = {}
+    seeks = False
 
     def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
         self.name = name
@@ -77,14 +78,40 @@ class ParquetReader:
                 raise damaged(str(path), error) from error
             start += rows
 
+    def headers(self, limit: int | None) -> Iterator[Header]:
+        """Without sizes: finding them would take reading all images."""
+        import pyarrow
+
+        left = self.count if limit is None else min(limit, self.count)
+        for path, (rows, _, label) in zip(self._paths, self._columns, strict=True):
+            rows = min(rows, left)
+            try:
+                labels = self._labels(path, rows, label)
+            except (pyarrow.ArrowException, OSError) as error:
+                raise damaged(str(path), error) from error
+            for row, number in enumerate(labels):
+                yield Header(f"{self._prefix(path)}{row}", _known(number))
+            left -= rows
+
+    def _labels(self, path: Path, rows: int, label: str | None) -> list[int | None]:
+        """Of the first `rows` rows."""
+        if label is None or not rows:
+            return [None] * rows
+        with _open(self.name, path) as file:
+            found: list[int | None] = file.read([label]).column(0).slice(0, rows).to_pylist()
+            return found
+
+    def _prefix(self, path: Path) -> str:
+        return "" if len(self._paths) == 1 else f"{path.name}:"
+
     def _file(self, path: Path, start: int, shard: Shard, image: str, label: str | None) -> Iterator[Item]:
-        prefix = "" if len(self._paths) == 1 else f"{path.name}:"
+        prefix = self._prefix(path)
         columns = [image] if label is None else [image, label]
         with _open(self.name, path) as file:
             first = start
             for group in range(file.num_row_groups):
                 end = first + file.metadata.row_group(group).num_rows
-                if any(shard.wants(index) for index in range(first, min(end, first + shard.of))):
+                if shard.indices(end, first):
                     index = first
                     for batch in file.iter_batches(ROWS, [group], columns, use_threads=False):
                         pictures = batch.column(batch.schema.get_field_index(image))
@@ -92,11 +119,14 @@ class ParquetReader:
                         for row in range(batch.num_rows):
                             if shard.wants(index):
                                 cell = pictures[row].as_py()
-                                number = None if labels is None else labels[row].as_py()
-                                known = number if number is not None and number >= 0 else None
+                                known = _known(None if labels is None else labels[row].as_py())
                                 yield Item(index, f"{prefix}{index - start}", partial(_decode, cell), known)
                             index += 1
                 first = end
+
+
+def _known(label: int | None) -> int | None:
+    return label if label is not None and label >= 0 else None
 
 
 def _open(name: str, path: Path) -> Any:
@@ -110,7 +140,7 @@ def _open(name: str, path: Path) -> Any:
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no parquet, or is damaged", str(error), "write or copy it again") from error
+        raise InputError(f"{path} is not a parquet file, or is damaged", str(error), AGAIN) from error
 
 
 def _holds_images(kind: Any) -> bool:

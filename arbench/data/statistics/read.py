@@ -136,7 +136,7 @@ def _format(path: Path, keys: set[str], known: SetIdentity | None, kind: Format 
 
 def _adm(path: Path, archive: Mapping[str, Any], known: SetIdentity | None) -> ReferenceStatistics:
     """mu, sigma of pool3; mu_s, sigma_s of the spatial features; arr_0, images. Moments may be of far more images."""
-    from ..readers.npz import NpzSource
+    from ..readers.arrays import NpzReader
 
     keys = set(archive)
     moments: dict[str, StoredMoments] = {}
@@ -150,9 +150,9 @@ def _adm(path: Path, archive: Mapping[str, Any], known: SetIdentity | None) -> R
         raise InputError(f"{path} holds no statistics", f"it holds {_list(keys)}", "check the path")
     known = known or SetIdentity(path.stem, split=split_hint(path.stem))
     if images is not None:
-        source = NpzSource(path.name, path)
-        n = None if moments else len(source)
-        known = replace(known, sizes=known.sizes or (source.resolution,), n=n)
+        reader = NpzReader(path.name, path)
+        n = None if moments else reader.count
+        known = replace(known, sizes=known.sizes or (reader.layout.size,), n=n)
     return ReferenceStatistics(path, "adm", moments, known, images=images)
 
 

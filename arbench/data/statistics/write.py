@@ -6,9 +6,7 @@ uncompressed, without pickles, in blocks; every npz carries our JSON header, whi
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +17,8 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...errors import InputError, StoreError, UnknownName
+from ...errors import InputError, UnknownName
+from ...files import replacing
 from ..indexed import ImageSource
 from .checks import SetIdentity, to_json
 from .model import Floats, cholesky_factor
@@ -81,7 +80,9 @@ def write_statistics(
     if path.suffix != suffix:
         raise InputError(f"{path} does not end in {suffix}", f"which the layout {layout} needs", "name it so")
     if layout == "torch-fidelity":
-        return _write_whole(path, lambda file: _torch_fidelity(path, file, moments))
+        with replacing(path) as file:
+            _torch_fidelity(path, file, moments)
+        return path
     bound = {} if layout == "arbench" else _bound(path, layout, moments)
     members: list[Member] = []
     outputs: list[dict[str, Any]] = []
@@ -106,7 +107,9 @@ def write_statistics(
     members.insert(0, _array(HEADER, np.array(json.dumps(header, sort_keys=True))))
     if images is not None:
         members.append(("arr_0", (len(images), *images.resolution, 3), np.dtype(np.uint8), _pictures(images)))
-    return _write_whole(path, lambda file: _npz(file, members))
+    with replacing(path) as file:
+        _npz(file, members)
+    return path
 
 
 Member = tuple[str, tuple[int, ...], np.dtype[Any], Iterable[NDArray[Any]]]
@@ -213,23 +216,3 @@ def _npz(file: IO[bytes], members: Iterable[Member]) -> None:
                     member.write(np.ascontiguousarray(block, dtype).tobytes())
                 if shape and rows != shape[0]:
                     raise InputError(f"{name} has {rows} rows in place of {shape[0]}", "its source ended early")
-
-
-def _write_whole(path: Path, write: Any) -> Path:
-    """Through a partial file beside it, on disk before it takes the name."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {path}", error.strerror or str(error), "check the path, its space and permissions"
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-    return path

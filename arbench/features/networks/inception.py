@@ -140,9 +140,9 @@ class Inception(FeatureExtractor):
         self.batch = _BATCH.get(device.type, 16)
         self._dtype = torch.float64 if recipe == "inception/tf1-float64" else torch.float32
         net = net.to(device, self._dtype)
-        self._format = torch.channels_last if mode == "fast" else torch.contiguous_format
+        self.layout = torch.channels_last if mode == "fast" else torch.contiguous_format
         if mode == "fast":
-            net = fold(net).to(memory_format=self._format)
+            net = fold(net).to(memory_format=self.layout)
         # the batch is always full, so that there is one shape to compile for
         compiled = mode == "fast" and device.type == "cuda"
         self._net: Callable[[Tensor], dict[str, Tensor]] = torch.compile(net, dynamic=False) if compiled else net
@@ -153,7 +153,7 @@ class Inception(FeatureExtractor):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         # TF32 is as far as fast goes: bfloat16 moves the features by 1 %
         with precision(self.device, self.mode), torch.autocast(self.device.type, enabled=False):
-            return self._net(pixels.contiguous(memory_format=self._format))
+            return self._net(pixels)
 
 
 def load(recipe: str, weights: Weights, device: str = "cpu", mode: Mode = "parity") -> Inception:

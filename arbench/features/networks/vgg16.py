@@ -15,6 +15,8 @@ from .precision import precision
 from .resize import tf1_bilinear
 
 SIDE = 224
+# of grey levels: torch-fidelity does not divide them by 255 first
+MEAN, STD = ((255 * red, 255 * green, 255 * blue) for red, green, blue in (IMAGENET_MEAN, IMAGENET_STD))
 BATCH = {"cpu": 8, "cuda": 64}
 
 
@@ -40,13 +42,11 @@ class Vgg16(FeatureExtractor):
         check_names(network.state_dict(), state, file, "torchvision's VGG16")
         network.classifier = network.classifier[:5]  # up to the ReLU of fc2
         assign(network, {name: tensor for name, tensor in state.items() if not name.startswith("classifier.6.")})
-        # a convolution in the other memory format sums in another order
-        self._format = torch.channels_last if mode == "fast" else torch.contiguous_format
-        self.network: nn.Module = network.to(self.device, memory_format=self._format)
+        self.layout = torch.channels_last if mode == "fast" else torch.contiguous_format
+        self.network: nn.Module = network.to(self.device, memory_format=self.layout)
 
     def prepare(self, images: Tensor) -> Tensor:
-        resized = tf1_bilinear(images, SIDE)
-        return standardise(resized, IMAGENET_MEAN, IMAGENET_STD).contiguous(memory_format=self._format)
+        return standardise(tf1_bilinear(images, SIDE), MEAN, STD, scale=1)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         with precision(self.device, self.mode):

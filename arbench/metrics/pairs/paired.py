@@ -83,7 +83,7 @@ class PairedMetric:
     name: str
     convention: str
     measure: Callable[[Pair], Tensor] | None
-    """(n,) of a chunk; None for those that need a network (see `perceptual.NEEDS`)."""
+    """(n,) of a chunk; None for those that need a network (see `backbones.NEEDS`)."""
     direction: Direction
     unit: str = ""
     smallest: int = 1
@@ -297,53 +297,15 @@ def _network(name: str, networks: Mapping[str, Network]) -> Network:
     return networks[name]
 
 
-def psnr(images: Images, originals: Images) -> Floats:
-    """(N,) dB, from the mean squared error over all values of an image on 0..255; average them over images.
-
-    Never infinite: identical images count as if one value were off by one level, the highest PSNR that two different
-    images of their size can have (83.0 dB at 3 x 32 x 32, 101.1 dB at 3 x 256 x 256). `identical` tells them apart.
-    """
-    return compare(images, originals, ["psnr"])["psnr"]
-
-
-def identical(images: Images, originals: Images) -> NDArray[np.bool_]:
-    """(N,) whether every value of the pair agrees."""
-    return compare(images, originals, ["identical"])["identical"] > 0
-
-
-def ssim_gaussian11(images: Images, originals: Images) -> Floats:
-    """(N,) structural similarity (Wang et al., 2004), mean over channels and pixels.
-
-    Gaussian window of 11 x 11 with sigma 1.5, population covariances, K1 = 0.01, K2 = 0.03, range 255, windows that lie
-    within the image only: scikit-image's `gaussian_weights=True, sigma=1.5, use_sample_covariance=False`, which crops
-    a border of 5. Sides must be at least 11.
-    """
-    a, b = _pair(images, originals)
-    if min(a.shape[2:]) < TAPS:
-        raise InputError(
-            f"SSIM needs images of at least {TAPS} x {TAPS}", f"these are {a.shape[2]} x {a.shape[3]}", "use PSNR alone"
-        )
-    return compare(a, b, ["ssim-gaussian11"])["ssim-gaussian11"]
-
-
 def feature_cosine(features: Rows, originals: Rows) -> Floats:
     """(N,) cosine distance 1 - cos of paired feature vectors (N, D), in [0, 2]; 0 for features that agree.
 
     Cosine, not L2: it does not grow with the extractor's own scale. Two zero vectors are at distance 0, a zero and a
     non-zero vector at 1.
     """
-    return _by_blocks(features, originals, _cosine)
-
-
-def feature_l2(features: Rows, originals: Rows) -> Floats:
-    """(N,) Euclidean distance of paired feature vectors (N, D)."""
-    return _by_blocks(features, originals, lambda a, b: np.linalg.norm(a - b, axis=1))
-
-
-def _by_blocks(features: Rows, originals: Rows, distance: Callable[[Floats, Floats], Floats]) -> Floats:
     if features.shape != originals.shape or len(features.shape) != 2:
         raise InputError("paired features must have one shape, (N, D)", f"found {features.shape} and {originals.shape}")
-    parts = [distance(a, b) for a, b in zip(blocks(features), blocks(originals), strict=True)]
+    parts = [_cosine(a, b) for a, b in zip(blocks(features), blocks(originals), strict=True)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from torch.nn import functional as F
 
 from ...errors import CheckpointError, MissingWeights, UnknownName
 from ...features.weight_files import Weights, sha256
+from .backbones import NEEDS, Backbone
 
 Floats = NDArray[np.float64]
-Backbone = Literal["alexnet", "vgg16"]
 PAIRS = 4
 """Pairs per forward pass, the last ones filled up with blank pairs: a value depends on its own pair alone."""
 DISTS_CHANNELS = [3, 64, 128, 256, 512, 512]
@@ -41,14 +40,6 @@ PUBLISHED = {
 }
 CUTS: dict[Backbone, tuple[int, ...]] = {"alexnet": (2, 5, 8, 10, 12), "vgg16": (4, 9, 16, 23, 30)}
 """Ends of the five stages among torchvision's `features`; each ends in a ReLU."""
-NEEDS: dict[str, Backbone] = {
-    "lpips-alex": "alexnet",
-    "lpips-alex-torchmetrics": "alexnet",
-    "lpips-vgg": "vgg16",
-    "lpips-vgg-torchmetrics": "vgg16",
-    "dists": "vgg16",
-}
-"""The backbone, by its name in the weight registry, that each distance needs."""
 
 
 class Network:
@@ -227,7 +218,7 @@ def _state(path: Path) -> dict[str, Tensor]:
 def _filled(images: Tensor) -> Tensor:
     """(PAIRS, 3, H, W)."""
     blank = images.new_zeros(PAIRS - len(images), *images.shape[1:])
-    return torch.cat((images, blank)) if len(blank) else images
+    return torch.cat((images, blank)) if len(blank) else images.contiguous()
 
 
 def _exact() -> AbstractContextManager[None]:

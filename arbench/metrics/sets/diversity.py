@@ -81,9 +81,9 @@ def mind(samples: Rows, reference: Rows, *, projections: int = PROJECTIONS, seed
     """MIND (Berthet et al., 2026): 3 D times the mean squared 2-Wasserstein distance over random directions.
 
     The larger set is cut at random to the size of the smaller; draws are torch's from `seed`, in torch-fidelity's
-    order (rows of the samples, rows of the reference, directions), so the number is the same as there. Reference taken
-    as it is, the interval is the delta method's: a sample moves the distance along a direction by its Kantorovich
-    potential, the integral of 2 (x - T x) with T the optimal map of the line.
+    order (rows of the samples, rows of the reference, directions), so the number is the same as there. The reference
+    taken as it is, the interval is the delta method's: a sample moves the distance along a direction by its
+    Kantorovich potential, the integral of 2 (x - T x) with T the optimal map of the line.
     """
     import torch
 

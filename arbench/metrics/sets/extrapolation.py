@@ -10,7 +10,7 @@ import numpy as np
 from ..estimate import Estimate, Z, around, missing
 from ..rows import Rows
 from .frechet import frechet, frechet_distance
-from .moments import Accumulator, Reference, same_length
+from .moments import Accumulator, Factored, same_length
 
 POINTS, SMALLEST = 15, 5000
 
@@ -32,7 +32,7 @@ def dgm_smallest(n: int) -> int:
 
 def fid_infinity(
     samples: Rows,
-    reference: Reference | Rows,
+    reference: Factored | Rows,
     *,
     points: int = POINTS,
     smallest: int | None = SMALLEST,
@@ -50,7 +50,7 @@ def fid_infinity(
     if n < 2 * first or n - first < points:
         needed = max(2 * first, first + points)
         return Extrapolation(missing(f"{n} samples, at least {needed} are needed to extrapolate from {first}", n))
-    real = reference if isinstance(reference, Reference) else Reference.of(reference)
+    real = reference if isinstance(reference, Factored) else Factored.of(reference)
     same_length(samples.shape[1], real.dimension)
     sizes = np.linspace(first, n, points).astype(np.int64)
     order = np.random.RandomState(seed).permutation(n)

@@ -22,9 +22,9 @@ from .moments import (
     MINIMUM,
     NOT_FINITE,
     Accumulator,
+    Factored,
     Floats,
     Moments,
-    Reference,
     check_rows,
     moments,
     same_length,
@@ -37,20 +37,20 @@ BLOCKS = 20
 LARGE, FLOOR = 256, 1e-6
 
 
-def frechet_distance(samples: Moments, reference: Reference | Moments) -> float:
+def frechet_distance(samples: Moments, reference: Factored | Moments) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), never below 0.
 
     The trace of the root is the sum of the roots of the eigenvalues of L^T S1 L, where S2 = L L^T: a symmetric problem,
     exact, and safe when a covariance is singular. The reference's L is computed once and kept.
     """
-    real = reference if isinstance(reference, Reference) else Reference(reference)
+    real = reference if isinstance(reference, Factored) else Factored(reference)
     same_length(samples.dimension, real.dimension)
     return _assembled(samples, real.moments, float(_roots(samples, real).sum()))
 
 
 def frechet(
     samples: Rows,
-    reference: Reference | Rows,
+    reference: Factored | Rows,
     *,
     method: str = "delta",
     reference_fixed: bool = True,
@@ -69,7 +69,7 @@ def frechet(
 
     A bootstrap is refused: resampling repeats points, which adds the bias a second time, and its interval can miss the
     estimate itself. `known`: the samples' moments, if they are at hand already. `ddof` and `float32_mean` as in
-    `moments`; a `Reference` is used as it stands. `reference_fixed=False` also covers another draw of the reference,
+    `moments`; a `Factored` is used as it stands. `reference_fixed=False` also covers another draw of the reference,
     and needs its features.
     """
     if method == "bootstrap":
@@ -86,7 +86,7 @@ def frechet(
     if isinstance(real, Estimate):
         return real
     same_length(samples.shape[1], real.dimension)
-    if not reference_fixed and isinstance(reference, Reference):
+    if not reference_fixed and isinstance(reference, Factored):
         raise UsageError(
             "the reference's own error needs its features", "only its moments are known", "give the reference's images"
         )
@@ -101,13 +101,13 @@ def frechet(
     if method == "jackknife":
         cut = _leave_out(samples, found, real, BLOCKS, 0)
         error = cut.error
-        if not reference_fixed and not isinstance(reference, Reference):
-            error = math.hypot(error, _leave_out(reference, real.moments, Reference(found), BLOCKS, 0).error)
+        if not reference_fixed and not isinstance(reference, Factored):
+            error = math.hypot(error, _leave_out(reference, real.moments, Factored(found), BLOCKS, 0).error)
         return _around_blocks(cut.value, error, cut.blocks, named, len(samples), flags)
     side = _transport(samples, found, real)
     variance = _influence_variance(samples, found, real.moments, side)
-    if not reference_fixed and not isinstance(reference, Reference):
-        back = _transport(reference, real.moments, Reference(found))
+    if not reference_fixed and not isinstance(reference, Factored):
+        back = _transport(reference, real.moments, Factored(found))
         variance += _influence_variance(reference, real.moments, found, back)
     value = _assembled(found, real.moments, float(side.roots.sum()))
     return around(value, math.sqrt(variance), named, len(samples), flags)
@@ -126,7 +126,7 @@ class Jackknife:
 
 def jackknife(
     samples: Rows,
-    reference: Reference | Rows,
+    reference: Factored | Rows,
     *,
     groups: int = BLOCKS,
     seed: int = 0,
@@ -152,7 +152,7 @@ def jackknife(
     return _leave_out(samples, found, real, groups, seed)
 
 
-def _leave_out(samples: Rows, found: Moments, real: Reference, groups: int, seed: int) -> Jackknife:
+def _leave_out(samples: Rows, found: Moments, real: Factored, groups: int, seed: int) -> Jackknife:
     n, ddof = found.n, found.ddof
     groups = min(groups, n)
     order = np.random.RandomState(seed).permutation(n)
@@ -184,13 +184,13 @@ def _around_blocks(value: float, error: float, groups: int, method: str, n: int,
     return Estimate(value, value - half, value + half, method, n, flags)
 
 
-def _reference(reference: Reference | Rows, ddof: int, float32_mean: bool, n: int) -> Reference | Estimate:
-    if isinstance(reference, Reference):
+def _reference(reference: Factored | Rows, ddof: int, float32_mean: bool, n: int) -> Factored | Estimate:
+    if isinstance(reference, Factored):
         return reference
     check_rows(reference)
     if len(reference) < MINIMUM:
         return missing(too_few(max(n, MINIMUM), len(reference)), n)
-    return Reference.of(reference, ddof=ddof, float32_mean=float32_mean)
+    return Factored.of(reference, ddof=ddof, float32_mean=float32_mean)
 
 
 def _flags(n: int, m: int, dimension: int) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def _assembled(one: Moments, two: Moments, cross: float) -> float:
     return max(0.0, float(shift @ shift) + float(np.trace(one.covariance) + np.trace(two.covariance)) - 2 * cross)
 
 
-def _roots(found: Moments, real: Reference) -> Floats:
+def _roots(found: Moments, real: Factored) -> Floats:
     """Square roots (r,) of the eigenvalues of L^T S L."""
     root = real.factor
     return _kept_roots(eigenvalues(root.T @ found.covariance @ root), found, real)
@@ -232,7 +232,7 @@ def _overshoot(s: Floats, n: int) -> float:
     return 2 / n**2 * (squares / 2 + float((s**2).sum()) / 8 + float((s**2).sum()))
 
 
-def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Reference) -> Floats:
+def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Factored) -> Floats:
     """Roots of the eigenvalues of L^T S L, zero for those that are rounding noise, since their roots add up.
 
     Noise are they where a covariance is singular. Else small ones are right: of a spectrum that falls by 1e7 and more,
@@ -260,7 +260,7 @@ class _Transport:
         return np.asarray(np.einsum("ij,ij->i", projected, projected), np.float64)
 
 
-def _transport(rows: Rows, found: Moments, real: Reference) -> _Transport:
+def _transport(rows: Rows, found: Moments, real: Factored) -> _Transport:
     """With S_ref = L L^T and L^T S_x L = V diag(s^2) V^T, the trace is the sum of s and d.T d = |d L V s^(-1/2)|^2.
 
     No inverse of a covariance is taken, so a singular one is safe. With n <= r the same comes from the singular

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..estimate import Estimate, around, missing
-from ..rows import Rows
+from ..rows import Rows, dense
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
 
 OUTER, INNER = 4096, 1024
@@ -143,7 +143,7 @@ def _all_sums(samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False
 
 def _slice(rows: Rows, start: int, size: int, unit: bool) -> NDArray[Any]:
     """Rows as float32, or as float64 if that is what they are."""
-    part = np.asarray(rows[start : start + size])
+    part = dense(np.asarray(rows[start : start + size]))
     if part.dtype != np.float64:
         part = part.astype(np.float32, copy=False)
     if unit:

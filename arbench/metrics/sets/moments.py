@@ -41,12 +41,6 @@ class Moments:
     def finite(self) -> bool:
         return math.isfinite(float(self.mean.sum()) + float(np.trace(self.covariance)))
 
-    def with_ddof(self, ddof: int) -> Moments:
-        """The covariance divided by n - `ddof`: 1 for all tools but StyleGAN and its heirs, which divide by n."""
-        if ddof == self.ddof:
-            return self
-        return replace(self, covariance=self.covariance * ((self.n - self.ddof) / (self.n - ddof)), ddof=ddof)
-
 
 class Accumulator:
     """Count, mean (D,) and centred second moment (D, D) of rows that arrive in blocks, in float64.
@@ -148,7 +142,7 @@ def _float32_mean(rows: Rows) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
-class Reference:
+class Factored:
     """The moments of the real images, and the factor L (D, r) of their covariance L L^T, computed once.
 
     `known_factor` is a factor kept from before (with the reference statistics); it is trusted.

@@ -18,6 +18,8 @@ from torchmetrics.functional.image import (
 
 from arbench.metrics.pairs.paired import compare
 
+pytestmark = pytest.mark.numerical
+
 Images = NDArray[np.uint8]
 
 

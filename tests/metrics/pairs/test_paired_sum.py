@@ -12,6 +12,8 @@ from arbench.metrics.estimate import mean_with_interval, share
 from arbench.metrics.pairs.paired import compare
 from arbench.metrics.pairs.paired_sum import PairedSum, corpus
 
+pytestmark = pytest.mark.numerical
+
 
 def test_a_mean_has_the_interval_of_a_mean() -> None:
     values = np.random.default_rng(0).normal(30, 4, 500)

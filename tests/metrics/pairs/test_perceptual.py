@@ -19,8 +19,11 @@ from torch import Tensor, nn
 from arbench.errors import CheckpointError, MissingWeights, UnknownName
 from arbench.features.weight_files import Weights
 from arbench.metrics.pairs import perceptual
+from arbench.metrics.pairs.backbones import NEEDS
 from arbench.metrics.pairs.paired import compare
-from arbench.metrics.pairs.perceptual import NEEDS, load
+from arbench.metrics.pairs.perceptual import load
+
+pytestmark = pytest.mark.numerical
 
 Images = NDArray[np.uint8]
 TOLERANCE = 1e-5

@@ -15,6 +15,8 @@ from torchmetrics.functional.multimodal.clip_score import clip_score as torchmet
 from arbench.errors import InputError, UnknownName
 from arbench.metrics.sets.clip_score import clip_score
 
+pytestmark = pytest.mark.numerical
+
 
 def embeddings(n: int, shift: float, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     numbers = np.random.default_rng(seed)

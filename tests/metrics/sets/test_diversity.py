@@ -11,6 +11,8 @@ from arbench.errors import InputError
 from arbench.metrics.estimate import Estimate
 from arbench.metrics.sets.diversity import mind, vendi, vendi_float32
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (2000, 64)).astype(np.float32)
 FAKE = _DRAW.gamma(0.55, 0.8, (1500, 64)).astype(np.float32)

@@ -7,7 +7,9 @@ import pytest
 
 from arbench.metrics.sets.extrapolation import dgm_smallest, fid_infinity
 from arbench.metrics.sets.frechet import frechet_distance
-from arbench.metrics.sets.moments import Moments, Reference, moments
+from arbench.metrics.sets.moments import Factored, Moments, moments
+
+pytestmark = pytest.mark.numerical
 
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (2000, 16)).astype(np.float32)
@@ -30,7 +32,7 @@ def test_distances_are_those_of_prefixes_of_one_order_and_the_line_is_numpys() -
 
 def test_the_intercept_is_the_distance_without_bias_and_its_interval_covers_it() -> None:
     draw = np.random.default_rng(3)
-    reference = Reference(Moments(np.zeros(6), np.eye(6), 10**6))
+    reference = Factored(Moments(np.zeros(6), np.eye(6), 10**6))
     truth = 6 * 0.2**2 + 6 * (1.2 - 1) ** 2
     found = [fid_infinity(draw.normal(size=(1000, 6)) * 1.2 + 0.2, reference, smallest=300) for _ in range(100)]
     values = np.array([each.estimate.value for each in found])

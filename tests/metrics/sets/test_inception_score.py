@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from arbench.errors import UsageError
 from arbench.metrics.sets.inception_score import SPLITS, Splits, inception_score
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 _DRAW.gamma(0.5, 0.8, (2000, 64))
 _DRAW.gamma(0.55, 0.8, (1500, 64))

@@ -15,6 +15,8 @@ from arbench.metrics.sets.kernel import cmmd, cmmd_float32, kid
 from arbench.metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from arbench.metrics.sets.moments import MINIMUM
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (2000, 64)).astype(np.float32)
 FAKE = _DRAW.gamma(0.55, 0.8, (1500, 64)).astype(np.float32)

@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity.metric_kid
+from numpy.typing import NDArray
 
 from arbench.metrics.estimate import Estimate
+from arbench.metrics.sets import kernel_subsets
 from arbench.metrics.sets.kernel import kid
 from arbench.metrics.sets.kernel_subsets import SUBSETS, Subsets, kid_subsets
+
+pytestmark = pytest.mark.numerical
 
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (2000, 64)).astype(np.float32)
@@ -131,13 +135,36 @@ def test_subsets_of_three_have_a_value_without_interval() -> None:
     assert (found.low, found.flags) == (None, ("no_interval",))
 
 
+def large(n: int) -> NDArray[np.float32]:
+    return np.random.default_rng(n).gamma(0.5, 0.8, (n, 512)).astype(np.float32)
+
+
 @pytest.mark.parametrize("tool", ["torch-fidelity", "clean-fid", "dgm-eval"])
 def test_products_of_the_whole_sets_change_no_digit(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = np.random.default_rng(5)
-    fake, real = (draw.gamma(0.5, 0.8, (n, 512)).astype(np.float32) for n in (420, 380))
+    fake, real = large(420), large(380)
     rule = replace(SUBSETS[tool], count=12, size=230)
     shared = kid_subsets(fake, real, rule)
     monkeypatch.setattr(
         "arbench.metrics.sets.kernel_subsets.HELD", 0
     )  # each subset multiplied by itself, as the tools do
     assert kid_subsets(fake, real, rule) == shared
+
+
+def test_whole_products_that_round_otherwise_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = large(420), large(380)
+    whole = [one @ one.T, two @ two.T, one @ two.T]
+    last = whole[2][-1, -1]
+    whole[2][-1, -1] = np.nextafter(last, np.float32(np.inf))
+    assert not kernel_subsets._as_in_a_subset(one, two, whole, 230)
+
+
+def test_where_and_how_rows_lie_in_memory_changes_no_digit() -> None:
+    fake, real = large(420), large(380)
+    rule = replace(SUBSETS["torch-fidelity"], count=2, size=230)
+    expected = kid_subsets(fake, real, rule), kid(fake, real)
+    raw = np.zeros(real.nbytes + 1, np.uint8)
+    odd = raw[1:].view(np.float32).reshape(real.shape)  # as a member of an npz may begin anywhere
+    odd[:] = real
+    assert not odd.flags.aligned
+    for rows in (odd, np.asfortranarray(real)):
+        assert (kid_subsets(fake, rows, rule), kid(fake, rows)) == expected

@@ -11,6 +11,8 @@ from torchmetrics.image.mifid import _compute_cosine_distance, _mifid_compute
 from arbench.metrics.sets.frechet import frechet
 from arbench.metrics.sets.memorisation import mean_nearest_cosine, mifid
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (600, 32)).astype(np.float32)
 FAKE = _DRAW.gamma(0.55, 0.8, (500, 32)).astype(np.float32)

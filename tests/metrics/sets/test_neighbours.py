@@ -19,6 +19,8 @@ from arbench.metrics.sets import neighbour_passes
 from arbench.metrics.sets.moments import MINIMUM
 from arbench.metrics.sets.neighbours import Neighbours, precision_recall, radii
 
+pytestmark = pytest.mark.numerical
+
 Array = NDArray[Any]
 torch.set_num_threads(1)
 _DRAW = np.random.RandomState(0)

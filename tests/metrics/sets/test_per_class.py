@@ -9,6 +9,8 @@ from arbench.errors import InputError
 from arbench.metrics.sets.frechet import frechet
 from arbench.metrics.sets.per_class import per_class
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (600, 32)).astype(np.float32)
 FAKE = _DRAW.gamma(0.55, 0.8, (500, 32)).astype(np.float32)

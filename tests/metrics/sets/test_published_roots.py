@@ -11,6 +11,8 @@ from arbench.metrics.sets.frechet import frechet_distance
 from arbench.metrics.sets.moments import moments
 from arbench.metrics.sets.published_roots import frechet_distance_by
 
+pytestmark = pytest.mark.numerical
+
 _DRAW = np.random.RandomState(0)
 REAL = _DRAW.gamma(0.5, 0.8, (2000, 64)).astype(np.float32)
 FAKE = _DRAW.gamma(0.55, 0.8, (1500, 64)).astype(np.float32)

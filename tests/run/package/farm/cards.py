@@ -1,10 +1,6 @@
-"""The cards, found through the entry point, and with FARM_TASKS set a light stand-in for the `generate` task."""
-
-import os
+"""The cards, found through the entry point."""
 
 from arbench.protocols import Card, Checkpoint, Sampling
-from arbench.tasks.base import cut
-from arbench.tasks.index import TASK_INDEX, TaskInfo
 
 BEHAVIOURS = (
     "steady", "other", "slow", "memory", "raises", "killed", "segfault", "hang", "nan",
@@ -46,8 +42,3 @@ CARDS = (
         parameters=1000,
     ),
 )
-
-if os.environ.get("FARM_TASKS"):
-    TASK_INDEX["generate"] = TaskInfo(
-        "farm.tasks:Count", 1, frozenset({"generator"}), False, lambda task: cut(task.n, 8), lambda task: None
-    )

@@ -1,16 +1,37 @@
-"""A light stand-in for `generate`: the mean of every image, and who computed what in the file FARM_CALLS."""
+"""The task `count`, definition and work: the mean of every image, and who computed what in the file FARM_CALLS."""
 
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import torch
 
-from arbench.protocols import Request
-from arbench.seeds import noise_for
 from arbench.spec.result import Interval, Metric
+from arbench.spec.task import Effort, MetricInfo, Pick, TaskDefinition, TaskSpec
+from arbench.spec.unit import cut
 from arbench.tasks.base import Finished, joined
+
+
+class Count(TaskSpec):
+    task: Literal["count"] = "count"
+    n: int = 40
+    batch: int = 8
+    """Images per unit."""
+
+
+TASK = TaskDefinition(
+    name="count",
+    spec=Count,
+    work="farm.tasks:CountWork",
+    version=1,
+    kinds=frozenset({"generator"}),
+    group="Counting",
+    metrics=(MetricInfo("mean", "1", None, "mean of the images"), MetricInfo("ids", "", None, "sum", column=False)),
+    summary=(Pick("mean"),),
+    units=lambda spec: cut(spec.n, spec.batch),
+    effort=lambda spec, rates: Effort(spec.n * rates.image, spec.batch),
+)
 
 
 def _note(*words):
@@ -19,8 +40,14 @@ def _note(*words):
             file.write(" ".join(str(word) for word in words) + "\n")
 
 
-class Count:
+class CountWork:
     def measure(self, cell, unit, context):
+        import torch
+
+        from arbench.protocols import Request
+        from arbench.seeds import noise_for
+
+        assert torch.is_inference_mode_enabled()
         _note("unit", cell.adapter, unit.name, os.getpid(), torch.get_num_threads())
         model = context.generator(cell)
         ids = range(unit.start, unit.stop)
@@ -39,13 +66,13 @@ class Count:
                 value=value,
                 unit="1",
                 n=len(means),
-                convention="plain",
+                how="plain",
                 interval=Interval(low=value - 2 * error, high=value + 2 * error, method="two standard errors"),
                 flags=("small_n", "toy"),
             ),
-            Metric(name="ids", value=float(np.dot(ids, np.arange(1, len(ids) + 1))), n=len(ids), convention="plain"),
+            Metric(name="ids", value=float(np.dot(ids, np.arange(1, len(ids) + 1))), n=len(ids), how="plain"),
         ]
         if cell.adapter == "farm/nan":
-            shape = Metric(name="odd", value=1.0, n=1, convention="plain")
+            shape = Metric(name="odd", value=1.0, n=1, how="plain")
             metrics.append(shape.model_copy(update={"value": float("nan")}))  # goes round the model's own checks
-        return Finished(metrics=tuple(metrics), artifacts={"means.npy": means.tobytes()})
+        return Finished(metrics=tuple(metrics), files={"means.npy": means.tobytes()})

@@ -1,0 +1,81 @@
+"""`arbench export`: the samples that a run keeps, as images or as one npz for other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+from rich.console import Console
+from rich.progress import track
+
+from arbench.errors import OK, InputError, UsageError
+from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
+
+
+def export(run: str, images: Path | None, npz: Path | None) -> int:
+    """Writes every cell's images below `images`, or one cell's into the file `npz`."""
+    if (images is None) == (npz is None):
+        raise UsageError("name where the samples go", "one of --images and --npz", "arbench export RUN --images DIR")
+    if not is_run(run):
+        raise InputError(f"{run} is not the folder of a run", "it has no run.json with a plan", "arbench ls runs")
+    cells = cells_of(run)
+    for cell in cells:
+        if cell.images_kept < cell.count:
+            raise images_missing(cell)
+    console = Console(highlight=False)
+    if images is not None:
+        for cell in cells:
+            place = images if len(cells) == 1 else images / cell.cell.result_id
+            _folder(cell, place)
+            console.print(f"{cell.label}: {cell.count} images in {place}", soft_wrap=True)
+        return OK
+    assert npz is not None
+    if len(cells) > 1:
+        names = ", ".join(each.cell.result_id for each in cells)
+        raise UsageError(f"{run} has {len(cells)} cells with samples", f"one npz holds one: {names}", f"{run}:CELL")
+    _npz(cells[0], npz)
+    console.print(f"{cells[0].label}: {cells[0].count} images in {npz}", soft_wrap=True)
+    return OK
+
+
+def _folder(cell: SampledCell, place: Path) -> None:
+    """PNG files named by their sample ids, all in one folder: some numbers of other tools depend on their order."""
+    from PIL import Image
+
+    if place.exists() and any(place.iterdir()):
+        raise UsageError(f"{place} is not empty", "samples go to a folder of their own", "name another --images DIR")
+    stream = CellStream(cell)
+    place.mkdir(parents=True, exist_ok=True)
+    for picture in track(stream, f"writing {place}", cell.count, transient=True, console=Console(stderr=True)):
+        Image.fromarray(picture.image.transpose(1, 2, 0)).save(place / f"{picture.index:06d}.png")
+
+
+def _npz(cell: SampledCell, path: Path) -> None:
+    """arr_0: uint8 (N, H, W, 3), arr_1: int64 (N,) class ids where there are any; written image by image."""
+    import zipfile
+
+    from arbench.files import replacing
+
+    if path.suffix != ".npz":
+        raise UsageError(f"{path} does not end in .npz", "", f"--npz {path}.npz")
+    labels: list[int] = []
+    height, width = (int(side) for side in cell.units[0]["size"])
+
+    def rows() -> Iterator[bytes]:
+        stream = CellStream(cell)
+        for picture in track(stream, f"writing {path}", cell.count, transient=True, console=Console(stderr=True)):
+            if picture.label is not None:
+                labels.append(picture.label)
+            yield np.ascontiguousarray(picture.image.transpose(1, 2, 0)).tobytes()
+
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open("arr_0.npy", "w", force_zip64=True) as member:
+            shape = (cell.count, height, width, 3)
+            npy.write_array_header_1_0(member, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for row in rows():
+                member.write(row)
+        if len(labels) == cell.count:
+            with archive.open("arr_1.npy", "w") as member:
+                npy.write_array(member, np.array(labels, dtype=np.int64), allow_pickle=False)

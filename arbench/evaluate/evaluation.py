@@ -1,0 +1,204 @@
+"""One evaluation of two sets: the numbers of every convention asked for, with remarks on what does not fit.
+
+What `arbench run` does with the samples that it draws and `arbench score` with images that exist.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.contents import IdentityTally
+from ..data.reading import Open, Reading, Source, fingerprint, is_statistics, name_of
+from ..data.sources import open_images
+from ..data.statistics import checks
+from ..data.statistics.checks import Flag, SetIdentity
+from ..data.statistics.read import read_statistics
+from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.feature_folder import cache_folder, is_features, sets_in
+from ..features.feature_set import Features
+from ..features.weight_files import WeightFile, Weights
+from ..spec.result import Metric, Remark, SetSummary
+from .conventions import Definition
+from .known_reference import KnownReference
+from .numbers import Inputs, numbers
+from .question import Question, variants_of, weight_files, why_missing
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came out. `per_image` holds values of single samples, by column name."""
+
+    metrics: tuple[Metric, ...]
+    samples: SetSummary
+    reference: SetSummary | None
+    remarks: tuple[Remark, ...]
+    weights: dict[str, str]
+    """Name -> sha256 of the weights behind the features."""
+    per_image: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+
+# ---- the reference ---------------------------------------------------------------------------------------------------
+
+
+def open_reference(
+    source: Source,
+    question: Question,
+    available: Sequence[str],
+    extractors: Extractors,
+    *,
+    reading: Reading | None = None,
+    folder: Path | None = None,
+    open_source: Open = open_images,
+    progress: Progress = lambda what, done, count: None,
+    timings: dict[str, float] | None = None,
+) -> KnownReference:
+    """The reference with its features by every recipe in `available`: read from the cache, or extracted and kept there.
+
+    `source` is images, a file of statistics, or a folder of finished features. `reading` says how images are read, if
+    not as the question has it; `folder` is where the features of sources without a name are kept.
+    """
+    name = name_of(source)
+    if is_features(source):
+        sets: Mapping[str, Features] = sets_in(Path(source))
+        return KnownReference(name, sets, None, identity_of(next(iter(sets.values())), split=question.split))
+    statistics, images = None, source
+    if is_statistics(source):
+        statistics = read_statistics(Path(source), kind=question.kind)  # type: ignore[arg-type]
+        images = f"npz:{statistics.images}" if statistics.images is not None else ""
+    sets = {}
+    if (not isinstance(images, str) or images) and available:
+        mark = fingerprint(images)
+        place = cache_folder() / f"score-{mark}" if mark or folder is None else folder
+        job = Job(images, reading or Reading(crop=question.crop, size=question.size), place, open=open_source)
+        sets = features_of(job, available, extractors, progress, timings)
+    if statistics is not None:
+        return KnownReference(name, sets, statistics, statistics.identity)
+    any_set = next(iter(sets.values()), None)
+    known = identity_of(any_set, crop=question.crop, split=question.split) if any_set else SetIdentity(name)
+    return KnownReference(name, sets, None, known)
+
+
+def identity_of(one: Features, crop: str = "none", split: str | None = None) -> SetIdentity:
+    """What the pictures of a set are."""
+    tally = IdentityTally.from_arrays(
+        {
+            "index": np.array([picture.index for picture in one.pictures], dtype=np.int64),
+            "label": np.array(
+                [np.iinfo(np.int64).min if picture.label is None else picture.label for picture in one.pictures]
+            ),
+            "size": np.array([(picture.height, picture.width) for picture in one.pictures], dtype=np.int32),
+            "digest": np.frombuffer(bytes.fromhex("".join(p.digest for p in one.pictures)), np.uint8).reshape(-1, 16),
+        }
+    )
+    return checks.identity(
+        one.source,
+        tally.result(),
+        crop=checks.UNKNOWN if crop == "none" else crop,
+        split=split,  # type: ignore[arg-type]
+    )
+
+
+# ---- the numbers -----------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    wanted: Sequence[Definition],
+    samples: Mapping[str, Features],
+    reference: KnownReference | None,
+    question: Question,
+    weights: Weights,
+    *,
+    reasons: Mapping[str, str],
+    name: str,
+    crop: str = "none",
+    device: str = "cpu",
+    strict: bool = False,
+    prompts: Sequence[str] = (),
+    progress: Callable[[int], None] = lambda done: None,
+) -> Evaluation:
+    """Every definition as a metric; one that cannot be computed is null with the reason.
+
+    `samples` are their features by recipe, and the metrics of image pairs under "pairs"; `reasons` says of the other
+    recipes why they are not there. `name` and `crop` are those of the samples. With `strict` a reference that does not
+    fit raises `InputError`.
+    """
+    any_set = next(iter(samples.values()), None)
+    known = identity_of(any_set, crop=crop) if any_set is not None else SetIdentity(name)
+    files = weight_files(wanted, weights)
+    flags = _flags(question, files, known, reference)
+    if strict:
+        checks.refuse(flags)
+    inputs = Inputs(
+        samples,
+        reference,
+        reasons,
+        paired=question.paired,
+        error=question.error,
+        device=device,
+        ks=sorted({int(item.settings["k"]) for item in wanted if "k" in item.settings}) or (3,),
+        subset_size=question.subset_size,
+        flags=[(flag.metrics, flag.code) for flag in flags],
+        unofficial={file.name for file in files if not file.official},
+        labels_sorted=bool(known.labels_sorted),
+        missing_variants={key: why for key in variants_of(wanted) if (why := why_missing(key, weights))},
+        prompts=prompts,
+        weights=weights,
+    )
+    return Evaluation(
+        metrics=tuple(numbers(wanted, inputs, progress)),
+        samples=_summary(any_set, known),
+        reference=_reference_summary(reference) if reference is not None else None,
+        remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in flags),
+        weights={file.name: file.sha256 for file in files},
+        per_image=inputs.per_image,
+    )
+
+
+def _flags(
+    question: Question, files: Sequence[WeightFile], known: SetIdentity, reference: KnownReference | None
+) -> tuple[Flag, ...]:
+    if reference is None:
+        return ()
+    flags = checks.check_identity(known, reference.identity, question.task)
+    if reference.statistics is not None and reference.statistics.weights:
+        used = {file.name: file.sha256 for file in files}
+        flags += checks.check_weights(reference.statistics.weights, used)
+    return flags
+
+
+def _summary(one: Features | None, known: SetIdentity) -> SetSummary:
+    if one is None:
+        return SetSummary(source=known.name, n=0)
+    sizes = Counter(f"{picture.height}x{picture.width}" for picture in one.pictures)
+    return SetSummary(
+        source=one.source,
+        n=len(one),
+        skipped=one.tally.skipped,
+        converted=one.tally.converted,
+        examples=tuple(one.tally.examples),
+        sizes=dict(sizes.most_common(10)),
+        classes=known.labels.classes if known.labels else None,
+        labels_sorted=known.labels_sorted,
+        digest=known.digest,
+    )
+
+
+def _reference_summary(reference: KnownReference) -> SetSummary:
+    form = reference.statistics.format if reference.statistics is not None else ""
+    if reference.sets:
+        found = _summary(next(iter(reference.sets.values())), reference.identity)
+        return found.model_copy(update={"source": reference.name, "statistics": form})
+    return SetSummary(
+        source=reference.name,
+        n=reference.identity.n or 0,
+        sizes={f"{height}x{width}": reference.identity.n or 0 for height, width in reference.identity.sizes},
+        digest=reference.identity.digest,
+        statistics=form,
+    )

@@ -1,0 +1,121 @@
+"""The journal of a run: one JSON record per line, appended and synced before anything depends on it.
+
+Only the supervisor writes it. Kinds of record, all with `kind` and `time` (ISO 8601, UTC):
+
+    session      verb, workers, device           a `run` or `resume` begins
+    planned      cells: [result_id, ...]         what the run consists of
+    started      cell                            the first unit of a cell goes to a worker
+    unit         cell, unit, digest, samples, seconds    `units/<unit>.npz` is on disk
+    finished     cell, outcome, digest, reason   `result.json` is on disk
+    tracked      cells: [result_id, ...]         MLflow has them
+    note         text, and perhaps cell          anything a reader of the run should know
+    interrupted                                  the supervisor was asked to stop
+    ended        outcome                         the session is over: "complete", "partial", "nothing"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .errors import StoreError
+
+Record = dict[str, Any]
+
+
+def now() -> str:
+    """The time as the journal writes it: ISO 8601, UTC, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Records in order, the bytes they take, and what was wrong with the last line ("" if nothing was)."""
+
+    records: tuple[Record, ...]
+    size: int
+    warning: str = ""
+
+
+def parse(data: bytes, name: str = "journal.jsonl") -> Journal:
+    """The records in `data`. A torn last line (a crash while it was written) is dropped with a warning.
+
+    A line that cannot be read and is not the last is an error: something other than a crash has happened.
+    """
+    records: list[Record] = []
+    size = 0
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        last = number >= len(lines) - 1  # the final element is what follows the last newline
+        complete = number < len(lines)
+        record = _record(line) if complete else None
+        if record is not None:
+            records.append(record)
+            size += len(line) + 1
+        elif not complete and not line:
+            break
+        elif last:
+            torn = len(data) - size
+            return Journal(tuple(records), size, f"{name}: line {number} is incomplete ({torn} bytes) and was dropped")
+        else:
+            raise StoreError(
+                f"{name}:{number}: not a record", f"found {line[:60]!r}", "restore the file, or start a new run"
+            )
+    return Journal(tuple(records), size)
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
+
+
+def read(path: Path) -> Journal:
+    try:
+        return parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise StoreError(f"cannot read {path}", error.strerror or str(error)) from error
+
+
+class Writer:
+    """Appends records; each is on the disk when `write` returns. A torn last line is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            size = parse(path.read_bytes(), str(path)).size
+            if os.fstat(self._file).st_size > size:
+                os.ftruncate(self._file, size)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, kind: str, **fields: Any) -> str:
+        """Appends a record and returns its time."""
+        time = now()
+        line = json.dumps({"kind": kind, "time": time, **fields}, allow_nan=False, separators=(",", ":"))
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except OSError as error:
+            raise _unwritable(self._path, error) from error
+        return time
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _unwritable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"cannot write {path}",
+        error.strerror or str(error),
+        f"make room or give access, then: arbench resume {path.parent}",
+    )

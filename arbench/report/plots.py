@@ -1,0 +1,108 @@
+"""What the plots show: quality against speed, phases, and single steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..spec.result import At, Metric
+from ..spec.task import tasks
+from . import figures
+from .columns import QUALITY, Column
+from .folders import Entry
+from .rows import names
+from .tables import Row, Table, bounds
+
+LATENCY = "latency"
+MAIN = "decode"
+"""The operation of tokenizers whose time counts against quality: what generation pays for."""
+
+
+def quality_column(table: Table) -> Column | None:
+    """The quality that is plotted: of the first number that the tasks pick for their summaries (fid, frechet, psnr),
+    in the convention that most rows have; else the first column of quality."""
+    found = [
+        column for column in table.columns if column.group == QUALITY and column.direction and not column.metric.at
+    ]
+    known = [definition for definition in tasks().values() if definition.group == QUALITY]
+    own = [definition for definition in known if table.kind in definition.kinds] or known
+    for name in dict.fromkeys(pick.name for definition in own for pick in definition.summary):
+        if alike := [column for column in found if column.name == name]:
+            return max(alike, key=lambda column: sum(place is not None for place in _metrics(table, column)))
+    return found[0] if found else None
+
+
+def _metrics(table: Table, column: Column) -> list[Metric | None]:
+    index = table.columns.index(column)
+    return [row.places[index].metric for row in table.rows]
+
+
+def scatter(entries: Sequence[Entry], table: Table) -> str:
+    """The plot of quality against time per image as SVG, "" where one of the two is missing."""
+    column = quality_column(table)
+    if column is None:
+        return ""
+    called = names(entry.result for entry in entries)
+    quality: dict[tuple[str, str], Metric] = {}
+    for row, metric in zip(table.rows, _metrics(table, column), strict=True):
+        if metric is not None:
+            quality[row.adapter, row.settings_id] = metric
+    points = []
+    for row in table.rows:
+        measured = quality.get((row.adapter, row.settings_id))
+        if measured is None or measured.value is None:
+            continue
+        for batch, latency in _latencies(row, table).items():
+            span = bounds(latency)
+            points.append(
+                figures.Point(
+                    called[row.adapter, row.settings_id],
+                    batch,
+                    (latency.value or 0.0) / batch,
+                    measured.value,
+                    None if span is None else (span[0] / batch, span[1] / batch),
+                    bounds(measured),
+                )
+            )
+    unit = f" [{column.unit}]" if column.unit else ""
+    heading = f"{column.name} ({column.convention}){unit}, {column.direction} is better"
+    return figures.quality_against_speed(points, heading, column.direction) if points else ""
+
+
+def _latencies(row: Row, table: Table) -> dict[int, Metric]:
+    """The row's latency at each batch size, of its main operation."""
+    found: dict[At, dict[int, Metric]] = {}
+    for place, column in zip(row.places, table.columns, strict=True):
+        at = dict(column.metric.at)
+        if column.name == LATENCY and place.metric is not None and isinstance(batch := at.get("batch"), int):
+            found.setdefault(at.get("operation", ""), {})[batch] = place.metric
+    return found.get(MAIN) or next(iter(found.values()), {})
+
+
+def phase_figures(entries: Sequence[Entry]) -> list[str]:
+    """Stacked bars per operation."""
+    called = names(entry.result for entry in entries)
+    bars: dict[str, list[figures.Bar]] = {}
+    for entry in entries:
+        name = called[entry.result.adapter, entry.result.settings_id]
+        for record in entry.result.speed:
+            phases = {phase.phase: phase.seconds / record.batch for phase in record.phases}
+            if phases:
+                bars.setdefault(record.operation, []).append(figures.Bar(name, record.batch, phases))
+    return [figures.phase_bars(own, operation) for operation, own in bars.items()]
+
+
+def step_figure(entries: Sequence[Entry]) -> str:
+    """Median time by AR step, a panel per batch size, "" where nothing takes more than one step."""
+    called = names(entry.result for entry in entries)
+    curves: dict[int, dict[str, NDArray[np.float64]]] = {}
+    for entry in entries:
+        raw = entry.latency()
+        for batch, steps in zip(raw["batch"], raw["steps"], strict=True) if raw else ():
+            known = steps[:, ~np.isnan(steps).all(axis=0)]
+            if known.shape[1] > 1:
+                name = called[entry.result.adapter, entry.result.settings_id]
+                curves.setdefault(int(batch), {})[name] = np.nanmedian(known, axis=0)
+    return figures.step_curves(dict(sorted(curves.items()))) if curves else ""

@@ -1,0 +1,104 @@
+"""Rows: one for each adapter, settings and device. Quality, speed and memory of one row share a `settings_id`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from ..spec.result import Metric, Result
+from .columns import SCORE, Column, column_of, device
+
+RowKey = tuple[str, str, str]
+"""Adapter, settings_id, device."""
+Item = TypeVar("Item")
+
+
+def newest(items: Sequence[Item], result: Callable[[Item], Result]) -> tuple[list[Item], int]:
+    """One item per result and device, the latest that went well, and how many are left out."""
+
+    def rank(item: Item) -> tuple[bool, str]:
+        return result(item).outcome == "ok", result(item).started
+
+    chosen: dict[tuple[str, str], Item] = {}
+    for item in items:
+        key = (result(item).result_id, device(result(item)))
+        if key not in chosen or rank(item) >= rank(chosen[key]):
+            chosen[key] = item
+    return list(chosen.values()), len(items) - len(chosen)
+
+
+def rows(results: Iterable[Result]) -> dict[RowKey, list[Result]]:
+    """The results of each row.
+
+    What was refused before it started has seen no device, and the device that a score was computed on is not what its
+    images come from: both go to the row of the same settings, if there is one.
+    """
+    known = list(results)
+    bound = [_key(result) for result in known if result.task != SCORE and device(result)]
+    homes = {key[:2]: key for key in reversed(bound)}
+    found: dict[RowKey, list[Result]] = {}
+    for result in known:
+        key = _key(result)
+        if key not in bound:
+            key = homes.get(key[:2], key)
+        found.setdefault(key, []).append(result)
+    return found
+
+
+def _key(result: Result) -> RowKey:
+    return result.adapter, result.settings_id, device(result)
+
+
+def measured(members: Sequence[Result], column: Column) -> Metric | None:
+    """The number of a row in a column: one with a value rather than a null, the latest of several."""
+    found = [
+        (metric.value is not None, result.started, metric)
+        for result in members
+        for metric in result.metrics
+        if metric.name == column.name and column_of(result, metric).key == column.key
+    ]
+    return max(found, key=lambda item: item[:2])[2] if found else None
+
+
+def settings(members: Sequence[Result]) -> str:
+    """How a row was run, short."""
+    return next((describe(result) for result in members if result.sampling), describe(members[0]))
+
+
+def describe(result: Result) -> str:
+    """Load and sampling settings that are not the plain default, short: "bfloat16 · guidance 2 · top-k 100"."""
+    parts = [str(result.load.get("dtype", ""))]
+    if result.load.get("init") == "random":
+        parts.append("random weights")
+    if result.load.get("compile"):
+        parts.append("compiled")
+    sampling = result.sampling
+    if sampling:
+        guidance = sampling.guidance
+        if guidance.on:
+            ramp = "" if guidance.schedule == "constant" else f" {guidance.schedule.replace('_', ' ')}"
+            parts.append(f"guidance {guidance.scale:g}{ramp}")
+        parts.append(f"temperature {sampling.temperature:g}" if sampling.temperature != 1 else "")
+        knobs = {"top-k": sampling.top_k, "top-p": sampling.top_p, "steps": sampling.steps}
+        knobs |= {"inner steps": sampling.inner_steps, **sampling.extra}
+        parts += [f"{name} {value}" for name, value in knobs.items() if value is not None]
+        parts.append("" if sampling.order == "native" else f"{sampling.order} order")
+    return " · ".join(part for part in parts if part)
+
+
+def names(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+    """Names for plots and pictures by (adapter, settings_id): short where that is clear among adapters of a kind, with
+    the settings where an adapter has several."""
+    known: dict[tuple[str, str], Result] = {}
+    for result in results:
+        known.setdefault((result.adapter, result.settings_id), result)
+    kinds = {result.adapter: result.kind for result in known.values()}
+    tails = Counter((kind, adapter.rsplit("/", 1)[-1]) for adapter, kind in kinds.items())
+    several = Counter(adapter for adapter, _ in known)
+    found = {}
+    for key, result in known.items():
+        tail = result.adapter.rsplit("/", 1)[-1]
+        name = tail if tails[result.kind, tail] == 1 else result.adapter
+        found[key] = f"{name} ({describe(result)})" if several[result.adapter] > 1 else name
+    return found

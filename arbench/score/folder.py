@@ -1,0 +1,105 @@
+"""The folder of scores: results as a run writes them, so that report, tracking and export read both alike.
+
+DIR/run.json            what was scored first, and when
+    journal.jsonl       one record for each result
+    cells/<result_id>/  result.json, samples.parquet (one row per image)
+    results.parquet     every number, one row each; table.parquet: one row for each set of samples
+    features/           vectors of the samples, for further conventions
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import StoreError
+from ..features.feature_set import Features
+from ..files import Lock, write_atomic
+from ..journal import Writer, now
+from ..spec.result import SCHEMA_VERSION, Result
+from ..table import write_tables
+
+PER_IMAGE = "samples.parquet"
+HINT = "check space and permissions, or --out DIR"
+
+
+class ScoreFolder:
+    """Results of `arbench score`, one for each set of samples and question; asked again, a result is replaced."""
+
+    def __init__(self, folder: Path, title: str, argv: tuple[str, ...]) -> None:
+        self.folder = folder
+        self._run: dict[str, Any] = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": folder.name,
+            "arbench": __version__,
+            "started": now(),
+            "argv": list(argv),
+            "suite": {"suite": "score", "version": 1, "title": title},
+        }
+
+    def add(self, result: Result, per_image: bytes | None) -> dict[str, Any]:
+        """Writes a result, then the tables of all results in the folder. Returns what run.json holds."""
+        path = self.folder / "run.json"
+        if path.exists():
+            known = json.loads(path.read_bytes())
+            if "plan" in known:
+                raise StoreError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
+            self._run = known
+        else:
+            write_atomic(path, json.dumps(self._run, indent=1).encode(), HINT)
+        lock = Lock(self.folder / "lock", "wait for it, or choose another --out")
+        try:
+            here = self.folder / "cells" / result.result_id
+            if per_image is not None:
+                write_atomic(here / PER_IMAGE, per_image, HINT)
+            digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode(), HINT)
+            writer = Writer(self.folder / "journal.jsonl")
+            try:
+                writer.write("session", verb="score", workers=1, device=result.load.get("device", ""))
+                writer.write("finished", cell=result.result_id, outcome=result.outcome, digest=digest, reason="")
+                writer.write("ended", outcome="complete")
+            finally:
+                writer.close()
+            results = [
+                Result.model_validate_json(file.read_bytes())
+                for file in sorted(self.folder.glob("cells/*/result.json"))
+            ]
+            write_tables(self.folder, self._run["run_id"], results)
+        finally:
+            lock.release()
+        return self._run
+
+
+def per_image_table(samples: Mapping[str, Features], values: Mapping[str, NDArray[Any]], pairs: str) -> bytes | None:
+    """One row per image, with its metrics: of pairs, and those in `values`. None without samples."""
+    import pandas
+
+    one = samples.get(pairs) or next(iter(samples.values()), None)
+    if one is None:
+        return None
+    rows = [
+        {
+            "index": picture.index,
+            "key": picture.key,
+            "label": picture.label,
+            "height": picture.height,
+            "width": picture.width,
+            "digest": picture.digest,
+            **picture.values,
+        }
+        for picture in one.pictures
+    ]
+    table = pandas.DataFrame(rows)
+    for name, column in values.items():
+        if len(column) == len(table):
+            table[name] = np.asarray(column)
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

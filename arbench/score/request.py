@@ -1,0 +1,52 @@
+"""What `arbench score` is asked: samples, a reference, conventions, and where the result goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..data.reading import GENERATOR, Reading, Source, name_of
+from ..evaluate.question import Question
+from ..features.extractor import Mode
+from ..features.weight_files import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """What to score, what with, and how.
+
+    question: `conventions` may be empty: then those that the weights here allow. reading: how the samples are read; the
+    reference is read in the same way, but whole and with its own crop. adapters: weight files of generators, by name.
+    prompts: for CLIPScore, what each sample was made from, in the order of the source. origin: of these samples, where
+    an adapter has made them. argv: the command, for the record.
+    """
+
+    samples: Source
+    reference: Source | None
+    question: Question
+    weights: Weights
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    mode: Mode = "parity"
+    device: str = "cpu"
+    reading: Reading = field(default_factory=Reading)
+    strict: bool = False
+    prompts: tuple[str, ...] = ()
+    shard: tuple[int, int] = (0, 1)
+    out: Path | None = None
+    argv: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where features and results go: `out`, else `scores/<name of the samples>`."""
+        if self.out is not None:
+            return self.out
+        name = name_of(self.samples).removeprefix(GENERATOR).rstrip("/").replace(":", "-").replace(" ", "-")
+        slug = "-".join(part for part in Path(name).parts[-2:] if part not in ("/", "..", "."))
+        shard = f"-{self.shard[0]}of{self.shard[1]}" if self.shard[1] > 1 else ""
+        return Path("scores") / f"{slug or 'images'}{shard}"
+
+    @property
+    def reference_reading(self) -> Reading:
+        reading = self.reading
+        return Reading(reading.on_bad, None, self.question.crop, self.question.size, reading.column)

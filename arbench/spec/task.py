@@ -1,0 +1,185 @@
+"""Tasks as everything but their workers sees them: a definition that planner, tables, summary and report ask.
+
+Built-in tasks are the packages below `arbench.tasks` that define `TASK`. A package offers more with entry points:
+
+    [project.entry-points."arbench.tasks"]
+    mine = "my_package.tasks:TASK"
+
+Imports no torch, and a module that defines a task imports none either: its `work` is loaded in a worker.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, Literal
+
+from ..errors import ConfigError
+from .base import Frozen
+from .card import Ability, Card
+from .result import At, Direction, Metric
+from .unit import Unit
+
+GROUP = "arbench.tasks"
+BUILT_IN = "arbench.tasks"
+
+
+class TaskSpec(Frozen):
+    """The parameters of a task in a suite. A subclass gives `task` its name as the only value and default."""
+
+    task: str
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A number that a task reports, for `arbench ls metrics` and the tables. `name` means one thing everywhere.
+
+    `column`: in the main table from the start; other numbers are shown there on request.
+    """
+
+    name: str
+    unit: str
+    direction: Direction | None
+    what: str
+    column: bool = True
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A number for the summary: the first or last of a name (by place in the result), `at` some place if given."""
+
+    name: str
+    place: Literal["first", "last"] = "first"
+    at: Mapping[str, At] = field(default_factory=dict)
+
+    def of(self, metrics: Sequence[Metric]) -> Metric | None:
+        found = [metric for metric in metrics if metric.name == self.name and self.at.items() <= metric.at.items()]
+        found = [metric for metric in found if metric.value is not None] or found
+        return found[0 if self.place == "first" else -1] if found else None
+
+
+@dataclass(frozen=True)
+class Data:
+    """A set of images that a task reads, named as in the suite, and how its images are prepared."""
+
+    source: str
+    crop: str = "none"
+    size: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds for one image, by a rough model: to sample (or encode and decode) it, and to extract its features."""
+
+    image: float
+    features: float
+    pixels: int
+    """Values of an image, 3 H W: bytes of it on disk."""
+    warm_up_calls: int = 5
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a cell takes: seconds of work, the largest batch at once, bytes on disk."""
+
+    seconds: float
+    batch: int
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class TaskDefinition:
+    """One task. `version` changes whenever a result of the task can change.
+
+    work: "module:attribute" of the class whose `measure` does a unit and whose `finish` makes metrics of all units.
+    group: heading of its columns in the main table. summary: what the terminal shows of it.
+    units: how a resolved spec is cut into pieces of work. effort: what it takes.
+    data: the images it reads, which enter the result's identity. counted: the spec's field that is the number of
+    images of `data[0]`, which None or too large a number is resolved against.
+    exclusive: needs a fresh worker and an otherwise idle machine. random_weights: makes sense with such.
+    needs: what a card must offer. unable: why an adapter cannot be put through it, "" if it can.
+    weights: those of feature networks, by name in the weight registry, with the numbers that are null without them.
+    """
+
+    name: str
+    spec: type[TaskSpec]
+    work: str
+    version: int
+    kinds: frozenset[Literal["generator", "tokenizer"]]
+    group: str
+    metrics: tuple[MetricInfo, ...]
+    summary: tuple[Pick, ...]
+    units: Callable[[Any], tuple[Unit, ...]]
+    effort: Callable[[Any, Rates], Effort]
+    data: Callable[[Any], tuple[Data, ...]] = lambda spec: ()
+    counted: str = ""
+    exclusive: bool = False
+    random_weights: bool = False
+    needs: Ability | None = None
+    unable: Callable[[Card, Any], str] = lambda card, spec: ""
+    weights: Callable[[Any], Mapping[str, str]] = lambda spec: {}
+    transport: frozenset[str] = frozenset()
+    """Fields of the spec that do not change a result's value (noise is per sample); not part of its identity."""
+    in_key: frozenset[str] = frozenset()
+    """Fields of the spec that a number's key says already (convention, reference, place), or that only choose which
+    numbers are made: numbers of one key share a column whatever these are."""
+
+    def info(self, name: str) -> MetricInfo | None:
+        return next((info for info in self.metrics if info.name == name), None)
+
+    def why_unable(self, card: Card, spec: TaskSpec) -> str:
+        """Why an adapter cannot be put through the task whatever its settings, or "" if it can."""
+        if self.needs is not None and self.needs not in card.offers:
+            return self.unable(card, spec) or f"its card does not offer `{self.needs}`"
+        return self.unable(card, spec)
+
+
+def _built_in() -> Iterator[tuple[str, TaskDefinition]]:
+    package = importlib.import_module(BUILT_IN)
+    for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg):
+        definition = getattr(importlib.import_module(f"{BUILT_IN}.{module}"), "TASK", None)
+        if isinstance(definition, TaskDefinition):
+            yield "arbench", definition
+
+
+def _installed() -> Iterator[tuple[str, TaskDefinition]]:
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        origin = point.dist.name if point.dist else point.value
+        try:
+            definition = point.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the task {point.name!r} of package {origin!r} cannot be loaded",
+                f"{point.value}: {type(error).__name__}: {error}",
+                f"pip uninstall {origin}, or repair it",
+            ) from error
+        if not isinstance(definition, TaskDefinition):
+            raise ConfigError(
+                f"the task {point.name!r} of package {origin!r} is not a TaskDefinition",
+                f"{point.value} is a {type(definition).__name__}",
+                "see arbench.spec.task",
+            )
+        yield origin, definition
+
+
+@functools.cache
+def tasks() -> Mapping[str, TaskDefinition]:
+    """Every task by name: ours, those that measure alone on a machine last, then those of installed packages."""
+    found: dict[str, TaskDefinition] = {}
+    origins: dict[str, str] = {}
+    built_in = sorted(_built_in(), key=lambda entry: entry[1].exclusive)
+    for origin, definition in (*built_in, *_installed()):
+        if definition.name in found:
+            raise ConfigError(
+                f"two tasks are named {definition.name!r}",
+                f"one from {origins[definition.name]}, one from {origin}",
+                "uninstall one, or rename it",
+            )
+        found[definition.name], origins[definition.name] = definition, origin
+    return MappingProxyType(found)

@@ -1,0 +1,32 @@
+"""Units: the pieces of work that a cell is cut into."""
+
+from __future__ import annotations
+
+from .base import Frozen
+
+UNIT_SIZE = 64
+"""Sample ids per unit. Part of no identity: what a unit holds does not depend on where it is cut."""
+
+
+class Unit(Frozen):
+    """A range of sample ids (or image indices) with fixed boundaries: computed, stored and resumed as one."""
+
+    index: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.start:06d}-{self.stop:06d}"
+
+
+def cut(n: int, size: int = UNIT_SIZE) -> tuple[Unit, ...]:
+    """Units of at most `size` samples with boundaries at multiples of it."""
+    return tuple(
+        Unit(index=index, start=start, stop=min(start + size, n)) for index, start in enumerate(range(0, n, size))
+    )
+
+
+def one_per_batch(batches: tuple[int, ...]) -> tuple[Unit, ...]:
+    """A unit for each batch size, which is both its `start` and its `stop`."""
+    return tuple(Unit(index=index, start=batch, stop=batch) for index, batch in enumerate(batches))

@@ -1,0 +1,190 @@
+"""What the tasks that compare sets of images share: fields of a suite, features of a unit, numbers of a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+
+from ..data.crops import CROPS
+from ..data.reading import Reading
+from ..errors import ArbenchError
+from ..evaluate import conventions as known_conventions
+from ..evaluate.question import Question, available_recipes, variants_of, weights_of
+from ..features.feature_folder import PAIRS
+from ..features.feature_set import Features
+from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFeatures, UnitFile, recipes_in
+from ..images import digests
+from ..spec.cell import Cell
+from ..spec.task import Effort, Rates, TaskSpec
+from ..spec.unit import Unit
+
+if TYPE_CHECKING:
+    from ..evaluate.evaluation import Evaluation
+    from .base import Arrays, Context, Stored
+
+IN_KEY = frozenset({"conventions", "metrics", "crop", "size", "error"})
+"""Fields of `Compared` that the key of a number says (see `TaskDefinition.in_key`), with its error bar."""
+FEATURE_BYTES = 4 * (2048 + 2023 + 1008 + 1280)
+"""Of an image's features at most, in the usual conventions."""
+
+
+class Compared(TaskSpec):
+    """What decides numbers of samples against a set of images, as fields of a task."""
+
+    conventions: tuple[str, ...] = ("offline",)
+    """Whose numbers to report, all from one sampling: see `arbench ls conventions`."""
+    metrics: tuple[str, ...] = ()
+    """Only metrics that match one of these globs; empty: all of the conventions."""
+    crop: str = "none"
+    """How the images that are read are cropped; needs `size`."""
+    size: int | None = Field(default=None, ge=1)
+    """Side of the square that `crop` makes, in pixels."""
+    mode: Literal["parity", "fast"] = "parity"
+    """Of the feature networks. parity: float32, as the reference tools. fast: folded, TF32 or bf16 on CUDA."""
+    error: Literal["delta", "jackknife"] = "delta"
+    """Error bar of the Frechet distances."""
+    kid_subset_size: int | None = Field(default=None, ge=2)
+    """Of kernel distances over subsets; null: the convention's own."""
+
+    @field_validator("conventions", mode="before")
+    @classmethod
+    def _known(cls, value: object) -> object:
+        names = [value] if isinstance(value, str) else value
+        if isinstance(names, list | tuple):
+            try:
+                known_conventions.select([str(name) for name in names])
+            except ArbenchError as error:
+                raise ValueError("; ".join(part for part in (error.what, error.why) if part)) from error
+            return tuple(names)
+        return value
+
+    @field_validator("crop")
+    @classmethod
+    def _known_crop(cls, value: str) -> str:
+        if value not in CROPS:
+            raise ValueError(f"a crop is one of {', '.join(CROPS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        if self.crop != "none" and self.size is None:
+            raise ValueError(f"the crop {self.crop} needs a size")
+        try:
+            self.question().definitions()
+        except ArbenchError as error:
+            raise ValueError("; ".join(part for part in (error.what, error.why) if part)) from error
+        return self
+
+    def question(self, *, paired: bool = False, kind: str | None = None, split: str | None = None) -> Question:
+        return Question(
+            self.conventions,
+            self.metrics,
+            paired,
+            self.crop,
+            self.size,
+            kind,
+            split,
+            self.error,
+            self.kid_subset_size,
+        )
+
+
+def weights_needed(spec: Compared) -> dict[str, str]:
+    """Name of the weights of a feature network -> the numbers that are null without them."""
+    needed: dict[str, list[str]] = {}
+    for item in spec.question().definitions():
+        for name in weights_of(item):
+            needed.setdefault(name, []).append(f"{item.convention} {item.metric}")
+    return {name: ", ".join(numbers) for name, numbers in needed.items()}
+
+
+def effort(n: int, batch: int, rates: Rates, images: float = 1.0) -> Effort:
+    """Of `n` images that are made (`images` times the work of one), kept and described."""
+    return Effort(n * (images * rates.image + rates.features), batch, 1_000_000 + n * (rates.pixels + FEATURE_BYTES))
+
+
+def keeps_images(cell: Cell, unit: Unit, image_bytes: int, show: int) -> bool:
+    """Whether a unit's images are stored: those that are shown, and all up to the size that the settings state."""
+    limit = cell.settings.keep_images
+    return unit.start < show or limit is None or unit.stop * image_bytes <= limit * 1_000_000
+
+
+def described(
+    images: NDArray[np.uint8],
+    ids: Sequence[int],
+    labels: NDArray[np.int64],
+    keys: Sequence[str],
+    question: Question,
+    mode: Literal["parity", "fast"],
+    context: Context,
+    originals: NDArray[np.uint8] | None = None,
+) -> Arrays:
+    """What a unit stores of its images (n, 3, H, W) besides the pixels: features by every recipe that the conventions
+    need and the weights here allow, and, of reconstructions, metrics of each image and its original."""
+    extractors, wanted = context.extractors(mode), question.definitions()
+    available, _ = available_recipes(known_conventions.needed_recipes(wanted), extractors.weights)
+    arrays: Arrays = {
+        "sample_ids": np.array(ids, dtype=np.int64),
+        "labels": labels,
+        "digests": np.array(digests(images)),
+        "keys": np.array(list(keys)),
+        "size": np.array(images.shape[2:], dtype=np.int64),
+    }
+    pictures = list(images)
+    for recipe in available:
+        extractor = extractors.get(recipe)
+        for output, rows in extractor(pictures).items():
+            arrays[f"{FEATURES}{recipe}:{output}"] = rows
+            arrays[f"{CONVENTION}{recipe}:{output}"] = np.array(extractor.convention)
+    if originals is not None:
+        for name, values in context.pair_metrics(variants_of(wanted))(images, originals).items():
+            arrays[f"{VALUE}{name}"] = values
+    return arrays
+
+
+def stored_features(name: str, units: Sequence[Stored], *, paired: bool) -> dict[str, Features]:
+    """The features that a cell's units hold, by recipe; of reconstructions, metrics of pairs under "pairs"."""
+    files = [unit for unit in units if isinstance(unit, UnitFile)]
+    assert len(files) == len(units), "units are read from disk"
+    found: dict[str, Features] = {recipe: UnitFeatures(name, files, recipe) for recipe in recipes_in(files[0])}
+    if paired:
+        found[PAIRS] = UnitFeatures(name, files)
+    return found
+
+
+def evaluated(
+    name: str,
+    units: Sequence[Stored],
+    question: Question,
+    source: str,
+    context: Context,
+    *,
+    mode: Literal["parity", "fast"],
+    limit: int | None,
+) -> Evaluation:
+    """The numbers of a cell's units against the images (or statistics) of `source`."""
+    from ..evaluate.evaluation import evaluate, open_reference
+
+    wanted, extractors = question.definitions(), context.extractors(mode)
+    samples = stored_features(name, units, paired=question.paired)
+    needed = known_conventions.needed_recipes(wanted)
+    _, reasons = available_recipes(needed, extractors.weights)
+    held = [recipe for recipe in needed if recipe in samples]
+    reasons |= {
+        recipe: f"the units hold no features of {recipe}" for recipe in needed if recipe not in (*held, *reasons)
+    }
+    reference = open_reference(
+        source,
+        question,
+        held,
+        extractors,
+        reading=Reading(limit=limit, crop=question.crop, size=question.size),
+        progress=lambda what, done, count: context.progress(done),
+    )
+    return evaluate(
+        wanted, samples, reference, question, extractors.weights, reasons=reasons, name=name, device=context.device
+    )

@@ -1,0 +1,154 @@
+"""The work of `memory`: a meter around loading and around calls, in a worker of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...measure.memory import CudaMeter, HostMeter, driver_memory, meter_for
+from ...spec.cell import Cell
+from ...spec.result import At, Metric
+from ...spec.unit import Unit
+from ..base import Arrays, Context, Finished, Stored
+from ..outputs import check_generated, check_images, codes_for, measured_request, sampling_of, synthetic_images
+
+CALLS = 2
+"""Calls behind a peak: the first allocates workspaces, the second shows that they are reused."""
+
+
+class MemoryWork:
+    """A unit is one batch size; the worker is fresh, so that its memory is this cell's alone."""
+
+    def __init__(self, meter_for: Callable[[str], HostMeter | CudaMeter] = meter_for) -> None:
+        self._meter_for = meter_for
+
+    def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
+        meter = self._meter_for(context.device)
+        batch, before = unit.start, meter.current()
+        meter.reset()
+        call = _generator_call(cell, batch, context) if cell.kind == "generator" else _tokenizer_call(cell, context)
+        loading, after = meter.peak(), meter.current()
+        fresh = meter.reset()
+        for index in range(CALLS):
+            call(range(index * batch, (index + 1) * batch))
+            context.progress(index + 1)
+        readings = {
+            "batch": batch,
+            "before": before,
+            "after": after,
+            "loading": loading,
+            "peak": meter.peak(),
+            "fresh": int(fresh),
+        }
+        arrays: Arrays = {name: np.array([value], dtype=np.int64) for name, value in readings.items()}
+        if isinstance(meter, CudaMeter):
+            process, reason = driver_memory(context.device)
+            arrays["reserved"] = np.array([meter.reserved()], dtype=np.int64)
+            arrays["process"] = np.array([-1 if process is None else process], dtype=np.int64)
+            arrays["process_reason"] = np.array([reason])
+        return arrays
+
+    def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
+        cuda = context.device.startswith("cuda")
+        metrics = [_file_metric(cell, context), *_load_metrics(units[0], cuda)]
+        largest = 0
+        for unit in units:
+            batch = int(unit["batch"][0])
+            flags = ("after_larger_batch",) if batch < largest else ()
+            if not int(unit["fresh"][0]):
+                flags = (*flags, "peak_of_process")
+            metrics += _peak_metrics(unit, batch, cuda, flags)
+            largest = max(largest, batch)
+        return Finished(tuple(metrics))
+
+
+def _generator_call(cell: Cell, batch: int, context: Context) -> Callable[[range], None]:
+    """Loads the generator; the function samples and decodes these ids."""
+    generator = context.generator(cell)
+    card, tokenizer = generator.card, generator.tokenizer
+    sampling = sampling_of(cell, card)
+
+    def call(ids: range) -> None:
+        if ids.start == 0:
+            generator.prepare(batch, sampling)
+        generated = generator.sample(measured_request(card, ids, cell.settings.seed, context.device), sampling)
+        images = check_generated(generator, generated, len(ids)).images
+        if tokenizer is not None and generated.codes is not None:
+            images = tokenizer.decode(generated.codes)
+        assert images is not None  # checked above
+        check_images(images, ids, card.resolution, card.name)
+
+    return call
+
+
+def _tokenizer_call(cell: Cell, context: Context) -> Callable[[range], None]:
+    """Loads the tokenizer; the function encodes and decodes as many synthetic images."""
+    tokenizer = context.tokenizer(cell)
+    card = tokenizer.card
+
+    def call(ids: range) -> None:
+        images = synthetic_images(cell.settings.seed, ids, card.resolution, context.device)
+        check_images(tokenizer.decode(codes_for(tokenizer, images)), ids, card.resolution, card.name)
+
+    return call
+
+
+def _metric(name: str, value: float | None, n: int, how: str, **rest: Any) -> Metric:
+    return Metric(name=name, value=value, unit="B", n=n, direction="lower", how=how, measure="memory", **rest)
+
+
+def _file_metric(cell: Cell, context: Context) -> Metric:
+    files = context.weight_files(cell)
+    reason = "" if files else ("random weights" if cell.settings.init == "random" else "the adapter has no weight file")
+    size = float(sum(path.stat().st_size for path in files.values())) if files else None
+    text = "size of the weight files as stored, of the adapter and its tokenizer"
+    return _metric("weights-file", size, len(files), text, reason=reason)
+
+
+def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
+    before, after, loading = (float(unit[name][0]) for name in ("before", "after", "loading"))
+    if cuda:
+        kind, what = "torch's allocator", "allocated"
+    else:
+        kind, what = "resident set of the worker", "resident (weights, and the code imported with them)"
+    flags = () if int(unit["fresh"][0]) else ("peak_of_process",)
+    return [
+        _metric("baseline-memory", before, 1, f"{kind} before anything is loaded"),
+        _metric("weights-memory", after - before, 1, f"{kind}: {what} after loading less before"),
+        _metric("peak-memory-load", loading, 1, f"{kind}: most while loading, baseline included", flags=flags),
+    ]
+
+
+def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) -> list[Metric]:
+    peak, after = float(unit["peak"][0]), float(unit["after"][0])
+    at: dict[str, At] = {"batch": batch}
+    if not cuda:
+        text = f"peak resident set of the worker over {CALLS} calls, baseline and weights included; batches in order"
+        return [
+            _metric("peak-memory", peak, CALLS, text, flags=flags, at=at),
+            _metric("call-memory", peak - after, CALLS, "the peak less what was resident before", flags=flags, at=at),
+        ]
+    text = f"torch.cuda.max_memory_allocated over {CALLS} calls, weights included"
+    process = int(unit["process"][0])
+    reason = str(unit["process_reason"][0])
+    return [
+        _metric("peak-memory", peak, CALLS, text, flags=flags, at=at),
+        _metric("call-memory", peak - after, CALLS, "the peak less what was allocated before", flags=flags, at=at),
+        _metric(
+            "reserved-memory",
+            float(unit["reserved"][0]),
+            CALLS,
+            "torch.cuda.max_memory_reserved: what the allocator holds, used or not",
+            at=at,
+        ),
+        _metric(
+            "process-memory",
+            float(process) if process >= 0 else None,
+            1,
+            "NVML, this process after the calls: context and libraries included",
+            reason=reason if process < 0 else "",
+            at=at,
+        ),
+    ]

@@ -1,0 +1,62 @@
+"""Speed: latency of whole calls at each batch size, and, in a second pass, where the time goes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.unit import one_per_batch
+
+
+class Speed(TaskSpec):
+    """Latency of a whole call at each batch size, and its phases. Warm-up ends once three calls agree."""
+
+    task: Literal["speed"] = "speed"
+    batches: tuple[int, ...] = (1, 16)
+    min_calls: int = Field(default=10, ge=3)
+    min_seconds: float = Field(default=2.0, ge=0)
+    max_seconds: float = Field(default=60.0, gt=0)
+
+
+def _effort(spec: Speed, rates: Rates) -> Effort:
+    def seconds(batch: int) -> float:
+        call = rates.image * batch
+        return rates.warm_up_calls * call + min(max(spec.min_calls * call, spec.min_seconds), spec.max_seconds)
+
+    return Effort(sum(map(seconds, spec.batches)), max(spec.batches))
+
+
+TASK = TaskDefinition(
+    name="speed",
+    spec=Speed,
+    work="arbench.tasks.speed.work:SpeedWork",
+    version=1,
+    kinds=frozenset({"generator", "tokenizer"}),
+    group="Speed",
+    metrics=(
+        MetricInfo("latency", "s", "lower", "median time of a call, decoding included; of tokenizers, each operation"),
+        MetricInfo("images-per-second", "images/s", "higher", "batch over median latency"),
+        MetricInfo("latency-p90", "s", "lower", "90th percentile; null below 29 calls", column=False),
+        MetricInfo("latency-spread", "fraction", "lower", "interquartile range over the median", column=False),
+        MetricInfo("first-call", "s", "lower", "the first call of this batch size", column=False),
+        MetricInfo("probe-overhead", "fraction", "lower", "what the probe adds to the median latency", column=False),
+        MetricInfo("phase-closure", "fraction", "higher", "share of a call inside any phase", column=False),
+        MetricInfo("load", "s", "lower", "bringing up the adapter and its tokenizer", column=False),
+        MetricInfo("prepare", "s", "lower", "one-off work for a batch size: caches, compilation", column=False),
+        MetricInfo("steps", "", "lower", "autoregressive steps per call", column=False),
+        MetricInfo("forwards", "", "lower", "backbone calls per call; a guided call counts as two", column=False),
+    ),
+    summary=(
+        Pick("latency", "first", {"operation": "sample"}),
+        Pick("images-per-second", "last", {"operation": "sample"}),
+        Pick("images-per-second", "last", {"operation": "decode"}),
+    ),
+    units=lambda spec: one_per_batch(spec.batches),
+    effort=_effort,
+    exclusive=True,
+    random_weights=True,
+    transport=frozenset({"min_calls", "min_seconds", "max_seconds"}),
+    in_key=frozenset({"batches"}),
+)

@@ -1,0 +1,167 @@
+"""Pictures in rows: what all models share once, then each model's own, the same ids for all; and columns of edits."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_run import digits, make_result, metric, write_cell
+from test_report_page import read
+
+from arbench.gallery import Gallery
+from arbench.report.folders import Entry
+from arbench.report.page import write_report
+from arbench.report.tables import make_table
+from arbench.spec.result import Result
+
+MASK = np.zeros((28, 28), dtype=np.bool_)
+MASK[7:21, 7:21] = True
+MASKED = (214, 120, 44)
+LEAD = "The masked part of each image is drawn anew."
+
+
+def edited_images(ids: np.ndarray, seed: int) -> np.ndarray:
+    return np.where(MASK, digits(ids, seed), originals(ids))
+
+
+def originals(ids: np.ndarray) -> np.ndarray:
+    """The same image for an id, whatever the other ids."""
+    return digits(np.arange(40), 0)[ids]
+
+
+def add_edits(folder: Path, name: str, ids: range, seed: int = 1, **parameters: Any) -> Result:
+    """An `edit` cell of a generator in a run folder."""
+    task = {"data": "mnist5k/heldout", "n": 200, "mask": "centre", "condition": "same"} | parameters
+    result = make_result(
+        name, "generator", name.partition("/")[0], "edit",
+        parameters=task,
+        metrics=(
+            metric("psnr-outside", 20.0, 1.0, direction="higher", unit="dB"),
+            metric("class-agreement", 0.9, 0.01, direction="higher"),
+        ),
+        artifacts={"pictures": "pictures.npz"},
+    )  # fmt: skip
+    numbers = np.array(ids)
+    before, classes = originals(numbers), numbers % 10
+    asked = (numbers + (task["condition"] == "next")) % 10
+    masked = np.where(MASK, np.array(MASKED, dtype=np.uint8)[:, None, None], before)
+    gallery = Gallery(
+        f"{task['mask']} redrawn, {task['condition']} class", "rows", LEAD, numbers, np.stack([classes, asked, asked]),
+        ("original", "mask", ""), (True, True, False), np.stack([before, masked, edited_images(numbers, seed)]),
+    )  # fmt: skip
+    write_cell(folder, result, {"pictures.npz": gallery.pack()})
+    return result
+
+
+@pytest.fixture
+def page_of(new_run: Callable[..., Path], tmp_path: Path) -> Callable[..., str]:
+    """The page of a run with edits: a keyword set for each."""
+
+    def write(*edits: dict[str, Any]) -> str:
+        folder = new_run(generators=(), tokenizers=())  # plots take seconds
+        for edit in edits:
+            add_edits(folder, **edit)
+        return write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return write
+
+
+def tables(html: str) -> dict[str, str]:
+    """Title -> table."""
+    section = html.partition('id="pictures"')[2].partition("</section>")[0]
+    return dict(re.findall(r"<h3>(.*?)</h3>.*?(<table.*?</table>)", section, flags=re.DOTALL))
+
+
+def picture(uri: str) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))) as opened:
+        return np.asarray(opened.convert("RGB"))
+
+
+VAR, LLAMA = "next_scale/var-mini", "raster/llamagen-mini"
+
+
+def test_rows_are_original_mask_and_each_model(page_of: Callable[..., str], tmp_path: Path) -> None:
+    html = page_of({"name": VAR, "ids": range(12), "seed": 5}, {"name": LLAMA, "ids": range(3, 30), "seed": 6})
+    ((title, table),) = tables(html).items()
+    assert title == "centre redrawn, same class"
+    assert html.count(LEAD) == 1
+    rows = re.findall(r'<th scope="row">(.*?)</th>', table)
+    assert rows[:2] == ["original", "mask"]
+    assert sorted(rows[2:]) == ["llamagen-<wbr>mini", "var-<wbr>mini"]
+    common = list(range(3, 12))  # ids that both have
+    assert re.findall(r'<th scope="col">#(\d+)', table) == [str(i) for i in common]
+    shown = {image["alt"]: image["src"] for image in read(tmp_path / "report.html").all("img")}
+    for number in common:
+        expected = edited_images(np.array(range(12)), 5)[number].transpose(1, 2, 0)
+        np.testing.assert_array_equal(picture(shown[f"var-mini, image {number}, label {number % 10}"]), expected)
+        masked = picture(shown[f"mask, image {number}, label {number % 10}"])
+        assert (masked[MASK] == MASKED).all()
+        original = originals(np.array([number]))[0].transpose(1, 2, 0)
+        np.testing.assert_array_equal(masked[~MASK], original[~MASK])
+    assert '<a href="#pictures">Pictures</a>' in html
+
+
+def test_another_class_is_shown_with_an_arrow_and_another_mask_is_another_table(page_of: Callable[..., str]) -> None:
+    html = page_of(
+        {"name": VAR, "ids": range(4), "condition": "next"},
+        {"name": VAR, "ids": range(4), "mask": "border"},
+        {"name": VAR, "ids": range(4), "mask": "left"},
+    )
+    same, following = ["0", "1", "2", "3"], ["0 → 1", "1 → 2", "2 → 3", "3 → 4"]
+    assert {title: re.findall(r"<b>(.*?)</b>", table) for title, table in tables(html).items()} == {
+        "centre redrawn, next class": following,
+        "border redrawn, same class": same,
+        "left redrawn, same class": same,
+    }
+
+
+def test_rows_with_a_name_of_their_own_come_below_their_model(new_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = new_run(generators=(), tokenizers=("tokenizers/llamagen-mini", "tokenizers/var-mini"), missing=False)
+    html = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8")
+    ((title, table),) = tables(html).items()
+    assert title == "Reconstructions of mnist5k/heldout"
+    assert re.findall(r'<tr class="(.*?)"><th scope="row">(.*?)</th>', table) == [
+        ("aside last", "original"),
+        ("model", "llamagen-<wbr>mini"),
+        ("aside last", "|difference| × 4"),
+        ("model", "var-<wbr>mini"),
+        ("aside last", "|difference| × 4"),
+    ]
+    assert "|difference| × 4 of var-mini, image 3" in html
+    assert "→" not in table  # without labels
+
+
+def test_without_pictures_there_is_no_section(page_of: Callable[..., str]) -> None:
+    html = page_of()
+    assert 'id="pictures"' not in html
+    assert "#pictures" not in html
+
+
+def test_the_table_has_the_agreement_of_each_edit(tmp_path: Path) -> None:
+    results = [add_edits(tmp_path, VAR, range(2)), add_edits(tmp_path, VAR, range(2), condition="next")]
+    entries = [Entry(result, tmp_path, "run") for result in results]
+    table = make_table(entries, (), "generator")
+    assert table is not None
+    assert [(column.group, column.name, column.note) for column in table.columns if column.shown] == [
+        ("Edits", "class-agreement", "condition same"),
+        ("Edits", "class-agreement", "condition next"),
+    ]
+
+
+def test_what_was_refused_before_it_started_is_in_the_row_of_the_rest(tmp_path: Path) -> None:
+    refused = make_result(LLAMA, "generator", "raster", "edit", outcome="unsupported", reason="no", provenance=None)
+    other = add_edits(tmp_path, VAR, range(2))
+    good = make_result(LLAMA, "generator", "raster", "generate", metrics=(metric("kid", 1.0, 0.1),), artifacts={})
+    table = make_table([Entry(result, tmp_path, "run") for result in (refused, other, good)], (), "generator")
+    assert table is not None
+    row = next(row for row in table.rows if row.adapter == LLAMA)
+    assert len(table.rows) == 2
+    assert row.device == good.provenance.device  # type: ignore[union-attr]
+    assert {place.outcome for place in row.places} == {"", "unsupported"}
