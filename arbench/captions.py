@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 PROMPTS = "prompts.txt"
-"""The list of the files, a path a line: what models of captions take as prompts."""
+"""The list of the files, one path per line: what text-to-image models take as prompts."""
 
 
 def text_encoder_of(card: Card) -> tuple[TextEncoder, tuple[int, int]]:
@@ -153,7 +153,7 @@ def write(
 ) -> Written:
     """A file for each prompt in `folder`, and the list of them.
 
-    A file that says the same prompt and `settings` is kept, so that a broken-off call goes on where it was.
+    A file that says the same prompt and `settings` is kept, so that an interrupted call resumes where it was.
     """
     files = [folder / f"{index:06d}{SUFFIX}" for index in range(len(prompts))]
     kept, cut = 0, []

@@ -1,4 +1,4 @@
-"""All results as tables: `results.parquet`, a row per metric, and `table.parquet`, a row per adapter and settings."""
+"""All results as tables: `results.parquet`, a row per metric, and `table.parquet`, one row per adapter and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""results.parquet, a row per metric, and table.parquet, a row per adapter and settings; nulls and types are kept."""
+"""results.parquet, a row per metric, and table.parquet, one row per adapter and settings; nulls and types are kept."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 def keep_top_p(logits: Tensor, p: float, *, reach: bool = False) -> Tensor:
     """Logits (..., V) with -inf outside the nucleus: the likeliest tokens up to and with the first above mass `p`.
 
-    With `reach` the nucleus stops as soon as it holds `p` exactly (VAR's rule); without, it goes on until it holds
+    With `reach` the nucleus stops as soon as it holds `p` exactly (VAR's rule); without, it continues until it holds
     more (LlamaGen's). The two differ only where a cumulative sum equals `p`.
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)

@@ -13,7 +13,7 @@ from arbench import registry
 from arbench.errors import INTERRUPTED, OK, ArbenchError, UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from .loop import Recipe
+    from .loop import TrainingRecipe
 
 
 def recipes() -> dict[str, str]:
@@ -21,12 +21,12 @@ def recipes() -> dict[str, str]:
     return {name: path for system in registry.systems() for name, path in system.training.items()}
 
 
-def recipe(name: str) -> Recipe:
-    """The `Recipe` of a mini. Raises UnknownName with the closest names."""
+def recipe(name: str) -> TrainingRecipe:
+    """The `TrainingRecipe` of a mini. Raises UnknownName with the closest names."""
     known = recipes()
     if name not in known:
         raise UnknownName("mini", name, known, "python -m arbench.adapters.train --list")
-    found: Recipe = registry.resolve(known[name])
+    found: TrainingRecipe = registry.resolve(known[name])
     return found
 
 

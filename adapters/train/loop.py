@@ -22,7 +22,7 @@ Metrics = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TrainingRecipe:
     """How one mini is trained: for how long, on what, and what `prepare` sets up for a seed and device.
 
     `prepare(seed, device)` returns the task; called only when the mini is trained.

@@ -144,7 +144,7 @@ def _stir(model: object, tokenizer: object) -> None:
     """Draws the matrices that a new network leaves at zero: with them a condition or a knob would be without effect."""
     import torch
 
-    from .outputs import networks_of
+    from .returned import networks_of
 
     draw = torch.Generator().manual_seed(0)
     kept = {id(network) for network in networks_of(tokenizer)}

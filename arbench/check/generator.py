@@ -12,7 +12,7 @@ from ..measure.probe import HostStamps, PhaseProbe, Trace
 from ..protocols import NO_PROBE, Card, Codes, Edits, Generated, Generator, Probe, Request, Sampling, Scores
 from ..seeds import noise_for
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
-from .outputs import (
+from .returned import (
     EXACT,
     SAME,
     check_close,
@@ -217,7 +217,7 @@ class GeneratorChecks:
         knobs = [knob for knob in ("guidance", *KNOBS) if knob in self.card.supports]
         strange = sorted(self.card.supports - {"guidance", *KNOBS})
         if strange:
-            raise Broken(f"`supports` has {', '.join(strange)}, which is no field of Sampling")
+            raise Broken(f"`supports` has {', '.join(strange)}, which is not a field of Sampling")
         if not knobs:
             raise NotApplicable("the card supports none")
         idle = [knob for knob in knobs if not self._counts(knob)]
@@ -332,7 +332,7 @@ class GeneratorChecks:
         if not isinstance(self.model, Edits) or tokens is None or codes is None:
             raise self._lacking("edits", "edit")
         if len(tokens.levels[-1]) != 2:
-            raise Broken(f"it has `edit`, and its finest tokens {tokens.levels[-1]} are no grid")
+            raise Broken(f"it has `edit`, and its finest tokens {tokens.levels[-1]} are not a grid")
         everything = torch.ones(tokens.levels[-1], dtype=torch.bool, device=self.device)
         half = everything.clone()
         half[:, 1::2] = False

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..measure.probe import HostStamps, PhaseProbe
 from ..protocols import NO_PROBE, Card, Codes, Noise, Prefix, Probe, Tokenizer
 from ..seeds import noise_for
-from .outputs import SAME, check_close, check_codes, check_images, difference, pick, tensors_of
+from .returned import SAME, check_close, check_codes, check_images, difference, pick, tensors_of
 from .verdict import Broken, Check, NotApplicable
 from .watch import Watch
 

@@ -27,10 +27,12 @@ def captions(
         raise UnknownName("number format", dtype, DTYPES, f"--dtype {DTYPES[0]}")
     lines = [line for line in read_prompts(prompts) if line.strip()]
     if not lines:
-        raise InputError(f"{prompts} has no prompts", "it is empty", "write a prompt a line")
+        raise InputError(f"{prompts} has no prompts", "it is empty", "write one prompt per line")
     before = _read_instruction(instruction)
     if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is a file", "captions are a file a prompt, in a folder", "give another --output")
+        raise InputError(
+            f"{output} is a file", "captions are one file per prompt, in a folder", "give another --output"
+        )
     console = Console(stderr=True, highlight=False)
     if about.instruction and not before:
         console.print(

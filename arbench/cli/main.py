@@ -156,12 +156,12 @@ def status(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs and of scores.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.")
     ] = None,
 ) -> None:
-    """Write the HTML report of one or more runs."""
+    """Write the HTML report of runs and scores."""
     from arbench.cli.report import report
 
     raise typer.Exit(report(folders, output))

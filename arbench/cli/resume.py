@@ -1,4 +1,4 @@
-"""`arbench resume`: goes on with a run; nothing that is finished is computed again."""
+"""`arbench resume`: resumes a run; nothing that is finished is computed again."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def _track(results: Sequence[Result], folder: Path, uri: str, console: Console) 
 
 
 class progress_bar:  # noqa: N801, used as a function
-    """A bar for each set of images that is read; nothing where stderr is no terminal."""
+    """A bar for each set of images that is read; nothing where stderr is not a terminal."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -30,7 +30,7 @@ def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[st
     from arbench.data.statistics.model import describe
     from arbench.data.statistics.read import read_statistics
     from arbench.data.statistics.write import LAYOUTS
-    from arbench.score.statistics import write
+    from arbench.score.reference_statistics import write
 
     if layout not in LAYOUTS:
         raise UnknownName("layout of statistics", layout, LAYOUTS, f"--format {LAYOUTS[0]}")

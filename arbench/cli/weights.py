@@ -17,7 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError
-from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, known
+from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, known
 from arbench.files import replacing
 from arbench.weights import folder
 
@@ -43,7 +43,7 @@ def ls(json_output: bool = False) -> int:
     return OK
 
 
-def _row(entry: Entry, weights: Weights) -> dict[str, str | int | None]:
+def _row(entry: KnownWeights, weights: Weights) -> dict[str, str | int | None]:
     first = entry.files[0]
     row: dict[str, str | int | None] = {
         "name": entry.name,
@@ -93,7 +93,7 @@ def fetch(names: Sequence[str], url: str | None = None) -> int:
     return OK
 
 
-def _official(entry: Entry, url: str | None) -> Official:
+def _official(entry: KnownWeights, url: str | None) -> Official:
     """The file that is fetched: the one the URL names, else the first."""
     name = Path(urllib.parse.urlsplit(url).path).name if url else ""
     return next((official for official in entry.files if official.file == name), entry.files[0])

@@ -23,7 +23,7 @@ def prepare(image: NDArray[np.uint8], recipe: str, size: int) -> NDArray[np.uint
     Raises `UnknownName` for a recipe that is none of `CROPS`, `ImageError` if "none" meets an image of another size.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise ImageError("no RGB image of bytes", f"it is {image.dtype} {image.shape}; (3, H, W) uint8 is needed")
+        raise ImageError("not an RGB image of bytes", f"it is {image.dtype} {image.shape}; (3, H, W) uint8 is needed")
     if size < 1:
         raise UsageError(f"no image has a side of {size}", "", "give the side in pixels, for instance 256")
     picture = find(recipe)(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0))), size)

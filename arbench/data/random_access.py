@@ -23,7 +23,7 @@ SHOWN = 5
 class ReaderSource:
     """The `ImageSource` of a reader, the first `limit` pictures of it, cropped to `size` by a named recipe.
 
-    Reading goes on where the last call ended. An earlier index makes it begin again, at that index where the reader
+    Reading continues where the last call ended. An earlier index makes it begin again, at that index where the reader
     seeks (folder, zip, npy, uncompressed npz), else at the start of the file (tar, compressed npz) or of the row group
     (parquet).
     """

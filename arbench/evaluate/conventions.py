@@ -154,7 +154,14 @@ def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
         ("kid", "kid", features, {}, "lower", "kernel distance over all pairs, unbiased, no random subsets"),
         ("mind", _MIND, features, {}, "lower", "3 D x squared 2-Wasserstein distance over 1000 directions"),
         *_neighbours(features, 3, "<=", "float32"),
-        ("auth-pct", "auth-pct", features, {}, "higher", "share of samples that are no near-copy of a reference image"),
+        (
+            "auth-pct",
+            "auth-pct",
+            features,
+            {},
+            "higher",
+            "share of samples that are not near-copies",
+        ),
         ("vendi", "vendi", features, {}, "higher", "effective number of different samples"),
         (
             "neighbour-agreement",

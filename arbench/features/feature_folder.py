@@ -1,4 +1,4 @@
-"""Feature sets side by side in one folder, one per recipe: found again, gone on with, merged."""
+"""Feature sets side by side in one folder, one per recipe: found again, resumed, merged."""
 
 from __future__ import annotations
 

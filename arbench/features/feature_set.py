@@ -143,7 +143,7 @@ class FeatureSet:
             raise InputError(
                 f"the features in {folder} are not complete",
                 f"{header['rows']} images are done",
-                "run the same command again; it goes on where it stopped",
+                "run the same command again; it resumes where it stopped",
             )
         self.folder = folder
         self.source: str = header["source"]
@@ -209,7 +209,7 @@ def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
 
 
 class FeatureWriter:
-    """Appends chunks to a folder. What `append` returned from is on disk; an interrupted set is gone on with."""
+    """Appends chunks to a folder. What `append` returned from is on disk; an interrupted set is resumed."""
 
     def __init__(
         self,
@@ -360,7 +360,7 @@ def _complete(parts: Sequence[FeatureSet], shards: Iterable[tuple[int, ...]]) ->
         ]
         if different:
             raise InputError(
-                f"{first.folder} and {part.folder} are no shards of one set",
+                f"{first.folder} and {part.folder} are not shards of one set",
                 f"they differ in {', '.join(different)}",
                 "merge shards that one command made with --shard I/N",
             )

@@ -25,7 +25,7 @@ class Official:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class KnownWeights:
     """One set of weights and every file that holds it; the first is the one that `arbench weights fetch` gets."""
 
     name: str
@@ -40,10 +40,10 @@ _CLIP = "https://openaipublic.azureedge.net/clip/models"
 _CLIP_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
 _CLIP_L14_336 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 
-WEIGHTS: dict[str, Entry] = {
+WEIGHTS: dict[str, KnownWeights] = {
     entry.name: entry
     for entry in (
-        Entry(
+        KnownWeights(
             "inception",
             "Inception-2015 of FID, IS and KID",
             "Apache-2.0",
@@ -73,7 +73,7 @@ WEIGHTS: dict[str, Entry] = {
                 ),
             ),
         ),
-        Entry(
+        KnownWeights(
             "dinov2-vitl14",
             "DINOv2 ViT-L/14 of FD-DINOv2",
             "Apache-2.0",
@@ -86,7 +86,7 @@ WEIGHTS: dict[str, Entry] = {
                 ),
             ),
         ),
-        Entry(
+        KnownWeights(
             "clip-vitb32",
             "CLIP ViT-B/32 of CLIP-FID and CLIPScore",
             "MIT",
@@ -96,7 +96,7 @@ WEIGHTS: dict[str, Entry] = {
                 Official("clip-vitb32.safetensors", "", ""),
             ),
         ),
-        Entry(
+        KnownWeights(
             "clip-vitl14-336",
             "CLIP ViT-L/14 at 336 pixels of CMMD",
             "MIT",
@@ -105,7 +105,7 @@ WEIGHTS: dict[str, Entry] = {
                 Official("clip-vitl14-336.safetensors", "", ""),
             ),
         ),
-        Entry(
+        KnownWeights(
             "vgg16",
             "VGG16 of torch-fidelity's precision and recall, LPIPS (vgg) and DISTS",
             "BSD-3-Clause",
@@ -117,7 +117,7 @@ WEIGHTS: dict[str, Entry] = {
                 ),
             ),
         ),
-        Entry(
+        KnownWeights(
             "alexnet",
             "AlexNet of LPIPS (alex)",
             "BSD-3-Clause",
@@ -154,7 +154,7 @@ class Weights:
     def find(self, name: str) -> WeightFile | None:
         """The file of this name, or None if it is nowhere.
 
-        A given file may have any digest: then `official` is "". Raises `InputError` for a given path that is no file
+        A given file may have any digest: then `official` is "". Raises `InputError` for a given path that is not a file
         and `CheckpointError` for a pickle or for a file in the cache that is not what its name says.
         """
         entry = known(name)
@@ -182,7 +182,7 @@ class Weights:
         return found
 
 
-def known(name: str) -> Entry:
+def known(name: str) -> KnownWeights:
     """The entry of this name. Raises `UnknownName`."""
     if name not in WEIGHTS:
         raise UnknownName("weights", name, WEIGHTS, "arbench weights ls")
@@ -226,7 +226,7 @@ def _check(official: Official, digest: str, path: Path) -> None:
         )
 
 
-def _given(entry: Entry, path: Path) -> WeightFile:
+def _given(entry: KnownWeights, path: Path) -> WeightFile:
     if not path.is_file():
         raise InputError(f"no weight file at {path}", f"given for {entry.name}", "check the path")
     if path.suffix in (".pkl", ".pickle"):

@@ -19,7 +19,7 @@ Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class StopRule:
     """When the loop stops: at `min_calls` and `min_seconds` both, but never after `max_seconds` of timed calls.
 
     Warm-up stops once it has `warmup_calls` calls and the last three differ by at most `tolerance`, or at
@@ -71,7 +71,7 @@ def time_calls(
     prepare: Callable[[int], Input],
     consume: Callable[[Output], bytes],
     clock: Clock,
-    limits: Limits,
+    limits: StopRule,
     progress: Callable[[int], None] = lambda calls: None,
 ) -> Timed:
     """Times `call(prepare(i))` for i = 0, 1, ...: inputs are made before the clock starts and differ.

@@ -71,7 +71,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """The mean over parts of the data, and how far the parts scatter (standard deviation, which is no error bar)."""
+    """The mean over parts of the data, and how far the parts scatter (standard deviation, not an error bar)."""
 
     estimate: Estimate
     spread: float | None = None

@@ -73,7 +73,7 @@ def verdict(run: RunFolder) -> Verdict:
 
 
 def _minute(iso: str) -> str:
-    """An ISO 8601 time to the minute, in UTC where it says its zone; as it is where it is no such time."""
+    """An ISO 8601 time to the minute, in UTC where it says its zone; as it is where it is not such a time."""
     try:
         time = datetime.fromisoformat(iso)
     except ValueError:

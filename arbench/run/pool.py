@@ -141,7 +141,7 @@ def end_all(workers: Sequence[WorkerProcess], grace: float) -> None:
 def death(status: int) -> tuple[Outcome, str]:
     """Outcome and reason for a worker that ended by itself with this exit status."""
     if status == -signal.SIGKILL:
-        return "oom", "the worker process was killed from outside, most likely by the kernel for want of memory"
+        return "oom", "the worker process was killed from outside, most likely by the kernel's OOM killer"
     if status < 0:
         try:
             name = signal.Signals(-status).name

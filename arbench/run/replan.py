@@ -1,4 +1,4 @@
-"""Whether a stored run can go on: the same cells planned again here must come out with the same identities."""
+"""Whether a stored run can be resumed: the same cells planned again here must come out with the same identities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .store import Store
 
 
 def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
-    """The plan to go on with, and notes on what is different.
+    """The plan to resume with, and notes on what is different.
 
     A cell that lacked its weights and now has them is planned anew. Any other cell still to do whose weights,
     data, versions or machine have changed is an error: its result would belong to another run.

@@ -162,7 +162,20 @@ def read_run(folder: Path) -> RunFile:
     """The `run.json` of `folder`, with an error for a folder that is not a run or comes from a newer arbench."""
     if not (folder / "run.json").is_file():
         raise StoreError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
+    if is_scores(folder):
+        raise StoreError(
+            f"{folder} holds scores, not a run", "`arbench score` wrote it in one go", f"arbench report {folder}"
+        )
     return _parse(folder / "run.json", RunFile, "the file is damaged", "start a new run: arbench run SUITE")
+
+
+def is_scores(folder: Path) -> bool:
+    """Whether a folder is one that `arbench score` has written: its run.json has no plan."""
+    try:
+        value = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and "run_id" in value and "plan" not in value
 
 
 def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:

@@ -85,7 +85,7 @@ class Checkpoint(Frozen):
 
 
 class TextEncoder(Frozen):
-    """The text encoder whose features a model of captions was trained on, as published on Hugging Face."""
+    """The text encoder whose features a text-to-image model was trained on, as published on Hugging Face."""
 
     name: str
     licence: str

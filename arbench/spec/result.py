@@ -37,7 +37,7 @@ class ReferenceSet(Frozen):
 
 
 class MetricKey(NamedTuple):
-    """What a number is. Two numbers of one key may stand in one column; prose is no part of it."""
+    """What a number is. Two numbers of one key may stand in one column; prose is not part of it."""
 
     name: str
     convention: str

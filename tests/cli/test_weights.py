@@ -13,7 +13,7 @@ import pytest
 
 from arbench.cli import weights
 from arbench.errors import CheckpointError, ConfigError, PrerequisiteError, StoreError, UnknownName
-from arbench.features.weight_files import WEIGHTS, Entry, Official
+from arbench.features.weight_files import WEIGHTS, KnownWeights, Official
 
 CONTENT = bytes(range(256)) * 20_000  # several chunks
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -63,12 +63,12 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def one(base, cache, monkeypatch) -> Entry:
+def one(base, cache, monkeypatch) -> KnownWeights:
     files = (
         Official("one-long.pth", f"{base}/one-long.pth", DIGEST, len(CONTENT)),
         Official("one.pt", f"{base}/one.pt", DIGEST),
     )
-    entry = Entry("one", "a network", "MIT", files)
+    entry = KnownWeights("one", "a network", "MIT", files)
     monkeypatch.setitem(WEIGHTS, "one", entry)
     return entry
 

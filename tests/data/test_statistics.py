@@ -376,7 +376,7 @@ def test_wrong_dimensions_and_missing_keys(tmp_path: Path) -> None:
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file at"):
         read_statistics(tmp_path / "nowhere.npz")
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         read_statistics(tmp_path)
     np.save(tmp_path / "array.npy", MU)
     with pytest.raises(InputError, match="one array"):

@@ -11,20 +11,20 @@ import pytest
 
 from arbench.errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
 from arbench.features.recipes import RECIPES
-from arbench.features.weight_files import WEIGHTS, Entry, Official, Weights, feature_weights, parse_given, sha256
+from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, feature_weights, parse_given, sha256
 
 CONTENT = b"numbers"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
 @pytest.fixture
-def one(monkeypatch) -> Entry:
+def one(monkeypatch) -> KnownWeights:
     """A registry with a digest that a test can produce."""
     files = (
         Official("one.pth", "http://127.0.0.1:1/one.pth", DIGEST[:8], len(CONTENT)),
         Official("one.pb", "http://127.0.0.1:1/one.pb", ""),
     )
-    entry = Entry("one", "a network", "MIT", files)
+    entry = KnownWeights("one", "a network", "MIT", files)
     monkeypatch.setitem(WEIGHTS, "one", entry)
     return entry
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from arbench.measure.clock import WallClock
-from arbench.measure.loop import Limits, time_calls
+from arbench.measure.loop import StopRule, time_calls
 from arbench.measure.memory import CudaMeter, driver_memory, meter_for
 from arbench.measure.probe import EventStamps, PhaseProbe, stamps_for
 
@@ -72,7 +72,7 @@ def test_the_loop_times_device_work():
         lambda index: index,
         lambda output: str(next(counter)).encode(),
         WallClock("cuda"),
-        Limits(min_calls=5, min_seconds=0),
+        StopRule(min_calls=5, min_seconds=0),
     )
     assert timed.seconds.min() > 0.003
 

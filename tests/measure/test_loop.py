@@ -5,7 +5,7 @@ import gc
 import pytest
 
 from arbench.measure.clock import FakeClock, WallClock
-from arbench.measure.loop import Limits, collector_paused, time_calls
+from arbench.measure.loop import StopRule, collector_paused, time_calls
 
 
 class Trace:
@@ -34,7 +34,7 @@ class Trace:
         return self.output(index)
 
     def run(self, **limits):
-        return time_calls(self.call, self.prepare, self.consume, self.clock, Limits(**limits))
+        return time_calls(self.call, self.prepare, self.consume, self.clock, StopRule(**limits))
 
 
 def test_steady_calls_need_three_warm_up_calls_and_both_minima():
@@ -118,7 +118,7 @@ def test_a_collector_that_was_off_stays_off():
 def test_progress_counts_calls_of_warm_up_too():
     told = []
     trace = Trace(lambda index: 1.0)
-    limits = Limits(min_calls=3, min_seconds=0)
+    limits = StopRule(min_calls=3, min_seconds=0)
     time_calls(trace.call, trace.prepare, trace.consume, trace.clock, limits, told.append)
     assert told == [1, 2, 3, 4, 5, 6]
 

@@ -12,7 +12,7 @@ from ...layers.config import from_upstream
 from ...layers.diffusion_head import HeadBlock
 from ...tokenizers.mar_kl.adapter import MARKL
 from ...train.diffusion import diffusion_loss
-from ...train.loop import Metrics, Recipe, Task, official_state, step_generator
+from ...train.loop import Metrics, Task, TrainingRecipe, official_state, step_generator
 from ...train.tokens import BATCH, Encode, drop_classes, epochs, heldout_set, shipped_tokenizer, training_set
 from .cards import MINI
 from .network import TRAINING_ONLY, Config, Network, gathered, official_names
@@ -125,7 +125,7 @@ def prepare(seed: int, device: torch.device) -> Task:
     )
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=2400,
     batch=BATCH,
     learning_rate=1.5e-3,

@@ -141,7 +141,7 @@ def generate(
 
     `captions` (B, T, D) are features of the text encoder and `mask` (B, T) is 1 where there is text. The guidance
     weight of scale k of K is the schedule's at k / (K - 1); the last scale has that of the one before. While guidance
-    is on, conditional and unconditional sequences go as one batch of 2B; once it is off, the conditional half goes on
+    is on, conditional and unconditional sequences go as one batch of 2B; once it is off, the conditional half continues
     alone. `order` (B, n) is in which places of the last map are filled, from its end; drawn if there are iterations.
     """
     config, batch, scales = network.config, len(captions), len(network.config.patch_nums)

@@ -12,7 +12,7 @@ from ...layers.diffusion_head import DiffusionHead
 from ...layers.quantize import MultiScaleQuantizer
 from ...tokenizers.hart.network import RESIDUAL_SCALE, discrete_part
 from ...train.diffusion import diffusion_loss
-from ...train.loop import Metrics, Recipe, Task, official_state, step_generator
+from ...train.loop import Metrics, Task, TrainingRecipe, official_state, step_generator
 from ...train.tokens import drop_classes, epochs, heldout_set, shipped_tokenizer, training_set
 from .cards import MINI
 from .network import TRAINING_ONLY, Config, Network, official_names
@@ -127,7 +127,7 @@ def _silence(head: DiffusionHead) -> None:
             nn.init.zeros_(parameter)
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=1500,
     batch=BATCH,
     learning_rate=2e-3,

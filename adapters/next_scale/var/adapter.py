@@ -64,7 +64,7 @@ def generate(
     With `given` only the tokens that it says are drawn; later scales see those and the given ones as one image.
 
     The guidance weight of scale k of K is the schedule's at k / (K - 1). While guidance is on, conditional and
-    unconditional sequences go as one batch of 2B; once it is off, the conditional half goes on alone.
+    unconditional sequences go as one batch of 2B; once it is off, the conditional half continues alone.
     """
     config, batch, scales = network.config, len(labels), len(network.config.patch_nums)
     guided = guided_steps(sampling.guidance, scales)

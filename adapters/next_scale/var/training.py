@@ -9,7 +9,7 @@ from ...layers.checkpoint import seeded
 from ...layers.config import from_upstream
 from ...layers.multiscale import split
 from ...layers.quantize import MultiScaleQuantizer
-from ...train.loop import Recipe, Task
+from ...train.loop import Task, TrainingRecipe
 from ...train.tokens import BATCH, CODES, Training, shipped_tokenizer, task_of
 from .cards import MINI
 from .network import TRAINING_ONLY, Config, Network, official_names
@@ -52,4 +52,6 @@ def initialise(network: Network) -> None:
             block.modulation.bias[: 2 * width].fill_(0.5)  # the gates
 
 
-RECIPE = Recipe(steps=3000, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05)
+RECIPE = TrainingRecipe(
+    steps=3000, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05
+)

@@ -45,7 +45,7 @@ def generate(
     """Tokens (B, L) in raster order, drawn in `order` (B, L), and how many forward passes they took.
 
     The guidance weight of step i of L is the schedule's at i / L. While guidance is on, conditional and unconditional
-    sequences go as one batch of 2B; once it is off, the conditional half goes on alone.
+    sequences go as one batch of 2B; once it is off, the conditional half continues alone.
     """
     config, batch = network.config, len(labels)
     count = config.image_seq_len

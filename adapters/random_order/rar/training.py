@@ -8,7 +8,7 @@ from torch import nn
 from ...layers.checkpoint import seeded
 from ...layers.config import from_upstream
 from ...train.any_order import BATCH, AnyOrder, any_order_task
-from ...train.loop import Recipe, Task
+from ...train.loop import Task, TrainingRecipe
 from ...train.tokens import CODES
 from .cards import MINI
 from .network import TRAINING_ONLY, Config, Network, official_names
@@ -47,4 +47,6 @@ def initialise(network: Network) -> None:
                 block.modulation.bias[gate * width : (gate + 1) * width].fill_(0.5)
 
 
-RECIPE = Recipe(steps=2500, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05)
+RECIPE = TrainingRecipe(
+    steps=2500, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05
+)

@@ -7,7 +7,7 @@ import torch
 from ...layers.checkpoint import seeded
 from ...layers.config import from_upstream
 from ...layers.llama import initialise
-from ...train.loop import Recipe, Task
+from ...train.loop import Task, TrainingRecipe
 from ...train.tokens import BATCH, CODES, Training, shipped_tokenizer, task_of
 from .cards import MINI
 from .network import TRAINING_ONLY, Config, Network, official_names
@@ -23,4 +23,6 @@ def prepare(seed: int, device: torch.device) -> Task:
     return task_of(training, official_names, shipped_tokenizer(MINI.tokenizer), seed, device)
 
 
-RECIPE = Recipe(steps=2500, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05)
+RECIPE = TrainingRecipe(
+    steps=2500, batch=BATCH, learning_rate=2e-3, data=CODES, prepare=prepare, ema=0.995, weight_decay=0.05
+)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...layers.multiscale import Network
 from ...train.digits import PICTURES, heldout_digits, mnist_batches, training_digits
-from ...train.loop import Metrics, Recipe, Task, official_state
+from ...train.loop import Metrics, Task, TrainingRecipe, official_state
 from ...train.multiscale import MultiScaleTraining, measure_codes
 from ...train.tokens import shipped_tokenizer
 from .cards import MINI
@@ -94,6 +94,6 @@ def prepare(seed: int, device: torch.device) -> Task:
     )
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=300, batch=BATCH, learning_rate=1e-3, data=f"{PICTURES}; starts from the weights of {START}", prepare=prepare
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ...layers.checkpoint import seeded
 from ...train.codebook import COMMITMENT, PATIENCE, DeadCodes, measure, total_loss
 from ...train.digits import PICTURES, mnist_batches
-from ...train.loop import Metrics, Recipe, Task
+from ...train.loop import Metrics, Task, TrainingRecipe
 from .cards import MINI
 from .network import Network
 
@@ -64,4 +64,4 @@ def prepare(seed: int, device: torch.device) -> Task:
     )
 
 
-RECIPE = Recipe(steps=1000, batch=BATCH, learning_rate=1e-3, data=PICTURES, prepare=prepare)
+RECIPE = TrainingRecipe(steps=1000, batch=BATCH, learning_rate=1e-3, data=PICTURES, prepare=prepare)

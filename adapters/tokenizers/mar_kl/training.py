@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...layers.checkpoint import seeded
 from ...train.digits import PICTURES, heldout_digits, mnist_batches
-from ...train.loop import Metrics, Recipe, Task, official_state, step_generator
+from ...train.loop import Metrics, Task, TrainingRecipe, official_state, step_generator
 from ...train.tokens import shipped_tokenizer
 from .cards import MINI
 from .network import LATENT_SCALE, Network, official_names
@@ -120,6 +120,6 @@ def prepare(seed: int, device: torch.device) -> Task:
     )
 
 
-RECIPE = Recipe(
+RECIPE = TrainingRecipe(
     steps=500, batch=BATCH, learning_rate=1e-3, data=f"{PICTURES}; from the weights of {START}", prepare=prepare
 )

@@ -6,7 +6,7 @@ import torch
 
 from ...layers.checkpoint import seeded
 from ...train.digits import PICTURES, mnist_batches
-from ...train.loop import Recipe, Task
+from ...train.loop import Task, TrainingRecipe
 from ...train.multiscale import MultiScaleTraining, measure_codes
 from .cards import MINI
 from .network import Network
@@ -28,4 +28,4 @@ def prepare(seed: int, device: torch.device) -> Task:
     )
 
 
-RECIPE = Recipe(steps=1200, batch=BATCH, learning_rate=1e-3, data=PICTURES, prepare=prepare)
+RECIPE = TrainingRecipe(steps=1200, batch=BATCH, learning_rate=1e-3, data=PICTURES, prepare=prepare)

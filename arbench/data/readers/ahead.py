@@ -110,7 +110,7 @@ class IndexedReader(Reader, Protocol):
         ...
 
     def headers(self, limit: int | None) -> Iterator[Header]:
-        """Of every picture below `limit`, in order. Raises `ImageError` if they are no set with one label each."""
+        """Of every picture below `limit`, in order. Raises `ImageError` if they are not a set with one label each."""
         ...
 
 

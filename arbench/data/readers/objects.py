@@ -133,7 +133,7 @@ def _item(name: str, index: int, image: Any, label: Any) -> Item:
 
 
 def _label(label: Any) -> int | None:
-    """An integer of Python, NumPy or torch; anything else (a caption, a box) is no label."""
+    """An integer of Python, NumPy or torch; anything else (a caption, a box) is not a label."""
     try:
         return operator.index(label)
     except (TypeError, ValueError, RuntimeError):

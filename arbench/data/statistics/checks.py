@@ -252,7 +252,7 @@ def _labels(samples: SetIdentity, reference: SetIdentity, task: Task) -> list[Fl
     absent = reference.labels.classes - labels.classes if reference.labels else 0
     if absent > 0 and samples.n >= labels.classes + absent:
         return [Flag("labels_unbalanced", f"{absent} of the reference's classes have no samples")]
-    if labels.largest - labels.smallest > 1:  # by one they differ where n is no multiple of the number of classes
+    if labels.largest - labels.smallest > 1:  # by one they differ where n is not a multiple of the number of classes
         return [Flag("labels_unbalanced", f"classes have {labels.smallest} to {labels.largest} samples each")]
     return []
 

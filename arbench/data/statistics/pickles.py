@@ -103,7 +103,7 @@ def load(path: Path) -> Any:
             return _plain(_Restricted(file).load())
     except Exception as error:  # a hostile or broken pickle can raise anything
         raise InputError(
-            f"{path} is no pickle of plain numbers, or is damaged",
+            f"{path} is not a pickle of plain numbers, or is damaged",
             f"{error or type(error).__name__} (nothing in it was run)",
             "save mu and sigma with numpy.savez and give --reference-kind",
         ) from error

@@ -64,7 +64,7 @@ def read_statistics(path: Path, *, kind: Format | None = None) -> ReferenceStati
     if kind is not None and kind not in KINDS:
         raise UnknownName("kind of reference", kind, KINDS, f"use one of {', '.join(KINDS)}")
     if not path.is_file():
-        raise InputError(f"{path} is no file" if path.exists() else f"no file at {path}", "", "check the path")
+        raise InputError(f"{path} is not a file" if path.exists() else f"no file at {path}", "", "check the path")
     if path.suffix in (".pt", ".pth"):
         _agrees(path, kind, "torch-fidelity", "it is a torch file")
         return _torch_fidelity(path)
@@ -74,14 +74,14 @@ def read_statistics(path: Path, *, kind: Format | None = None) -> ReferenceStati
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} is no npz", "it holds one array", "statistics come as npz, pt or pkl")
+            raise InputError(f"{path} is not an npz", "it holds one array", "statistics come as npz, pt or pkl")
         with archive:
             return _npz(path, archive, kind)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     except DAMAGE as error:
         why = f"{type(error).__name__}: {error}"
-        raise InputError(f"{path} is no npz of statistics, or is damaged", why, "write or copy it again") from error
+        raise InputError(f"{path} is not an npz of statistics, or is damaged", why, "write or copy it again") from error
 
 
 def _npz(path: Path, archive: Mapping[str, Any], kind: Format | None) -> ReferenceStatistics:
@@ -116,7 +116,7 @@ def _format(path: Path, keys: set[str], known: SetIdentity | None, kind: Format 
         return "clean-fid"
     if kind in ("torch-fidelity", "arbench"):
         form = "a .pt file" if kind == "torch-fidelity" else "an npz with a header"
-        raise InputError(f"{path} is no file of {kind}", f"that is {form}", "leave out --reference-kind")
+        raise InputError(f"{path} is not a file of {kind}", f"that is {form}", "leave out --reference-kind")
     if kind is not None:
         return kind
     if keys >= {"mu", "sigma"}:
@@ -217,7 +217,7 @@ def _edm2_pickle(path: Path) -> ReferenceStatistics:
     found = content if isinstance(content, dict) else {}
     n = found.get("num_images")
     if n is not None and not isinstance(n, int | np.integer):
-        raise InputError(f"num_images of {path} is no number", f"it is {n!r}", "write or copy it again")
+        raise InputError(f"num_images of {path} is not a number", f"it is {n!r}", "write or copy it again")
     count = None if n is None else int(n)
     moments = {}
     for metric, (key, dimension) in EDM2_OUTPUTS.items():

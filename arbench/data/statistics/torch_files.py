@@ -27,7 +27,7 @@ def load(path: Path) -> Any:
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, KeyError, ... as it comes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"{path} is no torch file of plain tensors and arrays, or is damaged",
+            f"{path} is not a torch file of plain tensors and arrays, or is damaged",
             f"{reason} (pickled objects are never loaded)",
             "let torch-fidelity write its cache again",
         ) from error

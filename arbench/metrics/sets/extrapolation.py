@@ -73,7 +73,7 @@ def fid_infinity(
     error = math.sqrt(float(weights[0] @ covariance @ weights[0]))
     flags = ["extrapolated"]
     if first <= real.dimension:
-        flags.append("rank_deficient")  # below D samples the distance is no line in 1 / N
+        flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N
     if n < 10 * real.dimension:
         flags.append("small_n")
     estimate = around(float(intercept), error, "delta over prefixes, reference fixed", n, tuple(flags))

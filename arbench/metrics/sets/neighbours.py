@@ -144,7 +144,7 @@ class Neighbours:
         )
 
     def auth_pct(self) -> Estimate:
-        """AuthPct (Alaa et al., 2022, as in dgm-eval), percent: samples that are no near copies of a training image.
+        """AuthPct (Alaa et al., 2022, as in dgm-eval), percent: samples that are not near-copies of a training image.
 
         A sample is authentic if the reference nearest to it is nearer to another reference than to the sample.
         """
@@ -156,7 +156,7 @@ class Neighbours:
         return Estimate(100 * value, 100 * low, 100 * high, part.method, part.n)
 
     def nearest_reference(self) -> NDArray[np.int64] | Estimate:
-        """(n,) which row of the reference is nearest to each sample; null with the reason where there is no telling."""
+        """(n,) which row of the reference is nearest to each sample; null with the reason where it cannot be told."""
         if reason := self._reason(1, announced=False):
             return missing(reason, len(self._samples))
         return np.asarray(self._cross.nearest_reference.cpu().numpy(), np.int64)

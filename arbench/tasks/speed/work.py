@@ -15,7 +15,7 @@ from torch import Tensor
 from ...images import pack
 from ...measure import statistics
 from ...measure.clock import Clock, WallClock
-from ...measure.loop import Limits, Timed, collector_paused, time_calls
+from ...measure.loop import StopRule, Timed, collector_paused, time_calls
 from ...measure.probe import GAP, ORDER, PhaseProbe, Stamps, stamps_for
 from ...protocols import NO_PROBE, Codes, Generated, Probe, Request, Tokenizer
 from ...spec.cell import Cell
@@ -65,7 +65,7 @@ class SpeedWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Speed)
-        limits = Limits(min_calls=task.min_calls, min_seconds=task.min_seconds, max_seconds=task.max_seconds)
+        limits = StopRule(min_calls=task.min_calls, min_seconds=task.min_seconds, max_seconds=task.max_seconds)
         clock = self._clock_for(context.device)
         batch, start = unit.start, clock.now()
         if cell.kind == "generator":
@@ -367,8 +367,8 @@ def _work_metrics(units: Sequence[Stored]) -> list[Metric]:
     """Counts that repeat exactly; null if they differ between batch sizes or the adapter does not count."""
     metrics = []
     for name, key, text in (
-        ("steps", "outer_steps", "autoregressive steps a call, as the adapter counts them"),
-        ("forwards", "forwards", "backbone calls a call, a guided call counting as two"),
+        ("steps", "outer_steps", "autoregressive steps per call, as the adapter counts them"),
+        ("forwards", "forwards", "backbone calls per call, a guided call counting as two"),
     ):
         found = sorted({int(unit[key][0]) for unit in units})
         alike = len(found) == 1 and found[0] > 0
