@@ -16,6 +16,8 @@ from ..errors import InputError
 from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, no_room, read_header
 
 LOCK = ".lock"
+NUMBERS = 2
+"""Changes whenever the features of an image can change in any digit: those on disk are then not used any more."""
 PAIRS = "pairs"
 """Name of the set that holds no vectors but the metrics of image pairs."""
 
@@ -38,6 +40,7 @@ class FeatureFolder:
     def place(self, name: str, outputs: Sequence[Output], extra: Mapping[str, Any] | None = None) -> Path:
         """Where the set of these outputs goes: another recipe, weight file, mode or reading has another folder."""
         facts = {
+            "numbers": NUMBERS,
             "source": self._source,
             "settings": {**self._settings, **(extra or {})},
             "outputs": [asdict(output) for output in outputs],

@@ -156,6 +156,7 @@ class _Planner:
                     outcome, reason = "error", one_line(error)
         data = {each.source: digest_of(each) for each in definition.data(task)}
         features, notes = self._features(task)
+        notes += definition.notes(card, task)
         cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores())
         return PlannedCell(
             cell=make_cell(

@@ -105,6 +105,7 @@ class TaskDefinition:
     exclusive: needs a fresh worker and an otherwise idle machine. random_weights: makes sense with such.
     needs: what a card must offer. unable: why an adapter cannot be put through it, "" if it can.
     weights: those of feature networks, by name in the weight registry, with the numbers that are null without them.
+    notes: what else a user would want to know before the run.
     """
 
     name: str
@@ -124,6 +125,7 @@ class TaskDefinition:
     needs: Ability | None = None
     unable: Callable[[Card, Any], str] = lambda card, spec: ""
     weights: Callable[[Any], Mapping[str, str]] = lambda spec: {}
+    notes: Callable[[Card, Any], Sequence[str]] = lambda card, spec: ()
     transport: frozenset[str] = frozenset()
     """Fields of the spec that do not change a result's value (noise is per sample); not part of its identity."""
     in_key: frozenset[str] = frozenset()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from ..data.crops import CROPS
-from ..data.reading import Reading
+from ..data.digest import opened
+from ..data.reading import Reading, is_statistics
 from ..errors import ArbenchError
 from ..evaluate import conventions as known_conventions
 from ..evaluate.question import Question, available_recipes, variants_of, weights_of
@@ -18,8 +19,10 @@ from ..features.feature_folder import PAIRS
 from ..features.feature_set import Features
 from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFeatures, UnitFile, recipes_in
 from ..images import digests
+from ..metrics.sets.kernel_subsets import SUBSETS
+from ..spec.card import Card
 from ..spec.cell import Cell
-from ..spec.task import Effort, Rates, TaskSpec
+from ..spec.task import Data, Effort, Rates, TaskSpec
 from ..spec.unit import Unit
 
 if TYPE_CHECKING:
@@ -100,6 +103,28 @@ def weights_needed(spec: Compared) -> dict[str, str]:
         for name in weights_of(item):
             needed.setdefault(name, []).append(f"{item.convention} {item.metric}")
     return {name: ", ".join(numbers) for name, numbers in needed.items()}
+
+
+def forewarnings(card: Card, spec: Compared, n: int, data: Data) -> list[str]:
+    """What is known of samples and reference before the run, and would be a flag or a null value after it."""
+    found = []
+    for item in spec.question().definitions():
+        size = spec.kid_subset_size or (SUBSETS[str(item.settings["preset"])].size if item.kind == "kid-subsets" else 0)
+        if item.kind == "kid-subsets" and n < size:
+            found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {n} samples, subsets of {size}")
+    if is_statistics(data.source):
+        return found
+    source = opened(data)
+    height, width = source.resolution
+    if (height, width) != (card.resolution, card.resolution):
+        found.append(
+            f"{spec.task}: {card.name} makes {card.resolution} x {card.resolution} images, those of {data.source} are"
+            f" {width} x {height}: numbers will be flagged (crop and size bring them to one size)"
+        )
+    classes = None if source.labels is None else len(np.unique(source.labels))
+    if card.condition == "class" and classes is not None and card.classes is not None and classes != card.classes:
+        found.append(f"{spec.task}: {card.name} has {card.classes} classes, and {data.source} has {classes}")
+    return found
 
 
 def effort(n: int, batch: int, rates: Rates, images: float = 1.0) -> Effort:

@@ -9,7 +9,7 @@ from pydantic import Field
 from ...evaluate.question import Question
 from ...spec.task import Data, MetricInfo, Pick, TaskDefinition
 from ...spec.unit import cut
-from ..compared import IN_KEY, Compared, effort, weights_needed
+from ..compared import IN_KEY, Compared, effort, forewarnings, weights_needed
 
 
 class Generate(Compared):
@@ -66,6 +66,7 @@ TASK = TaskDefinition(
     effort=lambda spec, rates: effort(spec.n, spec.batch, rates),
     data=lambda spec: (Data(spec.reference, spec.crop, spec.size),),
     weights=weights_needed,
+    notes=lambda card, spec: forewarnings(card, spec, spec.n, Data(spec.reference, spec.crop, spec.size)),
     transport=frozenset({"batch", "show"}),
     in_key=IN_KEY | {"reference", "kind", "split"},
 )
