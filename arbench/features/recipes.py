@@ -22,6 +22,8 @@ class Recipe:
     loader: str
     """"module:function", called as function(recipe name, weights, device, mode)."""
     what: str
+    gflop: float
+    """Floating-point operations for one image, in units of 1e9: for estimates of time."""
 
 
 _INCEPTION = {"pool3": 2048, "spatial": 2023, "logits": 1008, "logits_unbiased": 1008}
@@ -31,7 +33,15 @@ _LOAD_CLIP = "arbench.features.networks.clip:load"
 
 
 def _inception(name: str, what: str) -> Recipe:
-    return Recipe(f"inception/{name}", _INCEPTION, ("inception",), _LOAD_INCEPTION, what)
+    return Recipe(f"inception/{name}", _INCEPTION, ("inception",), _LOAD_INCEPTION, what, 11.4)
+
+
+def _dinov2(name: str, what: str) -> Recipe:
+    return Recipe(f"dinov2/{name}", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, what, 162)
+
+
+def _clip(name: str, length: int, weights: str, what: str, gflop: float) -> Recipe:
+    return Recipe(name, {"image": length}, (weights,), _LOAD_CLIP, what, gflop)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -43,13 +53,27 @@ RECIPES: dict[str, Recipe] = {
         _inception("antialias", "bilinear with antialias to 299, (x - 128) / 128: torchmetrics"),
         _inception("grid-sample", "TF1 bilinear by affine grid, (x - 128) / 128: StyleGAN, EDM2"),
         _inception("tf1-float64", "as tf1, the network in float64: 1d-tokenizer"),
-        Recipe("dinov2/dgm", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "PIL bicubic to 224, rounded: dgm-eval"),
-        Recipe("dinov2/edm2", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "bicubic antialias in float to 224: EDM2"),
         Recipe(
-            "clip-b32/clean", {"image": 512}, ("clip-vitb32",), _LOAD_CLIP, "PIL bicubic, centre crop 224: clean-fid"
+            "dinov2/dgm", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "PIL bicubic to 224, rounded: dgm-eval", 162
         ),
         Recipe(
-            "clip-l14-336/cmmd", {"image": 768}, ("clip-vitl14-336",), _LOAD_CLIP, "centre crop, PIL bicubic 336: CMMD"
+            "dinov2/edm2", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "bicubic antialias in float to 224: EDM2", 162
+        ),
+        Recipe(
+            "clip-b32/clean",
+            {"image": 512},
+            ("clip-vitb32",),
+            _LOAD_CLIP,
+            "PIL bicubic, centre crop 224: clean-fid",
+            8.8,
+        ),
+        Recipe(
+            "clip-l14-336/cmmd",
+            {"image": 768},
+            ("clip-vitl14-336",),
+            _LOAD_CLIP,
+            "centre crop, PIL bicubic 336: CMMD",
+            382,
         ),
         Recipe(
             "vgg16/torch-fidelity",
@@ -57,6 +81,7 @@ RECIPES: dict[str, Recipe] = {
             ("vgg16",),
             "arbench.features.networks.vgg16:load",
             "TF1 bilinear to 224, ImageNet mean and std on 0..255: torch-fidelity's precision and recall",
+            31.0,
         ),
         Recipe(
             "efficientnet-lite0",
@@ -64,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
             (),
             "arbench.features.networks.efficientnet:load",
             "bilinear antialias to 224; its weights come with the installation",
+            0.8,
         ),
     )
 }

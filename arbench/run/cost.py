@@ -2,7 +2,7 @@
 
 Time: a network does 2 FLOP per parameter and token position, a guided sample twice that, a parallel decoder once per
 step; a convolutional tokenizer works at 1/8 of the resolution on average. A CPU core is taken to give 10 GFLOP/s, a
-GPU 20 TFLOP/s. Metrics cost one small feature network per image. A network of unknown size counts as 50 M parameters.
+GPU 20 TFLOP/s. Feature networks cost their own FLOP per image. A network of unknown size counts as 50 M parameters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ GPU_FLOPS = 20e12
 UNKNOWN_PARAMETERS = 50_000_000
 START_SECONDS = 8.0
 """A worker process comes up and loads weights."""
-FEATURE_SECONDS = {"cpu": 0.03, "cuda": 0.001}
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -54,12 +53,13 @@ def estimate(
     sampling: Sampling | None,
     *,
     cores: int,
+    missing: frozenset[str] = frozenset(),
 ) -> Cost:
-    """The cost of a cell. `tokenizer` is the card of a generator's tokenizer."""
-    kind = "cpu" if settings.device == "cpu" else "cuda"
-    rate = CPU_CORE_FLOPS * cores if kind == "cpu" else GPU_FLOPS
+    """The cost of a cell. `tokenizer` is the card of a generator's tokenizer, `missing` weights of feature networks."""
+    rate = CPU_CORE_FLOPS * cores if settings.device == "cpu" else GPU_FLOPS
     pixels = 3 * card.resolution**2
-    rates = Rates(_image_flops(card, tokenizer, sampling) / rate, FEATURE_SECONDS[kind], pixels)
+    kept = None if settings.keep_images is None else settings.keep_images * 1_000_000
+    rates = Rates(_image_flops(card, tokenizer, sampling) / rate, rate, pixels, kept, missing)
     found = tasks()[task.task].effort(task, rates)
     parameters = (card.parameters or UNKNOWN_PARAMETERS) + ((tokenizer.parameters or 0) if tokenizer else 0)
     # a convolutional decoder holds about 64 channels at full resolution

@@ -157,7 +157,8 @@ class _Planner:
         data = {each.source: digest_of(each) for each in definition.data(task)}
         features, notes = self._features(task)
         notes += definition.notes(card, task)
-        cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores())
+        missing = frozenset(definition.weights(task)) - set(features)
+        cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores(), missing=missing)
         return PlannedCell(
             cell=make_cell(
                 card,

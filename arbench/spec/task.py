@@ -75,12 +75,18 @@ class Data:
 
 @dataclass(frozen=True)
 class Rates:
-    """Seconds for one image, by a rough model: to sample (or encode and decode) it, and to extract its features."""
+    """What work takes, by a rough model.
+
+    image: seconds to sample one image, or to encode and decode it. flops: operations per second. pixels: values of an
+    image, 3 H W, which are its bytes on disk. kept: bytes of images that a cell keeps at most, None for all. missing:
+    weights of feature networks that are not here.
+    """
 
     image: float
-    features: float
+    flops: float
     pixels: int
-    """Values of an image, 3 H W: bytes of it on disk."""
+    kept: int | None = None
+    missing: frozenset[str] = frozenset()
     warm_up_calls: int = 5
 
 

@@ -17,6 +17,7 @@ from ..evaluate import conventions as known_conventions
 from ..evaluate.question import Question, available_recipes, variants_of, weights_of
 from ..features.feature_folder import PAIRS
 from ..features.feature_set import Features
+from ..features.recipes import find
 from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFeatures, UnitFile, recipes_in
 from ..images import digests
 from ..metrics.sets.kernel_subsets import SUBSETS
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 IN_KEY = frozenset({"conventions", "metrics", "crop", "size", "error"})
 """Fields of `Compared` that the key of a number says (see `TaskDefinition.in_key`), with its error bar."""
-FEATURE_BYTES = 4 * (2048 + 2023 + 1008 + 1280)
-"""Of an image's features at most, in the usual conventions."""
 
 
 class Compared(TaskSpec):
@@ -127,9 +126,14 @@ def forewarnings(card: Card, spec: Compared, n: int, data: Data) -> list[str]:
     return found
 
 
-def effort(n: int, batch: int, rates: Rates, images: float = 1.0) -> Effort:
-    """Of `n` images that are made (`images` times the work of one), kept and described."""
-    return Effort(n * (images * rates.image + rates.features), batch, 1_000_000 + n * (rates.pixels + FEATURE_BYTES))
+def effort(spec: Compared, n: int, batch: int, rates: Rates, images: float = 1.0) -> Effort:
+    """Of `n` images that are made (`images` times the work of one), described by every network, and kept."""
+    needed = [find(name) for name in known_conventions.needed_recipes(spec.question().definitions())]
+    needed = [recipe for recipe in needed if not rates.missing & set(recipe.weights)]
+    described = sum(recipe.gflop for recipe in needed) * 1e9 / rates.flops
+    features = sum(4 * length for recipe in needed for length in recipe.outputs.values())
+    kept = n * rates.pixels if rates.kept is None else min(n * rates.pixels, rates.kept)
+    return Effort(n * (images * rates.image + described), batch, kept + n * features)
 
 
 def keeps_images(cell: Cell, unit: Unit, image_bytes: int, show: int) -> bool:

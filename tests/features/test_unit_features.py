@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import arbench.features.unit_features as unit_features
-from arbench.errors import StoreError
+from arbench.errors import InputError
 from arbench.features.feature_set import HELD, FeatureFile
 from arbench.features.unit_features import UnitFeatures, UnitFile, UnitRows, recipes_in
 from arbench.images import pack
@@ -214,7 +214,7 @@ def test_a_unit_is_a_mapping_that_reads_what_is_asked_for(
 def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "0.npz"
     np.savez(path, evil=np.array([print], dtype=object))
-    with pytest.raises(StoreError, match="allow_pickle"):
+    with pytest.raises(InputError, match="allow_pickle"):
         UnitFile(path)["evil"]
 
 
@@ -224,7 +224,7 @@ def test_a_unit_that_cannot_be_read(tmp_path: Path, damage: str) -> None:
     data = pack(arrays_of(0, 3))
     if damage != "missing":
         path.write_bytes(data[: len(data) // 2] if damage == "cut off" else b"hello")
-    with pytest.raises(StoreError, match="cannot read") as caught:
+    with pytest.raises(InputError, match="cannot read") as caught:
         list(UnitFile(path))
     assert "arbench resume" in caught.value.hint
 
@@ -236,7 +236,7 @@ def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
     path.write_bytes(data)
     unit = UnitFile(path)
     assert unit["labels"].tolist() == [0, 1, 2]
-    with pytest.raises(StoreError, match=r"(?s)cannot read .*0\.npz.*CRC"):
+    with pytest.raises(InputError, match=r"(?s)cannot read .*0\.npz.*CRC"):
         unit[NAME]
 
 

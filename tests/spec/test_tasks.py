@@ -25,7 +25,7 @@ from arbench.tasks.generate import Generate
 from arbench.tasks.reconstruct import Reconstruct
 
 CROP = "adm-center-crop-v1"
-RATES = Rates(image=0.5, features=0.1, pixels=3 * 32 * 32)
+RATES = Rates(image=0.5, flops=8e9, pixels=3 * 32 * 32)
 
 # ---- ours ------------------------------------------------------------------------------------------------------------
 

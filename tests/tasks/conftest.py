@@ -20,7 +20,9 @@ from arbench.spec.suite import Settings
 from arbench.spec.task import tasks
 from arbench.tasks.context import WorkerContext
 
-POOLED = Recipe("efficientnet-lite0", {"pooled": 12}, (), "tiny_adapters:load_pooled", "means of quarters, by channel")
+POOLED = Recipe(
+    "efficientnet-lite0", {"pooled": 12}, (), "tiny_adapters:load_pooled", "means of quarters, by channel", 0.0
+)
 
 
 @pytest.fixture(autouse=True)

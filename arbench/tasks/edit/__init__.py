@@ -75,7 +75,7 @@ TASK = TaskDefinition(
     summary=(Pick("class-agreement"),),
     units=lambda spec: cut(spec.n),
     # images are encoded, drawn and decoded; edits and plain reconstructions are decoded
-    effort=lambda spec, rates: effort(spec.n, spec.batch, rates, images=2),
+    effort=lambda spec, rates: effort(spec, spec.n, spec.batch, rates, images=2),
     data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
     counted="n",
     needs="edits",

@@ -63,7 +63,7 @@ TASK = TaskDefinition(
     ),
     summary=(Pick("fid"), Pick("frechet")),
     units=lambda spec: cut(spec.n),
-    effort=lambda spec, rates: effort(spec.n, spec.batch, rates),
+    effort=lambda spec, rates: effort(spec, spec.n, spec.batch, rates),
     data=lambda spec: (Data(spec.reference, spec.crop, spec.size),),
     weights=weights_needed,
     notes=lambda card, spec: forewarnings(card, spec, spec.n, Data(spec.reference, spec.crop, spec.size)),

@@ -54,7 +54,7 @@ TASK = TaskDefinition(
     ),
     summary=(Pick("psnr"), Pick("rfid"), Pick("frechet")),
     units=lambda spec: cut(spec.n),
-    effort=lambda spec, rates: effort(spec.n, spec.batch, rates),
+    effort=lambda spec, rates: effort(spec, spec.n, spec.batch, rates),
     data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
     counted="n",
     weights=weights_needed,
