@@ -20,7 +20,8 @@ LINE_SECONDS = 30.0
 """Between two plain lines of one cell that is still at work."""
 ROWS = 24
 """Cells in the live table; of more, those at work and the next ones are shown."""
-STYLES = {"ok": "green", "unsupported": "yellow", "running": "cyan", "waiting": "dim"}
+WORKING = ("running", "evaluating")
+STYLES = {"ok": "green", "unsupported": "yellow", **dict.fromkeys(WORKING, "cyan"), "waiting": "dim"}
 
 
 @dataclass
@@ -32,6 +33,8 @@ class _Row:
     """Samples of units that an earlier session has finished."""
     samples: int = 0
     """Done in this session, with those reported from running units."""
+    read: int = 0
+    """Images of the reference that are done, while the cell is evaluated."""
     begun: float | None = None
     ended: float | None = None
     said: float = 0.0
@@ -49,6 +52,8 @@ class _Row:
         if self.begun is None:
             return ""
         elapsed = (self.ended or now) - self.begun
+        if self.word == "evaluating":
+            return f"{self.read} of the reference" if self.read else duration(elapsed)
         if self.samples and elapsed > 0:
             return f"{self.samples / elapsed:.1f} images/s"
         return duration(elapsed)
@@ -88,6 +93,10 @@ class Display:
         row.units = len(cell.units)
         row.samples = _samples(cell) - row.before + partial if cell.planned.samples else 0
 
+    def evaluating(self, cell: CellState, done: int) -> None:
+        row = self._rows[cell.id]
+        row.word, row.read = "evaluating", done
+
     def finished(self, cell: CellState, result: Result) -> None:
         row = self._rows[cell.id]
         row.word, row.units, row.ended = result.outcome, len(cell.units), time.monotonic()
@@ -107,10 +116,10 @@ class Display:
             return
         now = time.monotonic()
         for row in self._rows.values():
-            if row.word == "running" and now - row.said >= LINE_SECONDS:
+            if row.word in WORKING and now - row.said >= LINE_SECONDS:
                 row.said = now
-                label = row.state.planned.cell.label
-                self._line(f"       {label}: {row.units} of {row.total} units, {row.pace(now)}{self._left()}")
+                label, word = row.state.planned.cell.label, "" if row.word == "running" else f"{row.word}, "
+                self._line(f"       {label}: {word}{row.units} of {row.total} units, {row.pace(now)}{self._left()}")
 
     def _line(self, text: str) -> None:
         if self._live is None:
@@ -167,7 +176,7 @@ class Display:
         rows = list(self._rows.values())
         if len(rows) <= ROWS:
             return rows
-        order = sorted(rows, key=lambda row: (row.word != "running", row.word != "waiting"))
+        order = sorted(rows, key=lambda row: (row.word not in WORKING, row.word != "waiting"))
         chosen = {row.state.id for row in order[:ROWS]}
         return [row for row in rows if row.state.id in chosen]
 

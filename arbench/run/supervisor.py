@@ -49,6 +49,10 @@ class Board(Protocol):
         """`partial` samples are done in the units that are running."""
         ...
 
+    def evaluating(self, cell: CellState, done: int) -> None:
+        """All samples are there; `done` images of the reference are."""
+        ...
+
     def finished(self, cell: CellState, result: Result) -> None: ...
 
     def note(self, text: str) -> None: ...
@@ -146,6 +150,8 @@ class Supervisor:
                 work.state.started = work.state.started or begun
                 self._board.started(work.state)
             work.out += 1
+            if job.unit is None:
+                self._board.evaluating(work.state, 0)
             names = [unit.name for unit in job.planned.units]
             worker.give(job, units=names, started=work.state.started, seconds=work.state.seconds)
 
@@ -196,8 +202,11 @@ class Supervisor:
         elif message["kind"] == "ready":
             worker.ready = True
         elif message["kind"] == "progress":
-            worker.done = message["done"]
-            self._show(work)
+            if job.unit is None:
+                self._board.evaluating(work.state, message["done"])
+            else:
+                worker.done = message["done"]
+                self._show(work)
         elif message["kind"] == "store":
             raise StoreError(message["what"], message["why"], f"make room, then: arbench resume {self._store.folder}")
         else:
