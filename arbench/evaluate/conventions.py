@@ -352,7 +352,13 @@ def conventions() -> Mapping[str, Convention]:
                 f"{point.value}: {type(error).__name__}: {error}",
                 f"pip uninstall {origin}, or repair it",
             ) from error
-        for convention in (offered,) if isinstance(offered, Convention) else offered:
+        for convention in offered if isinstance(offered, list | tuple) else (offered,):
+            if not isinstance(convention, Convention):
+                raise ConfigError(
+                    f"package {origin!r} offers something that is not a Convention",
+                    f"{point.value} is or holds a {type(convention).__name__}",
+                    "see arbench.evaluate.conventions",
+                )
             if convention.name in found:
                 raise ConfigError(
                     f"two conventions are named {convention.name!r}",
