@@ -7,14 +7,15 @@ import shutil
 from ..errors import StoreError
 from ..spec.identity import canonical_json
 from .plan import Plan, PlannedCell, make_plan
-from .replay import FINAL, State
+from .replay import FINAL, CellState, State
 from .store import Store
 
 
 def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
     """The plan to resume with, and notes on what is different.
 
-    A cell that lacked its weights and now has them is planned anew. Any other cell still to do whose weights,
+    A cell that lacked its weights and now has them is planned anew, and so is one without units whose feature
+    networks' weights have come. Any other cell still to do whose weights,
     data, versions or machine have changed is an error: its result would belong to another run.
     """
     old = store.run.plan
@@ -31,7 +32,9 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
         fresh = again.get(_key(planned))
         if planned.cell.result_id not in waiting or (fresh and fresh.cell.result_id == planned.cell.result_id):
             cells.append(planned)
-        elif fresh is not None and planned.outcome == "error":
+        elif fresh is not None and (
+            planned.outcome == "error" or _more_features(planned, fresh, state[planned.cell.result_id])
+        ):
             cells.append(fresh)
             shutil.rmtree(store.cell(planned.cell.result_id), ignore_errors=True)  # it only says what was missing
             notes.append(f"{planned.cell.label}: its weights are there now")
@@ -42,6 +45,13 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
                 f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",
             )
     return old.model_copy(update={"cells": tuple(cells), "weights": {**old.weights, **new.weights}}), notes
+
+
+def _more_features(planned: PlannedCell, fresh: PlannedCell, state: CellState) -> bool:
+    """Whether weights of feature networks have come, all else is as it was, and no unit was made without them."""
+    before, now = planned.cell, fresh.cell
+    alike = before.features_sha256.items() < now.features_sha256.items() and before.settings_id == now.settings_id
+    return alike and before.data == now.data and not state.units
 
 
 def _key(planned: PlannedCell) -> tuple[str, str]:

@@ -196,6 +196,10 @@ def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
+        if "unknown task" in first["msg"]:
+            raise StoreError(
+                f"cannot read {path}", first["msg"].removeprefix("Value error, "), "install the package that offers it"
+            ) from error
         raise StoreError(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
 
 

@@ -190,10 +190,25 @@ def test_units_of_different_feature_weights_are_never_mixed(planned, tmp_path, c
     store, plan = planned(text)
     state = replay(plan.cells, [])
     assert replan(store, state) == (plan, [])
+    (cell,) = state.values()
+    cell.units["000000-000008"] = "digest"
     file.write_bytes(b"straw")
     with pytest.raises(StoreError, match="generate farm/steady no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "the weights of its feature networks have changed"
+
+
+def test_feature_weights_that_have_come_before_the_first_unit_are_used(planned, tmp_path):
+    text = WEIGHTY.replace("weighty", "steady").replace("{n: 8}", "{n: 8, conventions: [offline, adm]}")
+    store, plan = planned(text)
+    state = replay(plan.cells, [])
+    file = tmp_path / "weights" / "classify_image_graph_def.pb"
+    file.parent.mkdir()
+    file.write_bytes(b"straw")
+    again, notes = replan(store, state)
+    assert notes == ["generate farm/steady: its weights are there now"]
+    assert list(again.cells[0].cell.features_sha256) == ["inception"]
+    assert again.weights["inception"] == str(file)
 
 
 def test_a_cell_whose_data_has_changed(planned, tmp_path):
