@@ -9,6 +9,24 @@ from typing import Annotated
 import typer
 
 from arbench import __version__
+from arbench.cli.options import (
+    Adapters,
+    Column,
+    Crop,
+    Device,
+    Json,
+    Limit,
+    Mode,
+    OnBad,
+    Sets,
+    Size,
+    Split,
+    Suite,
+    Tasks,
+    Track,
+    Weighted,
+    Workers,
+)
 from arbench.errors import INTERRUPTED, OK, ArbenchError
 
 app = typer.Typer(
@@ -22,43 +40,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Adapters = Annotated[
-    list[str] | None,
-    typer.Option("--adapter", metavar="GLOB", help="Only adapters of this name or glob; may be repeated."),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the suite, for instance generate.n=100."),
-]
-Track = Annotated[
-    str | None,
-    typer.Option(metavar="URI", help="MLflow server or database; 'off' for none. Default: DIR/mlflow.db."),
-]
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
-Weighted = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--weights",
-        metavar="NAME=PATH",
-        help="Weight file of an adapter or of a feature network, for instance inception=weights.pth.",
-    ),
-]
-Tasks = Annotated[
-    list[str] | None, typer.Option("--task", metavar="NAME", help="Only this task of the suite; may be repeated.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Mode = Annotated[
-    str, typer.Option("--mode", help="parity: float32, as the reference tools. fast: folded, TF32 or bf16 on CUDA.")
-]
-OnBad = Annotated[str, typer.Option("--on-bad-image", metavar="error|skip", help="What to do with a broken image.")]
-Limit = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the first N images.")]
-Crop = Annotated[str, typer.Option("--crop", metavar="RECIPE", help="For instance adm-center-crop-v1; needs --size.")]
-Size = Annotated[int | None, typer.Option("--size", min=1, metavar="PIXELS")]
-Column = Annotated[str | None, typer.Option("--column", metavar="NAME", help="The image column of a parquet table.")]
-Split = Annotated[str | None, typer.Option("--split", metavar="train|val", help="Which split the reference is.")]
-Suite = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or the path of a .yaml file.")]
 
 
 def _show_version(value: bool) -> None:
