@@ -1,4 +1,4 @@
-"""The journal: whatever is cut off its end, what is left is read, and writing goes on behind it."""
+"""The journal: whatever is cut off its end, what is left is read, and writing continues after it."""
 
 from __future__ import annotations
 

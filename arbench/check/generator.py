@@ -210,7 +210,7 @@ class GeneratorChecks:
         except Unsupported:
             return ""
         except Exception as error:
-            return f"raises {describe(error)}, which is no Unsupported"
+            return f"raises {describe(error)}, which is not an Unsupported"
         return "accepted and not in `supports` of the card; raise Unsupported"
 
     def supported(self) -> str:

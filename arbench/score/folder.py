@@ -4,6 +4,7 @@ DIR/run.json            what was scored first, and when
     journal.jsonl       one record for each result
     cells/<result_id>/  result.json, samples.parquet (one row per image)
     results.parquet     every number, one row each; table.parquet: one row for each set of samples
+    score.json          the scores of the last set of samples, in the layout that scripts know from version 0.1
     features/           vectors of the samples, for further conventions
 """
 
@@ -26,7 +27,7 @@ from ..journal import Writer, now
 from ..spec.result import SCHEMA_VERSION, Result
 from ..table import write_tables
 
-PER_IMAGE = "samples.parquet"
+PER_IMAGE, SCORES = "samples.parquet", "score.json"
 HINT = "check space and permissions, or --out DIR"
 
 
@@ -72,9 +73,22 @@ class ScoreFolder:
                 for file in sorted(self.folder.glob("cells/*/result.json"))
             ]
             write_tables(self.folder, self._run["run_id"], results)
+            write_atomic(self.folder / SCORES, (json.dumps(scores(result), indent=1) + "\n").encode(), HINT)
         finally:
             lock.release()
         return self._run
+
+
+def scores(result: Result) -> dict[str, Any]:
+    """What `score.json` holds: the sets, every number beside its convention, and the remarks."""
+    document = result.plain()
+    kept = ("samples", "reference", "remarks", "deviation", "timings", "provenance", "started")
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "settings": document["parameters"],
+        "scores": [{"convention": metric["convention"], "metric": metric} for metric in document["metrics"]],
+        **{name: document[name] for name in kept},
+    }
 
 
 def per_image_table(samples: Mapping[str, Features], values: Mapping[str, NDArray[Any]], pairs: str) -> bytes | None:

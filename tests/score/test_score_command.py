@@ -30,6 +30,9 @@ def test_without_weights_the_offline_features_are_used_and_never_called_fid(digi
     assert "rank_deficient" in values["frechet"]["flags"]
     assert values["neighbour-agreement"]["value"] > 0.6  # chance: 0.1
     assert document["provenance"]["packages"]["torch"]
+    for_scripts = json.loads((tmp_path / "out" / "score.json").read_text())
+    assert for_scripts["samples"]["n"] == 100
+    assert [score["metric"] for score in for_scripts["scores"]] == document["metrics"]
     table = pandas.read_parquet(next((tmp_path / "out" / "cells").glob("*/samples.parquet")))
     assert len(table) == 100
     assert sorted(table["label"].unique()) == list(range(10))

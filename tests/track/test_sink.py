@@ -220,17 +220,17 @@ def test_a_resumed_run_goes_on_with_its_own(tmp_path: Path) -> None:
     uri = f"sqlite:///{folder}/mlflow.db"
     track(uri, folder, failed, other)
     before = {run.info.run_id for run in runs(uri)[2]}
-    mended = quality(1)
-    (folder / "cells" / mended.result_id / "result.json").write_text(mended.model_dump_json())
-    tracker = track(uri, folder, mended)
-    assert (tracker.problem, tracker.tracked) == (None, [mended.result_id])
+    repaired = quality(1)
+    (folder / "cells" / repaired.result_id / "result.json").write_text(repaired.model_dump_json())
+    tracker = track(uri, folder, repaired)
+    assert (tracker.problem, tracker.tracked) == (None, [repaired.result_id])
     client, parent, children = runs(uri)
     assert {run.info.run_id for run in children} == before
     assert children[0].data.tags["arbench.outcome"] == "ok"
     assert children[0].info.status == "FINISHED"
     assert children[0].data.metrics["generate/arbench/class-agreement"] == 0.9
     assert "| speed | ok |" in parent.data.tags["mlflow.note.content"]  # of the first session
-    track(uri, folder, mended)
+    track(uri, folder, repaired)
     assert len(client.get_metric_history(children[0].info.run_id, "generate/arbench/class-agreement")) == 1
 
 

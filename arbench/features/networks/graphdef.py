@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Tensor]:
         return dict(_constants(memoryview(path.read_bytes())))
     except (IndexError, ValueError, struct.error, TypeError, UnicodeDecodeError) as error:
         raise CheckpointError(
-            f"{path} is no TensorFlow graph, or is cut off", str(error), "fetch it again, or use the .pth file"
+            f"{path} is not a TensorFlow graph, or is cut off", str(error), "fetch it again, or use the .pth file"
         ) from error
 
 
