@@ -429,7 +429,7 @@ def test_a_card_that_promises_too_much_or_too_little_is_found(outcome: Any) -> N
     assert (
         "steps is in `supports` and refused" in outcome(Strict, supports=SMALL.supports | {"steps"})["supported knobs"]
     )
-    assert "no field of Sampling" in outcome(Small, supports=SMALL.supports | {"cfg"})["supported knobs"]
+    assert "not a field of Sampling" in outcome(Small, supports=SMALL.supports | {"cfg"})["supported knobs"]
     assert "native" in outcome(Small, native=Sampling(top_p=0.5))["native settings"]
 
 
