@@ -1,7 +1,7 @@
 """What a cell will take, by a simple model that is good to a factor of a few: time, memory and disk.
 
-Time: a network does 2 FLOP per parameter and token position, a guided sample twice that, a parallel decoder once per
-step; a convolutional tokenizer works at 1/8 of the resolution on average. A CPU core is taken to give 10 GFLOP/s, a
+Time: a network does 2 FLOP per parameter and token position, a guided sample twice that, a network without a cache once
+per step; a convolutional tokenizer works at 1/8 of the resolution on average. A CPU core is taken to give 20 GFLOP/s, a
 GPU 20 TFLOP/s. Feature networks cost their own FLOP per image. A network of unknown size counts as 50 M parameters.
 """
 
@@ -14,11 +14,11 @@ from ..spec.sampling import Sampling
 from ..spec.suite import Settings
 from ..spec.task import Rates, TaskSpec, tasks
 
-CPU_CORE_FLOPS = 10e9
+CPU_CORE_FLOPS = 20e9
 GPU_FLOPS = 20e12
 UNKNOWN_PARAMETERS = 50_000_000
-START_SECONDS = 8.0
-"""A worker process comes up and loads weights."""
+START_SECONDS = 2.0
+"""A worker process, or one that waits already, loads weights."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -39,7 +39,7 @@ def _image_flops(card: Card, tokenizer: Card | None, sampling: Sampling | None) 
         flops += 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (coder.resolution / 8) ** 2
     if card.kind == "generator":
         tokens = coder.tokens.tokens if coder is not None and coder.tokens is not None else 256
-        steps = (sampling.steps or 1) if sampling and card.family in ("random_order", "continuous") else 1
+        steps = (sampling.steps or 1) if sampling and card.family == "continuous" else 1
         passes = 2 if sampling and sampling.guidance.on else 1
         flops += 2 * (card.parameters or UNKNOWN_PARAMETERS) * tokens * steps * passes
     return flops
