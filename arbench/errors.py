@@ -8,6 +8,7 @@
       InputError (2)            a file given by the user cannot be used
         CheckpointError           weights: shape, keys, truncation, unsafe pickle
         ImageError                images: none, broken, mixed sizes
+        DamagedFile               a file that arbench wrote has lost or changed bytes
       PrerequisiteError (3)     something outside the command is missing
         MissingWeights            no checkpoint where one is needed
         NoDevice                  the device asked for is not there
@@ -87,6 +88,10 @@ class CheckpointError(InputError):
 
 
 class ImageError(InputError):
+    pass
+
+
+class DamagedFile(InputError):
     pass
 
 

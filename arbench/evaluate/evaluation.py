@@ -56,13 +56,15 @@ def open_reference(
     reading: Reading | None = None,
     folder: Path | None = None,
     open_source: Open = open_images,
+    mark: str | None = None,
     progress: Progress = lambda what, done, count: None,
     timings: dict[str, float] | None = None,
 ) -> KnownReference:
     """The reference with its features by every recipe in `available`: read from the cache, or extracted and kept there.
 
     `source` is images, a file of statistics, or a folder of finished features. `reading` says how images are read, if
-    not as the question has it; `folder` is where the features of sources without a name are kept.
+    not as the question has it; `folder` is where the features of sources without a name are kept; `mark` changes when
+    the images do, where their files do not tell.
     """
     name = name_of(source)
     if is_features(source):
@@ -74,9 +76,10 @@ def open_reference(
         images = f"npz:{statistics.images}" if statistics.images is not None else ""
     sets = {}
     if (not isinstance(images, str) or images) and available:
-        mark = fingerprint(images)
-        place = cache_folder() / f"score-{mark}" if mark or folder is None else folder
-        job = Job(images, reading or Reading(crop=question.crop, size=question.size), place, open=open_source)
+        known_as = mark or fingerprint(images)
+        place = cache_folder() / f"score-{known_as}" if known_as or folder is None else folder
+        reading = reading or Reading(crop=question.crop, size=question.size)
+        job = Job(images, reading, place, open=open_source, mark=mark)
         sets = features_of(job, available, extractors, progress, timings)
     if statistics is not None:
         return KnownReference(name, sets, statistics, statistics.identity)
@@ -154,7 +157,7 @@ def evaluate(
     return Evaluation(
         metrics=tuple(numbers(wanted, inputs, progress)),
         samples=_summary(any_set, known),
-        reference=_reference_summary(reference) if reference is not None else None,
+        reference=_reference_summary(reference, len(any_set or ())) if reference is not None else None,
         remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in flags),
         weights={file.name: file.sha256 for file in files},
         per_image=inputs.per_image,
@@ -190,14 +193,15 @@ def _summary(one: Features | None, known: SetIdentity) -> SetSummary:
     )
 
 
-def _reference_summary(reference: KnownReference) -> SetSummary:
+def _reference_summary(reference: KnownReference, pairs: int) -> SetSummary:
+    """`pairs`: how many samples were compared each with its original, where that is all that was read of them."""
     form = reference.statistics.format if reference.statistics is not None else ""
     if reference.sets:
         found = _summary(next(iter(reference.sets.values())), reference.identity)
         return found.model_copy(update={"source": reference.name, "statistics": form})
     return SetSummary(
         source=reference.name,
-        n=reference.identity.n or 0,
+        n=reference.identity.n or pairs,
         sizes={f"{height}x{width}": reference.identity.n or 0 for height, width in reference.identity.sizes},
         digest=reference.identity.digest,
         statistics=form,

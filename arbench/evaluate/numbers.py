@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DamagedFile, InputError
 from ..features.feature_folder import PAIRS
 from ..features.feature_set import Features
 from ..features.weight_files import Weights
@@ -160,6 +161,10 @@ def numbers(
                 known[same] = _number(definition, inputs)
             except Unavailable as reason:
                 known[same] = missing(str(reason)), {}
+            except DamagedFile:
+                raise
+            except InputError as error:  # an estimator has no number for these sets; the others may
+                known[same] = missing(": ".join(part for part in (error.what, error.why) if part)), {}
         estimate, extras = known[same]
         found.append(_metric(definition, estimate, extras, inputs))
     progress(len(found))

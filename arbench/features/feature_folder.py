@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from ..errors import InputError
+from ..errors import DamagedFile, InputError
 from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, no_room, read_header
 
 LOCK = ".lock"
@@ -60,9 +61,16 @@ class FeatureFolder:
             lock.acquire()
         except OSError as error:
             raise no_room(place, error) from error
-        if is_feature_set(place) and read_header(place)["complete"]:
-            lock.release()
-            return FeatureSet(place)
+        try:
+            if is_feature_set(place) and read_header(place)["complete"]:
+                finished = FeatureSet(place)
+                lock.release()
+                return finished
+        except DamagedFile as error:
+            logging.getLogger(__name__).warning("%s: %s; extracted again", error.what, error.why)
+            for file in place.iterdir():
+                if file.name != LOCK:
+                    file.unlink()
         settings = {**self._settings, **(extra or {})}
         return FeatureWriter(place, self._source, settings, outputs, self._shard, lock)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +15,14 @@ from filelock import BaseFileLock
 from numpy.typing import NDArray
 
 from ..data.stream import Tally
-from ..errors import InputError, StoreError
+from ..errors import DamagedFile, InputError, StoreError
 from ..files import write_atomic
 
 VERSION = 1
 HEADER = "features.json"
 PICTURES = "pictures.jsonl"
+FACTS = ("source", "settings", "outputs", "shards", "rows", "complete", "tally")
+"""What a header always has."""
 NO_ROOM = "check space and permissions, or --out DIR"
 
 
@@ -135,7 +138,10 @@ class FeatureFile:
 
 
 class FeatureSet:
-    """A finished set, opened for reading. Rows are in the order of the source."""
+    """A finished set, opened for reading. Rows are in the order of the source.
+
+    Raises `InputError` if it is not finished, `DamagedFile` if its files are not those that were written.
+    """
 
     def __init__(self, folder: Path) -> None:
         header = read_header(folder)
@@ -145,6 +151,7 @@ class FeatureSet:
                 f"{header['rows']} images are done",
                 "run the same command again; it resumes where it stopped",
             )
+        _check_whole(folder, header)
         self.folder = folder
         self.source: str = header["source"]
         self.settings: dict[str, Any] = header["settings"]
@@ -189,13 +196,18 @@ def read_header(folder: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"no features in {folder}", f"{HEADER} is missing", "check the path") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}", str(error), "extract the features again") from error
+        raise DamagedFile(f"cannot read {path}", str(error), "extract the features again") from error
+    if not isinstance(header, dict):
+        raise DamagedFile(f"cannot read {path}", "it is not a JSON object", "extract the features again")
     if header.get("version") != VERSION:
         raise InputError(
             f"features in {folder} are of version {header.get('version')}",
             f"this arbench reads version {VERSION}",
             "extract them again",
         )
+    lost = [name for name in FACTS if name not in header]
+    if lost:
+        raise DamagedFile(f"cannot read {path}", f"it lacks {', '.join(lost)}", "extract the features again")
     return header
 
 
@@ -204,8 +216,50 @@ def is_feature_set(path: Path) -> bool:
 
 
 def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
-    with (folder / PICTURES).open(encoding="utf-8") as file:
-        return [PictureRecord(**json.loads(line)) for line, _ in zip(file, range(count), strict=False)]
+    """The first `count` records, or as many as are whole."""
+    found: list[PictureRecord] = []
+    try:
+        lines = (folder / PICTURES).read_text(encoding="utf-8").splitlines()[:count]
+        for line in lines:
+            found.append(PictureRecord(**json.loads(line)))
+    except (OSError, ValueError, TypeError):
+        return found
+    return found
+
+
+def digest_of(path: Path) -> str:
+    """blake2b of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _check_whole(folder: Path, header: Mapping[str, Any]) -> None:
+    """Raises `DamagedFile` unless every file has the bytes that the header of a finished set tells.
+
+    Sets of version 0.1 have no digests: of those the sizes are compared.
+    """
+    sizes = {entry.file: header["rows"] * entry.length * 4 for entry in _outputs(folder, header)}
+    digests: Mapping[str, str] = header.get("digests", {})
+    for name in (*sizes, PICTURES):
+        path = folder / name
+        if not path.is_file():
+            why = "it is missing"
+        elif name in sizes and path.stat().st_size != sizes[name]:
+            why = f"it has {path.stat().st_size} bytes where {sizes[name]} were written"
+        elif name in digests and digest_of(path) != digests[name]:
+            why = "its bytes are not those that were written"
+        elif name == PICTURES and name not in digests and len(read_pictures(folder, header["rows"])) < header["rows"]:
+            why = f"it does not hold the {header['rows']} records that were written"
+        else:
+            continue
+        raise DamagedFile(f"{path} is damaged", why, f"remove {folder} and run the same command again")
+
+
+def _outputs(folder: Path, header: Mapping[str, Any]) -> list[Output]:
+    try:
+        return [Output(**entry) for entry in header["outputs"]]
+    except TypeError as error:
+        raise DamagedFile(f"cannot read {folder / HEADER}", str(error), "extract the features again") from error
 
 
 class FeatureWriter:
@@ -255,8 +309,11 @@ class FeatureWriter:
                 f"they are of {found['source']}, or of other settings",
                 "name another folder with --out, or remove this one",
             )
-        self._header["rows"] = found["rows"]
-        self.done = read_pictures(self.folder, found["rows"])
+        # after a power cut the header may tell of rows that never reached the disk
+        held = [(self.folder / output.file, output.length * 4) for output in self._outputs]
+        whole = [path.stat().st_size // size if path.is_file() else 0 for path, size in held]
+        self.done = read_pictures(self.folder, min([found["rows"], *whole]))
+        self._header["rows"] = len(self.done)
 
     def _open(self) -> None:
         rows = self._header["rows"]
@@ -289,11 +346,13 @@ class FeatureWriter:
             raise no_room(self.folder, error) from error
 
     def finish(self, tally: Tally) -> FeatureSet:
-        self._header |= {"complete": True, "tally": asdict(tally)}
         try:
             for file in self._files.values():
                 os.fsync(file.fileno())
                 file.close()
+            names = [*(output.file for output in self._outputs), PICTURES]
+            digests = {name: digest_of(self.folder / name) for name in names}
+            self._header |= {"complete": True, "tally": asdict(tally), "digests": digests}
             self._write_header()
         except OSError as error:
             raise no_room(self.folder, error) from error

@@ -14,7 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ..data.stream import Tally
-from ..errors import InputError
+from ..errors import DamagedFile
 from .feature_set import HELD, Output, PictureRecord, labels_of
 
 FEATURES, CONVENTION, VALUE = "features:", "convention:", "value:"
@@ -31,12 +31,12 @@ class UnitFile(Mapping[str, NDArray[Any]]):
 
     @contextlib.contextmanager
     def _archive(self) -> Iterator[zipfile.ZipFile]:
-        """The open file. Raises `InputError` if it is missing, or if what is read of it is damaged."""
+        """The open file. Raises `DamagedFile` if it is missing, or if what is read of it is damaged."""
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
         except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            raise InputError(
+            raise DamagedFile(
                 f"cannot read {self.path}", f"{type(error).__name__}: {error}", "arbench resume DIR computes it again"
             ) from error
 

@@ -33,7 +33,7 @@ from ..tasks.compared import Compared, stored_features
 from ..tasks.generate import Generate
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
-from .generated import opener
+from .generated import digests_of, mark_of, opener
 from .request import ScoreRequest
 
 STANDARD = ("arbench", "adm", "torch-fidelity")
@@ -122,16 +122,9 @@ def _chosen(request: ScoreRequest) -> tuple[str, ...]:
 def _of_generator(card: Card, request: ScoreRequest) -> dict[str, Any]:
     """Native sampling and seed 0: the settings of a suite that changes nothing, under the same id."""
     settings = Settings(device=request.device)
-    cell = make_cell(card, Generate(), settings, card.native, _digests(card, request), data={}, machine=request.device)
+    digests = digests_of(card, request.adapters)
+    cell = make_cell(card, Generate(), settings, card.native, digests, data={}, machine=request.device)
     return _fields(cell)
-
-
-def _digests(card: Card, request: ScoreRequest) -> dict[str, str]:
-    from .. import weights
-
-    names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
-    paths = {name: weights.find(registry.card(name), request.adapters) for name in names}
-    return {name: weights.sha256(path) for name, path in paths.items() if path is not None}
 
 
 def _fields(cell: Cell) -> dict[str, Any]:
@@ -194,6 +187,7 @@ def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
             reading=_reference_reading(job),
             folder=request.folder / "reference",
             open_source=opener(request.device, request.adapters),
+            mark=mark_of(request.reference, request.adapters),
             progress=progress,
             timings=job.timings,
         )
@@ -247,7 +241,7 @@ def _samples(
         request.folder / "features",
         request.shard,
         open=_opener(job),
-        mark=job.cell.mark if job.cell is not None else None,
+        mark=job.cell.mark if job.cell is not None else mark_of(job.source, request.adapters),
     )
     if pairing is not None:
         task = replace(task, values=pairing, values_settings=pairing.settings())
@@ -256,7 +250,7 @@ def _samples(
 
 def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
     request = job.request
-    variants = variants_of(wanted)
+    variants, opened = variants_of(wanted), _opener(job)
     if not job.question.paired or request.reference is None or not variants:
         return None
     return Pairing(
@@ -265,6 +259,7 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
         PairMetrics(variants, request.weights, request.device),
         request.shard,
         opener(request.device, request.adapters),
+        opened(job.source, request.reading, request.shard).count if isinstance(job.source, str) else None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from .. import registry
+from .. import weights as weight_files
 from ..data.reading import GENERATOR, Open, Reading, Source, cropped
 from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
@@ -14,6 +15,7 @@ from ..errors import InputError, UsageError
 from ..protocols import Card, Generator, Request
 from ..seeds import noise_for
 from ..spec.cell import Cell, make_cell
+from ..spec.identity import identity
 from ..spec.suite import Settings
 from ..tasks.context import WorkerContext
 from ..tasks.generate import Generate
@@ -21,6 +23,22 @@ from ..tasks.outputs import labels_for, request_for
 from ..tasks.sampled import sampled
 
 BATCH = 64
+
+
+def mark_of(source: Source, weights: Mapping[str, str] | None = None) -> str | None:
+    """Of a generator: changes with weights and cards of it and its tokenizer. None for others, whose files tell."""
+    if not (isinstance(source, str) and source.startswith(GENERATOR)):
+        return None
+    card = registry.card(source.removeprefix(GENERATOR))
+    cards = [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]
+    return identity({"cards": [each.plain() for each in cards], "weights": digests_of(card, weights)}, "generator")
+
+
+def digests_of(card: Card, weights: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Name -> sha256 of the files of a generator and its tokenizer, as far as they are here."""
+    names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
+    paths = {name: weight_files.find(registry.card(name), weights or {}) for name in names}
+    return {name: weight_files.sha256(path) for name, path in paths.items() if path is not None}
 
 
 def opener(device: str, weights: Mapping[str, str] | None = None) -> Open:

@@ -1,8 +1,9 @@
-"""Features on disk: read by row, gone on with after a kill, merged from shards, claimed by one process at a time."""
+"""Features on disk: read by row, resumed after a kill, checked, merged from shards, claimed by one process."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arbench.data.stream import Tally
-from arbench.errors import InputError
+from arbench.errors import DamagedFile, InputError
 from arbench.features.feature_folder import FeatureFolder
 from arbench.features.feature_set import FeatureSet, FeatureWriter, Output, PictureRecord, merge
 
@@ -92,6 +93,58 @@ def test_what_a_kill_left_half_written_is_cut_off_and_the_rest_kept(tmp_path):
     assert again.done == [record(index) for index in range(7)]
     again.close()
     np.testing.assert_array_equal(make(tmp_path, list(range(20))).rows(OUTPUT.name)[:], ROWS)
+
+
+def test_rows_that_never_reached_the_disk_are_made_again(tmp_path):
+    """After a power cut the header may tell of more rows than there are."""
+    writer = FeatureWriter(tmp_path, "source", {"a": 1}, [OUTPUT])
+    writer.append([record(index) for index in range(7)], {OUTPUT.name: ROWS[:7]})
+    writer.close()
+    os.truncate(tmp_path / OUTPUT.file, 3 * 4 * OUTPUT.length + 5)
+    again = FeatureWriter(tmp_path, "source", {"a": 1}, [OUTPUT])
+    assert again.done == [record(index) for index in range(3)]
+    again.close()
+    np.testing.assert_array_equal(make(tmp_path, list(range(20))).rows(OUTPUT.name)[:], ROWS)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[3] ^= 0x40
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a flipped bit": lambda folder: flip(folder / OUTPUT.file),
+    "cut vectors": lambda folder: os.truncate(folder / OUTPUT.file, 40),
+    "no vectors": lambda folder: (folder / OUTPUT.file).unlink(),
+    "a record less": lambda folder: os.truncate(folder / "pictures.jsonl", 200),
+    "no records": lambda folder: (folder / "pictures.jsonl").unlink(),
+    "a header without facts": lambda folder: (folder / "features.json").write_text('{"version":1,"complete":true}'),
+    "a header that is a list": lambda folder: (folder / "features.json").write_text("[]"),
+    "an empty header": lambda folder: (folder / "features.json").write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_set_is_named_and_made_again(tmp_path, damage, caplog):
+    folder = FeatureFolder(tmp_path, "source", {})
+    place = folder.place("recipe/a", [OUTPUT])
+    claimed = folder.claim("recipe/a", [OUTPUT])
+    assert isinstance(claimed, FeatureWriter)
+    claimed.append([record(index) for index in range(20)], {OUTPUT.name: ROWS})
+    claimed.finish(Tally())
+    claimed.close()
+    damage(place)
+    with pytest.raises(DamagedFile):
+        FeatureSet(place)
+    again = folder.claim("recipe/a", [OUTPUT])
+    assert isinstance(again, FeatureWriter)
+    assert again.done == []
+    assert "extracted again" in caplog.text
+    again.append([record(index) for index in range(20)], {OUTPUT.name: ROWS})
+    np.testing.assert_array_equal(again.finish(Tally()).rows(OUTPUT.name)[:], ROWS)
+    again.close()
+    assert isinstance(folder.claim("recipe/a", [OUTPUT]), FeatureSet)
 
 
 def test_other_features_are_never_overwritten(tmp_path):

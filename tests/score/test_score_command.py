@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import random
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from arbench import registry, weights
 from arbench.features.feature_folder import sets_in
 from arbench.metrics.sets.frechet import frechet
 
@@ -156,16 +161,75 @@ def test_pairs(digits, scored, tmp_path):
 
 
 def test_a_pair_without_its_original_is_named(digits, arbench, tmp_path):
-    folder = tmp_path / "some"
-    folder.mkdir()
-    for index, path in enumerate(sorted((digits["reference"] / "5").iterdir())):
-        shutil.copy(path, folder / f"{'x' if index == 3 else ''}{path.stem}{'y' if index == 3 else ''}.png")
-    (folder / "zebra.png").write_bytes(path.read_bytes())
+    originals = sorted((digits["reference"] / "5").iterdir())
     options = ("--reference", digits["reference"] / "5", "--paired", "-c", "pairs")
-    assert "zebra.png" in arbench("score", folder, *options, code=2).stderr
+    for odd, extra, named in ((3, None, originals[3].name), (None, "zebra.png", "zebra.png")):
+        folder = tmp_path / f"some-{odd}"
+        folder.mkdir()
+        for index, path in enumerate(originals):
+            shutil.copy(path, folder / (f"x{path.stem}y.png" if index == odd else f"{path.stem}.png"))
+        if extra is not None:
+            shutil.copy(originals[0], folder / extra)
+        assert named in arbench("score", folder, *options, code=2).stderr
 
 
 @pytest.mark.numerical
+def paired_folders(root: Path, samples: Sequence[str], originals: Sequence[str]) -> tuple[Path, Path]:
+    """Images and the same images 8 levels off, under these names; None leaves one out."""
+    generator = np.random.default_rng(0)
+    folders = (root / "samples", root / "originals")
+    for folder in folders:
+        folder.mkdir()
+    for mine, theirs in zip(samples, originals, strict=True):
+        image = generator.integers(0, 248, (32, 32, 3), np.uint8)
+        for folder, name, pixels in ((folders[0], mine, image + np.uint8(8)), (folders[1], theirs, image)):
+            if name:
+                Image.fromarray(pixels).save(folder / name)
+    return folders
+
+
+TRUE_PSNR = 20 * np.log10(255 / 8)
+PADDED = [f"{index:03d}.png" for index in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "originals"),
+    [
+        (PADDED, PADDED),
+        (PADDED, [f"{index:05d}.bmp" for index in range(12)]),
+        (PADDED, [f"val_{index + 1:08d}.png" for index in range(12)]),
+    ],
+)
+def test_pairs_go_by_name_or_by_numbers_in_step(arbench, scored, tmp_path, samples, originals):
+    mine, theirs = paired_folders(tmp_path, samples, originals)
+    found = scored(mine, "--reference", theirs, "--paired", "-c", "pairs", "--metric", "psnr", "--out", "out")
+    assert found["by"]["pairs psnr"]["value"] == pytest.approx(TRUE_PSNR)
+    assert found["reference"]["n"] == 12
+
+
+@pytest.mark.parametrize("missing", [0, 3, 11])
+@pytest.mark.parametrize("name", ["{:03d}.png", "{:05d}.png", "val_{:04d}.png"])
+@pytest.mark.parametrize("side", ["samples", "originals"])
+def test_a_missing_partner_never_shifts_the_pairs(arbench, scored, tmp_path, missing, name, side):
+    sets = {"samples": list(PADDED), "originals": [name.format(index) for index in range(12)]}
+    sets[side][missing] = ""
+    mine, theirs = paired_folders(tmp_path, **sets)
+    command = ("score", mine, "--reference", theirs, "--paired", "-c", "pairs", "--metric", "psnr", "--out", "out")
+    more_originals = side == "samples" and missing == 11 and not name.startswith("val")
+    if more_originals:  # the first ones have their partners, and are read in step with them
+        assert scored(*command[1:])["by"]["pairs psnr"]["value"] == pytest.approx(TRUE_PSNR)
+    else:
+        assert "pairs" in arbench(*command, code=2).stderr
+
+
+def test_one_pair_has_its_psnr_and_null_distances(arbench, scored, tmp_path):
+    mine, theirs = paired_folders(tmp_path, ["a.png"], ["a.png"])
+    found = scored(mine, "--reference", theirs, "--paired", "--out", "out")
+    assert found["by"]["pairs psnr"]["value"] == pytest.approx(TRUE_PSNR)
+    assert found["by"]["offline-pairs frechet"]["value"] is None
+    assert "at least two vectors" in found["by"]["offline-pairs frechet"]["reason"]
+
+
 def test_statistics_serve_as_a_reference_and_say_what_they_cannot_do(digits, arbench, scored):
     arbench("stats", digits["reference"], "-o", "reference.npz")
     direct = scored(digits["samples"], "--reference", digits["reference"], "--out", "one")["by"]
@@ -203,6 +267,25 @@ def test_a_generator_is_scored_without_files(digits, arbench, scored):
     found = scored(*given, "--limit", 40, "--out", "out", "--metric", "neighbour-agreement")
     assert found["samples"]["n"] == 40
     assert found["by"]["offline neighbour-agreement"]["value"] > 0.6
+
+
+def test_new_weights_of_a_generator_are_never_given_the_old_number(digits, scored, tmp_path):
+    shipped = weights.find(registry.card("raster/llamagen-mini"), {})
+    assert shipped is not None
+    file = tmp_path / "mine.safetensors"
+    shutil.copy(shipped, file)
+    given = ("generator:raster/llamagen-mini", "--weights", f"raster/llamagen-mini={file}", "--limit", 24)
+    command = (*given, "--reference", digits["reference"], "--metric", "frechet")
+    old = scored(*command, "--out", "out")["by"]["offline frechet"]["value"]
+    state = load_file(file)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in state.items():
+        if value.is_floating_point() and value.numel() > 1:
+            state[name] = value + 0.3 * value.std() * torch.randn(value.shape, generator=generator)
+    save_file(state, file)
+    new = scored(*command, "--out", "out")["by"]["offline frechet"]["value"]
+    fresh = scored(*command, "--out", "fresh")["by"]["offline frechet"]["value"]
+    assert old != new == fresh
 
 
 def test_weights_verb_and_listings(arbench):
