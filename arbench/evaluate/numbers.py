@@ -33,8 +33,10 @@ from ..metrics.sets.published_roots import frechet_distance_by
 from ..registry import resolve
 from ..spec.result import Metric
 from . import paired_conventions
+from .class_labels import class_names, matched
 from .conventions import Definition
 from .known_reference import KnownReference
+from .pair_names import PairNames
 from .question import weights_of
 
 Extras = dict[str, float | None]
@@ -143,7 +145,8 @@ class Inputs:
         if mine is None or theirs is None:
             side = "samples" if mine is None else "reference"
             raise Unavailable(f"the {side} have no labels: sub-folders as classes, or labels beside the images")
-        return mine, theirs
+        names, other = class_names(self.samples[recipe]), class_names(self.known_reference().sets[recipe])
+        return matched(mine, names, theirs, other)
 
 
 def numbers(
@@ -327,6 +330,9 @@ def _feature_distance(definition: Definition, inputs: Inputs) -> Number:
     mine, theirs = inputs.samples[recipe].pictures, reference.pictures
     if [picture.index for picture in mine] != [picture.index for picture in theirs]:
         raise Unavailable("samples and originals do not have the same places in their sets")
+    apart = PairNames(len(mine), len(theirs)).first_apart([one.key for one in mine], [one.key for one in theirs])
+    if apart:
+        raise Unavailable(f"sample {apart[0]} has {apart[1]} at its place, and pairs have the same names")
     values = paired.feature_cosine(rows, real)
     inputs.per_image[definition.metric] = values
     return mean_with_interval(values), {}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -19,10 +17,8 @@ from ..features.weight_files import Weights
 from ..metrics.pairs import paired, perceptual
 from ..metrics.pairs.backbones import NEEDS
 from . import paired_conventions
+from .pair_names import PairNames
 from .question import why_missing
-
-NUMBERED = re.compile(r"(?P<before>\D*)(?P<number>\d+)(?P<after>\D*)")
-EXTENSION = re.compile(r"\.(png|jpe?g|webp|bmp|tiff?|gif|ppm|npy)$", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -73,9 +69,7 @@ class PairMetrics:
 class Pairing:
     """Per-image metrics of samples against their originals: called with chunks of samples in the source's order.
 
-    A sample's original has the same place in its source and the same name but for its extension and the zeros before
-    its number. Where the names of the two sets are numbered apart ("0.png" and "val_00000001.png"), the place decides,
-    if the numbers run in step and both sets have as many images.
+    A sample's original has the same place in its source, and its name says so too: see `PairNames`.
     """
 
     reference: str
@@ -86,10 +80,7 @@ class Pairing:
     samples: int | None = None
     """How many there are, if that is known."""
     _originals: Iterator[Picture] | None = None
-    _count: int | None = None
-    """Originals, if that is known without reading them."""
-    _step: int | None = None
-    """What the number of an original's name has over its sample's, where the sets are numbered apart."""
+    _names: PairNames | None = None
 
     def settings(self) -> dict[str, object]:
         """What decides the values, for the identity of the stored set."""
@@ -103,7 +94,7 @@ class Pairing:
     def __call__(self, samples: Sequence[Picture]) -> list[dict[str, float | None]]:
         if self._originals is None:
             stream = self.open(self.reference, self.reading, self.shard)
-            self._originals, self._count = iter(stream), stream.count
+            self._originals, self._names = iter(stream), PairNames(self.samples, stream.count)
         originals = [self._original(sample) for sample in samples]
         values: list[dict[str, float | None]] = [{} for _ in samples]
         by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -131,23 +122,9 @@ class Pairing:
             "give as many originals as samples, under the same names",
         )
 
-    def _same_name(self, mine: str, theirs: str) -> bool:
-        """Whether two keys at one place belong together."""
-        mine, theirs = (EXTENSION.sub("", key) for key in (mine, theirs))
-        if mine == theirs:
-            return True
-        one, other = (NUMBERED.fullmatch(PurePosixPath(name).name) for name in (mine, theirs))
-        if one is None or other is None:
-            return False
-        step = int(other["number"]) - int(one["number"])
-        if (one["before"], one["after"]) == (other["before"], other["after"]):
-            return step == 0 and PurePosixPath(mine).parent == PurePosixPath(theirs).parent
-        if self._step is None:
-            self._step = step
-        return step == self._step and self.samples == self._count
-
     def _checked(self, sample: Picture, original: Picture) -> Picture:
-        if not self._same_name(sample.key, original.key):
+        assert self._names is not None
+        if not self._names.match(sample.key, original.key):
             raise InputError(
                 f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}",
                 "pairs have the same names but for their extensions",

@@ -1,6 +1,6 @@
 """Bytes of an image file to uint8 RGB: the one policy on what is read, how pixels become RGB, and what is refused.
 
-Read: PNG, JPEG, WebP, BMP, GIF and TIFF, told by content, not by name. Each conversion is named, to be counted:
+Read: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM (PGM, PBM), told by content, not by name. Each conversion is named, to be counted:
 
 - "grey": repeated in all three channels; "1-bit" likewise, as 0 and 255.
 - "16-bit": the upper 8 bits are kept (Pillow's own rule for 16-bit colour; its `convert` would clip 16-bit grey).
@@ -20,6 +20,7 @@ may go unseen. Nothing is ever handed to Ghostscript or unpickled.
 from __future__ import annotations
 
 import io
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 MAX_PIXELS = 1 << 26
 MAX_BYTES = 1 << 28
 READABLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's modes with 8 bits a channel or fewer; 16-bit grey is told apart by `_is_grey16`."""
 ORIENTATION = 0x0112
+PPM = re.compile(rb"P[56]\s+(?:#[^\n]*\s+)*(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s+(?P<most>\d{1,5})\s")
+"""The header of binary grey and colour pixels (netpbm's pgm(5), ppm(5))."""
 
 
 class BadImage(Exception):
@@ -205,4 +208,8 @@ def _cut_short(data: bytes) -> bool:
         return data[-1:] != b";"
     if data[:2] == b"BM" and len(data) >= 6:
         return int.from_bytes(data[2:6], "little") > len(data)
+    if (header := PPM.match(data)) is not None:
+        width, height, most = (int(header[name]) for name in ("width", "height", "most"))
+        channels, deep = 3 if data[:2] == b"P6" else 1, 2 if most > 255 else 1
+        return header.end() + width * height * channels * deep > len(data)
     return False

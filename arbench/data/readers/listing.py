@@ -11,7 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import ImageError, InputError, PrerequisiteError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
+)
 WORDNET_ID = re.compile(r"n[0-9]{8}")
 INTEGER = re.compile(r"[0-9]{1,18}")
 
