@@ -1,6 +1,7 @@
 """Bytes of an image file to uint8 RGB: the one policy on what is read, how pixels become RGB, and what is refused.
 
-Read: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM (PGM, PBM), told by content, not by name. Each conversion is named, to be counted:
+Read: PNG, JPEG, WebP, BMP, GIF, TIFF and PPM (PGM, PBM), told by content, not by name. Each conversion is named, to be
+counted:
 
 - "grey": repeated in all three channels; "1-bit" likewise, as 0 and 255.
 - "16-bit": the upper 8 bits are kept (Pillow's own rule for 16-bit colour; its `convert` would clip 16-bit grey).
