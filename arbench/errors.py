@@ -21,6 +21,7 @@ A message has three parts: what is wrong, why, and the next command to type.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 OK = 0
@@ -113,6 +114,13 @@ class StoreError(ArbenchError):
 
 class CellError(ArbenchError):
     exit_code = PARTIAL
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would act on, or could not write, as escapes: names come from files of others."""
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1] for char in text
+    )
 
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:

@@ -33,7 +33,7 @@ def captions(
         raise InputError(
             f"{output} is a file", "captions are one file per prompt, in a folder", "give another --output"
         )
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     if about.instruction and not before:
         console.print(
             f"note: {card.name} was used with an instruction before every prompt ({about.instruction}); give it by"
@@ -49,7 +49,7 @@ def captions(
     }
     with progress_bar(console) as progress:
         written = write(lines, output, encode, settings, lambda done: progress("captions", done, len(lines)))
-    out = Console(highlight=False)
+    out = Console(highlight=False, markup=False)
     kept = f", {written.kept} of them from before" if written.kept else ""
     out.print(f"captions: {len(lines)} in {output}{kept}", soft_wrap=True)
     if written.cut:

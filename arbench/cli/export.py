@@ -24,7 +24,7 @@ def export(run: str, images: Path | None, npz: Path | None) -> int:
     for cell in cells:
         if cell.images_kept < cell.count:
             raise images_missing(cell)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if images is not None:
         for cell in cells:
             place = images if len(cells) == 1 else images / cell.cell.result_id
@@ -46,9 +46,9 @@ def _folder(cell: SampledCell, place: Path) -> None:
 
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place} is not empty", "samples go to a folder of their own", "name another --images DIR")
-    stream = CellStream(cell)
+    stream, errors = CellStream(cell), Console(stderr=True, markup=False)
     place.mkdir(parents=True, exist_ok=True)
-    for picture in track(stream, f"writing {place}", cell.count, transient=True, console=Console(stderr=True)):
+    for picture in track(stream, f"writing {place}", cell.count, transient=True, console=errors):
         Image.fromarray(picture.image.transpose(1, 2, 0)).save(place / f"{picture.index:06d}.png")
 
 
@@ -64,8 +64,8 @@ def _npz(cell: SampledCell, path: Path) -> None:
     height, width = (int(side) for side in cell.units[0]["size"])
 
     def rows() -> Iterator[bytes]:
-        stream = CellStream(cell)
-        for picture in track(stream, f"writing {path}", cell.count, transient=True, console=Console(stderr=True)):
+        stream, errors = CellStream(cell), Console(stderr=True, markup=False)
+        for picture in track(stream, f"writing {path}", cell.count, transient=True, console=errors):
             if picture.label is not None:
                 labels.append(picture.label)
             yield np.ascontiguousarray(picture.image.transpose(1, 2, 0)).tobytes()

@@ -25,7 +25,7 @@ def ls(what: str, json_output: bool) -> int:
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK
-    console = Console()
+    console = Console(markup=False)
     if not rows:
         console.print(f"no {what} here")
         return OK

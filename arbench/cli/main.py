@@ -27,7 +27,7 @@ from arbench.cli.options import (
     Weighted,
     Workers,
 )
-from arbench.errors import INTERRUPTED, OK, ArbenchError
+from arbench.errors import INTERRUPTED, OK, ArbenchError, printable
 
 app = typer.Typer(
     name="arbench",
@@ -394,7 +394,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ArbenchError as error:
         if debug:
             raise
-        print(f"arbench: {error}", file=sys.stderr)
+        print(f"arbench: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("arbench: interrupted", file=sys.stderr)

@@ -23,7 +23,7 @@ def merge(folders: list[Path], out: Path) -> int:
         parts.append(inner)
     found = merge_folders(parts, out)
     count = len(next(iter(found.values())))
-    Console(highlight=False).print(
+    Console(highlight=False, markup=False).print(
         f"{count} images, {', '.join(found)}: arbench score {out} --reference ...", soft_wrap=True
     )
     return OK

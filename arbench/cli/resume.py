@@ -16,7 +16,7 @@ def resume(folder: Path, workers: int | None, track: str | None) -> int:
     from ..run.session import Session, state_of
     from ..run.store import Store
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     store = Store.resume(folder)
     try:
         state = state_of(store)

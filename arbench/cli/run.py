@@ -32,7 +32,7 @@ def run(
     from ..spec.suite import Settings
     from ..spec.suite_file import read
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     suite_file = read(suite, sets, parse_given(weights, registry.cards()))
     plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
     slots_for(Settings(device=plan.device), workers)  # a wrong --workers is told before the folder exists

@@ -116,8 +116,8 @@ def score(request: ScoreRequest, json_output: bool = False, track: str | None = 
     """Scores and prints a table, or with `json_output` the results as JSON. 3 if not one number could be computed."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    errors = Console(stderr=True, highlight=False)
+    console = Console(highlight=False, markup=False)
+    errors = Console(stderr=True, highlight=False, markup=False)
     if request.shard[1] > 1:
         from arbench.score.engine import extract
 
@@ -166,7 +166,7 @@ class progress_bar:  # noqa: N801, used as a function
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),

@@ -93,7 +93,7 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("task", "adapter", "result"):
         table.add_column(name, no_wrap=True)

@@ -38,9 +38,9 @@ def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[st
         raise InputError(f"{output} is a folder", "statistics are one file", f"--output {output / 'statistics.npz'}")
     chosen: Layout = layout
     wanted = tuple(recipes) or RECIPES.get(layout) or default_recipes(request)
-    with progress_bar(Console(stderr=True, highlight=False)) as progress:
+    with progress_bar(Console(stderr=True, highlight=False, markup=False)) as progress:
         write(request, wanted, output, chosen, keep_features, progress)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     # a file that its reader refuses would be found out much later
     for name, value in describe(read_statistics(output, kind=chosen)):
         console.print(Text(f"{name:24} {value}"), soft_wrap=True)

@@ -48,7 +48,7 @@ def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("task", "adapter", "outcome"):
         table.add_column(name, no_wrap=True)

@@ -37,7 +37,7 @@ def ls(json_output: bool = False) -> int:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(row[column]) for column in ("name", "file", "state", "licence", "what")))
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(f"folder: {weights.cache}", soft_wrap=True)
     return OK
@@ -79,7 +79,7 @@ def fetch(names: Sequence[str], url: str | None = None) -> int:
         raise ConfigError("--from gives the place of one file", f"{len(names)} names are given", "name one")
     entries = [known(name) for name in names]
     weights = Weights({}, folder())
-    console = Console()
+    console = Console(markup=False)
     for entry in entries:
         try:
             found = weights.find(entry.name)
@@ -151,5 +151,9 @@ def _chunks(answer: BinaryIO) -> Iterator[bytes]:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -156,7 +155,7 @@ class Display:
             cell = row.state.planned.cell
             table.add_row(
                 cell.task.task,
-                escape(cell.adapter),
+                Text(cell.adapter),
                 Text(row.word, style=style),
                 f"{row.units}/{row.total}",
                 row.pace(now),

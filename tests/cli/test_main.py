@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 
 import pytest
+from PIL import Image
 
 from arbench.cli.main import main
 
@@ -78,3 +80,27 @@ def test_ls_says_how_to_get_weights(capsys, monkeypatch, tmp_path):
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["raster/llamagen-mini"]["checkpoint"] == "shipped"
     assert "var_d16.pth" in rows["next_scale/var-d16"]["checkpoint"]
+
+
+def test_names_with_markup_are_printed_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "a").mkdir()
+    for index in range(4):
+        Image.new("RGB", (32, 32), (index, 0, 0)).save(tmp_path / "a" / f"{index}.png")
+    command = ["score", "a", "--reference", "a", "--convention", "offline", "--metric", "frechet"]
+    for shard in ("0/2", "1/2"):
+        assert main([*command, "--shard", shard, "--out", f"p{shard[0]}[/x]"]) == 0
+    for out in ("x[/y]", "[red]z"):
+        assert main(["merge", "p0[/x]", "p1[/x]", "--out", out]) == 0
+        assert f"arbench score {out} --reference" in capsys.readouterr().out
+
+
+def test_names_never_reach_the_terminal_as_commands(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("\x1b]0;title\x07\x1b[2Jx.png", b"not an image")
+    source = str(tmp_path / "a.zip")
+    assert main(["score", source, "--reference", source, "--metric", "frechet", "--out", str(tmp_path / "out")]) == 2
+    printed = capsys.readouterr().err
+    assert "\\x1b[2Jx.png" in printed
+    assert not {"\x1b", "\x07"} & set(printed)
