@@ -17,7 +17,10 @@ Sets = Annotated[
 ]
 Track = Annotated[
     str | None,
-    typer.Option(metavar="URI", help="MLflow server or database; 'off' for none. Default: DIR/mlflow.db."),
+    typer.Option(
+        metavar="URI",
+        help="MLflow server or database; 'off' for none. Default: $MLFLOW_TRACKING_URI, else DIR/mlflow.db.",
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
 Weighted = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ def run(
     suite_file = read(suite, sets, parse_given(weights, registry.cards()))
     plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
     slots_for(Settings(device=plan.device), workers)  # a wrong --workers is told before the folder exists
+    track = track or os.environ.get("MLFLOW_TRACKING_URI") or None
     run_id = new_run_id(suite_file.suite.suite, plan)
     folder = out if out is not None else Path("runs") / run_id
     record = RunFile(

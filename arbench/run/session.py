@@ -229,7 +229,9 @@ class Session:
         if report is not None:
             self._say(f"report:  {report}")
         uri = self.tracking_uri()
-        if uri is not None and uri.startswith("sqlite:"):
+        if self.tracker is not None and self.tracker.problem and not self.tracker.tracked:
+            self._say(f"mlflow:  nothing was tracked; to try again: arbench resume {folder} --track URI")
+        elif uri is not None and uri.startswith("sqlite:"):
             self._say(f"mlflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}")
         elif uri is not None:
             self._say(f"mlflow:  {uri}")

@@ -139,3 +139,19 @@ def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     assert main(["status", str(run.relative_to(tmp_path)), "--json"]) == 0
     (cell,) = json.loads(capsys.readouterr().out)["cells"]
     assert (cell["outcome"], cell["units_done"]) == ("ok", 1)
+
+
+def test_the_tracking_store_of_the_environment_is_used(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
+    assert main(["run", suite, "--workers", "1", "--out", str(tmp_path / "run")]) == 0
+    assert f"sqlite:///{tmp_path}/mine.db" in capsys.readouterr().out
+    assert (tmp_path / "mine.db").stat().st_size > 0
+    assert not (tmp_path / "run" / "mlflow.db").exists()
+
+
+def test_a_store_that_mlflow_refuses_is_not_told_as_used(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", suite, "--workers", "1", "--out", "run", "--track", "nothing-of-the-kind://here"]) == 0
+    out = capsys.readouterr().out
+    assert "note: tracking:" in out
+    assert "nothing was tracked" in out
