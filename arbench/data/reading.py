@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import InputError
 from .crops import prepare
+from .readers.listing import shown
 from .statistics.read import HEADER
 from .stream import ImageStream, OnBad, Picture, Tally
 
@@ -87,7 +88,7 @@ Open = Callable[[Source, Reading, tuple[int, int]], ImageStream]
 
 
 def name_of(source: Source) -> str:
-    return source if isinstance(source, str) else f"a {type(source).__name__}"
+    return shown(source) if isinstance(source, str) else f"a {type(source).__name__}"
 
 
 def fingerprint(source: Source) -> str:
@@ -109,7 +110,7 @@ def _digest(files: Iterable[Path], start: str = "") -> str:
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for file in files:
         facts = file.stat() if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
-        digest.update(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};".encode())
+        digest.update(os.fsencode(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};"))
     return digest.hexdigest()
 
 

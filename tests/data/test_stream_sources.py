@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
 import tracemalloc
 import zipfile
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from arbench.data.readers.mnist import mnist5k
+from arbench.data.reading import fingerprint, name_of
 from arbench.data.sources import open_stream
 from arbench.data.stream import Picture
 from arbench.errors import ImageError, InputError, UnknownName
@@ -439,3 +441,18 @@ def test_things_that_are_no_sources(tmp_path: Path) -> None:
         open_stream(f"hdf5:{tmp_path}")
     with pytest.raises(ImageError, match="gave no images"):
         list(open_stream(iter([])))
+
+
+def test_names_that_are_not_utf8_are_read_and_shown_as_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "a.png")
+    os.rename(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")  # noqa: PTH104
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder / name, name)
+    for source in (str(folder), str(tmp_path / "a.tar")):
+        (picture,) = open_stream(source)
+        assert picture.key == "caf\\xe9.png"
+        assert name_of(source).encode()
+        assert fingerprint(source)

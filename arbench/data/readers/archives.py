@@ -18,7 +18,7 @@ from typing import IO, Any
 from ...errors import ImageError, InputError
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .decode import MAX_BYTES, BadImage, Decoded, decode, header_size
-from .listing import Classes, is_image, natural
+from .listing import Classes, is_image, natural, shown
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 """What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
@@ -127,14 +127,14 @@ class TarReader:
 
     def items(self, shard: Shard) -> Iterator[Item]:
         for index, key, sample in self._wanted(shard):
-            yield Item(index, key, sample.decode, sample.label)
+            yield Item(index, shown(key), sample.decode, sample.label)
 
     def headers(self, limit: int | None) -> Iterator[Header]:
         for _, key, sample in self._wanted(Shard(limit=limit)):
             try:
-                yield Header(key, sample.label, sample.size())
+                yield Header(shown(key), sample.label, sample.size())
             except BadImage as error:
-                yield Header(key, sample.label, bad=error.detail)
+                yield Header(shown(key), sample.label, bad=error.detail)
 
     def _wanted(self, shard: Shard) -> Iterator[tuple[int, str, _Sample]]:
         """Index, key and sample."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...errors import ImageError, InputError
 from .ahead import Header, Item, Shard, threads
 from .decode import BadImage, decode_file, header_size
-from .listing import SUFFIXES, WORDNET_ID, Classes, find_files, natural
+from .listing import SUFFIXES, WORDNET_ID, Classes, find_files, natural, shown
 
 AT_ONCE = 4096
 """Files whose headers are asked for together."""
@@ -45,7 +45,7 @@ class FolderReader:
     def items(self, shard: Shard) -> Iterator[Item]:
         for index in shard.indices(self.count):
             name = self._files[index]
-            yield Item(index, name, partial(decode_file, self._folder / name), self._classes.label(name))
+            yield Item(index, shown(name), partial(decode_file, self._folder / name), self._classes.label(name))
 
     def headers(self, limit: int | None) -> Iterator[Header]:
         self._classes.refuse_mixed()
@@ -57,9 +57,9 @@ class FolderReader:
     def _header(self, name: str) -> Header:
         label = self._classes.label(name)
         try:
-            return Header(name, label, header_size(self._folder / name))
+            return Header(shown(name), label, header_size(self._folder / name))
         except BadImage as error:
-            return Header(name, label, bad=error.detail)
+            return Header(shown(name), label, bad=error.detail)
 
 
 def imagenet(name: str, folder: Path) -> FolderReader:

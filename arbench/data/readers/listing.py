@@ -24,6 +24,11 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__")) for part in path.parts)
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be written anywhere: bytes that are not UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def find_files(folder: Path) -> Iterator[str]:
     """Relative "/"-separated names of the images below `folder`, links to folders included.
 
