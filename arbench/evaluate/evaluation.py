@@ -26,8 +26,10 @@ from ..features.feature_set import Features
 from ..features.weight_files import WeightFile, Weights
 from ..spec.result import Metric, Remark, SetSummary
 from .conventions import Definition
+from .inputs import Inputs
 from .known_reference import KnownReference
-from .numbers import Inputs, numbers
+from .numbers import numbers
+from .odd_files import Side, flags_of
 from .question import Question, variants_of, weight_files, why_missing
 
 
@@ -138,6 +140,7 @@ def evaluate(
     flags = _flags(question, files, known, reference)
     if strict:
         checks.refuse(flags)
+    flags = (*flags, *_odd_files(any_set, reference))
     inputs = Inputs(
         samples,
         reference,
@@ -174,6 +177,18 @@ def _flags(
         used = {file.name: file.sha256 for file in files}
         flags += checks.check_weights(reference.statistics.weights, used)
     return flags
+
+
+def _odd_files(samples: Features | None, reference: KnownReference | None) -> list[Flag]:
+    """Each code once, of the samples if both sets have it."""
+    found: dict[str, Flag] = {}
+    sets: list[tuple[Features | None, Side]] = [(samples, "samples")]
+    if reference is not None:
+        sets.append((next(iter(reference.sets.values()), None), "reference"))
+    for one, side in sets:
+        for flag in flags_of(one, side) if one is not None else ():
+            found.setdefault(flag.code, flag)
+    return list(found.values())
 
 
 def _summary(one: Features | None, known: SetIdentity) -> SetSummary:

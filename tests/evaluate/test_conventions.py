@@ -13,8 +13,9 @@ from arbench.cli.main import main
 from arbench.errors import ConfigError, UnknownName, UsageError
 from arbench.evaluate import conventions as known
 from arbench.evaluate.conventions import conventions, definitions, needed_recipes, select
+from arbench.evaluate.inputs import Inputs
 from arbench.evaluate.known_reference import KnownReference
-from arbench.evaluate.numbers import ESTIMATORS, Inputs, numbers
+from arbench.evaluate.numbers import ESTIMATORS, numbers
 from arbench.evaluate.question import Question, available_recipes
 from arbench.features.recipes import RECIPES
 from arbench.features.weight_files import Weights

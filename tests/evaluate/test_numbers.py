@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from arbench.evaluate import numbers as estimators
 from arbench.evaluate.conventions import conventions
+from arbench.evaluate.inputs import Inputs
 from arbench.evaluate.known_reference import KnownReference
-from arbench.evaluate.numbers import Inputs
 from arbench.spec.result import Metric
 
 pytestmark = pytest.mark.numerical

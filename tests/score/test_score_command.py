@@ -222,6 +222,33 @@ def test_a_missing_partner_never_shifts_the_pairs(arbench, scored, tmp_path, mis
         assert "pairs" in arbench(*command, code=2).stderr
 
 
+ODD = {
+    "alpha_over_white": ("RGBA", "{:03d}.png"),
+    "upper_8_bits": ("I;16", "{:03d}.png"),
+    None: ("RGB", "{:03d}.png"),
+}
+
+
+@pytest.mark.parametrize("code", ODD)
+@pytest.mark.parametrize("side", ["samples", "reference"])
+def test_files_that_the_tools_read_otherwise_are_a_flag(scored, tmp_path, code, side):
+    mode, name = ODD[code]
+    generator = np.random.default_rng(0)
+    for folder in ("samples", "reference"):
+        (tmp_path / folder).mkdir()
+        for index in range(24):
+            image = Image.fromarray(generator.integers(0, 255, (32, 32, 3), np.uint8))
+            if folder == side and mode == "RGBA":
+                image.putalpha(128)
+            elif folder == side and mode == "I;16":
+                image = Image.fromarray(generator.integers(0, 65535, (32, 32), np.uint16))
+            image.save(tmp_path / folder / (name if folder == side else "{:03d}.png").format(index))
+    found = scored("samples", "--reference", "reference", "-c", "offline", "--metric", "kid", "--out", "out")
+    odd = set(ODD) & set(found["by"]["offline kid"]["flags"])
+    assert odd == ({code} - {None})
+    assert odd <= {remark["code"] for remark in found["remarks"]}
+
+
 def test_one_pair_has_its_psnr_and_null_distances(arbench, scored, tmp_path):
     mine, theirs = paired_folders(tmp_path, ["a.png"], ["a.png"])
     found = scored(mine, "--reference", theirs, "--paired", "--out", "out")
