@@ -173,7 +173,6 @@ def test_a_pair_without_its_original_is_named(digits, arbench, tmp_path):
         assert named in arbench("score", folder, *options, code=2).stderr
 
 
-@pytest.mark.numerical
 def paired_folders(root: Path, samples: Sequence[str], originals: Sequence[str]) -> tuple[Path, Path]:
     """Images and the same images 8 levels off, under these names; None leaves one out."""
     generator = np.random.default_rng(0)
@@ -257,6 +256,7 @@ def test_one_pair_has_its_psnr_and_null_distances(arbench, scored, tmp_path):
     assert "at least two vectors" in found["by"]["offline-pairs frechet"]["reason"]
 
 
+@pytest.mark.numerical
 def test_statistics_serve_as_a_reference_and_say_what_they_cannot_do(digits, arbench, scored):
     arbench("stats", digits["reference"], "-o", "reference.npz")
     direct = scored(digits["samples"], "--reference", digits["reference"], "--out", "one")["by"]
