@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..data.stream import Tally
 from ..errors import DamagedFile
-from .feature_set import HELD, Output, PictureRecord, labels_of
+from .feature_set import Output, PictureRecord, labels_of
+from .vectors import HELD
 
 FEATURES, CONVENTION, VALUE = "features:", "convention:", "value:"
 """Prefixes of a unit's arrays: (n, D) vectors of "recipe:output", what decides them, (n,) metrics of image pairs."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 import arbench.features.unit_features as unit_features
 from arbench.errors import InputError
-from arbench.features.feature_set import HELD, FeatureFile
 from arbench.features.unit_features import UnitFeatures, UnitFile, UnitRows, recipes_in
+from arbench.features.vectors import HELD, FeatureFile
 from arbench.images import pack
 
 COUNTS = (5, 3, 7, 1)
