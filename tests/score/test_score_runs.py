@@ -86,7 +86,7 @@ def test_the_fields_numbers_stand_beside_speed_and_memory_under_one_settings_id(
     tidy = pandas.read_parquet(run / "results.parquet")
     assert set(tidy["outcome"]) == {"ok"}
     assert tidy["settings_id"].nunique() == 1
-    found = {(row.convention, row.metric) for row in tidy.itertuples() if row.value is not None}
+    found = {(row.convention, row.metric) for row in tidy.itertuples() if pandas.notna(row.value)}
     assert {("adm", name) for name in FIELD if name != "kid"} <= found
     assert ("torch-fidelity-2048", "kid") in found
     assert {("arbench", "latency"), ("arbench", "peak-memory")} <= found
