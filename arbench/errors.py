@@ -11,6 +11,7 @@
         DamagedFile               a file that arbench wrote has lost or changed bytes
       PrerequisiteError (3)     something outside the command is missing
         MissingWeights            no checkpoint where one is needed
+        MissingReference          published statistics that were not fetched
         NoDevice                  the device asked for is not there
       StoreError (3)            results cannot be written or read
       CellError (4)             one cell of a run failed; the others went on
@@ -101,6 +102,10 @@ class PrerequisiteError(ArbenchError):
 
 
 class MissingWeights(PrerequisiteError):
+    pass
+
+
+class MissingReference(PrerequisiteError):
     pass
 
 

@@ -1,8 +1,9 @@
-"""`arbench ls`: adapters, tokenizers, metrics, suites, data sets and runs."""
+"""`arbench ls`: adapters, tokenizers, metrics, suites, data sets, references and runs."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -30,11 +31,11 @@ def ls(what: str, json_output: bool) -> int:
         console.print(f"no {what} here")
         return OK
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = [name for name in rows[0] if name not in ("config", "source", "family")]  # a name begins with its family
+    columns = [name for name in rows[0] if name not in JSON_ALONE]
     if {row.get("from", "arbench") for row in rows} == {"arbench"}:
         columns = [name for name in columns if name != "from"]
     for name in columns:
-        number = isinstance(rows[0][name], int)
+        number = any(isinstance(row[name], int) for row in rows)
         # a number, and a name, which people copy, is never broken over lines
         whole = number or name in (columns[0], "parameters")
         least = max(len(_cell(row[name])) for row in rows) if whole else None
@@ -44,16 +45,24 @@ def ls(what: str, json_output: bool) -> int:
     console.print(table)
     if any(" from http" in str(value) for row in rows for value in row.values()):
         console.print(f"files that are not here go to {weights.folder()}; where they come from: --json", soft_wrap=True)
+    if what == "references":
+        from arbench.data.statistics import kept
+
+        console.print(f"kept in {kept.folder()}; where they come from, and all of a digest: --json", soft_wrap=True)
     return OK
 
 
+JSON_ALONE = frozenset({"config", "source", "family", "title", "problem", "fetched_from", "files"})
+"""Not in a table: a name begins with its family, and addresses are too long."""
 HEADERS = {"parameters": "size"}
 ALIGN: dict[bool, Literal["left", "right"]] = {True: "right", False: "left"}
 
 
 def _cell(value: Any) -> str:
-    """Without addresses and remarks in brackets, which fill a terminal; --json has them."""
+    """Without addresses, remarks in brackets and all of a digest, which fill a terminal; --json has them."""
     text = "-" if value in (None, "") else str(value)
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text[:12]
     return text.partition(" from http")[0].partition(" (repository")[0]
 
 
@@ -145,6 +154,12 @@ def _datasets() -> list[Row]:
     ]
 
 
+def _references() -> list[Row]:
+    from arbench.cli.references import rows
+
+    return rows()
+
+
 def _runs() -> list[Row]:
     rows = []
     for path in sorted(Path("runs").glob("*/run.json")):
@@ -198,5 +213,6 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "datasets": _datasets,
     "conventions": _conventions,
     "recipes": _recipes,
+    "references": _references,
     "runs": _runs,
 }

@@ -63,7 +63,8 @@ def ls(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="WHAT", help="adapters, tokenizers, metrics, conventions, recipes, suites, datasets or runs."
+            metavar="WHAT",
+            help="adapters, tokenizers, metrics, conventions, recipes, suites, datasets, references or runs.",
         ),
     ] = "adapters",
     json_output: Json = False,
@@ -211,7 +212,10 @@ def score(
         ),
     ],
     reference: Annotated[
-        str | None, typer.Option("--reference", "-r", metavar="REF", help="Images, or a file of statistics.")
+        str | None,
+        typer.Option(
+            "--reference", "-r", metavar="REF", help="Images, a file of statistics, or a name: arbench ls references."
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None, typer.Option("--metric", metavar="GLOB", help="Only these metrics; may be repeated.")
@@ -378,6 +382,21 @@ def weights(
     if action != "ls":
         raise UnknownName("action of weights", action, ("ls", "fetch"), "arbench weights fetch NAME")
     raise typer.Exit(verb.ls(json_output))
+
+
+@app.command()
+def references(
+    action: Annotated[
+        str, typer.Argument(metavar="ls|fetch|add", help="List them, download those named, or keep a file as NAME.")
+    ] = "ls",
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    url: Annotated[str | None, typer.Option("--from", metavar="URL", help="Another place to fetch from.")] = None,
+    json_output: Json = False,
+) -> None:
+    """List published reference statistics, or fetch them."""
+    from arbench.cli.references import references
+
+    raise typer.Exit(references(action, names or [], url, json_output))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -228,12 +228,13 @@ def header(result: Result) -> list[str]:
 
 
 def _set(summary: SetSummary) -> str:
-    parts = [f"{summary.source}: {summary.n} images"]
+    unknown = summary.statistics and not summary.n
+    parts = [f"{summary.source}: {'number of images not stated' if unknown else f'{summary.n} images'}"]
     if summary.sizes:
         sizes = list(summary.sizes)
         parts.append(sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes, mostly {sizes[0]}")
     if summary.statistics:
-        parts.append(f"{summary.statistics} statistics")
+        parts.append(f"{summary.statistics} statistics" + (f" {summary.digest[:12]}" if summary.digest else ""))
     if summary.skipped:
         parts.append("left out: " + ", ".join(f"{count} {reason}" for reason, count in summary.skipped.items()))
     if summary.converted:

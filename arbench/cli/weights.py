@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
-from collections.abc import Iterator, Sequence
-from http.client import HTTPException
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from arbench.errors import OK, CheckpointError, ConfigError, PrerequisiteError
+from arbench.cli.download import download
+from arbench.errors import OK, CheckpointError, ConfigError
 from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, known
 from arbench.files import replacing
 from arbench.weights import folder
 
-_CHUNK = 1 << 20
-_TIMEOUT_S = 60
+_BY_HAND = "copy the file here and name it: --weights NAME=PATH"
 
 
 def ls(json_output: bool = False) -> int:
@@ -101,13 +95,9 @@ def _official(entry: KnownWeights, url: str | None) -> Official:
 
 def _download(official: Official, url: str | None, folder: Path) -> Path:
     source = url or official.url
-    if urllib.parse.urlsplit(source).scheme not in ("http", "https"):
-        raise ConfigError(
-            f"cannot fetch from {source!r}", "only http and https addresses", "--weights NAME=PATH takes files"
-        )
     target = folder / official.file
     with replacing(target, "set ARBENCH_WEIGHTS to another folder") as file:
-        digest = _stream(source, official, file)
+        digest = download(source, official.file, file, _BY_HAND, official.bytes)
         if official.sha256 and not official.matches(digest):
             raise CheckpointError(
                 f"what {source} sends is not {official.file}",
@@ -115,45 +105,3 @@ def _download(official: Official, url: str | None, folder: Path) -> Path:
                 "nothing was kept; weights of your own are named with --weights NAME=PATH",
             )
     return target
-
-
-def _stream(source: str, official: Official, file: BinaryIO) -> str:
-    """Copies the answer of the server to the file and returns its sha256."""
-    digest = hashlib.sha256()
-    received = 0
-    request = urllib.request.Request(source, headers={"User-Agent": "arbench"})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            length = answer.headers.get("Content-Length")
-            expected = int(length) if length else official.bytes
-            with _progress() as bar:
-                task = bar.add_task(official.file, total=expected)
-                for chunk in _chunks(answer):
-                    digest.update(chunk)
-                    received += len(chunk)
-                    file.write(chunk)
-                    bar.update(task, advance=len(chunk))
-    except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        raise PrerequisiteError(
-            f"cannot fetch {source}",
-            str(getattr(error, "reason", None) or error),
-            "without a connection, copy the file here and name it: --weights NAME=PATH",
-        ) from error
-    if length and received != expected:
-        raise PrerequisiteError(f"{source} was cut off", f"{received} of {expected} bytes arrived", "fetch it again")
-    return digest.hexdigest()
-
-
-def _chunks(answer: BinaryIO) -> Iterator[bytes]:
-    while chunk := answer.read(_CHUNK):
-        yield chunk
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )

@@ -1,4 +1,4 @@
-"""The digest of what a suite names: of images by their pixels, of a file of statistics by its bytes."""
+"""The digest of what a suite names: of images by their pixels, of statistics by their bytes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..spec.task import Data
 from .indexed import ImageSource
 from .reading import Reading, is_statistics
 from .sources import open_source
+from .statistics import kept, published
 
 
 @functools.cache
@@ -20,7 +21,9 @@ def opened(data: Data) -> ImageSource:
 
 @functools.cache
 def digest_of(data: Data) -> str:
-    """Hex digest of the content. Raises `InputError` and the other errors of `open_source`."""
+    """Hex digest of the content. Raises `InputError` and the other errors of `open_source` and `kept.locate`."""
+    if published.is_name(data.source):
+        return kept.locate(data.source).sha256
     if is_statistics(data.source):
         with Path(data.source).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

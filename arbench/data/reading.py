@@ -14,6 +14,7 @@ from typing import Any
 from ..errors import InputError
 from .crops import prepare
 from .readers.listing import shown
+from .statistics import published
 from .statistics.read import HEADER
 from .stream import ImageStream, OnBad, Picture, Tally
 
@@ -127,7 +128,9 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def is_statistics(source: Source) -> bool:
-    """Whether a file holds statistics (moments or features) rather than images, by its members."""
+    """Whether a name is that of published statistics, or a file holds statistics rather than images, by its members."""
+    if published.is_name(source):
+        return True
     if not isinstance(source, str) or not (path := Path(source)).is_file():
         return False
     if path.suffix in (".pt", ".pth", ".pkl"):

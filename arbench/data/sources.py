@@ -30,6 +30,7 @@ from .readers.mnist import SPLITS, mnist5k
 from .readers.objects import IterableReader, SequenceReader
 from .readers.tables import ParquetReader
 from .reading import PLAIN, Reading, Source, cropped, name_of
+from .statistics import published
 from .stream import ImageStream, OnBad
 
 MNIST = (*(f"mnist5k/{split}" for split in SPLITS), "mnist5k/all")
@@ -128,7 +129,12 @@ def _named(name: str, key: str | None) -> Reader:
     kind, colon, path = name.partition(":")
     if colon and not Path(name).exists():
         kind = ALIASES.get(kind, kind)
+        if published.is_name(name):
+            title = published.known(name).title
+            raise InputError(f"{name} is not images", f"it is statistics of {title}", "name the images themselves")
         if kind not in KINDS:
+            if closest(name, published.PUBLISHED):
+                raise UnknownName("reference", name, published.PUBLISHED)
             raise UnknownName("data source", kind, [*KINDS, *MNIST], f"write kind:PATH with {', '.join(KINDS)}")
         if not path:
             raise InputError(f"no path in {name!r}", "", f"write {kind}:PATH")

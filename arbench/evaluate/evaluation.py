@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.contents import IdentityTally
 from ..data.reading import Open, Reading, Source, fingerprint, is_statistics, name_of
 from ..data.sources import open_images
-from ..data.statistics import checks
+from ..data.statistics import checks, kept, published
 from ..data.statistics.checks import Flag, SetIdentity
 from ..data.statistics.read import read_statistics
 from ..features.extract import Extractors, Job, Progress, features_of
@@ -64,17 +64,21 @@ def open_reference(
 ) -> KnownReference:
     """The reference with its features by every recipe in `available`: read from the cache, or extracted and kept there.
 
-    `source` is images, a file of statistics, or a folder of finished features. `reading` says how images are read, if
-    not as the question has it; `folder` is where the features of sources without a name are kept; `mark` changes when
-    the images do, where their files do not tell.
+    `source` is images, a file of statistics or the name of published ones, or a folder of finished features. `reading`
+    says how images are read, if not as the question has it; `folder` is where the features of sources without a name
+    are kept; `mark` changes when the images do, where their files do not tell.
     """
     name = name_of(source)
     if is_features(source):
         sets: Mapping[str, Features] = sets_in(Path(source))
         return KnownReference(name, sets, None, identity_of(next(iter(sets.values())), split=question.split))
     statistics, images = None, source
-    if is_statistics(source):
+    found = kept.locate(source) if published.is_name(source) else None
+    if found is not None:
+        statistics = kept.read(found, question.kind)
+    elif is_statistics(source):
         statistics = read_statistics(Path(source), kind=question.kind)  # type: ignore[arg-type]
+    if statistics is not None:
         images = f"npz:{statistics.images}" if statistics.images is not None else ""
     sets = {}
     if (not isinstance(images, str) or images) and available:
@@ -84,7 +88,7 @@ def open_reference(
         job = Job(images, reading, place, open=open_source, mark=mark)
         sets = features_of(job, available, extractors, progress, timings)
     if statistics is not None:
-        return KnownReference(name, sets, statistics, statistics.identity)
+        return KnownReference(name, sets, statistics, statistics.identity, found)
     any_set = next(iter(sets.values()), None)
     known = identity_of(any_set, crop=question.crop, split=question.split) if any_set else SetIdentity(name)
     return KnownReference(name, sets, None, known)
@@ -213,11 +217,12 @@ def _reference_summary(reference: KnownReference, pairs: int) -> SetSummary:
     form = reference.statistics.format if reference.statistics is not None else ""
     if reference.sets:
         found = _summary(next(iter(reference.sets.values())), reference.identity)
-        return found.model_copy(update={"source": reference.name, "statistics": form})
+        return found.model_copy(update={"source": reference.name, "statistics": form, "digest": reference.digest})
+    held = reference.kept.images if reference.kept is not None else None
     return SetSummary(
         source=reference.name,
-        n=reference.identity.n or pairs,
+        n=reference.identity.n or held or (0 if form else pairs),
         sizes={f"{height}x{width}": reference.identity.n or 0 for height, width in reference.identity.sizes},
-        digest=reference.identity.digest,
+        digest=reference.digest,
         statistics=form,
     )

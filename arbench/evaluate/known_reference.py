@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.statistics.checks import SetIdentity
+from ..data.statistics.kept import Kept
 from ..data.statistics.model import ReferenceStatistics
 from ..features.feature_set import Features
 from ..metrics.rows import Rows
@@ -25,12 +26,18 @@ class KnownReference:
     sets: Mapping[str, Features]
     statistics: ReferenceStatistics | None = None
     identity: SetIdentity = field(default_factory=SetIdentity)
+    kept: Kept | None = None
+    """Where the statistics are published ones, named by the user."""
     _factored: dict[str, Factored] = field(default_factory=dict)
 
     @property
     def named(self) -> ReferenceSet:
         """Its name and digest, as every number against it carries them."""
-        return ReferenceSet(name=self.name, digest=self.identity.digest)
+        return ReferenceSet(name=self.name, digest=self.digest)
+
+    @property
+    def digest(self) -> str:
+        return self.kept.sha256 if self.kept is not None else self.identity.digest
 
     def rows(self, output: str) -> Rows | None:
         """Vectors of the images, or None where only moments are known."""

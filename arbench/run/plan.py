@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import registry
 from .. import weights as weight_files
 from ..data.digest import digest_of, opened
-from ..errors import ArbenchError, ConfigError, MissingWeights, UnknownName
+from ..errors import ArbenchError, ConfigError, MissingReference, MissingWeights, PrerequisiteError, UnknownName
 from ..features.weight_files import WEIGHTS, feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
@@ -88,8 +88,8 @@ def make_plan(
 
     `adapter_globs` (`--adapter`) replace the suite's own lists: the cells are those of the registered adapters
     that match. `task_names` (`--task`) leave out its other tasks. `device` (`--device`) replaces the suite's.
-    Errors: `ConfigError` and `UnknownName` for anything wrong in the suite, `NoDevice`, `MissingWeights` if no cell
-    at all can run without the weights that are missing.
+    Errors: `ConfigError` and `UnknownName` for anything wrong in the suite, `NoDevice`, `MissingWeights` or
+    `MissingReference` if no cell at all can run without the weights and references that are missing.
     """
     suite = suite_file.suite
     check_overrides(suite_file, registry.cards().values())
@@ -124,7 +124,7 @@ class _Planner:
         self.device_given = device_given
         self.machine = machine(device)
         self.weights: dict[str, str] = {}
-        self.missing: list[MissingWeights] = []
+        self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
         self.feature_weights = feature_weights(suite_file.suite.weights)
 
@@ -154,7 +154,13 @@ class _Planner:
                 if outcome is None:
                     self.missing.append(error)
                     outcome, reason = "error", one_line(error)
-        data = {each.source: digest_of(each) for each in definition.data(task)}
+        data: dict[str, str] = {}
+        try:
+            data = {each.source: digest_of(each) for each in definition.data(task)}
+        except MissingReference as error:
+            if outcome is None:
+                self.missing.append(error)
+                outcome, reason = "error", one_line(error)
         features, notes = self._features(task)
         notes += definition.notes(card, task)
         missing = frozenset(definition.weights(task)) - set(features)

@@ -14,9 +14,9 @@ from .store import Store
 def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
     """The plan to resume with, and notes on what is different.
 
-    A cell that lacked its weights and now has them is planned anew, and so is one without units whose feature
-    networks' weights have come. Any other cell still to do whose weights,
-    data, versions or machine have changed is an error: its result would belong to another run.
+    A cell that lacked its weights or its reference and now has them is planned anew, and so is one without units whose
+    feature networks' weights have come. Any other cell still to do whose weights, data, versions or machine have
+    changed is an error: its result would belong to another run.
     """
     old = store.run.plan
     todo = [cell.planned for cell in state.values() if cell.outcome not in FINAL]
@@ -37,7 +37,8 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
         ):
             cells.append(fresh)
             shutil.rmtree(store.cell(planned.cell.result_id), ignore_errors=True)  # it only says what was missing
-            notes.append(f"{planned.cell.label}: its weights are there now")
+            lacked = "weights are" if fresh.data == planned.data else "reference is"
+            notes.append(f"{planned.cell.label}: its {lacked} there now")
         else:
             raise StoreError(
                 f"this run cannot be resumed: {planned.cell.label} no longer matches its plan",

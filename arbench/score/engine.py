@@ -12,6 +12,7 @@ from typing import Any
 from .. import registry
 from ..captions import texts
 from ..data.reading import GENERATOR, Reading, Source, name_of
+from ..data.statistics import kept, published
 from ..data.stream import ImageStream
 from ..evaluate import conventions
 from ..evaluate.conventions import Definition
@@ -170,6 +171,8 @@ def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
     started, begin, request = now(), time.perf_counter(), job.request
     wanted = job.question.definitions()
     needed = conventions.needed_recipes(wanted)
+    if published.is_name(request.reference):
+        kept.locate(str(request.reference))  # before the pass over the samples
     available, reasons = available_recipes(needed, request.weights)
     available = [recipe for recipe in needed if recipe in job.held or recipe in available]
     if job.held and job.cell is None:

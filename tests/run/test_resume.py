@@ -211,6 +211,20 @@ def test_feature_weights_that_have_come_before_the_first_unit_are_used(planned, 
     assert again.weights["inception"] == str(file)
 
 
+def test_a_reference_that_has_come_is_used(planned, tmp_path, monkeypatch):
+    monkeypatch.setenv("ARBENCH_REFERENCES", str(tmp_path / "references"))
+    text = WEIGHTY.replace("weighty", "steady").replace("{n: 8}", "{n: 8, reference: 'clean-fid:cat2dog-256-test'}")
+    store, plan = planned(text + "  - count: {n: 8, batch: 8}\n")
+    state = replay(plan.cells, [])
+    assert [cell.outcome for cell in plan.cells] == ["error", None]
+    file = tmp_path / "references" / "clean-fid" / "cat2dog_clean_test_256.npz"
+    file.parent.mkdir(parents=True)
+    np.savez_compressed(file, mu=np.zeros(2048), sigma=np.eye(2048))
+    again, notes = replan(store, state)
+    assert notes == ["generate farm/steady: its reference is there now"]
+    assert [cell.outcome for cell in again.cells] == [None, None]
+
+
 def test_a_cell_whose_data_has_changed(planned, tmp_path):
     images = tmp_path / "tiny.npz"
     np.savez(images, arr_0=np.zeros((4, 8, 8, 3), dtype=np.uint8))

@@ -17,7 +17,7 @@ class Generate(Compared):
 
     task: Literal["generate"] = "generate"
     reference: str = "mnist5k/heldout"
-    """Images, as `arbench score` reads them, or a file of reference statistics."""
+    """Images, as `arbench score` reads them, a file of reference statistics, or a name of `arbench ls references`."""
     kind: str | None = None
     """Format of a file of statistics, if it does not state it: "adm", ..."""
     split: Literal["train", "val"] | None = None
