@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .data.prompts import CAPTION, said
 from .errors import InputError, PrerequisiteError, StoreError, UsageError
 from .files import write_atomic
 from .protocols import Card, TextEncoder
@@ -15,7 +16,6 @@ from .protocols import Card, TextEncoder
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIX = ".safetensors"
 PROMPTS = "prompts.txt"
 """The list of the files, one path per line: what text-to-image models take as prompts."""
 
@@ -155,18 +155,18 @@ def write(
 
     A file that says the same prompt and `settings` is kept, so that an interrupted call resumes where it was.
     """
-    files = [folder / f"{index:06d}{SUFFIX}" for index in range(len(prompts))]
+    files = [folder / f"{index:06d}{CAPTION}" for index in range(len(prompts))]
     kept, cut = 0, []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for index, (prompt, file) in enumerate(zip(prompts, files, strict=True)):
-            said = {**settings, "prompt": prompt}
-            there = _said(file)
-            if {**there, "cut": ""} == {**said, "cut": ""}:
+            wanted = {**settings, "prompt": prompt}
+            there = said(file)
+            if {**there, "cut": ""} == {**wanted, "cut": ""}:
                 kept += 1
             else:
                 caption = encode(prompt)
-                there = {**said, "cut": "yes" if caption.cut else "no"}
+                there = {**wanted, "cut": "yes" if caption.cut else "no"}
                 _save(file, caption, there)
             if there.get("cut") == "yes":
                 cut.append(index)
@@ -180,26 +180,8 @@ def write(
     return Written(listed, kept, tuple(cut))
 
 
-def texts(prompts: Sequence[str]) -> tuple[str, ...]:
-    """The prompts, with the text of it in place of the path of a caption file."""
-    return tuple(_said(Path(line)).get("prompt", line) if line.endswith(SUFFIX) else line for line in prompts)
-
-
-def _said(file: Path) -> dict[str, str]:
-    """What a caption file says of itself; nothing if there is none or it is broken."""
-    from safetensors import SafetensorError, safe_open
-
-    if not file.exists():
-        return {}
-    try:
-        with safe_open(file, framework="pt") as stored:
-            return stored.metadata() or {}
-    except SafetensorError:
-        return {}
-
-
-def _save(file: Path, caption: Features, said: Mapping[str, str]) -> None:
+def _save(file: Path, caption: Features, about: Mapping[str, str]) -> None:
     from safetensors.torch import save
 
     tensors = {"features": caption.features.contiguous(), "mask": caption.mask.contiguous()}
-    write_atomic(file, save(tensors, metadata=dict(said)), "name another folder with --output")
+    write_atomic(file, save(tensors, metadata=dict(about)), "name another folder with --output")

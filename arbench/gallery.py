@@ -22,7 +22,8 @@ class Gallery:
     """images: uint8 (rows, k, 3, H, W). ids: (k,). labels: (rows, k), -1 where there is none.
 
     names: of the rows; "" stands for the model's own name. shared: whether a row is the same for every model (the
-    originals). Galleries of one `title` and `layout` are shown together. `lead` explains them in a sentence.
+    originals). Galleries of one `title`, `layout` and `prompts` are shown together. `lead` explains them in a sentence.
+    prompts: what the images of each id were drawn from, (k,) texts, empty where that is no text.
     """
 
     title: str
@@ -33,6 +34,7 @@ class Gallery:
     names: tuple[str, ...]
     shared: tuple[bool, ...]
     images: NDArray[np.uint8]
+    prompts: tuple[str, ...] = ()
 
     def pack(self) -> bytes:
         return pack(
@@ -46,6 +48,7 @@ class Gallery:
                 "shared": np.array(self.shared, dtype=np.bool_),
                 "images": self.images,
             }
+            | ({"prompts": np.array(self.prompts)} if self.prompts else {})
         )
 
     def sheet(self, columns: int = 10) -> bytes:
@@ -65,6 +68,9 @@ class Gallery:
                 raise ValueError(f"images: uint8 {(*shape, 'H', 'W')} expected, {images.dtype} {images.shape} found")
             if arrays["labels"].shape != shape[:2] or arrays["shared"].shape != shape[:1]:
                 raise ValueError(f"labels {arrays['labels'].shape}, shared {arrays['shared'].shape} for {shape[:2]}")
+            prompts = tuple(str(prompt) for prompt in arrays.get("prompts", ()))
+            if prompts and len(prompts) != len(arrays["ids"]):
+                raise ValueError(f"{len(prompts)} prompts of {len(arrays['ids'])} images")
             layout = str(arrays["layout"])
             if layout not in ("sheet", "rows"):
                 raise ValueError(f"layout {layout!r}")
@@ -77,6 +83,7 @@ class Gallery:
                 names=names,
                 shared=tuple(bool(value) for value in arrays["shared"]),
                 images=images,  # type: ignore[arg-type]
+                prompts=prompts,
             )
         # a flipped bit can also make zipfile ask for a password, or for another version of itself: RuntimeError
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:

@@ -37,7 +37,7 @@ ALLOWED = {
     "track": {"spec", "errors", "artifacts"},
     "report": {"spec", "errors", "registry", "gallery", "artifacts"},
     "table": {"spec", "errors", "files", "report"},  # the wide table has the report's columns
-    "captions": {"errors", "protocols", "files"},
+    "captions": {"data", "errors", "protocols", "files"},
     "run": {"data", "measure", "features", "metrics", "evaluate", "tasks", "track", "report", *WRITERS, *BASE},
     "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", *WRITERS, *BASE},
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},

@@ -18,7 +18,8 @@ def captions(
 
     from arbench import registry
     from arbench.captions import CaptionEncoder, text_encoder_of, write
-    from arbench.cli.score import progress_bar, read_prompts
+    from arbench.cli.score import progress_bar
+    from arbench.data.prompts import read_prompts
     from arbench.run.device import resolve_device
 
     card = registry.card(adapter)

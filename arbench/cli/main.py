@@ -267,8 +267,9 @@ def score(
     json_output: Json = False,
 ) -> None:
     """Score images that exist already, or the samples of a run."""
-    from arbench.cli.score import parse_names, parse_shard, read_prompts, request_of
+    from arbench.cli.score import parse_names, parse_shard, request_of
     from arbench.cli.score import score as run_score
+    from arbench.data.prompts import read_prompts
 
     request = request_of(
         samples,

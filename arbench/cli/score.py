@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arbench.errors import INFRASTRUCTURE, OK, InputError, UnknownName, UsageError
+from arbench.errors import INFRASTRUCTURE, OK, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,18 +33,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 def parse_names(values: Sequence[str]) -> tuple[str, ...]:
     """Names given one by one or with commas."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
-
-
-def read_prompts(path: Path | None) -> tuple[str, ...]:
-    """The lines of a text file, empty ones at its end left out."""
-    if path is None:
-        return ()
-    try:
-        return tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, one prompt per line"
-        ) from error
 
 
 def request_of(

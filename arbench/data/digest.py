@@ -1,4 +1,4 @@
-"""The digest of what a suite names: of images by their pixels, of statistics by their bytes."""
+"""What a suite names, counted and digested: images by their pixels, files of statistics by bytes, prompts by text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..spec.task import Data
 from .indexed import ImageSource
+from .prompts import digest_of_captions, digest_of_texts, read_prompts
 from .reading import Reading, is_statistics
 from .sources import open_source
 from .statistics import kept, published
@@ -22,9 +23,16 @@ def opened(data: Data) -> ImageSource:
 @functools.cache
 def digest_of(data: Data) -> str:
     """Hex digest of the content. Raises `InputError` and the other errors of `open_source` and `kept.locate`."""
+    if data.what != "images":
+        return (digest_of_texts if data.what == "prompts" else digest_of_captions)(Path(data.source))
     if published.is_name(data.source):
         return kept.locate(data.source).sha256
     if is_statistics(data.source):
         with Path(data.source).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     return opened(data).digest()
+
+
+def count_of(data: Data) -> int:
+    """How many images or prompts there are."""
+    return len(opened(data)) if data.what == "images" else len(read_prompts(Path(data.source)))

@@ -87,7 +87,7 @@ class Inputs:
 
     def known_reference(self) -> KnownReference:
         if self.reference is None:
-            raise Unavailable("no reference was given: --reference SOURCE")
+            raise Unavailable("no reference was given: --reference SOURCE of arbench score, `reference` of a task")
         return self.reference
 
     def moments(self, output: str) -> Moments:

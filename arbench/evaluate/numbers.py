@@ -233,7 +233,7 @@ def _neighbour_agreement(definition: Definition, inputs: Inputs) -> Number:
 def _clip_score(definition: Definition, inputs: Inputs) -> Number:
     rows = inputs.rows(definition.output)
     if not inputs.prompts or inputs.weights is None:
-        raise Unavailable("no prompts were given: --prompts FILE, one line per image")
+        raise Unavailable("no prompts were given: --prompts FILE of arbench score, `prompts` of a generate task")
     variant = str(definition.settings["variant"])
     from ..features.networks.clip import encode_prompts
 

@@ -20,6 +20,8 @@ from .vectors import HELD
 
 FEATURES, CONVENTION, VALUE = "features:", "convention:", "value:"
 """Prefixes of a unit's arrays: (n, D) vectors of "recipe:output", what decides them, (n,) metrics of image pairs."""
+PROMPTS = "prompts"
+"""Array of what each sample was drawn from, in units of text-to-image models."""
 UNIT = ("sample_ids", "labels", "digests", "keys", "size")
 """Arrays that every unit of samples has: (n,) each, and the (height, width) of all its images."""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..spec.result import OWN, Direction, Measure, Metric, MetricKey, Result
-from ..spec.task import MetricInfo, tasks
+from ..spec.task import MetricInfo, prompts_in, tasks
 
 QUALITY = "Quality"
 SCORE = "score"
@@ -115,8 +115,9 @@ def protocol(result: Result, metric: Metric) -> dict[str, Any]:
     """What a number depends on besides the adapter, its settings and the number's own key.
 
     Of a task's parameters those that decide, with the defaults of those that are not stated; the number of images and
-    the seed; the device for timings and memory. A number without a reference in a task that is given images depends
-    on these: their digests. Where no definition is installed all parameters count.
+    the seed; the device for timings and memory; the digest of what prompts say, wherever their file lies. A number
+    without a reference in a task that is given images depends on these: their digests. Where no definition is
+    installed all parameters count.
     """
     found, task = dict(result.parameters), task_of(result)
     definition = tasks().get(task)
@@ -131,9 +132,12 @@ def protocol(result: Result, metric: Metric) -> dict[str, Any]:
     for name in ("task", "n"):
         found.pop(name, None)
     found |= {"images": images(result), "seed": result.load.get("seed", 0)}
-    given = bool(definition.counted) if definition else task != SCORE
-    if metric.reference is None and given and result.provenance:
-        found |= {f"digest of {name}": digest[:12] for name, digest in result.provenance.data.items()}
+    data = result.provenance.data if result.provenance else {}
+    given = definition.counted != "" and definition.counts == "images" if definition else task != SCORE
+    if prompts := prompts_in(data):
+        found["digest of prompts"] = ", ".join(sorted(digest[:12] for digest in prompts.values()))
+    if metric.reference is None and given:
+        found |= {f"digest of {name}": digest[:12] for name, digest in data.items()}
     if metric.measure != "quality":
         found["device"] = device(result)
         found.pop("images")

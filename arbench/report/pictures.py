@@ -34,6 +34,7 @@ class Sample:
     id: int
     label: int
     uri: str
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,17 +75,19 @@ class _Row:
     pixels: Uint8
     model: bool
     last: bool
+    prompts: tuple[str, ...] = ()
+    """One for each id, or none."""
 
 
 def galleries(entries: Sequence[Entry]) -> list[Shown]:
     """All pictures, within one budget: those of one title and layout together, sheets first."""
     called = names(entry.result for entry in entries)
-    found: dict[tuple[str, Layout], list[tuple[str, Gallery]]] = {}
+    found: dict[tuple[str, Layout, tuple[str, ...]], list[tuple[str, Gallery]]] = {}
     for entry in entries:
         gallery = entry.gallery()
         if gallery is not None and len(gallery.ids):
             name = called[entry.result.adapter, entry.result.settings_id]
-            found.setdefault((gallery.title, gallery.layout), []).append((name, gallery))
+            found.setdefault((gallery.title, gallery.layout, gallery.prompts), []).append((name, gallery))
     share = BUDGET // max(1, len(found))
     shown = [together(members, share) for _, members in sorted(found.items(), key=lambda item: item[0][1] != "sheet")]
     return [each for each in shown if each is not None]
@@ -129,7 +132,7 @@ def _rows(found: Sequence[tuple[str, Gallery]]) -> list[_Row]:
             name = gallery.names[index]
             alt = f"{name} of {model}" if name else model
             labels, pixels = gallery.labels[index], gallery.images[index]
-            rows.append(_Row(name or model, alt, gallery.ids, labels, pixels, not name, last))
+            rows.append(_Row(name or model, alt, gallery.ids, labels, pixels, not name, last, gallery.prompts))
     return rows
 
 
@@ -140,12 +143,14 @@ def _with_last(indices: Sequence[int]) -> list[tuple[int, bool]]:
 def _picked(row: _Row, ids: Sequence[int]) -> _Row:
     place = {int(value): index for index, value in enumerate(row.ids)}
     kept = np.array([place[value] for value in ids], dtype=np.int64)
-    return replace(row, ids=row.ids[kept], labels=row.labels[kept], pixels=row.pixels[kept])
+    prompts = tuple(row.prompts[index] for index in kept) if row.prompts else ()
+    return replace(row, ids=row.ids[kept], labels=row.labels[kept], pixels=row.pixels[kept], prompts=prompts)
 
 
 def _strip(row: _Row, uris: Sequence[str]) -> Strip:
     samples = tuple(
-        Sample(int(number), int(label), uri) for number, label, uri in zip(row.ids, row.labels, uris, strict=False)
+        Sample(int(number), int(label), uri, row.prompts[place] if row.prompts else "")
+        for place, (number, label, uri) in enumerate(zip(row.ids, row.labels, uris, strict=False))
     )
     return Strip(row.name, row.alt, samples, max(row.pixels.shape[2:]), row.model, row.last)
 

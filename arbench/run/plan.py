@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import registry
 from .. import weights as weight_files
-from ..data.digest import digest_of, opened
+from ..data.digest import count_of, digest_of
 from ..errors import ArbenchError, ConfigError, MissingReference, MissingWeights, PrerequisiteError, UnknownName
 from ..features.weight_files import WEIGHTS, feature_weights
 from ..spec.base import Frozen
@@ -156,7 +156,7 @@ class _Planner:
                     outcome, reason = "error", one_line(error)
         data: dict[str, str] = {}
         try:
-            data = {each.source: digest_of(each) for each in definition.data(task)}
+            data = {each.name: digest_of(each) for each in definition.data(task)}
         except MissingReference as error:
             if outcome is None:
                 self.missing.append(error)
@@ -201,20 +201,20 @@ class _Planner:
         return origins
 
     def _resolve_count(self, task: TaskSpec, index: int, origins: dict[str, str]) -> TaskSpec:
-        """A number of images of None becomes the number that the source has."""
+        """A number of images or prompts of None becomes the number that the source has."""
         definition = tasks()[task.task]
         name = definition.counted
-        if not name:
+        data = definition.counted_data(task)
+        if data is None:
             return task
-        data, asked = definition.data(task)[0], getattr(task, name)
-        available = len(opened(data))
+        asked, available = getattr(task, name), count_of(data)
         if asked is None:
-            origins[f"task.{name}"] = f"images in {data.source}"
+            origins[f"task.{name}"] = f"{data.what} in {data.source}"
             return task.model_copy(update={name: available})
         if asked > available:
             raise ConfigError(
                 f"{where(self.suite_file, ('tasks', index, name))}: {task.task}.{name} is {asked}",
-                f"{data.source} has {available} images",
+                f"{data.source} has {available} {data.what}",
                 f"--set {task.task}.{name}={available}, or null for all",
             )
         return task

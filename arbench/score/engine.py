@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..captions import texts
+from ..data.prompts import texts
 from ..data.reading import GENERATOR, Reading, Source, name_of
 from ..data.statistics import kept, published
 from ..data.stream import ImageStream
@@ -29,8 +29,8 @@ from ..spec.cell import Cell, make_cell
 from ..spec.identity import identity
 from ..spec.result import Result
 from ..spec.suite import Settings
-from ..spec.task import Data, tasks
-from ..tasks.compared import Compared, stored_features
+from ..spec.task import prompts_in, tasks
+from ..tasks.compared import Compared, stored_features, stored_prompts
 from ..tasks.generate import Generate
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
@@ -143,7 +143,7 @@ def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
     """A run's cell: its reference, crop and conventions are those of its task, where the request names no others."""
     task = cell.cell.task
     asked, question = request.question, Question(())
-    data: tuple[Data, ...] = tasks()[task.task].data(task)
+    data = [each.source for each in tasks()[task.task].data(task) if each.what == "images"]
     if isinstance(task, Compared):
         question = task.question()
     question = replace(
@@ -158,9 +158,10 @@ def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
     if request.reference is not None:
         question = replace(question, crop=asked.crop, size=asked.size, kind=asked.kind, split=asked.split)
         reading = request.reading
-    reference = request.reference if request.reference is not None else (data[0].source if data else None)
+    reference = request.reference if request.reference is not None else (data[0] if data else None)
     held = stored_features(cell.cell.adapter, cell.units, paired=question.paired)
-    own = replace(request, reference=reference, reading=reading, question=question)
+    prompts = request.prompts or stored_prompts(cell.units)
+    own = replace(request, reference=reference, reading=reading, question=question, prompts=prompts)
     return _Job(own, question, cell.name, _fields(cell.cell), held, cell)
 
 
@@ -307,6 +308,8 @@ def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, 
     data = {}
     if request.reference is not None:
         data[name_of(request.reference)] = _data_digest(job, digests["reference"])
+    if job.cell is not None:
+        data |= prompts_in(job.cell.cell.data)
     weights = {**(job.cell.cell.weights_sha256 if job.cell is not None else {}), **found.weights}
     return Result(
         **origin,

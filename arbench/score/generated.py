@@ -13,13 +13,12 @@ from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
 from ..errors import InputError, UsageError
 from ..protocols import Card, Generator, Request
-from ..seeds import noise_for
 from ..spec.cell import Cell, make_cell
 from ..spec.identity import identity
 from ..spec.suite import Settings
 from ..tasks.context import WorkerContext
 from ..tasks.generate import Generate
-from ..tasks.outputs import labels_for, request_for
+from ..tasks.outputs import labels_for, prompted_request, request_for
 from ..tasks.sampled import sampled
 
 BATCH = 64
@@ -114,7 +113,7 @@ class GeneratedStream:
     def _request(self, ids: range) -> Request:
         if self._prompts is None:
             return request_for(self._card, ids, 0, self._device)
-        return Request(tuple(ids), noise_for(0, ids, self._device), prompts=tuple(self._prompts[i] for i in ids))
+        return prompted_request(self._card, ids, self._prompts, 0, self._device)
 
 
 def _check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:

@@ -65,12 +65,26 @@ class Pick:
 
 @dataclass(frozen=True)
 class Data:
-    """A set of images that a task reads, named as in the suite, and how its images are prepared."""
+    """What a task reads, named as in the suite: a set of images and how they are prepared, or a file of prompts.
+
+    what: "prompts" is what the prompts of a file say, "captions" what the caption files that it names hold.
+    """
 
     source: str
     crop: str = "none"
     size: int | None = None
     limit: int | None = None
+    what: Literal["images", "prompts", "captions"] = "images"
+
+    @property
+    def name(self) -> str:
+        """Its name among all that a cell reads: "mnist5k/heldout", "prompts:captions/prompts.txt"."""
+        return self.source if self.what == "images" else f"{self.what}:{self.source}"
+
+
+def prompts_in(digests: Mapping[str, str]) -> dict[str, str]:
+    """Of digests by the name of their `Data`, those of what prompts say."""
+    return {name: digest for name, digest in digests.items() if name.startswith("prompts:")}
 
 
 @dataclass(frozen=True)
@@ -106,8 +120,8 @@ class TaskDefinition:
     work: "module:attribute" of the class whose `measure` does a unit and whose `finish` makes metrics of all units.
     group: heading of its columns in the main table. summary: what the terminal shows of it.
     units: how a resolved spec is cut into pieces of work. effort: what it takes.
-    data: the images it reads, which enter the result's identity. counted: the spec's field that is the number of
-    images of `data[0]`, which None or too large a number is resolved against.
+    data: what it reads, which enters the result's identity. counted: the spec's field that is the number of images of
+    the first of it (or of prompts, see `counts`), which None or too large a number is resolved against.
     exclusive: needs a fresh worker and an otherwise idle machine. random_weights: makes sense with such.
     needs: what a card must offer. unable: why an adapter cannot be put through it, "" if it can.
     weights: those of feature networks, by name in the weight registry, with the numbers that are null without them.
@@ -126,6 +140,7 @@ class TaskDefinition:
     effort: Callable[[Any, Rates], Effort]
     data: Callable[[Any], tuple[Data, ...]] = lambda spec: ()
     counted: str = ""
+    counts: Literal["images", "prompts"] = "images"
     exclusive: bool = False
     random_weights: bool = False
     needs: Ability | None = None
@@ -140,6 +155,10 @@ class TaskDefinition:
 
     def info(self, name: str) -> MetricInfo | None:
         return next((info for info in self.metrics if info.name == name), None)
+
+    def counted_data(self, spec: Any) -> Data | None:
+        """What the field `counted` is the number of; None where the spec names no such data."""
+        return next((data for data in self.data(spec) if self.counted and data.what == self.counts), None)
 
     def why_unable(self, card: Card, spec: TaskSpec) -> str:
         """Why an adapter cannot be put through the task whatever its settings, or "" if it can."""

@@ -18,7 +18,7 @@ from ..evaluate.question import Question, available_recipes, variants_of, weight
 from ..features.feature_folder import PAIRS
 from ..features.feature_set import Features
 from ..features.recipes import find
-from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFeatures, UnitFile, recipes_in
+from ..features.unit_features import CONVENTION, FEATURES, PROMPTS, VALUE, UnitFeatures, UnitFile, recipes_in
 from ..images import digests
 from ..metrics.sets.kernel_subsets import SUBSETS
 from ..spec.card import Card
@@ -104,14 +104,25 @@ def weights_needed(spec: Compared) -> dict[str, str]:
     return {name: ", ".join(numbers) for name, numbers in needed.items()}
 
 
-def forewarnings(card: Card, spec: Compared, n: int, data: Data) -> list[str]:
-    """What is known of samples and reference before the run, and would be a flag or a null value after it."""
-    found = []
-    for item in spec.question().definitions():
+def forewarnings(card: Card, spec: Compared, n: int, data: Data | None, *, prompts: bool = False) -> list[str]:
+    """What is known of samples and reference before the run, and would be a flag or a null value after it.
+
+    `data` is the reference, if there is one; `prompts` says whether samples are of such.
+    """
+    found, wanted = [], spec.question().definitions()
+    scores = [] if prompts else [item for item in wanted if item.kind == "clip-score"]
+    for why, null in (
+        ("no prompts are given", scores),
+        ("no reference is given", [item for item in wanted if data is None and not item.alone]),
+    ):
+        if null:
+            names = ", ".join(f"{item.convention} {item.metric}" for item in null)
+            found.append(f"{spec.task}: {why}, so these will be null: {names}")
+    for item in wanted:
         size = spec.kid_subset_size or (SUBSETS[str(item.settings["preset"])].size if item.kind == "kid-subsets" else 0)
         if item.kind == "kid-subsets" and n < size:
             found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {n} samples, subsets of {size}")
-    if is_statistics(data.source):
+    if data is None or is_statistics(data.source):
         return found
     source = opened(data)
     height, width = source.resolution
@@ -189,13 +200,13 @@ def evaluated(
     name: str,
     units: Sequence[Stored],
     question: Question,
-    source: str,
+    source: str | None,
     context: Context,
     *,
     mode: Literal["parity", "fast"],
     limit: int | None,
 ) -> Evaluation:
-    """The numbers of a cell's units against the images (or statistics) of `source`."""
+    """The numbers of a cell's units against the images (or statistics) of `source`, if there is one."""
     from ..evaluate.evaluation import evaluate, open_reference
 
     wanted, extractors = question.definitions(), context.extractors(mode)
@@ -206,14 +217,29 @@ def evaluated(
     reasons |= {
         recipe: f"the units hold no features of {recipe}" for recipe in needed if recipe not in (*held, *reasons)
     }
-    reference = open_reference(
-        source,
-        question,
-        held,
-        extractors,
-        reading=Reading(limit=limit, crop=question.crop, size=question.size),
-        progress=lambda what, done, count: context.progress(done),
-    )
+    reference = None
+    if source is not None:
+        reference = open_reference(
+            source,
+            question,
+            held,
+            extractors,
+            reading=Reading(limit=limit, crop=question.crop, size=question.size),
+            progress=lambda what, done, count: context.progress(done),
+        )
     return evaluate(
-        wanted, samples, reference, question, extractors.weights, reasons=reasons, name=name, device=context.device
+        wanted,
+        samples,
+        reference,
+        question,
+        extractors.weights,
+        reasons=reasons,
+        name=name,
+        device=context.device,
+        prompts=stored_prompts(units),
     )
+
+
+def stored_prompts(units: Sequence[Stored]) -> tuple[str, ...]:
+    """What the samples of a cell's units were drawn from, in order; empty where that is no text."""
+    return tuple(str(text) for unit in units if PROMPTS in unit for text in unit[PROMPTS])

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..data.indexed import ImageSource
+from ..data.prompts import given_to
 from ..errors import CellError, ImageError, Unsupported
 from ..images import to_float, to_uint8
 from ..metrics.classifier import CLASSES, RESOLUTION
@@ -61,6 +62,12 @@ def request_for(
         noise=noise_for(seed, sample_ids, device),
         labels=torch.from_numpy(labels).to(device) if card.condition == "class" else None,
     )
+
+
+def prompted_request(card: Card, sample_ids: range, prompts: Sequence[str], seed: int, device: str) -> Request:
+    """The request of these sample ids to a text-to-image model: id i has line i of `prompts`."""
+    given = given_to(card, prompts[sample_ids.start : sample_ids.stop : sample_ids.step])
+    return Request(tuple(sample_ids), noise_for(seed, sample_ids, device), prompts=given)
 
 
 def measured_request(card: Card, sample_ids: Sequence[int], seed: int, device: str) -> Request:
@@ -221,8 +228,10 @@ def tokens_of(codes: Codes, count: int) -> NDArray[np.int32]:
     return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
 
 
-def unclassifiable(card: Card, data: str) -> str:
+def unclassifiable(card: Card, data: str | None) -> str:
     """Why the packaged digit classifier cannot judge these images, or "" if it can."""
+    if data is None:
+        return "no reference is given, whose classes a classifier would know"
     if not data.startswith(CLASSIFIED):
         return f"no classifier for the classes of {data}"
     if card.resolution != RESOLUTION:

@@ -1,7 +1,9 @@
-"""A text-to-image generator is scored from caption files, in the order of the prompts."""
+"""Text-to-image generators are scored and run from caption files, in the order of the prompts."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,17 +11,35 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from open_clip.model import CLIP
 
 from arbench import registry
-from arbench.captions import Features, texts, write
+from arbench.captions import Features, write
+from arbench.data.digest import digest_of
+from arbench.data.prompts import texts
+from arbench.features.extract import Extractors
+from arbench.features.networks import clip
+from arbench.features.weight_files import feature_weights
+from arbench.gallery import Gallery
+from arbench.metrics.sets.clip_score import clip_score
+from arbench.report.columns import column_of
 from arbench.score.generated import GeneratedStream
+from arbench.spec.result import Result
 
 PAINTER = '''
+import torch
+
 from arbench.adapters.layers.captions import request_captions
 from arbench.protocols import NO_PROBE, Card, Generated
 
-CARDS = (Card(name="pictures/painter", kind="generator", family="other", implementation="pictures:Painter",
-              summary="one shade", resolution=16, condition="text", captions=(2, 3)),)
+
+def card(name, implementation, captions):
+    return Card(name=name, kind="generator", family="other", implementation=f"pictures:{implementation}",
+                summary="one shade", resolution=16, condition="text", captions=captions)
+
+
+CARDS = (card("pictures/painter", "Painter", (2, 3)), card("pictures/etcher", "Painter", (2, 4)),
+         card("pictures/reader", "Reader", None))
 
 
 class Painter:
@@ -42,7 +62,24 @@ class Painter:
         return Generated(images=grey.expand(-1, 3, 16, 16), outer_steps=1, forwards=1)
 
     def close(self): ...
+
+
+class Reader(Painter):
+    """Paints the number that the text of a prompt ends with."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        grey = torch.tensor([int(prompt.split()[-1]) / 255 for prompt in request.prompts]).reshape(-1, 1, 1, 1)
+        return Generated(images=grey.expand(-1, 3, 16, 16), outer_steps=1, forwards=1)
 '''
+SMALL_CLIP = """
+from arbench.features.networks import clip
+
+CONFIG = {"embed_dim": 16, "quick_gelu": True,
+          "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 16},
+          "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}}
+clip.configuration = lambda name: CONFIG
+"""
+"""Importing it makes CLIP small, in workers too."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +87,9 @@ def painter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     site = tmp_path / "site"
     info = site / "pictures-1.0.dist-info"
     info.mkdir(parents=True)
-    (site / "pictures.py").write_text(PAINTER)
+    (site / "pictures.py").write_text(SMALL_CLIP + PAINTER)
+    monkeypatch.setattr(clip, "configuration", clip.configuration)  # as it was, once this is over
+    monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pictures\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[arbench.adapters]\npictures = pictures:CARDS\n")
     monkeypatch.syspath_prepend(site)
@@ -106,3 +145,191 @@ def test_a_text_to_image_generator_without_captions_is_a_clear_error(digits, arb
     said = arbench(*given, "--prompts", tmp_path / "plain.txt", code=2).stderr
     assert "cannot read the caption features 'a cat'" in said
     assert "arbench captions writes" in said
+
+
+# ---- in a suite ------------------------------------------------------------------------------------------------------
+
+SUITE = """suite: texts
+adapters: [{adapters}]
+tasks:
+  - generate:
+      prompts: {prompts}
+      reference: {reference}
+      conventions: [offline, clip-score]
+      metrics: [frechet, kid, vendi, "clip-score*"]
+{more}"""
+
+
+def suite(
+    folder: Path, prompts: Path | str, reference: Path | str, adapters: str = "pictures/painter", more: str = ""
+) -> Path:
+    path = folder / "texts.yaml"
+    path.write_text(
+        SUITE.format(adapters=adapters, prompts=prompts, reference=reference, more=f"      {more}\n" if more else "")
+    )
+    return path
+
+
+def results(folder: Path) -> dict[str, dict]:
+    """The results of a run by adapter; each has its metrics by name."""
+    found = {}
+    for path in (folder / "cells").glob("*/result.json"):
+        document = json.loads(path.read_text())
+        found[document["adapter"]] = document | {"by": {metric["name"]: metric for metric in document["metrics"]}}
+    return found
+
+
+def stored(path: Path) -> Result:
+    return Result.model_validate_json(path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory) -> Path:
+    """Random weights of the small CLIP."""
+    space: dict = {}
+    exec(SMALL_CLIP.replace("clip.configuration =", "unused ="), space)
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("clip") / "clip.pt"
+    torch.save(CLIP(**space["CONFIG"]).state_dict(), path)
+    return path
+
+
+def test_a_suite_draws_prompts_from_run_to_report(digits, arbench, scored, tmp_path, clip_file) -> None:
+    listed, prompts = encoded(tmp_path / "captions", 70)  # more than a unit
+    weights = ("--weights", f"clip-vitb32={clip_file}")
+    given = suite(tmp_path, listed, digits["reference"], "'pictures/*', next_scale/var-mini")
+
+    shown = json.loads(arbench("show", given, "--json", *weights).stdout)
+    outcomes = {cell["adapter"]: (cell["outcome"], cell["units"], cell["reason"]) for cell in shown["cells"]}
+    assert outcomes["pictures/painter"] == outcomes["pictures/reader"] == (None, 2, "")
+    assert outcomes["next_scale/var-mini"][0] == "unsupported"
+    assert "its condition is class, and this task draws prompts" in outcomes["next_scale/var-mini"][2]
+    assert outcomes["pictures/etcher"][0] == "unsupported"
+    assert "(2, 3) and not (2, 4): arbench captions pictures/etcher PROMPTS" in outcomes["pictures/etcher"][2]
+    (values,) = [cell["values"] for cell in shown["cells"] if cell["adapter"] == "pictures/painter"]
+    counted = next(item for item in values if item["name"] == "task.n")
+    assert (counted["value"], counted["origin"]) == (70, f"prompts in {listed}")
+
+    arbench("run", given, "--out", "out", "--track", "off", *weights)
+    found = results(tmp_path / "out")
+    assert {name: each["outcome"] for name, each in found.items()} == {
+        "pictures/painter": "ok",
+        "pictures/reader": "ok",
+        "pictures/etcher": "unsupported",
+        "next_scale/var-mini": "unsupported",
+    }
+    painter = found["pictures/painter"]
+    assert all(painter["by"][name]["value"] is not None for name in ("frechet", "kid", "vendi", "clip-score"))
+    assert painter["by"]["frechet"]["reference"]["name"] == str(digits["reference"])
+    assert painter["by"]["class-agreement"]["reason"].startswith("no classifier")
+    assert set(painter["provenance"]["data"]) == {f"prompts:{listed}", f"captions:{listed}", str(digits["reference"])}
+    assert {name: each["value"] for name, each in found["pictures/reader"]["by"].items()} == {
+        name: each["value"] for name, each in painter["by"].items()
+    }
+
+    # CLIPScore is that of these images and these texts
+    images = [np.full((3, 16, 16), value, dtype=np.uint8) for value in range(10, 80)]
+    known = feature_weights({"clip-vitb32": str(clip_file)})
+    rows = Extractors(known, "cpu", "parity").get("clip-b32/clean")(images)["image"]
+    _, expected = clip_score(rows, clip.encode_prompts(prompts, known))
+    assert painter["by"]["clip-score"]["value"] == pytest.approx(expected.value, rel=1e-5)
+    shuffled = clip_score(rows, clip.encode_prompts(prompts[::-1], known))[1]
+    assert painter["by"]["clip-score"]["value"] != pytest.approx(shuffled.value, rel=1e-5)
+
+    # the same digits from the stored samples, in the same columns
+    again = scored("out:pictures/painter", *weights, "--out", "scores")
+    for name, metric in painter["by"].items():
+        if name != "class-agreement":
+            assert again["by"][f"{metric['convention']} {name}"]["value"] == metric["value"], name
+    (own,) = [
+        stored(path)
+        for path in (tmp_path / "out" / "cells").glob("*/result.json")
+        if '"ok"' in path.read_text() and "pictures/painter" in path.read_text()
+    ]
+    (score,) = [stored(path) for path in (tmp_path / "scores" / "cells").glob("*/result.json")]
+    columns = {column_of(own, metric).key for metric in own.metrics}
+    assert {column_of(score, metric).key for metric in score.metrics} <= columns
+    assert all("digest of prompts" in protocol for *_, protocol in columns)
+    arbench("report", "out", "scores", "-o", "both.html")
+    page = (tmp_path / "both.html").read_text()
+    assert 'title="grey number 10"' in page
+    assert "Samples of prompts" in page
+    (pictures,) = {Gallery.read(path).prompts for path in (tmp_path / "out" / "cells").glob("*/pictures.npz")}
+    assert pictures == tuple(prompts[:40])
+    arbench("export", "out:pictures/painter", "--npz", "samples.npz")
+    exported = np.load(tmp_path / "samples.npz")
+    assert "arr_1" not in exported  # there are no classes
+    assert exported["arr_0"].mean((1, 2, 3)).astype(int).tolist() == list(range(10, 80))
+
+
+def test_without_reference_and_clip_weights_numbers_are_null_with_a_reason(arbench, tmp_path) -> None:
+    listed, _ = encoded(tmp_path / "captions", 30)
+    given = suite(tmp_path, listed, "null", more="n: 20")
+    said = arbench("show", given).stdout
+    assert "no reference is given, so these will be null: offline frechet, offline kid" in said
+    assert "no weights of clip-vitb32, so these will be null: clip-score clip-score" in said
+    arbench("run", given, "--out", "out", "--track", "off")
+    by = results(tmp_path / "out")["pictures/painter"]["by"]
+    assert by["vendi"]["value"] > 1
+    assert by["vendi"]["n"] == 20
+    for name, reason in (
+        ("frechet", "no reference was given"),
+        ("kid", "no reference was given"),
+        ("clip-score", "no weights of clip-vitb32"),
+        ("class-agreement", "no reference is given"),
+    ):
+        assert (by[name]["value"], by[name]["reference"]) == (None, None), name
+        assert by[name]["reason"].startswith(reason), name
+    arbench("report", "out", "-o", "report.html")
+    arbench("score", "out", "--metric", "vendi", "--out", "scores")
+
+
+def test_what_a_suite_cannot_draw_is_known_before_the_run(arbench, tmp_path) -> None:
+    listed, _ = encoded(tmp_path / "captions", 3)
+    (tmp_path / "plain.txt").write_text("a cat\na dog\n")
+    (tmp_path / "empty.txt").write_text("\n")
+    (tmp_path / "gone.txt").write_text(f"{tmp_path / 'gone.safetensors'}\n")
+
+    def reason(prompts: Path | str, adapter: str = "pictures/painter") -> str:
+        shown = arbench("show", suite(tmp_path, prompts, "mnist5k/heldout", adapter), "--json").stdout
+        (cell,) = json.loads(shown)["cells"]
+        return f"{cell['outcome']}: {cell['reason']}"
+
+    assert reason(tmp_path / "plain.txt", "pictures/reader") == "None: "
+    assert reason(listed) == "None: "
+    said = reason(tmp_path / "plain.txt")
+    assert said.startswith("unsupported: ")
+    assert "holds text ('a cat'), and it reads features of a text encoder: arbench captions pictures/painter" in said
+    for prompts, expected in (
+        ("absent.txt", "cannot read the prompts in absent.txt"),
+        (tmp_path / "empty.txt", "empty.txt has no prompts"),
+        (tmp_path / "gone.txt", "cannot read the caption features"),
+    ):
+        assert expected in arbench("show", suite(tmp_path, prompts, "mnist5k/heldout"), code=2).stderr
+    more = suite(tmp_path, listed, "mnist5k/heldout", more="n: 4")
+    assert f"{listed} has 3 prompts" in arbench("show", more, code=2).stderr
+    (tmp_path / "none.yaml").write_text("suite: none\nadapters: [pictures/painter]\ntasks: [generate]\n")
+    assert "it makes images of prompts: generate: {prompts: FILE}" in arbench("show", "none.yaml").stdout
+    for wrong in ("{reference: null}", "{n: null}"):
+        (tmp_path / "none.yaml").write_text(f"suite: none\nadapters: [pictures/painter]\ntasks: [generate: {wrong}]\n")
+        assert "no prompts are given" in arbench("show", "none.yaml", code=2).stderr
+
+
+def test_prompts_and_captions_are_part_of_what_a_result_is(arbench, tmp_path) -> None:
+    def cell(prompts: Path) -> dict:
+        digest_of.cache_clear()
+        shown = arbench("show", suite(tmp_path, prompts, "mnist5k/heldout"), "--json").stdout
+        (found,) = json.loads(shown)["cells"]
+        return found
+
+    listed, prompts = encoded(tmp_path / "one", 5)
+    first = cell(listed)
+    write(prompts, tmp_path / "one", shade, {"encoder": "another"})  # the same texts by another encoder
+    second = cell(listed)
+    assert first["result_id"] != second["result_id"]
+    assert first["data"][f"prompts:{listed}"] == second["data"][f"prompts:{listed}"]
+    assert first["data"][f"captions:{listed}"] != second["data"][f"captions:{listed}"]
+    write([*prompts[:-1], "grey number 99"], tmp_path / "one", shade, {"encoder": "another"})
+    third = cell(listed)
+    assert third["data"][f"prompts:{listed}"] != second["data"][f"prompts:{listed}"]
+    assert third["settings_id"] == first["settings_id"]

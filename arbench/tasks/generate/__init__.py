@@ -1,35 +1,91 @@
-"""Generate: sample by class from per-sample seeds, and compare with a reference set under every convention."""
+"""Generate: sample by class or prompt from per-sample seeds, and compare with a reference under every convention."""
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from ...data.prompts import why_unfit
 from ...evaluate.question import Question
+from ...spec.card import Card
 from ...spec.task import Data, MetricInfo, Pick, TaskDefinition
 from ...spec.unit import cut
 from ..compared import IN_KEY, Compared, effort, forewarnings, weights_needed
 
 
 class Generate(Compared):
-    """Generators: sample, and compare with a reference set. Sample id i has class `i % classes`."""
+    """Generators: sample, and compare with a reference set.
+
+    Sample id i has class `i % classes`; a text-to-image model draws line i of `prompts`, each line once.
+    """
 
     task: Literal["generate"] = "generate"
-    reference: str = "mnist5k/heldout"
-    """Images, as `arbench score` reads them, a file of reference statistics, or a name of `arbench ls references`."""
+    reference: str | None = "mnist5k/heldout"
+    """Images, as `arbench score` reads them, a file of reference statistics, or a name of `arbench ls references`; with
+    prompts null: no distances."""
+    prompts: str | None = None
+    """For text-to-image models, one prompt per line: the list that `arbench captions` writes, or texts for models that
+    read text themselves."""
     kind: str | None = None
     """Format of a file of statistics, if it does not state it: "adm", ..."""
     split: Literal["train", "val"] | None = None
     """Which split the reference is, if its name does not tell."""
     conventions: tuple[str, ...] = ("offline", "adm")
-    n: int = Field(default=1000, ge=1)
+    n: int | None = Field(default=1000, ge=1)
+    """Samples; with prompts null, which is then the default: one for each."""
     batch: int = Field(default=64, ge=1)
     show: int = Field(default=40, ge=0)
     """The first `show` sample ids are kept for the report's grid."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_many_as_prompts(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("prompts") is not None:
+            return {"n": None, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _has_conditions(self) -> Self:
+        if self.prompts is None and self.n is None:
+            raise ValueError("n: null is one sample for each prompt, and no prompts are given")
+        if self.prompts is None and self.reference is None:
+            raise ValueError("reference: null is for samples of prompts, and no prompts are given")
+        return self
+
+    @property
+    def count(self) -> int:
+        """`n`, resolved."""
+        assert self.n is not None  # the plan has counted the prompts
+        return self.n
+
     def question(self, *, paired: bool = False, kind: str | None = None, split: str | None = None) -> Question:
         return super().question(kind=self.kind, split=self.split)
+
+
+def _images(spec: Generate) -> Data | None:
+    return None if spec.reference is None else Data(spec.reference, spec.crop, spec.size)
+
+
+def _data(spec: Generate) -> tuple[Data, ...]:
+    found = [] if spec.prompts is None else [Data(spec.prompts, what="prompts"), Data(spec.prompts, what="captions")]
+    reference = _images(spec)
+    return (*found, *([] if reference is None else [reference]))
+
+
+def _unable(card: Card, spec: Generate) -> str:
+    """Why a model cannot draw what is asked for: prompts are for models of text, and these need them."""
+    if card.condition != "text":
+        return "" if spec.prompts is None else f"its condition is {card.condition}, and this task draws prompts"
+    if spec.prompts is None:
+        made = "" if card.captions is None else f" (made by: arbench captions {card.name} PROMPTS --encoder ENCODER)"
+        return f"it makes images of prompts: generate: {{prompts: FILE}}{made}"
+    return why_unfit(card, Path(spec.prompts))
+
+
+def _notes(card: Card, spec: Generate) -> list[str]:
+    return forewarnings(card, spec, spec.count, _images(spec), prompts=spec.prompts is not None)
 
 
 TASK = TaskDefinition(
@@ -62,11 +118,14 @@ TASK = TaskDefinition(
         MetricInfo("frechet-per-class", "", "lower", "the same of other features", column=False),
     ),
     summary=(Pick("fid"), Pick("frechet")),
-    units=lambda spec: cut(spec.n),
-    effort=lambda spec, rates: effort(spec, spec.n, spec.batch, rates),
-    data=lambda spec: (Data(spec.reference, spec.crop, spec.size),),
+    units=lambda spec: cut(spec.count),
+    effort=lambda spec, rates: effort(spec, spec.count, spec.batch, rates),
+    data=_data,
+    counted="n",
+    counts="prompts",
+    unable=_unable,
     weights=weights_needed,
-    notes=lambda card, spec: forewarnings(card, spec, spec.n, Data(spec.reference, spec.crop, spec.size)),
+    notes=_notes,
     transport=frozenset({"batch", "show"}),
-    in_key=IN_KEY | {"reference", "kind", "split"},
+    in_key=IN_KEY | {"reference", "kind", "split", "prompts"},
 )

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ...data.prompts import read_prompts, texts
+from ...features.unit_features import PROMPTS
 from ...gallery import Gallery
 from ...metrics.classifier import class_agreement
 from ...metrics.estimate import Estimate, missing
+from ...protocols import Card, Request
 from ...spec.cell import Cell
 from ...spec.result import Metric
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..compared import described, evaluated, keeps_images
-from ..outputs import (
-    labels_for,
-    request_for,
-    sampling_of,
-    tokens_of,
-    unclassifiable,
-)
+from ..compared import described, evaluated, keeps_images, stored_prompts
+from ..outputs import labels_for, prompted_request, request_for, sampling_of, tokens_of, unclassifiable
 from ..sampled import sampled
 from . import Generate
 
@@ -26,27 +27,41 @@ LEAD = (
     "The first sample ids that all models share, not selected: the same id has the same class and the same seed in"
     " every model."
 )
+OF_PROMPTS = (
+    "The first prompts, not selected: the same id has the same prompt and the same seed in every model. Under each"
+    " picture its prompt."
+)
 
 
 class GenerateWork:
-    """A unit is a range of sample ids; sample id i has class `i % classes`."""
+    """A unit is a range of sample ids; sample id i has class `i % classes`, or line i of the prompts."""
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Generate)
         generator = context.generator(cell)
         card, ids = generator.card, range(unit.start, unit.stop)
+        prompts = _prompts(card, task)
+
+        def request(rows: range) -> Request:
+            if prompts:
+                return prompted_request(card, rows, prompts, cell.settings.seed, context.device)
+            return request_for(card, rows, cell.settings.seed, context.device)
+
         pixels, codes = sampled(
             generator,
             ids,
             task.batch,
             sampling_of(cell, card),
-            lambda rows: request_for(card, rows, cell.settings.seed, context.device),
+            request,
             context.progress,
         )
+        labels: NDArray[np.int64] = np.full(len(ids), -1, dtype=np.int64) if prompts else labels_for(card, ids)
         keys = [f"sample-{sample_id:06d}" for sample_id in ids]
-        arrays = described(pixels, ids, labels_for(card, ids), keys, task.question(), task.mode, context)
+        arrays = described(pixels, ids, labels, keys, task.question(), task.mode, context)
         arrays["tokens"] = tokens_of(codes, len(ids))
+        if prompts:
+            arrays[PROMPTS] = np.array(texts(prompts[unit.start : unit.stop]))
         if keeps_images(cell, unit, pixels[0].nbytes, task.show):
             arrays["images"] = pixels
         if not unclassifiable(card, task.reference):
@@ -67,6 +82,11 @@ class GenerateWork:
         )
 
 
+def _prompts(card: Card, task: Generate) -> tuple[str, ...]:
+    """The lines of the prompts of a text-to-image model; without any, its labels are asked for, and it refuses."""
+    return read_prompts(Path(task.prompts)) if card.condition == "text" and task.prompts is not None else ()
+
+
 def _agreement(cell: Cell, units: Sequence[Stored], context: Context) -> Metric:
     assert isinstance(cell.task, Generate)
     labels = joined(units, "labels")
@@ -83,14 +103,15 @@ def _gallery(units: Sequence[Stored], show: int) -> Gallery | None:
     """The first samples."""
     if show == 0:
         return None
-    images = joined(units, "images", show)
+    images, prompts = joined(units, "images", show), stored_prompts(units)[:show]
     return Gallery(
-        "Samples",
+        "Samples of prompts" if prompts else "Samples",
         "sheet",
-        LEAD,
+        OF_PROMPTS if prompts else LEAD,
         joined(units, "sample_ids", show),
         joined(units, "labels", show)[None],
         ("",),
         (False,),
         images[None],
+        prompts,
     )
