@@ -31,12 +31,16 @@ class Cost:
     disk_bytes: int
 
 
+def _coder_flops(card: Card, tokenizer: Card | None) -> float:
+    """FLOP to encode and decode one image."""
+    coder = card if card.kind == "tokenizer" else tokenizer
+    return 0.0 if coder is None else 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (coder.resolution / 8) ** 2
+
+
 def _image_flops(card: Card, tokenizer: Card | None, sampling: Sampling | None) -> float:
     """FLOP for one image, sampled or encoded and decoded."""
-    flops = 0.0
+    flops = _coder_flops(card, tokenizer)
     coder = card if card.kind == "tokenizer" else tokenizer
-    if coder is not None:
-        flops += 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (coder.resolution / 8) ** 2
     if card.kind == "generator":
         tokens = coder.tokens.tokens if coder is not None and coder.tokens is not None else 256
         steps = (sampling.steps or 1) if sampling and card.family == "continuous" else 1
@@ -59,7 +63,8 @@ def estimate(
     rate = CPU_CORE_FLOPS * cores if settings.device == "cpu" else GPU_FLOPS
     pixels = 3 * card.resolution**2
     kept = None if settings.keep_images is None else settings.keep_images * 1_000_000
-    rates = Rates(_image_flops(card, tokenizer, sampling) / rate, rate, pixels, kept, missing)
+    coded = _coder_flops(card, tokenizer) / rate
+    rates = Rates(_image_flops(card, tokenizer, sampling) / rate, rate, pixels, kept, missing, coded=coded)
     found = tasks()[task.task].effort(task, rates)
     parameters = (card.parameters or UNKNOWN_PARAMETERS) + ((tokenizer.parameters or 0) if tokenizer else 0)
     # a convolutional decoder holds about 64 channels at full resolution

@@ -91,7 +91,8 @@ def prompts_in(digests: Mapping[str, str]) -> dict[str, str]:
 class Rates:
     """What work takes, by a rough model.
 
-    image: seconds to sample one image, or to encode and decode it. flops: operations per second. pixels: values of an
+    image: seconds to sample one image, or to encode and decode it. coded: to encode and decode it, 0 without a
+    tokenizer. flops: operations per second. pixels: values of an
     image, 3 H W, which are its bytes on disk. kept: bytes of images that a cell keeps at most, None for all. missing:
     weights of feature networks that are not here.
     """
@@ -102,6 +103,7 @@ class Rates:
     kept: int | None = None
     missing: frozenset[str] = frozenset()
     warm_up_calls: int = 5
+    coded: float = 0.0
 
 
 @dataclass(frozen=True)

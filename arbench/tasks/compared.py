@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
@@ -27,7 +28,10 @@ from ..spec.task import Data, Effort, Rates, TaskSpec
 from ..spec.unit import Unit
 
 if TYPE_CHECKING:
+    from ..evaluate.conventions import Definition
     from ..evaluate.evaluation import Evaluation
+    from ..evaluate.known_reference import KnownReference
+    from ..features.extract import Extractors
     from .base import Arrays, Context, Stored
 
 IN_KEY = frozenset({"conventions", "metrics", "crop", "size", "error"})
@@ -196,7 +200,45 @@ def stored_features(name: str, units: Sequence[Stored], *, paired: bool) -> dict
     return found
 
 
-def evaluated(
+@dataclass(frozen=True)
+class Sides:
+    """The two sets of a cell with their features, and what is asked about them.
+
+    `held` are the recipes that the samples have; `reasons` says of the others why not. `reading` is the reference's.
+    """
+
+    name: str
+    question: Question
+    reading: Reading
+    extractors: Extractors
+    samples: Mapping[str, Features]
+    reference: KnownReference | None
+    held: Sequence[str]
+    reasons: Mapping[str, str]
+    prompts: Sequence[str] = ()
+
+    @property
+    def wanted(self) -> list[Definition]:
+        return self.question.definitions()
+
+    def evaluated(self, device: str) -> Evaluation:
+        """All their numbers."""
+        from ..evaluate.evaluation import evaluate
+
+        return evaluate(
+            self.wanted,
+            self.samples,
+            self.reference,
+            self.question,
+            self.extractors.weights,
+            reasons=self.reasons,
+            name=self.name,
+            device=device,
+            prompts=self.prompts,
+        )
+
+
+def sides(
     name: str,
     units: Sequence[Stored],
     question: Question,
@@ -205,18 +247,19 @@ def evaluated(
     *,
     mode: Literal["parity", "fast"],
     limit: int | None,
-) -> Evaluation:
-    """The numbers of a cell's units against the images (or statistics) of `source`, if there is one."""
-    from ..evaluate.evaluation import evaluate, open_reference
+) -> Sides:
+    """A cell's units, and the images (or statistics) of `source`, if there is one."""
+    from ..evaluate.evaluation import open_reference
 
-    wanted, extractors = question.definitions(), context.extractors(mode)
+    extractors = context.extractors(mode)
     samples = stored_features(name, units, paired=question.paired)
-    needed = known_conventions.needed_recipes(wanted)
+    needed = known_conventions.needed_recipes(question.definitions())
     _, reasons = available_recipes(needed, extractors.weights)
     held = [recipe for recipe in needed if recipe in samples]
     reasons |= {
         recipe: f"the units hold no features of {recipe}" for recipe in needed if recipe not in (*held, *reasons)
     }
+    reading = Reading(limit=limit, crop=question.crop, size=question.size)
     reference = None
     if source is not None:
         reference = open_reference(
@@ -224,20 +267,24 @@ def evaluated(
             question,
             held,
             extractors,
-            reading=Reading(limit=limit, crop=question.crop, size=question.size),
+            reading=reading,
             progress=lambda what, done, count: context.progress(done),
         )
-    return evaluate(
-        wanted,
-        samples,
-        reference,
-        question,
-        extractors.weights,
-        reasons=reasons,
-        name=name,
-        device=context.device,
-        prompts=stored_prompts(units),
-    )
+    return Sides(name, question, reading, extractors, samples, reference, held, reasons, stored_prompts(units))
+
+
+def evaluated(
+    name: str,
+    units: Sequence[Stored],
+    question: Question,
+    source: str,
+    context: Context,
+    *,
+    mode: Literal["parity", "fast"],
+    limit: int | None,
+) -> Evaluation:
+    """The numbers of a cell's units against the images (or statistics) of `source`."""
+    return sides(name, units, question, source, context, mode=mode, limit=limit).evaluated(context.device)
 
 
 def stored_prompts(units: Sequence[Stored]) -> tuple[str, ...]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ...data.digest import count_of, opened
 from ...data.prompts import why_unfit
+from ...data.reading import is_statistics
 from ...evaluate.question import Question
 from ...spec.card import Card
-from ...spec.task import Data, MetricInfo, Pick, TaskDefinition
+from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
 from ..compared import IN_KEY, Compared, effort, forewarnings, weights_needed
 
@@ -32,6 +35,9 @@ class Generate(Compared):
     """Format of a file of statistics, if it does not state it: "adm", ..."""
     split: Literal["train", "val"] | None = None
     """Which split the reference is, if its name does not tell."""
+    floor: bool = False
+    """Also each distance to the reference as the generator's own tokenizer reconstructs it, and of that to the
+    reference. Takes the whole reference through the tokenizer, once for all generators over it."""
     conventions: tuple[str, ...] = ("offline", "adm")
     n: int | None = Field(default=1000, ge=1)
     """Samples; with prompts null, which is then the default: one for each."""
@@ -84,8 +90,34 @@ def _unable(card: Card, spec: Generate) -> str:
     return why_unfit(card, Path(spec.prompts))
 
 
+def why_no_floor(card: Card, spec: Generate) -> str:
+    """Why there are no reconstructions of the reference to compare with, or "" if there are."""
+    images = _images(spec)
+    if card.tokenizer is None:
+        return f"{card.name} has no tokenizer that could reconstruct the reference"
+    if images is None:
+        return "no reference is given that could be reconstructed"
+    if is_statistics(images.source):
+        return f"{images.source} holds statistics, and reconstructions are made of images"
+    height, width = opened(images).resolution
+    if (height, width) != (card.resolution, card.resolution):
+        side = card.resolution
+        return f"{card.tokenizer} takes {side} x {side} images, those of {images.source} are {width} x {height}"
+    return ""
+
+
 def _notes(card: Card, spec: Generate) -> list[str]:
-    return forewarnings(card, spec, spec.count, _images(spec), prompts=spec.prompts is not None)
+    found = forewarnings(card, spec, spec.count, _images(spec), prompts=spec.prompts is not None)
+    why = why_no_floor(card, spec) if spec.floor else ""
+    return [*found, f"{spec.task}: distances to reconstructions will be null: {why}"] if why else found
+
+
+def _effort(spec: Generate, rates: Rates) -> Effort:
+    found, images = effort(spec, spec.count, spec.batch, rates), _images(spec)
+    if not spec.floor or images is None or is_statistics(images.source) or not rates.coded:
+        return found
+    beside = effort(spec, count_of(images), spec.batch, replace(rates, image=rates.coded, kept=0))
+    return replace(found, seconds=found.seconds + beside.seconds, disk_bytes=found.disk_bytes + beside.disk_bytes)
 
 
 TASK = TaskDefinition(
@@ -119,7 +151,7 @@ TASK = TaskDefinition(
     ),
     summary=(Pick("fid"), Pick("frechet")),
     units=lambda spec: cut(spec.count),
-    effort=lambda spec, rates: effort(spec, spec.count, spec.batch, rates),
+    effort=_effort,
     data=_data,
     counted="n",
     counts="prompts",
@@ -127,5 +159,5 @@ TASK = TaskDefinition(
     weights=weights_needed,
     notes=_notes,
     transport=frozenset({"batch", "show"}),
-    in_key=IN_KEY | {"reference", "kind", "split", "prompts"},
+    in_key=IN_KEY | {"reference", "kind", "split", "prompts", "floor"},
 )

@@ -18,10 +18,11 @@ from ...spec.cell import Cell
 from ...spec.result import Metric
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..compared import described, evaluated, keeps_images, stored_prompts
+from ..compared import described, keeps_images, sides, stored_prompts
 from ..outputs import labels_for, prompted_request, request_for, sampling_of, tokens_of, unclassifiable
 from ..sampled import sampled
 from . import Generate
+from .floor import floor
 
 LEAD = (
     "The first sample ids that all models share, not selected: the same id has the same class and the same seed in"
@@ -71,13 +72,16 @@ class GenerateWork:
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
         task = cell.task
         assert isinstance(task, Generate)
-        found = evaluated(cell.adapter, units, task.question(), task.reference, context, mode=task.mode, limit=None)
+        both = sides(cell.adapter, units, task.question(), task.reference, context, mode=task.mode, limit=None)
+        found = both.evaluated(context.device)
+        beneath, remarks = floor(cell, both, context) if task.floor else ([], [])
+        known = {remark.code for remark in found.remarks}
         return Finished(
-            (*found.metrics, _agreement(cell, units, context)),
+            (*found.metrics, *beneath, _agreement(cell, units, context)),
             gallery=_gallery(units, task.show),
             samples=found.samples,
             reference=found.reference,
-            remarks=found.remarks,
+            remarks=(*found.remarks, *(remark for remark in remarks if remark.code not in known)),
             weights=found.weights,
         )
 
