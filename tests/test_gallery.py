@@ -36,6 +36,7 @@ SHEET = Gallery(
     (False,),
     DRAW.integers(0, 256, (1, 13, 3, 4, 4), dtype=np.uint8),
 )
+DRAWN = replace(SHEET, title="Samples of prompts", prompts=tuple(f"a cat, number {number}" for number in range(13)))
 
 
 def same(one: Gallery, other: Gallery) -> bool:
@@ -43,7 +44,7 @@ def same(one: Gallery, other: Gallery) -> bool:
     return all(np.array_equal(a, b) and np.asarray(a).dtype == np.asarray(b).dtype for a, b in pairs)
 
 
-@pytest.mark.parametrize("gallery", [ROWS, SHEET], ids=["rows", "sheet"])
+@pytest.mark.parametrize("gallery", [ROWS, SHEET, DRAWN], ids=["rows", "sheet", "prompts"])
 def test_what_is_packed_is_read(gallery: Gallery, tmp_path: Path) -> None:
     path = tmp_path / "pictures.npz"
     path.write_bytes(gallery.pack())
@@ -97,6 +98,7 @@ DAMAGED = {
     "an id too few": replace(ROWS, ids=ROWS.ids[:4]).pack(),
     "labels of one row": replace(ROWS, labels=ROWS.labels[:1]).pack(),
     "shared too short": replace(ROWS, shared=(True,)).pack(),
+    "a prompt too few": replace(ROWS, prompts=("a cat",)).pack(),
     "another layout": replace(ROWS, layout="spiral").pack(),  # type: ignore[arg-type]
     "words as ids": replace(ROWS, ids=np.array(list("abcde"))).pack(),
 }

@@ -165,3 +165,25 @@ def test_what_was_refused_before_it_started_is_in_the_row_of_the_rest(tmp_path: 
     assert len(table.rows) == 2
     assert row.device == good.provenance.device  # type: ignore[union-attr]
     assert {place.outcome for place in row.places} == {"", "unsupported"}
+
+
+def test_samples_of_the_same_prompts_stand_together_each_over_its_prompt(new_run, tmp_path: Path) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    ids = np.arange(4)
+    for name, words in ((VAR, "a cat"), (LLAMA, "a cat"), ("hybrid/hart", "a dog")):
+        prompts = tuple(f"{words}, number {number}" for number in ids)
+        gallery = Gallery(
+            "Samples of prompts", "sheet", "", ids, np.full((1, 4), -1), ("",), (False,), digits(ids, 0)[None], prompts
+        )
+        result = make_result(
+            name, "generator", name.partition("/")[0], "generate",
+            parameters={"prompts": f"{words}.txt"}, artifacts={"pictures": "pictures.npz"},
+        )  # fmt: skip
+        write_cell(folder, result, {"pictures.npz": gallery.pack()})
+    html = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8")
+    parts = html.partition('id="pictures"')[2].split("<h3>Samples of prompts</h3>")[1:]
+    sheets = {words: part for part in parts for words in ("a cat", "a dog") if words in part}
+    assert {words: part.count('<figure class="sheet">') for words, part in sheets.items()} == {"a cat": 2, "a dog": 1}
+    for words, part in sheets.items():
+        assert f'title="{words}, number 3"' in part
+        assert f'<span class="prompt">{words}, number 0</span>' in part

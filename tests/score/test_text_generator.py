@@ -105,7 +105,7 @@ def shade(prompt: str) -> Features:
 
 
 def encoded(folder: Path, count: int) -> tuple[Path, list[str]]:
-    prompts = [f"grey number {value}" for value in range(10, 10 + count)]
+    prompts = [f"grey & <small> number {value}" for value in range(10, 10 + count)]
     return write(prompts, folder, shade, {}).prompts, prompts
 
 
@@ -231,10 +231,11 @@ def test_a_suite_draws_prompts_from_run_to_report(digits, arbench, scored, tmp_p
     images = [np.full((3, 16, 16), value, dtype=np.uint8) for value in range(10, 80)]
     known = feature_weights({"clip-vitb32": str(clip_file)})
     rows = Extractors(known, "cpu", "parity").get("clip-b32/clean")(images)["image"]
-    _, expected = clip_score(rows, clip.encode_prompts(prompts, known))
-    assert painter["by"]["clip-score"]["value"] == pytest.approx(expected.value, rel=1e-5)
-    shuffled = clip_score(rows, clip.encode_prompts(prompts[::-1], known))[1]
-    assert painter["by"]["clip-score"]["value"] != pytest.approx(shuffled.value, rel=1e-5)
+    value = painter["by"]["clip-score-llamagen"]["value"]
+    for given, alike in ((prompts, True), (prompts[::-1], False)):
+        embedded = clip.encode_prompts(given, known, prefix="A photo depicts ")
+        expected = clip_score(rows, embedded, "llamagen")[1].value
+        assert (value == pytest.approx(expected, rel=1e-5)) is alike
 
     # the same digits from the stored samples, in the same columns
     again = scored("out:pictures/painter", *weights, "--out", "scores")
@@ -252,7 +253,7 @@ def test_a_suite_draws_prompts_from_run_to_report(digits, arbench, scored, tmp_p
     assert all("digest of prompts" in protocol for *_, protocol in columns)
     arbench("report", "out", "scores", "-o", "both.html")
     page = (tmp_path / "both.html").read_text()
-    assert 'title="grey number 10"' in page
+    assert 'title="grey &amp; &lt;small&gt; number 10"' in page
     assert "Samples of prompts" in page
     (pictures,) = {Gallery.read(path).prompts for path in (tmp_path / "out" / "cells").glob("*/pictures.npz")}
     assert pictures == tuple(prompts[:40])
