@@ -181,7 +181,8 @@ def test_samples_of_the_same_prompts_stand_together_each_over_its_prompt(new_run
         )  # fmt: skip
         write_cell(folder, result, {"pictures.npz": gallery.pack()})
     html = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8")
-    parts = html.partition('id="pictures"')[2].split("<h3>Samples of prompts</h3>")[1:]
+    section = html.partition('id="pictures"')[2].partition("</section>")[0]
+    parts = section.split("<h3>Samples of prompts</h3>")[1:]
     sheets = {words: part for part in parts for words in ("a cat", "a dog") if words in part}
     assert {words: part.count('<figure class="sheet">') for words, part in sheets.items()} == {"a cat": 2, "a dog": 1}
     for words, part in sheets.items():
