@@ -71,13 +71,18 @@ def _number(metric: Metric) -> dict[str, Any]:
     }
 
 
-def write_table(path: Path, run_id: str, results: Iterable[Result]) -> None:
-    """Writes `tidy` atomically; column types are the same however many rows or nulls there are."""
+def tidy_table(run_id: str, results: Iterable[Result]) -> pa.Table:
+    """`tidy` with column types that are the same however many rows or nulls there are."""
     import pyarrow as pa
 
     types = {"n": pa.int64(), **dict.fromkeys(NUMBERS, pa.float64())}
     schema = pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS])
-    _write(path, pa.Table.from_pylist(tidy(run_id, results), schema=schema))
+    return pa.Table.from_pylist(tidy(run_id, results), schema=schema)
+
+
+def write_table(path: Path, run_id: str, results: Iterable[Result]) -> None:
+    """Writes `tidy_table` atomically."""
+    _write(path, tidy_table(run_id, results))
 
 
 def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -104,8 +109,8 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
     return names, table
 
 
-def write_wide(path: Path, run_id: str, results: Iterable[Result]) -> None:
-    """Writes `wide` atomically. The schema's metadata holds each column's unit and direction, as JSON by its name."""
+def wide_table(run_id: str, results: Iterable[Result]) -> pa.Table:
+    """`wide` with column types. The schema's metadata holds each column's unit and direction, as JSON by its name."""
     import pyarrow as pa
 
     kept = list(results)
@@ -119,7 +124,12 @@ def write_wide(path: Path, run_id: str, results: Iterable[Result]) -> None:
         fields += [(name, pa.float64()), (f"{name}.low", pa.float64()), (f"{name}.high", pa.float64())]
         fields.append((f"{name}.n", pa.int64()))
     schema = pa.schema(fields, metadata={"arbench": json.dumps(about, sort_keys=True)})
-    _write(path, pa.Table.from_pylist(table, schema=schema))
+    return pa.Table.from_pylist(table, schema=schema)
+
+
+def write_wide(path: Path, run_id: str, results: Iterable[Result]) -> None:
+    """Writes `wide_table` atomically."""
+    _write(path, wide_table(run_id, results))
 
 
 def write_tables(folder: Path, run_id: str, results: Iterable[Result]) -> None:

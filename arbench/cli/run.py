@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -25,45 +24,34 @@ def run(
 
     from .. import registry
     from ..features.weight_files import parse_given
-    from ..journal import now
     from ..run.display import duration
-    from ..run.plan import make_plan
-    from ..run.session import Session, slots_for
-    from ..run.store import RunFile, Store, new_run_id
-    from ..spec.suite import Settings
+    from ..run.session import Session
+    from ..run.start import start
     from ..spec.suite_file import read
 
     console = Console(highlight=False, markup=False)
     suite_file = read(suite, sets, parse_given(weights, registry.cards()))
-    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
-    slots_for(Settings(device=plan.device), workers)  # a wrong --workers is told before the folder exists
-    track = track or os.environ.get("MLFLOW_TRACKING_URI") or None
-    run_id = new_run_id(suite_file.suite.suite, plan)
-    folder = out if out is not None else Path("runs") / run_id
-    record = RunFile(
-        run_id=run_id,
-        started=now(),
-        argv=tuple(sys.argv),
-        suite=suite_file.suite,
-        suite_path=suite_file.path,
-        origins=tuple(suite_file.origins.items()),
-        adapter_globs=tuple(adapters),
-        task_names=tuple(tasks),
+    store = start(
+        suite_file,
+        adapters=adapters,
+        tasks=tasks,
+        out=out,
+        device=device,
         workers=workers,
         track=track,
-        plan=plan,
+        argv=tuple(sys.argv),
     )
-    store = Store.create(folder, record)
+    plan = store.run.plan
     console.print(
         Text(
             f"{suite_file.suite.suite}: {len(plan.cells)} cells on {plan.device}, about"
-            f" {duration(plan.minutes * 60)}, in {shlex.quote(str(folder))}"
+            f" {duration(plan.minutes * 60)}, in {shlex.quote(str(store.folder))}"
         ),
         soft_wrap=True,
     )
     for note in dict.fromkeys(note for planned in plan.cells for note in planned.notes):
         console.print(Text(f"note: {note}"), soft_wrap=True)
     try:
-        return Session(store, console, "run", workers, track).go()
+        return Session(store, console, "run", workers, store.run.track).go()
     finally:
         store.close()

@@ -89,7 +89,11 @@ Open = Callable[[Source, Reading, tuple[int, int]], ImageStream]
 
 
 def name_of(source: Source) -> str:
-    return shown(source) if isinstance(source, str) else f"a {type(source).__name__}"
+    """What a source is called: its path or name; of an object without a name, its type."""
+    if isinstance(source, str):
+        return shown(source)
+    known = getattr(source, "name", None) if hasattr(source, "digest") else None  # of an `ImageSource`
+    return known if isinstance(known, str) else f"a {type(source).__name__}"
 
 
 def fingerprint(source: Source) -> str:

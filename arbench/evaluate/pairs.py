@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.reading import Open, Reading, fingerprint
+from ..data.reading import Open, Reading, Source, fingerprint, name_of
 from ..data.sources import open_images
 from ..data.stream import Picture
 from ..errors import InputError
@@ -72,7 +72,7 @@ class Pairing:
     A sample's original has the same place in its source, and its name says so too: see `PairNames`.
     """
 
-    reference: str
+    reference: Source
     reading: Reading
     metrics: PairMetrics
     shard: tuple[int, int] = (0, 1)
@@ -85,7 +85,7 @@ class Pairing:
     def settings(self) -> dict[str, object]:
         """What decides the values, for the identity of the stored set."""
         return {
-            "originals": self.reference,
+            "originals": name_of(self.reference),
             "original_files": fingerprint(self.reference),
             "original_reading": self.reading.settings(),
             **self.metrics.settings(),
@@ -117,7 +117,7 @@ class Pairing:
                 break
             return self._checked(sample, original)
         raise InputError(
-            f"{sample.key} has no original in {self.reference}",
+            f"{sample.key} has no original in {name_of(self.reference)}",
             f"pairs go by place and name, and there is no image at place {sample.index}",
             "give as many originals as samples, under the same names",
         )

@@ -25,7 +25,7 @@ from ..features.feature_set import Features
 from ..journal import now
 from ..measure.provenance import record
 from ..spec.card import Card
-from ..spec.cell import Cell, make_cell
+from ..spec.cell import make_cell
 from ..spec.identity import identity
 from ..spec.result import Result
 from ..spec.suite import Settings
@@ -34,7 +34,7 @@ from ..tasks.compared import Compared, stored_features, stored_prompts
 from ..tasks.generate import Generate
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
-from .generated import digests_of, mark_of, opener
+from .generated import digests_of, mark_of, opener, origin_of
 from .request import ScoreRequest
 
 STANDARD = ("arbench", "adm", "torch-fidelity")
@@ -48,7 +48,7 @@ class _Job:
     request: ScoreRequest
     question: Question
     source: Source
-    origin: dict[str, Any]
+    origin: Mapping[str, Any]
     """Fields of the result that say whose samples they are."""
     held: Mapping[str, Features] = field(default_factory=dict)
     """Features that are there already, by recipe."""
@@ -106,7 +106,12 @@ def _jobs(request: ScoreRequest) -> list[_Job]:
         return [_Job(request, question, request.samples, _of_generator(card, request))]
     held = sets_in(Path(request.samples)) if is_features(request.samples) else {}
     name = name_of(request.samples)
-    origin = {"adapter": name, "family": "images", "kind": "images", "load": {"device": request.device}}
+    origin = request.origin or {
+        "adapter": name,
+        "family": "images",
+        "kind": "images",
+        "load": {"device": request.device},
+    }
     return [_Job(request, question, request.samples, origin, held)]
 
 
@@ -125,18 +130,7 @@ def _of_generator(card: Card, request: ScoreRequest) -> dict[str, Any]:
     settings = Settings(device=request.device)
     digests = digests_of(card, request.adapters)
     cell = make_cell(card, Generate(), settings, card.native, digests, data={}, machine=request.device)
-    return _fields(cell)
-
-
-def _fields(cell: Cell) -> dict[str, Any]:
-    return {
-        "adapter": cell.adapter,
-        "family": cell.family,
-        "kind": cell.kind,
-        "settings_id": cell.settings_id,
-        "sampling": cell.sampling,
-        "load": cell.settings.plain(),
-    }
+    return origin_of(cell)
 
 
 def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
@@ -162,7 +156,7 @@ def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
     held = stored_features(cell.cell.adapter, cell.units, paired=question.paired)
     prompts = request.prompts or stored_prompts(cell.units)
     own = replace(request, reference=reference, reading=reading, question=question, prompts=prompts)
-    return _Job(own, question, cell.name, _fields(cell.cell), held, cell)
+    return _Job(own, question, cell.name, origin_of(cell.cell), held, cell)
 
 
 # ---- features and numbers --------------------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
             available,
             extractors,
             reading=_reference_reading(job),
-            folder=request.folder / "reference",
+            folder=request.kept / "reference",
             open_source=opener(request.device, request.adapters),
             mark=mark_of(request.reference, request.adapters),
             progress=progress,
@@ -242,7 +236,7 @@ def _samples(
     task = Job(
         job.source,
         request.reading,
-        request.folder / "features",
+        request.kept / "features",
         request.shard,
         open=_opener(job),
         mark=job.cell.mark if job.cell is not None else mark_of(job.source, request.adapters),
@@ -258,7 +252,7 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
     if not job.question.paired or request.reference is None or not variants:
         return None
     return Pairing(
-        str(request.reference),
+        request.reference,
         _reference_reading(job),
         PairMetrics(variants, request.weights, request.device),
         request.shard,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -38,6 +39,18 @@ def digests_of(card: Card, weights: Mapping[str, str] | None = None) -> dict[str
     names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
     paths = {name: weight_files.find(registry.card(name), weights or {}) for name in names}
     return {name: weight_files.sha256(path) for name, path in paths.items() if path is not None}
+
+
+def origin_of(cell: Cell) -> dict[str, Any]:
+    """Fields of a result that say who made the samples, and under which settings."""
+    return {
+        "adapter": cell.adapter,
+        "family": cell.family,
+        "kind": cell.kind,
+        "settings_id": cell.settings_id,
+        "sampling": cell.sampling,
+        "load": cell.settings.plain(),
+    }
 
 
 def opener(device: str, weights: Mapping[str, str] | None = None) -> Open:
@@ -84,7 +97,7 @@ class GeneratedStream:
         self._card = registry.card(name)
         self._prompts = prompts if self._card.condition == "text" else None
         if self._prompts is not None:
-            _check_prompts(self._card, self._prompts, limit)
+            check_prompts(self._card, self._prompts, limit)
 
     def __iter__(self) -> Iterator[Picture]:
         context = WorkerContext(self._device, self._weights)
@@ -116,7 +129,8 @@ class GeneratedStream:
         return prompted_request(self._card, ids, self._prompts, 0, self._device)
 
 
-def _check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:
+def check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:
+    """Raises UsageError without prompts, InputError if there are fewer than `limit`."""
     if not prompts:
         raise UsageError(
             f"{card.name} needs prompts",

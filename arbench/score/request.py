@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..data.reading import GENERATOR, Reading, Source, name_of
 from ..evaluate.question import Question
@@ -18,8 +19,10 @@ class ScoreRequest:
 
     question: `conventions` may be empty: then those that the weights here allow. reading: how the samples are read; the
     reference is read in the same way, but whole and with its own crop. adapters: weight files of generators, by name.
-    prompts: for CLIPScore, what each sample was made from, in the order of the source. origin: of these samples, where
-    an adapter has made them. argv: the command, for the record.
+    prompts: for CLIPScore, what each sample was made from, in the order of the source. origin: fields of the result
+    that say who made these samples, where that is known. features: where features go, if not to the folder of the
+    results: those of an object, which may hold other images the next time, must not be found again. argv: the command,
+    for the record.
     """
 
     samples: Source
@@ -34,17 +37,24 @@ class ScoreRequest:
     prompts: tuple[str, ...] = ()
     shard: tuple[int, int] = (0, 1)
     out: Path | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    features: Path | None = None
     argv: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
-        """Where features and results go: `out`, else `scores/<name of the samples>`."""
+        """Where results go: `out`, else `scores/<name of the samples>`."""
         if self.out is not None:
             return self.out
         name = name_of(self.samples).removeprefix(GENERATOR).rstrip("/").replace(":", "-").replace(" ", "-")
         slug = "-".join(part for part in Path(name).parts[-2:] if part not in ("/", "..", "."))
         shard = f"-{self.shard[0]}of{self.shard[1]}" if self.shard[1] > 1 else ""
         return Path("scores") / f"{slug or 'images'}{shard}"
+
+    @property
+    def kept(self) -> Path:
+        """Where features go."""
+        return self.features or self.folder
 
     @property
     def reference_reading(self) -> Reading:

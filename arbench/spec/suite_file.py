@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -40,9 +41,17 @@ def read(name_or_path: str, changes: Sequence[str] = (), weights: Mapping[str, s
 
     `weights` (`--weights`) are added to the suite's own, or replace them.
     """
-    found = parse(*_text(name_or_path), changes)
-    if not weights:
-        return found
+    return _weighted(parse(*_text(name_or_path), changes), weights or {})
+
+
+def of_data(
+    data: Mapping[str, Any], changes: Sequence[str] = (), weights: Mapping[str, str] | None = None
+) -> SuiteFile:
+    """A suite as data, what `yaml.safe_load` makes of a file, with changes and weights as for `read`."""
+    return _weighted(_built(deepcopy(dict(data)), {}, "the suite", changes), weights or {})
+
+
+def _weighted(found: SuiteFile, weights: Mapping[str, str]) -> SuiteFile:
     suite = found.suite.model_copy(update={"weights": {**found.suite.weights, **weights}})
     origins: dict[Location, str] = {("weights", name): f"--weights {name}={path}" for name, path in weights.items()}
     return SuiteFile(suite, found.path, {**found.origins, **origins})
@@ -79,6 +88,11 @@ def parse(text: str, origin: str, changes: Sequence[str] = ()) -> SuiteFile:
     lines: dict[Location, str] = {}
     if node is not None:
         _positions(node, (), origin, lines)
+    return _built(data, lines, origin, changes)
+
+
+def _built(data: dict[str, Any], lines: dict[Location, str], origin: str, changes: Sequence[str]) -> SuiteFile:
+    """The suite of what a file holds, whose values stand at `lines`."""
     _unfold_tasks(data, lines, origin)
     for change in changes:
         _apply(data, change, lines)

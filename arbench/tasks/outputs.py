@@ -192,6 +192,15 @@ def take(codes: Codes, rows: Tensor) -> Codes:
     )
 
 
+def moved(codes: Codes, device: str) -> Codes:
+    """The codes on a device."""
+    return Codes(
+        ids=tuple(level.to(device) for level in codes.ids),
+        latents=None if codes.latents is None else codes.latents.to(device),
+        lengths=None if codes.lengths is None else codes.lengths.to(device),
+    )
+
+
 def from_ids_alone(codes: Codes, spec: TokenSpec) -> Codes:
     """What is stored of the codes: a discrete tokenizer's latents are a shortcut and must not decide the image."""
     return codes.without_latents() if spec.kind == "discrete" else codes

@@ -1,0 +1,115 @@
+"""`arbench.compare(...)`: scores and runs side by side, one row per model and one column per comparable number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import UsageError
+from ..report.columns import Column, columns_of, labels
+from ..report.number import fitting_unit
+from ..report.rows import RowKey, measured, newest, rows, settings
+from ..spec.result import Metric, Result
+from ..table import wide_table
+from .tables import Table, number
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class HasResults(Protocol):
+    """A `Score`, a `Run` or a `Comparison`."""
+
+    @property
+    def results(self) -> tuple[Result, ...]: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Results side by side. In a notebook it shows itself as a table, `frame()` gives it as a DataFrame.
+
+    Numbers share a column only if they may be compared: the same convention, reference, number of images and seed.
+    """
+
+    results: tuple[Result, ...]
+
+    def frame(self) -> pandas.DataFrame:
+        """One row per model and settings, as in `table.parquet`: beside "adm/fid" its ".low", ".high" and ".n"."""
+        frame: pandas.DataFrame = wide_table("", self.results).to_pandas()
+        return frame.drop(columns="run_id")
+
+    def __repr__(self) -> str:
+        return side_by_side(self.results).text()
+
+    def _repr_html_(self) -> str:
+        return side_by_side(self.results).html()
+
+
+def side_by_side(results: Sequence[Result]) -> Table:
+    """One row per model and settings, and the columns that the report shows at first."""
+    kept, _ = newest(results, lambda result: result)
+    columns, _ = columns_of(kept)
+    members = rows(kept)
+    several = len({adapter for adapter, _, _ in members}) < len(members)
+    header = ["model"]
+    body = [[f"{key[0]} ({settings(found)})" if several else key[0]] for key, found in members.items()]
+    for label, column in zip(labels(columns), columns, strict=True):
+        if not column.shown:
+            continue
+        unit, cells = _cells(list(members.values()), column)
+        header.append(f"{label}{f' ({unit})' if unit else ''} {column.arrow}".rstrip())
+        for row, cell in zip(body, cells, strict=True):
+            row.append(cell)
+    return Table(tuple(header), tuple(map(tuple, body)), frozenset(range(1, len(header))))
+
+
+def _cells(members: list[list[Result]], column: Column) -> tuple[str, list[str]]:
+    """The unit of a column, and a text for each row, with the interval in brackets."""
+    metrics: list[Metric | None] = [measured(found, column) for found in members]
+    values = [metric.value for metric in metrics if metric is not None and metric.value is not None]
+    unit, scale = fitting_unit(column.unit, values)
+    cells = []
+    for metric in metrics:
+        value, interval = number(metric, scale) if metric is not None else ("", "")
+        cells.append(f"{value} [{interval}]" if interval else value)
+    return unit, cells
+
+
+def compare(*objects: HasResults, **named: HasResults) -> Comparison:
+    """Scores and runs side by side: `compare(score, run)`, or `compare(ours=score, theirs=other)` under these names.
+
+    Results of one model under the same settings share a row. Raises `UsageError` where two objects have different
+    values for one cell of the table: then they need names.
+    """
+    if not objects and not named:
+        raise UsageError("nothing to compare", "", "arbench.compare(score, other)")
+    sides = [each.results for each in objects]
+    sides += [_renamed(each.results, name) for name, each in named.items()]
+    _refuse_doubles(sides)
+    return Comparison(tuple(result for side in sides for result in side))
+
+
+def _renamed(results: tuple[Result, ...], name: str) -> tuple[Result, ...]:
+    """Under the name that it was given; of several models their own names follow."""
+    alone = len({result.adapter for result in results}) == 1
+    return tuple(
+        result.model_copy(update={"adapter": name if alone else f"{name}: {result.adapter}"}) for result in results
+    )
+
+
+def _refuse_doubles(sides: Sequence[tuple[Result, ...]]) -> None:
+    columns, _ = columns_of(result for side in sides for result in side)
+    seen: dict[tuple[RowKey, Column], float] = {}
+    for side in sides:
+        for key, members in rows(side).items():
+            for column in columns:
+                metric = measured(members, column)
+                if metric is None or metric.value is None:
+                    continue
+                if seen.setdefault((key, column), metric.value) != metric.value:
+                    raise UsageError(
+                        f"two of these are called {key[0]}, under the same settings",
+                        f"they differ in {column.words}",
+                        "name them: arbench.compare(one=..., other=...)",
+                    )
