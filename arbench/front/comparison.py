@@ -10,6 +10,7 @@ from ..errors import UsageError
 from ..report.columns import Column, columns_of, labels
 from ..report.number import fitting_unit
 from ..report.rows import RowKey, measured, newest, rows, settings
+from ..spec.identity import identity
 from ..spec.result import Metric, Result
 from ..table import wide_table
 from .tables import Table, number
@@ -47,21 +48,27 @@ class Comparison:
 
 
 def side_by_side(results: Sequence[Result]) -> Table:
-    """One row per model and settings, and the columns that the report shows at first."""
+    """One row per model and settings, and the columns that the report shows at first; all if it shows none of them."""
     kept, _ = newest(results, lambda result: result)
     columns, _ = columns_of(kept)
     members = rows(kept)
     several = len({adapter for adapter, _, _ in members}) < len(members)
     header = ["model"]
     body = [[f"{key[0]} ({settings(found)})" if several else key[0]] for key, found in members.items()]
-    for label, column in zip(labels(columns), columns, strict=True):
-        if not column.shown:
-            continue
+    named = list(zip(labels(columns), columns, strict=True))
+    shown = [(label, column) for label, column in named if column.shown] or named
+    for label, column in shown:
         unit, cells = _cells(list(members.values()), column)
         header.append(f"{label}{f' ({unit})' if unit else ''} {column.arrow}".rstrip())
         for row, cell in zip(body, cells, strict=True):
             row.append(cell)
-    return Table(tuple(header), tuple(map(tuple, body)), frozenset(range(1, len(header))))
+    more = len(named) - len(shown)
+    return Table(
+        header=tuple(header),
+        rows=tuple(map(tuple, body)),
+        numbers=frozenset(range(1, len(header))),
+        notes=(f"{more} more {'columns' if more > 1 else 'column'}: .frame()",) if more else (),
+    )
 
 
 def _cells(members: list[list[Result]], column: Column) -> tuple[str, list[str]]:
@@ -91,11 +98,19 @@ def compare(*objects: HasResults, **named: HasResults) -> Comparison:
 
 
 def _renamed(results: tuple[Result, ...], name: str) -> tuple[Result, ...]:
-    """Under the name that it was given; of several models their own names follow."""
+    """Under the name that it was given; of several models their own names follow.
+
+    With an id of its own: what is compared under two names is two results.
+    """
     alone = len({result.adapter for result in results}) == 1
-    return tuple(
-        result.model_copy(update={"adapter": name if alone else f"{name}: {result.adapter}"}) for result in results
-    )
+
+    def changes(result: Result) -> dict[str, str]:
+        return {
+            "adapter": name if alone else f"{name}: {result.adapter}",
+            "result_id": identity({"result": result.result_id, "name": name}, "res"),
+        }
+
+    return tuple(result.model_copy(update=changes(result)) for result in results)
 
 
 def _refuse_doubles(sides: Sequence[tuple[Result, ...]]) -> None:

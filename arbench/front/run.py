@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,8 @@ class Run:
             if result.outcome != "ok"
         ]
         report = [f"report: {self.report}"] if self.report else []
-        return Table(
-            shown.header, shown.rows, shown.numbers, f"{self.folder}: {self.outcome}", (*dict.fromkeys(failed), *report)
-        )
+        notes = (*shown.notes, *dict.fromkeys(failed), *report)
+        return replace(shown, title=f"{self.folder}: {self.outcome}", notes=notes)
 
 
 def run(
