@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import UsageError
 from ..report.columns import Column, columns_of, labels
 from ..report.number import fitting_unit
-from ..report.rows import RowKey, measured, newest, rows, settings
+from ..report.rows import measured, newest, rows, settings
 from ..spec.identity import identity
 from ..spec.result import Metric, Result
 from ..table import wide_table
@@ -114,17 +114,15 @@ def _renamed(results: tuple[Result, ...], name: str) -> tuple[Result, ...]:
 
 
 def _refuse_doubles(sides: Sequence[tuple[Result, ...]]) -> None:
-    columns, _ = columns_of(result for side in sides for result in side)
-    seen: dict[tuple[RowKey, Column], float] = {}
-    for side in sides:
-        for key, members in rows(side).items():
-            for column in columns:
-                metric = measured(members, column)
-                if metric is None or metric.value is None:
-                    continue
-                if seen.setdefault((key, column), metric.value) != metric.value:
-                    raise UsageError(
-                        f"two of these are called {key[0]}, under the same settings",
-                        f"they differ in {column.words}",
-                        "name them: arbench.compare(one=..., other=...)",
-                    )
+    everything = [result for side in sides for result in side]
+    columns, _ = columns_of(everything)
+    for (adapter, _, _), members in rows(everything).items():
+        parts = [[result for result in members if any(result is own for own in side)] for side in sides]
+        for column in columns:
+            found = [measured(part, column) for part in parts]
+            if len({metric.value for metric in found if metric is not None and metric.value is not None}) > 1:
+                raise UsageError(
+                    f"two of these are called {adapter}, under the same settings",
+                    f"they differ in {column.words}",
+                    "name them: arbench.compare(one=..., other=...)",
+                )

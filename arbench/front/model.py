@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -45,11 +46,11 @@ class Model:
         self.settings = settings
         self._weights = weights
         self._context: WorkerContext | None = WorkerContext(settings.device, weights)
-        self._digests = digests_of(card, weights) if settings.init == "checkpoint" else {}
+        self._cell = _cell_of(card, settings, None, {})
         if card.kind == "generator":
-            self._context.generator(self._cell())
+            self._context.generator(self._cell)
         else:
-            self._context.tokenizer(self._cell())
+            self._context.tokenizer(self._cell)
 
     # ---- generators ----
 
@@ -88,14 +89,14 @@ class Model:
                 return Request(tuple(ids), noise, prompts=tuple(texts[i] for i in ids))
             return request_for(card, ids, seed, context.device, labels[ids.start : ids.stop])
 
-        generator = context.generator(self._cell())
+        generator = context.generator(self._cell)
         parts = []
         with torch.inference_mode():
             for start in range(0, n, batch):
                 ids = range(start, min(start + batch, n))
                 parts.append(sampled(generator, ids, batch, chosen, request)[0])
-        origin = origin_of(self._cell(seed, chosen))
-        return Images(np.concatenate(parts), labels if card.condition == "class" else None, card.name, origin)
+        own = labels if card.condition == "class" else None
+        return Images(np.concatenate(parts), own, card.name, self._origin(seed, chosen))
 
     # ---- tokenizers ----
 
@@ -121,7 +122,7 @@ class Model:
         """Images encoded and decoded again, with their labels: `arbench.score(..., images, paired=True)` compares."""
         source = self._source(images, limit)
         pixels = self.decode(self._encode(source, batch)).array
-        origin = origin_of(self._cell()) if self.card.kind == "tokenizer" else {}
+        origin = self._origin(0, None) if self.card.kind == "tokenizer" else {}
         return Images(pixels, source.labels, self.card.name, origin)
 
     # ---- the model itself ----
@@ -157,19 +158,15 @@ class Model:
         lines = "".join(f"<tr><td>{name}</td><td>{escape(text)}</td></tr>" for name, text in facts.items() if text)
         return f"<table><thead><tr><th colspan=2>{escape(repr(self))}</th></tr></thead><tbody>{lines}</tbody></table>"
 
-    def _cell(self, seed: int = 0, sampling: Sampling | None = None) -> Cell:
-        """What a run calls this: the adapter under these settings."""
-        card = self.card
-        generates = card.kind == "generator"
-        return make_cell(
-            card,
-            Generate() if generates else Reconstruct(),
-            self.settings.model_copy(update={"seed": seed}),
-            (sampling or card.native) if generates else None,
-            self._digests,
-            data={},
-            machine=self.settings.device,
-        )
+    def _origin(self, seed: int, sampling: Sampling | None) -> dict[str, Any]:
+        """Whose images these are, under the settings that a run would name."""
+        settings = self.settings.model_copy(update={"seed": seed})
+        return origin_of(_cell_of(self.card, settings, sampling, self._digests))
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """Of the weight files, read when images are made: a large file takes its time."""
+        return digests_of(self.card, self._weights) if self.settings.init == "checkpoint" else {}
 
     def _open(self) -> WorkerContext:
         if self._context is None:
@@ -177,7 +174,7 @@ class Model:
         return self._context
 
     def _tokenizer(self) -> Tokenizer:
-        return self._open().tokenizer(self._cell())
+        return self._open().tokenizer(self._cell)
 
     def _source(self, images: Any, limit: int | None) -> ImageSource:
         at_least("limit", limit, 1)
@@ -224,6 +221,12 @@ def load(
     given = {name: weights} if isinstance(weights, str | Path) else weights
     settings = Settings(init=init, dtype=dtype, compile=compile, device=resolve_device(device))
     return Model(card, settings, given_weights(given))
+
+
+def _cell_of(card: Card, settings: Settings, sampling: Sampling | None, digests: dict[str, str]) -> Cell:
+    """What a run calls an adapter under these settings, whose id no task and no data decide."""
+    task = Generate() if card.kind == "generator" else Reconstruct()
+    return make_cell(card, task, settings, sampling, digests, data={}, machine=settings.device)
 
 
 def _sampling(card: Card, asked: dict[str, Any]) -> Sampling:

@@ -152,7 +152,7 @@ def score(
             {name: path for name, path in given.items() if name not in WEIGHTS},
             mode=mode,  # type: ignore[arg-type]
             device=resolve_device(device),
-            reading=Reading(on_bad_image, limit, "none", size, column, tuple(prompts) if generated else ()),  # type: ignore[arg-type]
+            reading=Reading(on_bad_image, limit, "none", None, column, tuple(prompts) if generated else ()),  # type: ignore[arg-type]
             strict=strict,
             prompts=tuple(prompts),
             out=Path(out) if out is not None else Path(scratch),

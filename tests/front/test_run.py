@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import pandas
 import pytest
 import yaml
@@ -54,6 +58,21 @@ def test_a_file_and_failed_cells(here, capsys):
     assert "unsupported: generate raster/llamagen-mini" in repr(run)
     assert "random weights" in run._repr_html_()
     assert "unsupported" in capsys.readouterr().err
+
+
+def test_an_interrupt_says_how_to_resume(here):
+    code = f"""
+import arbench
+arbench.run({SUITE!r}, tasks="generate", set={{"generate.n": 2000}}, out="run", track="off")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline()]
+    assert lines[0].startswith("start"), lines
+    process.send_signal(signal.SIGINT)
+    lines += process.stderr.readlines()
+    assert process.wait() != 0
+    assert lines[-1] == "KeyboardInterrupt: to resume: arbench resume run\n"
+    assert set(pandas.read_parquet("run/results.parquet").outcome) == {"interrupted"}
 
 
 def test_mistakes(here):

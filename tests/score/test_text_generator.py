@@ -13,10 +13,12 @@ import pytest
 import torch
 from open_clip.model import CLIP
 
+import arbench
 from arbench import registry
 from arbench.captions import Features, write
 from arbench.data.digest import digest_of
 from arbench.data.prompts import texts
+from arbench.errors import InputError, Unsupported, UsageError
 from arbench.features.extract import Extractors
 from arbench.features.networks import clip
 from arbench.features.weight_files import feature_weights
@@ -107,6 +109,21 @@ def shade(prompt: str) -> Features:
 def encoded(folder: Path, count: int) -> tuple[Path, list[str]]:
     prompts = [f"grey & <small> number {value}" for value in range(10, 10 + count)]
     return write(prompts, folder, shade, {}).prompts, prompts
+
+
+def test_a_loaded_model_takes_the_prompts_in_order(tmp_path: Path) -> None:
+    listed, _ = encoded(tmp_path / "captions", 5)
+    lines = listed.read_text().splitlines()
+    with arbench.load("pictures/painter", device="cpu") as model:
+        images = model.sample(4, prompts=lines)
+        assert [int(image.mean()) for image in images.array] == [10, 11, 12, 13]
+        assert images.labels is None
+        with pytest.raises(InputError, match="6 images of 5 prompts"):
+            model.sample(6, prompts=lines)
+        with pytest.raises(UsageError, match="needs prompts"):
+            model.sample(6)
+        with pytest.raises(Unsupported, match="has no classes"):
+            model.sample(2, classes=3, prompts=lines)
 
 
 def test_each_sample_is_made_of_the_prompt_of_its_line(tmp_path: Path) -> None:
