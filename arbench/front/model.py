@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -46,6 +46,7 @@ class Model:
         self.settings = settings
         self._weights = weights
         self._context: WorkerContext | None = WorkerContext(settings.device, weights)
+        self._digests: dict[str, dict[str, str]] = {}
         self._cell = _cell_of(card, settings, None, {})
         if card.kind == "generator":
             self._context.generator(self._cell)
@@ -96,7 +97,7 @@ class Model:
                 ids = range(start, min(start + batch, n))
                 parts.append(sampled(generator, ids, batch, chosen, request)[0])
         own = labels if card.condition == "class" else None
-        return Images(np.concatenate(parts), own, card.name, self._origin(seed, chosen))
+        return Images(np.concatenate(parts), own, card.name, self._origin(card, seed, chosen))
 
     # ---- tokenizers ----
 
@@ -116,14 +117,13 @@ class Model:
         check_codes(codes, tokenizer.spec, len(first), tokenizer.card.name)
         with torch.inference_mode():
             pixels = decode(tokenizer, moved(codes, self._open().device), range(len(first))).numpy()
-        return Images(pixels, None, self.card.name)
+        card = tokenizer.card
+        return Images(pixels, None, card.name, self._origin(card))
 
     def reconstruct(self, images: Any, *, limit: int | None = None, batch: int = BATCH) -> Images:
         """Images encoded and decoded again, with their labels: `arbench.score(..., images, paired=True)` compares."""
         source = self._source(images, limit)
-        pixels = self.decode(self._encode(source, batch)).array
-        origin = self._origin(0, None) if self.card.kind == "tokenizer" else {}
-        return Images(pixels, source.labels, self.card.name, origin)
+        return replace(self.decode(self._encode(source, batch)), labels=source.labels)
 
     # ---- the model itself ----
 
@@ -158,15 +158,13 @@ class Model:
         lines = "".join(f"<tr><td>{name}</td><td>{escape(text)}</td></tr>" for name, text in facts.items() if text)
         return f"<table><thead><tr><th colspan=2>{escape(repr(self))}</th></tr></thead><tbody>{lines}</tbody></table>"
 
-    def _origin(self, seed: int, sampling: Sampling | None) -> dict[str, Any]:
-        """Whose images these are, under the settings that a run would name."""
+    def _origin(self, card: Card, seed: int = 0, sampling: Sampling | None = None) -> dict[str, Any]:
+        """Who made images, the model or its tokenizer, and under which settings, as a run names them."""
+        if card.name not in self._digests:  # not when it is loaded: reading a large file takes its time
+            random = self.settings.init == "random"
+            self._digests[card.name] = {} if random else digests_of(card, self._weights)
         settings = self.settings.model_copy(update={"seed": seed})
-        return origin_of(_cell_of(self.card, settings, sampling, self._digests))
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        """Of the weight files, read when images are made: a large file takes its time."""
-        return digests_of(self.card, self._weights) if self.settings.init == "checkpoint" else {}
+        return origin_of(_cell_of(card, settings, sampling, self._digests[card.name]))
 
     def _open(self) -> WorkerContext:
         if self._context is None:

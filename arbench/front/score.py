@@ -124,9 +124,9 @@ def score(
 
     conventions, metrics: names and globs, one by one or with commas; by default what the weights here allow.
     paired: samples are reconstructions of the reference's images. weights: files of feature networks and adapters by
-    name. out: the folder that keeps results and the features of files; without it nothing is kept but a named
-    reference's features, in the cache. progress: told what is read, how many are done and of how many. The others are
-    the command's options.
+    name. out: the folder that keeps results, and features where both sets are named; without it nothing is kept but a
+    named reference's features, in the cache. progress: told what is read, how many are done and of how many. The others
+    are the command's options.
     """
     one_of("mode", mode, ("parity", "fast"))
     one_of("on_bad_image", on_bad_image, ("error", "skip"))

@@ -11,8 +11,18 @@ from PIL import Image
 
 import arbench
 from arbench import registry
-from arbench.errors import ConfigError, ImageError, InputError, MissingWeights, UnknownName, Unsupported, UsageError
+from arbench.errors import (
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    InputError,
+    MissingWeights,
+    UnknownName,
+    Unsupported,
+    UsageError,
+)
 from arbench.score.cells import cells_of
+from arbench.weights import find
 
 
 def test_samples_are_those_of_a_run(model):
@@ -102,6 +112,8 @@ def test_a_tokenizer(digits):
         assert tokenizer.reconstruct("mnist5k/heldout", limit=20).labels.tolist() == [*range(10)] * 2
         assert np.array_equal(source.reconstruct(digits[:20]).array, again.array)  # a generator's own tokenizer
         assert arbench.score(again, digits[:20], paired=True, device="cpu")["offline-pairs/psnr"].value > 15
+        assert source.reconstruct(digits[:2]).name == again.name == "tokenizers/var-mini"
+        assert source.reconstruct(digits[:2]).origin == again.origin
         with pytest.raises(Unsupported, match="reconstruct"):
             tokenizer.sample(2)
         with pytest.raises(ImageError, match="takes 32 x 32 images"):
@@ -117,6 +129,12 @@ def test_loading():
         arbench.load("next_scale/var-d16")
     with pytest.raises(InputError, match="no weight file at nowhere"):
         arbench.load("raster/llamagen-mini", weights="nowhere")
+    file = find(registry.card("raster/llamagen-mini"))
+    other = find(registry.card("tokenizers/llamagen-mini"))
+    for given in (file, str(file), {"raster/llamagen-mini": file, "tokenizers/llamagen-mini": other}):
+        arbench.load("raster/llamagen-mini", given, device="cpu").close()
+    with pytest.raises(CheckpointError):
+        arbench.load("raster/llamagen-mini", weights=other, device="cpu")
     with pytest.raises(UnknownName, match="float32"):
         arbench.load("raster/llamagen-mini", dtype="float31")
     with arbench.load("raster/llamagen-mini", init="random", device="cpu") as model:
