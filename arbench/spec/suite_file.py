@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, UnknownName, closest
 from .base import Frozen
+from .dotted import key_parts
 from .suite import Settings, Suite
 from .task import TaskSpec, tasks
 
@@ -153,7 +154,7 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
 
 
 def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> None:
-    """One `--set KEY=VALUE`: KEY is dotted; a task's name or `settings`/`sampling.GLOB` comes first."""
+    """One `--set KEY=VALUE`: KEY is dotted; a task's name or `settings`/`sampling."GLOB"` comes first."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {change}: write it as KEY=VALUE", "", "for instance --set generate.n=100")
@@ -161,7 +162,14 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {change}: the value is not valid YAML", str(error)) from error
-    parts = key.split(".")
+    try:
+        parts = key_parts(key)
+    except ValueError as error:
+        raise ConfigError(
+            f"--set {change}: not a key: {error}",
+            "a part with dots in it is quoted",
+            "for instance --set 'sampling.\"raster/*\".top_k=100'",
+        ) from error
     if parts[0] in tasks():
         targets = [index for index, task in enumerate(data.get("tasks") or []) if task.get("task") == parts[0]]
         if not targets:
