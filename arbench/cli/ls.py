@@ -6,15 +6,15 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from arbench import registry, weights
 from arbench.errors import OK, UnknownName
 from arbench.spec import suite_file
 from arbench.spec.card import Card
+from arbench.terminal import Column, print_table
 
 Row = dict[str, Any]
 
@@ -30,19 +30,15 @@ def ls(what: str, json_output: bool) -> int:
     if not rows:
         console.print(f"no {what} here")
         return OK
-    table = Table(box=None, pad_edge=False, header_style="bold")
     columns = [name for name in rows[0] if name not in JSON_ALONE]
     if {row.get("from", "arbench") for row in rows} == {"arbench"}:
         columns = [name for name in columns if name != "from"]
-    for name in columns:
-        number = any(isinstance(row[name], int) for row in rows)
-        # a number, and a name, which people copy, is never broken over lines
-        whole = number or name in (columns[0], "parameters")
-        least = max(len(_cell(row[name])) for row in rows) if whole else None
-        table.add_column(HEADERS.get(name, name), overflow="fold", min_width=least, justify=ALIGN[number])
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in columns))
-    console.print(table)
+    # a number, and a name, which people copy, is never broken over lines
+    heads = [
+        Column(HEADERS.get(name, name), right=number, whole=number or name in (columns[0], "parameters"))
+        for name, number in ((name, any(isinstance(row[name], int) for row in rows)) for name in columns)
+    ]
+    print_table(console, heads, [[_cell(row[name]) for name in columns] for row in rows])
     if any(" from http" in str(value) for row in rows for value in row.values()):
         console.print(f"files that are not here go to {weights.folder()}; where they come from: --json", soft_wrap=True)
     if what == "references":
@@ -55,7 +51,6 @@ def ls(what: str, json_output: bool) -> int:
 JSON_ALONE = frozenset({"config", "source", "family", "title", "problem", "fetched_from", "files"})
 """Not in a table: a name begins with its family, and addresses are too long."""
 HEADERS = {"parameters": "size"}
-ALIGN: dict[bool, Literal["left", "right"]] = {True: "right", False: "left"}
 
 
 def _cell(value: Any) -> str:

@@ -181,25 +181,23 @@ class progress_bar:  # noqa: N801, used as a function
 
 def show(result: Result, console: Console, folder: Path, many: bool = False) -> None:
     """One row per metric, one column per convention, then what is missing and why."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
+
+    from arbench.terminal import Column, print_table
 
     if many:
         console.print(Text(f"{result.adapter} ({result.settings_id})"), soft_wrap=True)
     for line in header(result):
         console.print(Text(line), soft_wrap=True)
     names = list(dict.fromkeys(metric.convention for metric in result.metrics))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric", no_wrap=True)
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    columns = [Column("metric", whole=True), *(Column(name, right=True, whole=True) for name in names)]
+    rows = []
     for name in dict.fromkeys(metric.name for metric in result.metrics):
         row = {metric.convention: metric for metric in result.metrics if metric.name == name}
         direction = next(iter(row.values())).direction
         cells = [cell(row[convention]) if convention in row else "" for convention in names]
-        table.add_row(Text(f"{name} {ARROWS[direction]}"), *(Text(text) for text in cells))
-    console.print(table)
+        rows.append([f"{name} {ARROWS[direction]}".rstrip(), *cells])
+    print_table(console, columns, rows, rule=True)
     for line in notes(result):
         console.print(Text(line), soft_wrap=True)
     here = folder / "cells" / result.result_id

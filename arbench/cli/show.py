@@ -88,23 +88,20 @@ def _origin(name: str, origins: Mapping[str, str]) -> str:
 
 
 def _print(document: Mapping[str, Any], resolved: bool) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from ..terminal import Column, print_table
+
     console = Console(highlight=False, markup=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("task", "adapter", "result"):
-        table.add_column(name, no_wrap=True)
-    for name in ("units", "min", "GB"):
-        table.add_column(name, justify="right")
+    columns = [Column("task", whole=True), Column("adapter", keep=True), Column("result", whole=True)]
+    columns += [Column(name, right=True, whole=True) for name in ("units", "min", "GB")]
+    rows = []
     for cell in document["cells"]:
         cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
-        row = [cell["task"], cell["adapter"], cell["result_id"]]
-        table.add_row(*(Text(value) for value in row), *(_short(value) for value in cost))
+        rows.append([cell["task"], cell["adapter"], cell["result_id"], *(_short(value) for value in cost)])
     console.print(Text(f"{document['suite']} ({document['path']}) on {document['machine']}"), soft_wrap=True)
-    console.print(table)
+    print_table(console, columns, rows, rule=True)
     for cell in document["cells"]:
         if cell["reason"]:
             console.print(
@@ -114,7 +111,12 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
         console.print(Text(f"note: {note}"), soft_wrap=True)
     if resolved:
         for cell in document["cells"]:
-            console.print(_value_table(cell))
+            console.print(
+                Text(f"\n{cell['task']} {cell['adapter']} ({cell['result_id']}, {cell['settings_id']})"), soft_wrap=True
+            )
+            print_table(
+                console, [Column("value"), Column("is", keep=True), Column("from")], _value_rows(cell), rule=True
+            )
     console.print(
         Text(
             f"{len(document['cells'])} cells, about {document['minutes']:.1f} minutes,"
@@ -129,17 +131,7 @@ def _short(value: Any) -> str:
     return f"{value:.1f}" if isinstance(value, float) else str(value)
 
 
-def _value_table(cell: Mapping[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    title = f"{cell['task']} {cell['adapter']} ({cell['result_id']}, {cell['settings_id']})"
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("value", "is", "from"):
-        table.add_column(name)
-    for item in cell["values"]:
-        table.add_row(item["name"], Text(json.dumps(item["value"])), Text(item["origin"]))
-    for name, digest in {**cell["weights"], **cell["data"]}.items():
-        table.add_row(f"digest of {name}", digest[:16], "file")
-    return table
+def _value_rows(cell: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [(item["name"], json.dumps(item["value"]), item["origin"]) for item in cell["values"]]
+    digests = {**cell["weights"], **cell["data"]}
+    return rows + [(f"digest of {name}", digest[:16], "file") for name, digest in digests.items()]

@@ -43,27 +43,20 @@ def status(folder: Path, json_output: bool) -> int:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
+    from ..terminal import Column, print_table
+
     console = Console(highlight=False, markup=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("task", "adapter", "outcome"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("units", justify="right")
-    table.add_column("reason")
-    for cell in document["cells"]:
-        table.add_row(
-            cell["task"],
-            Text(cell["adapter"]),
-            cell["outcome"],
-            f"{cell['units_done']}/{cell['units']}",
-            Text(cell["reason"]),
-        )
-    console.print(Text(document["run_id"]))
-    console.print(table)
+    columns = [Column("task", whole=True), Column("adapter", keep=True), Column("outcome", keep=True)]
+    columns += [Column("units", right=True, whole=True), Column("reason")]
+    rows = [
+        (cell["task"], cell["adapter"], cell["outcome"], f"{cell['units_done']}/{cell['units']}", cell["reason"])
+        for cell in document["cells"]
+    ]
+    console.print(Text(document["run_id"]), soft_wrap=True)
+    print_table(console, columns, rows, rule=True)
     counts: dict[str, int] = {}
     for cell in document["cells"]:
         counts[cell["outcome"]] = counts.get(cell["outcome"], 0) + 1

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from arbench.cli.download import download
 from arbench.errors import OK, CheckpointError, ConfigError
 from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, known
 from arbench.files import replacing
+from arbench.terminal import Column, print_table
 from arbench.weights import folder
 
 _BY_HAND = "copy the file here and name it: --weights NAME=PATH"
@@ -26,13 +26,9 @@ def ls(json_output: bool = False) -> int:
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("name", "file", "state", "licence", "what"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(row[column]) for column in ("name", "file", "state", "licence", "what")))
+    columns = [Column(name, whole=name in ("name", "file")) for name in ("name", "file", "state", "licence", "what")]
     console = Console(markup=False)
-    console.print(table)
+    print_table(console, columns, [[str(row[column.head]) for column in columns] for row in rows])
     console.print(f"folder: {weights.cache}", soft_wrap=True)
     return OK
 

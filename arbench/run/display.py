@@ -13,12 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ..spec.result import Result
+from ..terminal import Column, table_lines
 from .replay import CellState, State
 
 LINE_SECONDS = 30.0
 """Between two plain lines of one cell that is still at work."""
 ROWS = 24
 """Cells in the live table; of more, those at work and the next ones are shown."""
+COLUMNS = (
+    Column("task", whole=True),
+    Column("adapter", keep=True),
+    Column("state", whole=True),
+    Column("units", right=True, whole=True),
+    Column("pace", right=True, keep=True),
+)
 WORKING = ("running", "evaluating")
 STYLES = {"ok": "green", "unsupported": "yellow", **dict.fromkeys(WORKING, "cyan"), "waiting": "dim"}
 
@@ -145,21 +153,10 @@ class Display:
 
     def _render(self) -> Group:
         now = time.monotonic()
-        table = Table(box=None, pad_edge=False)
-        for name in ("task", "adapter", "state"):
-            table.add_column(name, no_wrap=True)
-        for name in ("units", "pace"):
-            table.add_column(name, justify="right", no_wrap=True)
+        rows: list[list[str | Text]] = []
         for row in self._shown():
-            style = STYLES.get(row.word, "red")
-            cell = row.state.planned.cell
-            table.add_row(
-                cell.task.task,
-                Text(cell.adapter),
-                Text(row.word, style=style),
-                f"{row.units}/{row.total}",
-                row.pace(now),
-            )
+            cell, word = row.state.planned.cell, Text(row.word, style=STYLES.get(row.word, "red"))
+            rows.append([cell.task.task, cell.adapter, word, f"{row.units}/{row.total}", row.pace(now)])
         total = sum(row.state.planned.minutes for row in self._rows.values())
         bar = Table.grid(padding=(0, 1))
         over = sum(row.state.result is not None for row in self._rows.values())
@@ -169,7 +166,7 @@ class Display:
             f"{over} of {len(self._rows)} cells, {duration(now - self._begun)}"
             + (f", about {duration(left)} left" if left else ""),
         )
-        return Group(table, bar)
+        return Group(*table_lines(COLUMNS, rows, self._console.width), bar)
 
     def _shown(self) -> Iterable[_Row]:
         rows = list(self._rows.values())

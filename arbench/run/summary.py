@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..spec.result import OWN, Metric, Result
 from ..spec.task import tasks
+from ..terminal import Column, print_table
 
-HEADER_WIDTH = 13
 PREFIXES = {
     "B": ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")),
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")),
@@ -25,7 +23,7 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
     for kind in ("generator", "tokenizer", "images"):
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
-            console.print(_table(kind, good))
+            print_table(console, *_table(kind, good), rule=True)
             for line in not_measured(good):
                 console.print(Text(line), soft_wrap=True)
     failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
@@ -46,7 +44,7 @@ def not_measured(results: Sequence[Result]) -> list[str]:
     found: dict[str, list[Metric]] = defaultdict(list)
     for result in results:
         for metric in main_metrics(result):
-            found[" ".join(heading(metric).replace("-\n", "-").split())].append(metric)
+            found[" ".join(heading(metric).split())].append(metric)
     reasons: dict[str, list[str]] = defaultdict(list)
     for name, metrics in found.items():
         if all(metric.value is None for metric in metrics):
@@ -56,13 +54,13 @@ def not_measured(results: Sequence[Result]) -> list[str]:
 
 def heading(metric: Metric) -> str:
     """What a number is, in lines: "fid", "(adm)"; "latency", "batch 1,", "sample"."""
-    lines = [_wrapped(metric.name)]
+    lines = [metric.name]
     if metric.measure == "quality" or metric.convention != OWN:
-        lines.append(_wrapped(f"({metric.convention})"))
+        lines.append(f"({metric.convention})")
     return "\n".join([*lines, *([metric.key.place.replace(", ", ",\n")] if metric.at else [])])
 
 
-def _table(kind: str, results: Sequence[Result]) -> Table:
+def _table(kind: str, results: Sequence[Result]) -> tuple[list[Column], list[list[str]]]:
     rows: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
     columns: dict[str, bool] = {}
     """Heading -> whether any row has a value."""
@@ -72,15 +70,12 @@ def _table(kind: str, results: Sequence[Result]) -> Table:
         for metric in main_metrics(result):
             columns[heading(metric)] = columns.get(heading(metric), False) or metric.value is not None
             rows[row][heading(metric)] = metric
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(kind, overflow="fold")
     shown = [name for name, filled in columns.items() if filled]
-    for name in shown:
-        table.add_column(Text(name), justify="right", no_wrap=True)
-    for (adapter, distinction), metrics in rows.items():
-        label = adapter.replace("/", "/\n", 1) + distinction
-        table.add_row(Text(label), *(Text(_cell(metrics.get(name))) for name in shown))
-    return table
+    heads = [Column(kind), *(Column(name, right=True) for name in shown)]
+    return heads, [
+        [adapter + distinction, *(_cell(metrics.get(name)) for name in shown)]
+        for (adapter, distinction), metrics in rows.items()
+    ]
 
 
 def _distinction(result: Result, results: Sequence[Result]) -> str:
@@ -88,16 +83,6 @@ def _distinction(result: Result, results: Sequence[Result]) -> str:
     alike = [each.parameters for each in results if (each.adapter, each.task) == (result.adapter, result.task)]
     differing = [name for name, value in result.parameters.items() if any(other.get(name) != value for other in alike)]
     return "".join(f"\n{name} {result.parameters[name]}" for name in differing)
-
-
-def _wrapped(name: str) -> str:
-    """A metric's name in lines of at most HEADER_WIDTH, broken after hyphens."""
-    lines = [""]
-    for part in name.replace("-", "-\n").splitlines():
-        if lines[-1] and len(lines[-1]) + len(part) > HEADER_WIDTH:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(lines)
 
 
 def _cell(metric: Metric | None) -> str:

@@ -46,7 +46,7 @@ def test_the_definition_picks() -> None:
 
 def test_headings_tell_the_convention_of_quality_and_the_place_of_timings() -> None:
     assert heading(number("fid", convention="adm")) == "fid\n(adm)"
-    assert heading(number("class-agreement")) == "class-\nagreement\n(arbench)"
+    assert heading(number("class-agreement")) == "class-agreement\n(arbench)"
     assert heading(timed("latency", 1)) == "latency\nbatch 1,\nsample"
 
 
