@@ -17,7 +17,7 @@ from .autoencoder import Decoder, Encoder, compvis_names
 from .checkpoint import OfficialNames
 from .config import from_upstream
 from .quantize import MultiScaleQuantizer
-from .tokenizer import NetworkTokenizer, from_signed
+from .tokenizer import NetworkTokenizer, check_range, from_signed
 
 TRAINING_ONLY = ("class", "dropout", "beta", "test_mode")
 """Official hyper-parameters without effect on a trained network."""
@@ -131,7 +131,8 @@ class MultiScaleTokenizer(NetworkTokenizer):
                 )
 
     def check_size(self, images: Tensor) -> None:
-        """Raise ImageError unless the images (B, 3, H, W) are of the side that the scales are made for."""
+        """Raise ImageError unless the images (B, 3, H, W) are in range and as large as the scales need."""
+        check_range(self.card, images)
         side = self.network.quantize.sides[-1] * self.network.factor
         if tuple(images.shape[-2:]) != (side, side):
             raise ImageError(

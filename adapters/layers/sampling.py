@@ -10,10 +10,10 @@ from torch import Tensor
 
 from arbench.errors import InputError, Unsupported
 from arbench.protocols import Card, Guidance, Noise, Sampling
+from arbench.spec.sampling import COLDEST
 
 DRAWN_AT_ONCE = 2**24
 """Logits that are filtered and drawn from at once."""
-_COLDEST = 1e-5  # temperature 0 means the most likely token; dividing by this is as good
 _DEFAULT = {name: field.get_default(call_default_factory=True) for name, field in Sampling.model_fields.items()}
 
 
@@ -66,7 +66,7 @@ def keep_top_p(logits: Tensor, p: float, *, reach: bool = False) -> Tensor:
 
 def token_probabilities(logits: Tensor, sampling: Sampling, *, reach: bool = False) -> Tensor:
     """(..., V) float32 probabilities to draw from: temperature, then top-k, then nucleus."""
-    logits = logits.float() / max(sampling.temperature, _COLDEST)
+    logits = logits.float() / max(sampling.temperature, COLDEST)  # 0: the most likely token
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None and sampling.top_p < 1:

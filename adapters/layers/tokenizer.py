@@ -38,8 +38,34 @@ def from_signed(images: Tensor) -> Tensor:
     return ((images.float() + 1) / 2).clamp(0, 1)
 
 
+SLACK = 1e-3
+"""Beyond the range of pixels, for what resizing in float leaves."""
+
+
+def check_range(card: Card, images: Tensor) -> None:
+    """Raise ImageError unless images are float numbers in [0, 1]."""
+    if images.is_floating_point() and images.numel():
+        least, most = (float(end) for end in images.aminmax())
+        if least >= -SLACK and most <= 1 + SLACK:
+            return
+        found = f"from {least:.4g} to {most:.4g}"
+    elif images.is_floating_point():
+        return
+    else:
+        found = f"{images.dtype} numbers".removeprefix("torch.")
+    raise ImageError(
+        f"{card.name} cannot encode these pixels: {found}",
+        "images are float numbers from 0 to 1, as the protocol of tokenizers has them",
+        "divide bytes by 255; bring images in [-1, 1] back by (x + 1) / 2",
+    )
+
+
 def check_multiple(card: Card, images: Tensor, factor: int, *, square: bool) -> None:
-    """Raise ImageError unless the sides of images (B, 3, H, W) are multiples of `factor`, and equal if `square`."""
+    """Raise ImageError unless the sides of images (B, 3, H, W) are multiples of `factor`, and equal if `square`.
+
+    Their pixels must be in range as well.
+    """
+    check_range(card, images)
     height, width = images.shape[-2:]
     if height % factor or width % factor or (square and height != width):
         taken = "squares whose side is a multiple" if square else "sides that are multiples"

@@ -21,8 +21,14 @@ KNOBS: dict[str, tuple[object, ...]] = {
 
 def plain(card: Card) -> Sampling:
     """Guidance off, and few steps where they can be chosen, so that a check is quick."""
-    few = {name: 4 for name in ("steps", "inner_steps") if name in card.supports}
+    few = {name: _few(card, name, 4) for name in ("steps", "inner_steps") if name in card.supports}
     return Sampling.model_validate(few)
+
+
+def _few(card: Card, name: str, count: int) -> int:
+    """`count`, or the nearest that the card takes."""
+    least, most = card.limits.get(name, (count, count))
+    return int(min(max(count, least), most))
 
 
 def guided(card: Card) -> Sampling:
@@ -36,7 +42,10 @@ def variants(card: Card, knob: str) -> list[Sampling]:
     """`plain` with `knob` set to each of its trial values."""
     if knob == "guidance":
         return [guided(card)]
-    return [plain(card).model_copy(update={knob: value}) for value in KNOBS[knob]]
+    values = KNOBS[knob]
+    if knob in card.limits and knob in card.supports:
+        values = tuple({_few(card, knob, 2), _few(card, knob, 3)} - {getattr(plain(card), knob)})
+    return [plain(card).model_copy(update={knob: value}) for value in values]
 
 
 def unknown_extra(card: Card) -> Sampling:

@@ -163,6 +163,8 @@ class _Planner:
                 outcome, reason = "error", one_line(error)
         features, notes = self._features(task)
         notes += definition.notes(card, task)
+        if sampling is not None and sampling.guidance.scale == 0 and sampling.guidance.on:
+            notes.append(f"{card.name}: guidance.scale 0 samples without the condition; 1 is off")
         missing = frozenset(definition.weights(task)) - set(features)
         cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores(), missing=missing)
         return PlannedCell(

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, closest
 from ..spec.card import Card
-from ..spec.sampling import Guidance, Sampling
+from ..spec.sampling import HOW_OFF, Guidance, Sampling
 from ..spec.suite_file import Location, SuiteFile
 
 
@@ -85,7 +85,9 @@ def resolve_sampling(card: Card, suite_file: SuiteFile) -> Resolved:
         name = ".".join(str(part) for part in first["loc"])
         place = origins.get(name) or origins.get(str(first["loc"][0]), last) if first["loc"] else last
         raise ConfigError(
-            f"{place}: sampling of {card.name}: {name}: {first['msg']}", f"found {first.get('input')!r:.60}"
+            f"{place}: sampling of {card.name}: {name}: {first['msg']}",
+            f"found {first.get('input')!r:.60}",
+            HOW_OFF.get(name, ""),
         ) from error
     return Resolved(sampling, origins, _unsupported(card, native, sampling))
 

@@ -122,7 +122,9 @@ class Card(Frozen):
     tokens: TokenSpec | None = None
     supports: frozenset[str] = frozenset()
     choices: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Where not every value is honoured, those that are: of "order", of "guidance.schedule"."""
+    """Where not every value is honoured, those that are: of "order", of "guidance.schedule", of "extra.KNOB"."""
+    limits: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    """The least and the most of "steps", "inner_steps", "extra.KNOB" that are honoured exactly; others are refused."""
     offers: frozenset[Ability] = frozenset()
     extra: dict[str, str] = Field(default_factory=dict)
     """Knobs allowed in `Sampling.extra`: name -> one line of help."""
@@ -143,12 +145,37 @@ class Card(Frozen):
         return type(self).model_validate({**dict(self), **changes})
 
     def refused(self, sampling: Sampling) -> list[str]:
-        """What of `sampling` is not among the `choices`, in words."""
-        asked: dict[str, str] = {"order": sampling.order}
-        if sampling.guidance.on:
-            asked["guidance.schedule"] = sampling.guidance.schedule
-        return [
-            f"{field} {asked[field]} (has {', '.join(known)})"
+        """What of `sampling` would be changed or ignored, in words: nothing is clamped in silence."""
+        guidance = sampling.guidance
+        asked: dict[str, Any] = {"order": sampling.order, "steps": sampling.steps, "inner_steps": sampling.inner_steps}
+        if guidance.on:
+            asked["guidance.schedule"] = guidance.schedule
+        asked |= {f"extra.{name}": value for name, value in sampling.extra.items()}
+        asked = {field: value for field, value in asked.items() if value is not None}
+        problems = [
+            f"{field} {_word(asked[field])} (has {', '.join(known)})"
             for field, known in self.choices.items()
-            if field in asked and asked[field] not in known
+            if field in asked and _word(asked[field]) not in known
         ]
+        problems += [
+            f"{field} {_word(asked[field])} (takes {least:g} to {most:g})"
+            for field, (least, most) in self.limits.items()
+            if field in asked and not _within(asked[field], least, most)
+        ]
+        codes = self.tokens.vocabulary if self.tokens else None
+        if sampling.top_k is not None and codes is not None and sampling.top_k > codes:
+            problems.append(f"top_k {sampling.top_k} (it has {codes} codes)")
+        if guidance.schedule == "constant" and guidance.start not in (1.0, guidance.scale):
+            problems.append(f"guidance.start {guidance.start:g} (a constant schedule has no start)")
+        if guidance.schedule != "cosine_power" and guidance.power not in (1.0, self.native.guidance.power):
+            problems.append(f"guidance.power {guidance.power:g} (a {guidance.schedule} schedule has no power)")
+        return problems
+
+
+def _word(value: Any) -> str:
+    """As YAML has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _within(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .base import Frozen
 
@@ -13,8 +13,9 @@ from .base import Frozen
 class Guidance(Frozen):
     """Classifier-free guidance in canonical form: `uncond + w(i) * (cond - uncond)` at step i.
 
-    `w` goes from `start` to `scale` by `schedule`; a constant schedule ignores `start`. Guidance is on for the
-    first `until` (a fraction) of the steps. `scale` 1 means off: one forward pass, not two.
+    `w` goes from `start` to `scale` by `schedule`; a constant schedule has no `start`. Guidance is on for the
+    first `until` (a fraction) of the steps, rounded to whole steps and at least one unless `until` is 0. `scale` 1
+    means off: one forward pass, not two.
     """
 
     scale: float = Field(default=1.0, ge=0)
@@ -37,6 +38,21 @@ class Guidance(Frozen):
         return self.start + (self.scale - self.start) * ramp
 
 
+COLDEST = 1e-5
+"""Dividing logits by less than this is as good as taking the most likely token, which is temperature 0."""
+
+HOW_OFF = {
+    "top_k": "write null for the adapter's default, which for most is off: papers' 0 and -1",
+    "top_p": "write null for the adapter's default, which for most is off, or 1.0 for off",
+    "temperature": f"0 takes the most likely token; otherwise it is at least {COLDEST:g}, and 1 changes nothing",
+    "steps": "write null for the adapter's own number",
+    "inner_steps": "write null for the adapter's own number",
+    "guidance.scale": "1 is off, 0 samples without the condition",
+    "guidance.until": "a share of the steps, 0 to 1: 0 is off",
+}
+"""What to write in place of a value that is refused, by dotted field."""
+
+
 class Sampling(Frozen):
     """What decides a sample besides weights, condition and seed. None means the family's own default.
 
@@ -51,3 +67,10 @@ class Sampling(Frozen):
     inner_steps: int | None = Field(default=None, ge=1)
     order: Literal["native", "raster", "random", "halton"] = "native"
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_clamped(cls, value: float) -> float:
+        if 0 < value < COLDEST:
+            raise ValueError(f"is too small to divide by: 0 or at least {COLDEST:g}")
+        return value

@@ -306,3 +306,22 @@ def test_other_sizes(digits: Tensor) -> None:
         msvq.decode(Codes(ids=tuple(torch.zeros(1, n, dtype=torch.int64) for n in (1, 5, 9, 16))))
     msvq.close()
     msvq.close()
+
+
+@pytest.mark.parametrize("name", ["llamagen", "var", "mar-kl", "hart"])
+def test_pixels_out_of_range_are_refused(name: str) -> None:
+    card = registry.card(f"tokenizers/{name}-mini")
+    path = weights.locate(card, {})
+    assert path is not None
+    tokenizer = resolve(card.implementation).load(card, LoadSpec(weights=path))
+    good = torch.rand(1, 3, card.resolution, card.resolution)
+    tokenizer.encode(good)
+    for bad, found in (
+        (good * 255, "to 2"),
+        (good * 2 - 1, "from -"),
+        ((good * 255).byte(), "uint8"),
+        (good / 0, "nan"),
+    ):
+        with pytest.raises(ImageError, match="from 0 to 1") as caught:
+            tokenizer.encode(bad)
+        assert found in caught.value.what or "inf" in caught.value.what

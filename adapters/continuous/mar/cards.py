@@ -19,6 +19,7 @@ BASE = Card(
     tokens=TokenSpec.grid(16, channels=16),
     supports=frozenset({"guidance", "temperature", "steps", "inner_steps"}),
     choices={"guidance.schedule": ("constant", "linear")},
+    limits={"steps": (1, 256), "inner_steps": (2, 1000)},  # an iteration finds a token; the head learned 1000 times
     offers=frozenset({"edits"}),
     code_licence="MIT",
     weights_licence="not stated (repository: MIT)",
@@ -101,6 +102,7 @@ MINI = BASE.derive(
     classes=10,
     tokenizer="tokenizers/mar-kl-mini",
     tokens=TokenSpec.grid(4, channels=16),
+    limits={**BASE.limits, "steps": (1, 16)},
     native=Sampling(guidance=Guidance(scale=2.0, schedule="linear"), steps=8, inner_steps=15),
     parameters=1_218_240,
     **shipped("mar-mini.safetensors"),

@@ -23,6 +23,8 @@ BASE = Card(
         "residual": "false: discrete-only decoding, without the diffusion head",
         "last_scale_iterations": "passes over the last scale, each filling a part of it in random order (1)",
     },
+    choices={"extra.more_smooth": ("false", "true"), "extra.residual": ("false", "true")},
+    limits={"inner_steps": (2, 1000), "extra.last_scale_iterations": (1, SCALES[-1] ** 2)},
     source="github.com/mit-han-lab/hart at e28a41fe15025baf3d48ab004f5d3727c88d8fc7",
 )
 """What both sizes have in common."""
@@ -54,6 +56,7 @@ MINI = BASE.derive(
     classes=10,
     tokenizer="tokenizers/hart-mini",
     tokens=TokenSpec.pyramid((1, 2, 3, 4), 512, channels=16),
+    limits={**BASE.limits, "extra.last_scale_iterations": (1, 16)},
     native=Sampling(guidance=Guidance(scale=3.5, start=1.0, schedule="linear"), top_k=100, top_p=0.96),
     upstream_settings={"cfg": 2.5, "more_smooth": False, "num_maskgit_iters": 1},
     parameters=1_164_224,

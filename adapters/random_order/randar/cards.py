@@ -83,6 +83,7 @@ def _official(
         config=config,
         tokenizer="tokenizers/maskgit-vqgan" if tokenizer == "maskgit" else BASE.tokenizer,
         tokens=TokenSpec.grid(side, codes),
+        limits={"steps": (2, side * side)},
         native=Sampling(guidance=guidance, steps=steps),
         upstream_settings=settings,
         parameters=PARAMETERS[size] - 2 * width * (16384 - codes),
@@ -96,6 +97,12 @@ def _official(
         summary=f"{card.summary} (trained on 16 x 16, extrapolated)",
         offers=frozenset(),
         extra=EXTRAPOLATION,
+        limits={
+            **card.limits,
+            "extra.spatial_guidance": (1, 100),
+            "extra.spatial_guidance_start": (0, 100),
+            "extra.spatial_masking_ratio": (0, 1),
+        },
         native=Sampling(guidance=guidance, steps=steps, extra={"spatial_guidance": 2.5, "spatial_masking_ratio": 0.5}),
     )
 
@@ -126,6 +133,7 @@ MINI = BASE.derive(
     classes=10,
     tokenizer="tokenizers/llamagen-mini",
     tokens=TokenSpec.grid(8, 256),
+    limits={"steps": (2, 64)},
     native=Sampling(guidance=Guidance(scale=4.0), steps=24),
     upstream_settings={"cfg_scales": (4.0, 4.0), "num_inference_steps": 24, "top_k": 0, "top_p": 1.0}
     | {"temperature": 1.0},
