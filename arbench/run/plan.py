@@ -198,6 +198,9 @@ class _Planner:
             if name != "task"
         }
         origins |= {f"settings.{name}": known.get(("settings", name), "default") for name in Settings.model_fields}
+        for place, origin in known.items():  # of parts of a value
+            if place[:2] == ("tasks", index) and len(place) > 3:
+                origins[".".join(map(str, ("task", *place[2:])))] = origin
         if self.device_given:
             origins["settings.device"] = "--device"
         return origins

@@ -65,6 +65,8 @@ def resolve_sampling(card: Card, suite_file: SuiteFile) -> Resolved:
     native = card.native.plain()
     values: dict[str, Any] = card.native.plain()
     origins = {name: "card" if name in card.native.model_fields_set else "default" for name in Sampling.model_fields}
+    given = card.native.guidance.model_fields_set
+    origins |= {f"guidance.{name}": "card" if name in given else "default" for name in Guidance.model_fields}
     last = suite_file.path
     for glob, fields in suite_file.suite.sampling.items():
         if not fnmatch.fnmatchcase(card.name, glob):
@@ -77,7 +79,7 @@ def resolve_sampling(card: Card, suite_file: SuiteFile) -> Resolved:
                     origins[f"{field}.{name}"] = where(suite_file, ("sampling", glob, field, name))
             else:
                 values[field] = value
-            origins[field] = place
+                origins[field] = place
     try:
         sampling = Sampling.model_validate(values)
     except ValidationError as error:

@@ -97,6 +97,8 @@ def _built(data: dict[str, Any], lines: dict[Location, str], origin: str, change
     _unfold_tasks(data, lines, origin)
     for change in changes:
         _apply(data, change, lines)
+        if key_parts(change.partition("=")[0]) == ("tasks",):
+            _unfold_tasks(data, lines, f"--set {change}")
     try:
         suite = Suite.model_validate({**data, "tasks": _specs(data, lines, origin)})
     except ValidationError as error:
@@ -178,13 +180,25 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
             )
         for index in targets:
             _put(data["tasks"][index], parts[1:], value, change)
-            lines["tasks", index, *parts[1:]] = f"--set {change}"
+            _mark(lines, ("tasks", index, *parts[1:]), value, f"--set {change}")
         return
     known = [*Suite.model_fields, *tasks()]
     if parts[0] not in known:
         raise ConfigError(f"--set {change}: unknown key {parts[0]!r}", _suggest(parts[0], known))
     _put(data, parts, value, change)
-    lines[tuple(parts)] = f"--set {change}"
+    _mark(lines, parts, value, f"--set {change}")
+
+
+def _mark(lines: dict[Location, str], location: Location, value: Any, origin: str) -> None:
+    """Everything in `value`, now at `location`, comes from `origin`; what was there before is gone."""
+    for place in [place for place in lines if place[: len(location)] == location]:
+        del lines[place]
+    for length in range(1, len(location)):
+        lines.setdefault(location[:length], origin)
+    lines[location] = origin
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        _mark(lines, (*location, key), child, origin)
 
 
 def _put(target: dict[str, Any], parts: Sequence[str], value: Any, change: str) -> None:

@@ -39,6 +39,36 @@ def test_changes_win_and_say_so():
 
 
 @pytest.mark.parametrize(
+    ("change", "places"),
+    [
+        ("settings={seed: 9}", [("settings",), ("settings", "seed")]),
+        ("adapters=[a/b, c/d]", [("adapters", 0), ("adapters", 1)]),
+        ('sampling={"raster/*": {guidance: {scale: 2}}}', [("sampling", "raster/*", "guidance", "scale")]),
+        ('sampling."next_scale/*".top_k=2', [("sampling", "next_scale/*"), ("sampling", "next_scale/*", "top_k")]),
+        ("generate.conventions=[adm, offline]", [("tasks", 0, "conventions"), ("tasks", 0, "conventions", 1)]),
+        ("tasks=[speed, generate: {n: 3}]", [("tasks", 0), ("tasks", 1), ("tasks", 1, "n")]),
+        ("weights={inception: a.pth}", [("weights", "inception")]),
+    ],
+)
+def test_all_that_a_change_brings_comes_from_it(change, places):
+    read = suite_file.parse(GOOD, "mine.yaml", [change])
+    assert [read.origins[place] for place in places] == [f"--set {change}"] * len(places)
+
+
+def test_a_change_that_replaces_a_mapping_takes_its_lines_away():
+    read = suite_file.parse(GOOD, "mine.yaml", ["settings={dtype: bfloat16}"])
+    assert ("settings", "seed") not in read.origins
+    assert read.suite.settings.seed == 0
+
+
+@pytest.mark.parametrize("change", ["tasks=[3]", "tasks=[sped]", "tasks=[generate: {n: -1}]", "tasks=3"])
+def test_errors_in_a_change_of_all_tasks(change):
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(GOOD, "mine.yaml", [change])
+    assert caught.value.what.startswith(f"--set {change}: ")
+
+
+@pytest.mark.parametrize(
     ("text", "where", "what", "why"),
     [
         (GOOD.replace("n: 50", "nn: 50"), "mine.yaml:7", "'nn'", "did you mean n?"),
