@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import StoreError
+from .errors import DamagedFile
 from .gallery import Gallery
 from .images import unpack
 from .spec.result import Artifact, Result
@@ -26,7 +26,7 @@ MASKED = (214, 120, 44)
 
 
 def pictures(result: Result, folder: Path) -> Gallery | None:
-    """The pictures of the cell in `folder`, None if it has none. Raises `StoreError` for a damaged file."""
+    """The pictures of the cell in `folder`, None if it has none. Raises `DamagedFile` for a damaged file."""
     path = inside(result, "pictures", folder)
     if path is None:
         return None
@@ -40,7 +40,7 @@ def pictures(result: Result, folder: Path) -> Gallery | None:
 
 def latency(result: Result, folder: Path) -> Arrays | None:
     """Raw timings, None if the cell has none: `batch`, `operation` (m,), `seconds`, `warmup`, `traced` (m, calls) and
-    `steps` (m, calls, steps), in seconds, padded with NaN. Raises `StoreError` for a damaged file."""
+    `steps` (m, calls, steps), in seconds, padded with NaN. Raises `DamagedFile` for a damaged file."""
     path = inside(result, "latency", folder)
     if path is None:
         return None
@@ -57,7 +57,7 @@ def latency(result: Result, folder: Path) -> Arrays | None:
 
 
 def inside(result: Result, what: Artifact, folder: Path) -> Path | None:
-    """The file of an artifact. Raises `StoreError` for one that lies outside the cell's folder."""
+    """The file of an artifact. Raises `DamagedFile` for one that lies outside the cell's folder."""
     file = result.artifacts.get(what)
     if file is None:
         return None
@@ -67,7 +67,7 @@ def inside(result: Result, what: Artifact, folder: Path) -> Path | None:
             return path
     except OSError as error:
         raise _damaged(path, error) from error
-    raise StoreError(f"{path} lies outside its cell", "an artifact is a file beside result.json", REDO)
+    raise DamagedFile(f"{path} lies outside its cell", "an artifact is a file beside result.json", REDO)
 
 
 def padded(rows: list[NDArray[Any]]) -> NDArray[Any]:
@@ -81,8 +81,8 @@ def padded(rows: list[NDArray[Any]]) -> NDArray[Any]:
     )
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"cannot read {path}", f"{type(error).__name__}: {error}", REDO)
+def _damaged(path: Path, error: Exception) -> DamagedFile:
+    return DamagedFile(f"cannot read {path}", f"{type(error).__name__}: {error}", REDO)
 
 
 # ---- version 0.1 ----

@@ -10,7 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import StoreError
+from .errors import DamagedFile
 from .images import grid, pack, png, unpack
 
 Layout = Literal["sheet", "rows"]
@@ -59,7 +59,7 @@ class Gallery:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The gallery in a file. Raises `StoreError` for one that is damaged or holds something else."""
+        """The gallery in a file. Raises `DamagedFile` for one that is damaged or holds something else."""
         try:
             arrays = unpack(path.read_bytes())
             images, names = arrays["images"], tuple(str(name) for name in arrays["names"])
@@ -87,7 +87,7 @@ class Gallery:
             )
         # a flipped bit can also make zipfile ask for a password, or for another version of itself: RuntimeError
         except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
-            raise StoreError(
+            raise DamagedFile(
                 f"cannot use the pictures in {path}",
                 f"{type(error).__name__}: {error}",
                 "arbench resume DIR writes them again",

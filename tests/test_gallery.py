@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from arbench.errors import StoreError
+from arbench.errors import DamagedFile
 from arbench.gallery import Gallery
 from arbench.images import pack, unpack
 
@@ -108,7 +108,7 @@ DAMAGED = {
 def test_damaged_pictures_are_a_store_error(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "pictures.npz"
     path.write_bytes(data)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(DamagedFile) as caught:
         Gallery.read(path)
     assert caught.value.what == f"cannot use the pictures in {path}"
     assert caught.value.why
@@ -116,7 +116,7 @@ def test_damaged_pictures_are_a_store_error(data: bytes, tmp_path: Path) -> None
 
 
 def test_pictures_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="No such file"):
+    with pytest.raises(DamagedFile, match="No such file"):
         Gallery.read(tmp_path / "pictures.npz")
 
 
@@ -131,6 +131,6 @@ def test_a_flipped_byte_is_noticed_or_harmless(flip: int, tmp_path: Path) -> Non
         path.write_bytes(data)
         try:
             Gallery.read(path)
-        except StoreError:
+        except DamagedFile:
             noticed += 1
     assert noticed > len(places) / 2

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from .. import artifacts
 from ..artifacts import REDO
-from ..errors import InputError, StoreError
+from ..errors import DamagedFile, InputError
 from ..gallery import Gallery
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
@@ -67,7 +67,7 @@ class RunFolder:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """The runs in `folders`; `InputError` for a folder that is not there, `StoreError` for one that is damaged."""
+    """The runs in `folders`; `InputError` for a folder that is not there, `DamagedFile` for one that is damaged."""
     if not folders:
         raise InputError("no run folder given", "", "arbench report runs/NAME")
     return [_read_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
@@ -77,7 +77,7 @@ def _read_run(folder: Path) -> RunFolder:
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", "", "arbench ls runs")
     if not (folder / "run.json").is_file():
-        raise StoreError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
+        raise InputError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
     run = _object(folder / "run.json")
     plan = [_planned(cell, folder) for cell in run.get("cells") or (run.get("plan") or {}).get("cells") or ()]
     run_id = str(run.get("run_id", folder.name))
@@ -94,12 +94,12 @@ def _object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}", f"the file is damaged: {error}", REDO) from error
+        raise DamagedFile(f"cannot read {path}", f"the file is damaged: {error}", REDO) from error
     if not isinstance(value, dict):
-        raise StoreError(f"cannot read {path}", "it is not a JSON object", REDO)
+        raise DamagedFile(f"cannot read {path}", "it is not a JSON object", REDO)
     version = value.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
-        raise StoreError(
+        raise DamagedFile(
             f"{path} was written by a newer arbench",
             f"its schema is {version}, this version reads up to {SCHEMA_VERSION}",
             "pip install --upgrade arbench",
@@ -114,7 +114,7 @@ def _result(path: Path) -> Result:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise StoreError(f"cannot read {path}", f"{place}: {first['msg']}", REDO) from error
+        raise DamagedFile(f"cannot read {path}", f"{place}: {first['msg']}", REDO) from error
 
 
 def _planned(cell: Any, folder: Path) -> Planned:
@@ -123,7 +123,7 @@ def _planned(cell: Any, folder: Path) -> Planned:
         inner = cell.get("cell", cell)
         return Planned(str(inner["adapter"]), str(inner["task"]["task"]), str(inner["result_id"]))
     except (AttributeError, KeyError, TypeError) as error:
-        raise StoreError(f"cannot read {folder / 'run.json'}", f"a cell of its plan lacks {error}") from error
+        raise DamagedFile(f"cannot read {folder / 'run.json'}", f"a cell of its plan lacks {error}") from error
 
 
 def _session_seconds(journal: Path) -> float | None:

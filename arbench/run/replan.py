@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from ..errors import StoreError
+from ..errors import InputError
 from ..spec.identity import canonical_json
 from .plan import Plan, PlannedCell, make_plan
 from .replay import FINAL, CellState, State
@@ -40,7 +40,7 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
             lacked = "weights are" if fresh.data == planned.data else "reference is"
             notes.append(f"{planned.cell.label}: its {lacked} there now")
         else:
-            raise StoreError(
+            raise InputError(
                 f"this run cannot be resumed: {planned.cell.label} no longer matches its plan",
                 _difference(old, planned, new, fresh),
                 f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from .. import __version__
-from ..errors import StoreError
+from ..errors import DamagedFile, InputError, StoreError, UsageError
 from ..files import TEMPORARY, Lock, digest, locked_by, write_atomic
 from ..spec.base import Frozen
 from ..spec.identity import canonical_json
@@ -79,14 +79,15 @@ class Store:
     def create(cls, folder: Path, run: RunFile) -> Store:
         """A new run in `folder`, which must not exist or be empty."""
         if (folder / "run.json").exists():
-            raise StoreError(f"{folder} holds a run already", "", f"arbench resume {folder}, or choose another --out")
+            raise UsageError(f"{folder} holds a run already", "", f"arbench resume {folder}, or choose another --out")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()):
-                raise StoreError(f"{folder} is not empty", "a run has a folder of its own", "choose another --out")
+                raise UsageError(f"{folder} is not empty", "a run has a folder of its own", "choose another --out")
             (folder / "cells").mkdir()
         except OSError as error:
-            raise StoreError(
+            wrong = isinstance(error, FileExistsError | NotADirectoryError)
+            raise (UsageError if wrong else StoreError)(
                 f"cannot make the run's folder {folder}", error.strerror or str(error), "choose another --out"
             ) from error
         _check_space(folder, run.plan.disk_bytes)
@@ -161,12 +162,13 @@ def parse_result(path: Path) -> Result:
 def read_run(folder: Path) -> RunFile:
     """The `run.json` of `folder`, with an error for a folder that is not a run or comes from a newer arbench."""
     if not (folder / "run.json").is_file():
-        raise StoreError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
+        raise InputError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
     if is_scores(folder):
-        raise StoreError(
+        raise InputError(
             f"{folder} holds scores, not a run", "`arbench score` wrote it in one go", f"arbench report {folder}"
         )
-    return _parse(folder / "run.json", RunFile, "the file is damaged", "start a new run: arbench run SUITE")
+    path, hint = folder / "run.json", "start a new run: arbench run SUITE"
+    return _parse(path, RunFile, "the file is damaged", hint, DamagedFile)
 
 
 def is_scores(folder: Path) -> bool:
@@ -178,15 +180,17 @@ def is_scores(folder: Path) -> bool:
     return isinstance(value, dict) and "run_id" in value and "plan" not in value
 
 
-def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
+def _parse(
+    path: Path, model: type[Model], why: str, hint: str, wrong: type[StoreError | DamagedFile] = StoreError
+) -> Model:
     try:
         value: Any = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {path}", f"{why}: {error}", hint) from error
+        raise wrong(f"cannot read {path}", f"{why}: {error}", hint) from error
     version = value.get("schema_version") if isinstance(value, dict) else None
     value = upgraded(value) if model is Result and version == 1 else value
     if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise StoreError(
+        raise wrong(
             f"{path} was written by a newer arbench",
             f"its schema is {version}, this version reads up to {SCHEMA_VERSION}",
             "pip install --upgrade arbench",
@@ -197,10 +201,10 @@ def _parse(path: Path, model: type[Model], why: str, hint: str) -> Model:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         if "unknown task" in first["msg"]:
-            raise StoreError(
+            raise wrong(
                 f"cannot read {path}", first["msg"].removeprefix("Value error, "), "install the package that offers it"
             ) from error
-        raise StoreError(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
+        raise wrong(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
 
 
 def _lock(folder: Path) -> Lock:

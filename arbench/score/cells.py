@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..data.stream import Picture, Tally
-from ..errors import InputError, StoreError, UnknownName
+from ..errors import DamagedFile, InputError, UnknownName
 from ..features.unit_features import UNIT, UnitFile
 from ..spec.cell import Cell
 from ..spec.result import Result
@@ -149,7 +149,7 @@ def _read(folder: Path) -> list[SampledCell]:
             (Cell.model_validate(each["cell"]), [Unit.model_validate(unit) for unit in each["units"]]) for each in plan
         ]
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise StoreError(f"cannot read {folder / 'run.json'}", f"{type(error).__name__}: {error}", "") from error
+        raise DamagedFile(f"cannot read {folder / 'run.json'}", f"{type(error).__name__}: {error}", "") from error
     found = []
     for cell, cuts in planned:
         here = folder / "cells" / cell.result_id

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import StoreError
+from ..errors import UsageError
 from ..features.feature_set import Features
 from ..files import Lock, write_atomic
 from ..journal import Writer, now
@@ -51,7 +51,7 @@ class ScoreFolder:
         if path.exists():
             known = json.loads(path.read_bytes())
             if "plan" in known:
-                raise StoreError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
+                raise UsageError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
             self._run = known
         else:
             write_atomic(path, json.dumps(self._run, indent=1).encode(), HINT)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from .. import artifacts
-from ..errors import StoreError
+from ..errors import DamagedFile
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
 from . import record
@@ -242,7 +242,7 @@ class Tracker:
                 client.log_artifact(run, str(file))
         try:
             gallery = artifacts.pictures(result, folder) if sheet is None else None
-        except StoreError:
+        except DamagedFile:
             return  # the report tells of a damaged file
         if gallery is not None and gallery.images.size:
             with tempfile.TemporaryDirectory() as place:

@@ -28,7 +28,7 @@ from synthetic_run import (
 )
 
 from arbench.cli.report import report
-from arbench.errors import InputError, StoreError
+from arbench.errors import DamagedFile, InputError, StoreError
 from arbench.gallery import Gallery
 from arbench.images import pack
 from arbench.report.page import write_report
@@ -304,7 +304,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no run\.json"):
+    with pytest.raises(InputError, match=r"no run\.json"):
         write_report([tmp_path], tmp_path / "r.html")
 
 
@@ -391,7 +391,7 @@ def test_damage_is_named_and_an_old_page_stays(damage: Callable[[Path], Path], n
     output = folder / "report.html"
     output.write_text("the old page")
     path = damage(folder)
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(DamagedFile) as caught:
         write_report([folder], output)
     assert str(path) in str(caught.value)
     assert output.read_text() == "the old page"
@@ -401,7 +401,7 @@ def test_damage_is_named_and_an_old_page_stays(damage: Callable[[Path], Path], n
 def test_a_newer_schema_asks_for_an_upgrade(new_run: Callable[..., Path]) -> None:
     folder = new_run()
     (folder / "run.json").write_text(json.dumps(json.loads((folder / "run.json").read_text()) | {"schema_version": 99}))
-    with pytest.raises(StoreError, match="newer arbench"):
+    with pytest.raises(DamagedFile, match="newer arbench"):
         write_report([folder], folder / "report.html")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from arbench.data.digest import digest_of, opened
-from arbench.errors import StoreError
+from arbench.errors import InputError
 from arbench.journal import now
 from arbench.run.plan import make_plan
 from arbench.run.replan import replan
@@ -173,7 +173,7 @@ def test_a_cell_to_do_must_be_what_was_planned(planned, tmp_path):
     state = replay(plan.cells, [])
     assert replan(store, state) == (plan, [])
     weights.write_bytes(b"straw")
-    with pytest.raises(StoreError, match="generate farm/weighty no longer matches its plan") as caught:
+    with pytest.raises(InputError, match="generate farm/weighty no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "its weight files have changed"
     finished = [{"kind": "finished", "cell": plan.cells[0].cell.result_id, "outcome": "ok", "digest": "", "reason": ""}]
@@ -193,7 +193,7 @@ def test_units_of_different_feature_weights_are_never_mixed(planned, tmp_path, c
     (cell,) = state.values()
     cell.units["000000-000008"] = "digest"
     file.write_bytes(b"straw")
-    with pytest.raises(StoreError, match="generate farm/steady no longer matches its plan") as caught:
+    with pytest.raises(InputError, match="generate farm/steady no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "the weights of its feature networks have changed"
 
@@ -234,7 +234,7 @@ def test_a_cell_whose_data_has_changed(planned, tmp_path):
     np.savez(images, arr_0=np.ones((4, 8, 8, 3), dtype=np.uint8))
     digest_of.cache_clear()  # as in the process that resumes
     opened.cache_clear()
-    with pytest.raises(StoreError, match="no longer matches its plan") as caught:
+    with pytest.raises(InputError, match="no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "its data has changed"
     assert "put it back" in caught.value.hint

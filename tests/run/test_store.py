@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arbench.errors import StoreError
+from arbench.errors import DamagedFile, InputError, StoreError, UsageError
 from arbench.run.plan import Plan
 from arbench.run.store import RunFile, Store, parse_result, read_run, running
 from arbench.spec.result import SCHEMA_VERSION, Result
@@ -40,15 +40,15 @@ def test_run_json_brings_back_suite_and_origins(tmp_path):
 
 def test_a_used_folder_is_refused(tmp_path):
     Store.create(tmp_path / "r", run_file()).close()
-    with pytest.raises(StoreError, match="holds a run already") as caught:
+    with pytest.raises(UsageError, match="holds a run already") as caught:
         Store.create(tmp_path / "r", run_file())
     assert "arbench resume" in caught.value.hint
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
-    with pytest.raises(StoreError, match="not empty"):
+    with pytest.raises(UsageError, match="not empty"):
         Store.create(tmp_path / "full", run_file())
     (tmp_path / "file").write_text("x")
-    with pytest.raises(StoreError, match="cannot make the run's folder"):
+    with pytest.raises(UsageError, match="cannot make the run's folder"):
         Store.create(tmp_path / "file" / "r", run_file())
 
 
@@ -64,18 +64,18 @@ def test_no_permission_is_a_store_error(tmp_path):
 
 
 def test_not_a_run_a_newer_one_and_a_damaged_one(tmp_path):
-    with pytest.raises(StoreError, match="is not the folder of a run"):
+    with pytest.raises(InputError, match="is not the folder of a run"):
         read_run(tmp_path)
     path = tmp_path / "run.json"
     path.write_text(json.dumps({**run_file().plain(), "schema_version": SCHEMA_VERSION + 1, "future": 1}))
-    with pytest.raises(StoreError, match="newer arbench") as caught:
+    with pytest.raises(DamagedFile, match="newer arbench") as caught:
         read_run(tmp_path)
     assert str(SCHEMA_VERSION + 1) in caught.value.why
     path.write_text(run_file().model_dump_json()[:-20])
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(DamagedFile, match="damaged"):
         read_run(tmp_path)
     path.write_text("{}")
-    with pytest.raises(StoreError, match="run_id"):
+    with pytest.raises(DamagedFile, match="run_id"):
         read_run(tmp_path)
 
 
