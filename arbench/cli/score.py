@@ -249,6 +249,8 @@ def _exponent(value: float) -> int:
 
 def notes(result: Result) -> list[str]:
     """Why numbers are missing, what flags say, and what is odd about the two sets; each once."""
+    from arbench.spec.flags import FLAGS
+
     lines = []
     reasons: dict[str, list[str]] = {}
     flagged: dict[str, list[str]] = {}
@@ -265,19 +267,6 @@ def notes(result: Result) -> list[str]:
     ]
     lines += [f"! {code}: {text}" for code, text in known.items() if code not in flagged]
     return lines
-
-
-FLAGS = {
-    "rank_deficient": "fewer images than dimensions, so the covariance is singular",
-    "small_n": "fewer than 10 images per dimension: the value is biased upwards and compares at equal n only",
-    "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
-    "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
-    "exact": "too many vectors for the tool's own float32 matrices; this is the exact value",
-    "no_interval": "no error bar belongs to this estimator",
-    "extrapolated": "not a distance at any number of samples",
-    "sorted_labels": "the samples are sorted by class, and this score depends on their order",
-    "data_range_2": "this convention's SSIM assumes a range twice as large as the data's",
-}
 
 
 def _names(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from .. import __version__, registry
 from ..errors import ArbenchError, StoreError
 from ..spec.card import Card
+from ..spec.flags import FLAGS
 from . import everything, export, number, plots
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
@@ -107,7 +108,7 @@ def _block(
         "one": KINDS[kind][1],
         "table": table,
         "legend": _legend(table),
-        "remarks": list(dict.fromkeys((r.code, r.text) for entry in own for r in entry.result.remarks)),
+        "remarks": _flags(own),
         "devices": len({row.device for row in table.rows}) > 1,
         "csv": "data:text/csv;charset=utf-8," + quote(export.to_csv(table)),
         "csv_text": export.to_csv(table),
@@ -116,6 +117,14 @@ def _block(
         "steps": Markup(plots.step_figure(own)),
         "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
+
+
+def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Each flag of the numbers with its text: the results' own remarks, and for others what the code means."""
+    remarks = dict.fromkeys((r.code, r.text) for entry in entries for r in entry.result.remarks)
+    told = {code for code, _ in remarks}
+    codes = dict.fromkeys(flag for entry in entries for metric in entry.result.metrics for flag in metric.flags)
+    return [*remarks, *((code, FLAGS.get(code, "")) for code in codes if code not in told)]
 
 
 def _legend(table: Table) -> list[tuple[str, str, str, str]]:
@@ -135,6 +144,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["breakable"] = _breakable
+    environment.filters["flag_text"] = lambda code: FLAGS.get(code, "")
     return environment
 
 

@@ -32,6 +32,7 @@ from arbench.errors import DamagedFile, InputError, StoreError
 from arbench.gallery import Gallery
 from arbench.images import pack
 from arbench.report.page import write_report
+from arbench.spec.flags import FLAGS
 
 LINKS = {
     "src",
@@ -396,6 +397,12 @@ def test_damage_is_named_and_an_old_page_stays(damage: Callable[[Path], Path], n
     assert str(path) in str(caught.value)
     assert output.read_text() == "the old page"
     assert not list(folder.glob(".*.tmp"))
+
+
+def test_flags_are_explained(new_run: Callable[..., Path]) -> None:
+    page = write_report([folder := new_run()], folder / "report.html").read_text()
+    assert FLAGS["small_n"] in page
+    assert FLAGS["peak_of_process"] in page
 
 
 def test_a_newer_schema_asks_for_an_upgrade(new_run: Callable[..., Path]) -> None:
