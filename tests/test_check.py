@@ -19,12 +19,16 @@ from torch import Tensor, nn
 
 from arbench import registry
 from arbench.adapters.layers.sampling import check_supported, draw_tokens, guided_steps, mix_guidance
+from arbench.check import names
 from arbench.check.adapter import check, chosen, plan
+from arbench.check.generator import GeneratorChecks
+from arbench.check.tokenizer import TokenizerChecks
 from arbench.check.verdict import Broken, Verdict
 from arbench.check.watch import Watch
 from arbench.cli.main import main
 from arbench.errors import ConfigError, MissingWeights, UnknownName, Unsupported, UsageError
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, Guidance, Probe, Request, Sampling, TokenSpec
+from tests.cli.terminals import on_terminal
 
 CODES, SIDE, TOKENS, CLASSES, WIDTH = 16, 4, 16, 5, 16
 GRID = TokenSpec(kind="discrete", layout="grid", levels=((SIDE, SIDE),), vocabulary=CODES)
@@ -745,6 +749,70 @@ def test_every_touch_of_global_state_is_named(what: str) -> None:
         watch.verdict()
 
 
+class DrawsAtLoad(Small):
+    """As constructors do: numbers from the global generator, whose place those of the checkpoint take."""
+
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        torch.randn(3)
+        np.random.rand()
+        return super().load(card, spec, tokenizer)
+
+
+def test_a_constructor_may_draw_what_the_checkpoint_replaces(outcome: Any) -> None:
+    assert outcome(DrawsAtLoad) == {}
+
+
+class KeepsWhatItDrew(Small):
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        made = super().load(card, spec, tokenizer)
+        made.offsets = torch.nn.Embedding(2, 2)
+        return made
+
+
+def test_what_it_drew_may_not_stay(outcome: Any) -> None:
+    failed = outcome(KeepsWhatItDrew)
+    assert "weight differ when it is loaded again" in failed["same weights"]
+
+
+def test_a_wrong_number_of_parameters_is_told_with_both() -> None:
+    card = registry.card("raster/llamagen-mini").model_copy(update={"parameters": 5})
+    verdicts = list(check(plan(card), ["parameters"]))
+    assert [verdict.name for verdict in verdicts] == ["load", "parameters"]
+    assert failures(verdicts) == {"parameters": "`parameters` of the card says 5, the loaded model has 870,912"}
+
+
+def test_only_the_named_checks_run_and_what_they_need() -> None:
+    card, told = registry.card("tokenizers/llamagen-mini"), []
+    verdicts = list(check(plan(card), ["batch"], lambda *each: told.append(each)))
+    assert [verdict.name for verdict in verdicts] == ["load", "encode", "decode", "batch"]
+    assert told == [(1, 4, "load"), (2, 4, "encode"), (3, 4, "decode"), (4, 4, "batch")]
+
+
+@pytest.mark.parametrize("name", ["raster/llamagen-mini", "tokenizers/llamagen-mini"])
+def test_the_list_of_names_is_that_of_the_checks(name: str) -> None:
+    card = registry.card(name)
+    made = GeneratorChecks(None, card) if card.kind == "generator" else TokenizerChecks(None, card)  # type: ignore
+    assert tuple(each for each, _ in made.checks()) == names.OWN[card.kind]
+
+
+def test_the_command_tells_each_step_and_takes_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "tokenizers/llamagen-mini", "--only", "load"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0].split() == ["tokenizers/llamagen-mini", "load", "ok", "with", "its", "weights"]
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err.splitlines() == ["tokenizers/llamagen-mini: 1 of 1, load"]
+    assert main(["check", "tokenizers/llamagen-mini", "--only", "loda"]) == 2
+    assert "did you mean load?" in capsys.readouterr().err
+
+
+def test_a_terminal_has_a_live_line(tmp_path: Any) -> None:
+    text = on_terminal(["check", "tokenizers/llamagen-mini", "--only", "encode"], 80, tmp_path)
+    assert "tokenizers/llamagen-mini: 3 of 3, decode" in text
+    assert "4 of 4" not in text
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -759,7 +827,7 @@ def one_thread() -> Iterator[None]:
 def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tokenizers/llamagen-mini"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 14
+    assert len(lines) == 16
     assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
     assert lines[1].split()[1:3] == ["protocol", "ok"]
     assert lines[-1] == "11 of 11 checks hold (adapters: 1)"

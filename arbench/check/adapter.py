@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ import psutil
 from .. import registry, weights
 from ..errors import ConfigError, MissingWeights, UsageError
 from ..protocols import Card, Generator, LoadSpec, System, Tokenizer
-from .verdict import Verdict, describe, verdicts
+from . import names
+from .verdict import Check, NotApplicable, Verdict, describe, verdicts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,11 +104,20 @@ def _free_memory(device: str) -> float:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def check(plan: Plan) -> Iterator[Verdict]:
-    """A verdict for every part of the contract; loading comes first, and nothing else if it fails."""
+Tell = Callable[[int, int, str], None]
+"""Is told which check begins: its number from 1, how many there are, its name."""
+
+
+def check(plan: Plan, only: Sequence[str] = (), tell: Tell = lambda number, count, name: None) -> Iterator[Verdict]:
+    """A verdict for every part of the contract, or for those of `only` and what they need.
+
+    Loading comes first, and nothing else if it fails.
+    """
     from .watch import Watch
 
     name, watch = plan.card.name, Watch()
+    wanted = names.chosen(plan.card.kind, only)
+    tell(1, len(wanted), "load")
     try:
         with watch("load"):
             model, tokenizer = _load(plan)
@@ -116,11 +126,29 @@ def check(plan: Plan) -> Iterator[Verdict]:
         return
     weighted = "with its weights" if plan.load.weights else "it needs no weights"
     yield Verdict(name, "load", "ok", "random weights" if plan.load.init == "random" else weighted)
+    before: dict[str, str] = {}
+    if watch.drew and "same weights" in wanted:
+        tell(2, len(wanted), "same weights")
+        before, model, tokenizer = _loaded_again(plan, model, tokenizer)
     try:
-        yield from _checks(plan, model, watch)
+        for number, (title, each) in enumerate(_checks(plan, model, tokenizer, watch, before, wanted), 2):
+            tell(number, len(wanted), title)
+            yield from verdicts(name, [(title, each)])
     finally:
         if tokenizer is not None:
             tokenizer.close()
+
+
+def _loaded_again(plan: Plan, model: Any, tokenizer: Any) -> tuple[dict[str, str], Any, Any]:
+    """What the model held, and it and its tokenizer again, under another state of the global generators."""
+    from .loaded import fingerprint, other_random_state
+
+    before = fingerprint(model, tokenizer)
+    for each in (model, tokenizer):
+        if each is not None:
+            each.close()
+    with other_random_state():
+        return before, *_load(plan)
 
 
 def _load(plan: Plan) -> tuple[Generator | Tokenizer, Tokenizer | None]:
@@ -160,25 +188,39 @@ def _zeros(network: nn.Module) -> list[nn.Parameter]:
     return [p for p in network.parameters() if p.ndim > 1 and not bool(p.any())]
 
 
-def _checks(plan: Plan, model: Any, watch: Watch) -> Iterator[Verdict]:
+def _checks(
+    plan: Plan, model: Any, tokenizer: Any, watch: Watch, before: dict[str, str], wanted: Sequence[str]
+) -> list[Check]:
+    from . import loaded
     from .generator import GeneratorChecks
     from .tokenizer import TokenizerChecks
 
-    device = plan.load.device
-    if plan.card.kind == "tokenizer":
-        yield from verdicts(plan.card.name, TokenizerChecks(model, plan.card, device, watch).checks())
-    else:
-        checks = GeneratorChecks(model, plan.card, device, plan.prompts, watch)
-        yield from verdicts(plan.card.name, checks.checks())
+    def same_weights() -> str:
+        if not before:
+            raise NotApplicable("loading draws from no global generator")
+        return loaded.check_same(before, loaded.fingerprint(model, tokenizer))
+
+    device, card = plan.load.device, plan.card
+    own = (
+        TokenizerChecks(model, card, device, watch).checks()
+        if card.kind == "tokenizer"
+        else GeneratorChecks(model, card, device, plan.prompts, watch).checks()
+    )
+    every: list[Check] = [
+        ("same weights", same_weights),
+        ("parameters", lambda: loaded.parameters(model, tokenizer, card.parameters)),
+        *own,
+    ]
+    return [each for each in every if each[0] in wanted]
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
-def chosen(names: Sequence[str]) -> list[Card]:
+def chosen(asked: Sequence[str]) -> list[Card]:
     """Cards by name or glob, or at "module:attribute" (cards or systems) for adapters that are not installed yet."""
     found: list[Card] = []
-    for name in names:
+    for name in asked:
         if ":" not in name:
             found += registry.matching([name])
             continue

@@ -41,11 +41,19 @@ def snapshot() -> dict[str, object]:
     return found
 
 
+RANDOM = frozenset({"torch's random state", "numpy's random state", "Python's random state", "CUDA's random state"})
+
+
 class Watch:
-    """`with watch("sample"): ...` around every call of an adapter; `verdict()` tells what they changed."""
+    """`with watch("sample"): ...` around every call of an adapter; `verdict()` tells what they changed.
+
+    Loading may draw from global generators: constructors do, and the checkpoint's numbers take the place of theirs.
+    `drew` says that it did, so that it can be seen whether the same comes of it every time.
+    """
 
     def __init__(self) -> None:
         self._touched: dict[str, str] = {}
+        self.drew = False
 
     @contextmanager
     def __call__(self, call: str) -> Iterator[None]:
@@ -55,7 +63,11 @@ class Watch:
         finally:
             after = snapshot()
             for what, value in before.items():
-                if after[what] != value:
+                if after[what] == value:
+                    continue
+                if call == "load" and what in RANDOM:
+                    self.drew = True
+                else:
                     self._touched.setdefault(what, call)
 
     def verdict(self) -> str:

@@ -14,6 +14,7 @@ from arbench.errors import FAILED, OK, InputError, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from arbench.check.adapter import Tell
     from arbench.check.verdict import Verdict
 
 STYLES = {"ok": "green", "FAIL": "red", "not applicable": "dim"}
@@ -27,12 +28,14 @@ def check(
     device: str = "cpu",
     weights: Sequence[str] = (),
     prompts: Path | None = None,
+    only: Sequence[str] = (),
 ) -> int:
     """Check each adapter; exit code 0 if none fails, 1 if one does."""
     from rich.console import Console
 
     from arbench import registry
     from arbench.check import adapter
+    from arbench.check.names import parse
     from arbench.features.weight_files import parse_given
     from arbench.run.device import resolve_device
 
@@ -40,6 +43,7 @@ def check(
         raise UsageError("no adapter given", "", "arbench check NAME... (see: arbench ls adapters)")
     if any(":" in name for name in names):
         sys.path.insert(0, str(Path.cwd()))  # an author's module lies in the current folder
+    groups = parse(only)
     # what is unknown, missing or too large is reported before the first check
     cards = adapter.chosen(names)
     given = parse_given(weights, [*registry.cards(), *(card.name for card in cards)])
@@ -48,11 +52,12 @@ def check(
     console = Console(stderr=json_output, highlight=False)
     width = max(len(card.name) for card in cards)
     verdicts = []
-    for plan in plans:
-        for verdict in adapter.check(plan):
-            verdicts.append(verdict)
-            if not json_output:
-                _print(console, verdict, width)
+    with Steps(console) as steps:
+        for plan in plans:
+            for verdict in adapter.check(plan, groups, steps.of(plan.card.name)):
+                verdicts.append(verdict)
+                if not json_output:
+                    _print(console, verdict, width)
     failed = sum(verdict.outcome == "FAIL" for verdict in verdicts)
     held = sum(verdict.outcome == "ok" for verdict in verdicts)
     if json_output:
@@ -62,6 +67,40 @@ def check(
         style = "red" if failed else "green"
         console.print(f"[{style}]{held} of {held + failed} checks hold[/] (adapters: {len(cards)})")
     return FAILED if failed else OK
+
+
+class Steps:
+    """Which check is at work: a line that is replaced on a terminal, else a line on stderr as each begins."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.console import Console
+
+        errors = Console(stderr=True, highlight=False)
+        self._errors = errors
+        # of two consoles on one terminal the same one must print all, or lines are lost
+        shown = next((each for each in (console, errors) if each.is_terminal), None)
+        self._live = shown.status("") if shown is not None else None
+
+    def __enter__(self) -> Steps:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def of(self, adapter: str) -> Tell:
+        from rich.markup import escape
+
+        def tell(number: int, count: int, name: str) -> None:
+            text = f"{adapter}: {number} of {count}, {name}"
+            if self._live is not None:
+                self._live.update(escape(text))
+            else:
+                self._errors.print(text, markup=False, soft_wrap=True)
+
+        return tell
 
 
 def read_lines(path: Path | None) -> list[str]:

@@ -14,10 +14,15 @@ from arbench.cli.options import (
     Column,
     Crop,
     Device,
+    Images,
     Json,
     Limit,
     Mode,
+    Npz,
     OnBad,
+    Only,
+    Prompts,
+    RandomWeights,
     Sets,
     Size,
     Split,
@@ -166,19 +171,19 @@ def check(
         list[str],
         typer.Argument(metavar="ADAPTER...", help="Names or globs, or module:CARD of your own in this folder."),
     ],
-    random: Annotated[bool, typer.Option("--random", help="Random weights in place of a checkpoint.")] = False,
+    random: RandomWeights = False,
     weights: Weighted = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line."),
-    ] = None,
+    prompts: Prompts = None,
     device: Device = "cpu",
+    only: Only = None,
     json_output: Json = False,
 ) -> None:
     """Try the contract of an adapter on four samples."""
     from arbench.cli.check import check
 
-    code = check(names, json_output, random=random, device=device, weights=weights or [], prompts=prompts)
+    code = check(
+        names, json_output, random=random, device=device, weights=weights or [], prompts=prompts, only=only or []
+    )
     raise typer.Exit(code)
 
 
@@ -199,8 +204,7 @@ def captions(
     """Encode prompts for a text-to-image model, by transformers."""
     from arbench.cli.captions import captions
 
-    code = captions(adapter, prompts, encoder, output, device=device, dtype=dtype, instruction=instruction)
-    raise typer.Exit(code)
+    raise typer.Exit(captions(adapter, prompts, encoder, output, device=device, dtype=dtype, instruction=instruction))
 
 
 @app.command()
@@ -302,12 +306,8 @@ def export(
     run: Annotated[
         str, typer.Argument(metavar="RUN[:CELL]", help="The folder of a run, perhaps with one of its cells.")
     ],
-    images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.")
-    ] = None,
-    npz: Annotated[
-        Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
-    ] = None,
+    images: Images = None,
+    npz: Npz = None,
 ) -> None:
     """Write the samples of a run for other tools."""
     from arbench.cli.export import export

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,3 +46,15 @@ Size = Annotated[int | None, typer.Option("--size", min=1, metavar="PIXELS")]
 Column = Annotated[str | None, typer.Option("--column", metavar="NAME", help="The image column of a parquet table.")]
 Split = Annotated[str | None, typer.Option("--split", metavar="train|val", help="Which split the reference is.")]
 Suite = Annotated[str, typer.Argument(metavar="SUITE", help="A suite's name, or the path of a .yaml file.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="CHECK", help="Only these checks and what they need, for instance load,batch."),
+]
+RandomWeights = Annotated[bool, typer.Option("--random", help="Random weights in place of a checkpoint.")]
+Prompts = Annotated[
+    Path | None, typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line.")
+]
+Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.")]
+Npz = Annotated[
+    Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
+]
