@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
 from .report.columns import columns_of, labels
-from .report.rows import measured, newest, rows, settings
+from .report.rows import described, measured, newest, rows
 from .spec.identity import canonical_json
 from .spec.result import Metric, Result
 
@@ -94,10 +94,10 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
     kept, _ = newest(list(results), lambda result: result)
     columns, _ = columns_of(kept)
     names = labels(columns)
-    table = []
+    table, told = [], described(kept)
     for (adapter, settings_id, device), members in rows(kept).items():
         first = members[0]
-        known = (run_id, adapter, first.family, first.kind, settings_id, device, settings(members))
+        known = (run_id, adapter, first.family, first.kind, settings_id, device, told[adapter, settings_id])
         row: dict[str, Any] = dict(zip(ROW, known, strict=True))
         for name, column in zip(names, columns, strict=True):
             metric = measured(members, column)

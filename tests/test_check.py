@@ -829,8 +829,8 @@ def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.Capt
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 16
     assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
-    assert lines[1].split()[1:3] == ["protocol", "ok"]
-    assert lines[-1] == "11 of 11 checks hold (adapters: 1)"
+    assert lines[3].split()[1:3] == ["protocol", "ok"]
+    assert lines[-1] == "12 of 12 checks hold (adapters: 1)"
     assert main(["check", "tokenizers/llamagen-mini", "--random", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True

@@ -99,7 +99,7 @@ def test_quality_and_speed_of_one_settings_id_stand_in_one_row(tmp_path):
     first, second = table.to_pylist()
     assert {name: first[name] for name in ROW} == {
         "run_id": "run-1", "adapter": "a", "family": "other", "kind": "generator", "settings_id": "set-1",
-        "device": "cpu: x", "settings": "",
+        "device": "cpu: x", "settings": "set-1",
     }  # fmt: skip
     assert [first[name] for name in names] == [5.0, 0.1, 0.8]
     assert (first["adm/fid.n"], first["adm/fid.low"]) == (50, None)

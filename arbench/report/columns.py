@@ -52,6 +52,8 @@ class Column:
     how: str = ""
     shown: bool = True
     """In the main table from the start."""
+    empty: bool = False
+    """It holds only nulls."""
     rank: int = UNLISTED
     """Place in its definition's list."""
     note: str = ""
@@ -202,11 +204,14 @@ def columns_of(results: Iterable[Result]) -> tuple[list[Column], list[Column]]:
                 filled.add(column.key)
     columns = ordered([column for key, column in found.items() if key in filled])
     empty = ordered([column for key, column in found.items() if key not in filled])
-    return [replace(column, note=_note(column, columns)) for column in columns], empty
+    return (
+        [replace(column, note=_note(column, columns)) for column in columns],
+        [replace(column, note=_note(column, [*columns, *empty]), empty=True) for column in empty],
+    )
 
 
 def ordered(columns: Sequence[Column]) -> list[Column]:
-    """By group (quality first, then as the tasks are listed, timings, memory), convention, and rank.
+    """By group (quality first, then as the tasks are listed, timings, memory), convention, and rank; nulls last.
 
     Within a group the convention comes first whose best number its definition lists first.
     """
@@ -222,7 +227,17 @@ def ordered(columns: Sequence[Column]) -> list[Column]:
         index, column = item
         at = tuple((name, isinstance(value, str), value) for name, value in column.metric.at)
         first = conventions[column.group, column.convention]
-        return *groups[column.group], column.group, *first, column.convention, column.rank, column.name, at, index
+        return (
+            *groups[column.group],
+            column.group,
+            column.empty,
+            *first,
+            column.convention,
+            column.rank,
+            column.name,
+            at,
+            index,
+        )
 
     return [column for _, column in sorted(enumerate(columns), key=key)]
 

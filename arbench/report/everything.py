@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ..spec.card import Card
 from ..spec.result import Metric
 from . import number
+from .columns import device
 from .folders import Entry
+from .rows import described
 from .tables import bounds
 
 METRIC_ROWS = 4000
@@ -26,11 +28,35 @@ class MetricRow:
     unit: str
     settings_id: str
     run_id: str
+    settings: str
+    """How it was run, and of which run, seed and device it is where there are several."""
 
 
-def metric_rows(entries: Iterable[Entry]) -> list[MetricRow]:
+def _settings(entries: Sequence[Entry]) -> list[str]:
+    """Of each entry, in words that tell it from the others."""
+    told = described(entry.result for entry in entries)
+    more = [
+        {"seed": str(entry.result.load.get("seed", 0)), "on": device(entry.result), "run": entry.run_id}
+        for entry in entries
+    ]
+    several = [name for name in ("seed", "on", "run") if len({each[name] for each in more if each[name]}) > 1]
+    return [
+        " · ".join(
+            part
+            for part in (
+                told[entry.result.adapter, entry.result.settings_id],
+                *(f"{name} {each[name]}" for name in several if each[name]),
+            )
+            if part
+        )
+        for entry, each in zip(entries, more, strict=True)
+    ]
+
+
+def metric_rows(entries: Sequence[Entry]) -> list[MetricRow]:
     rows = []
-    for entry in entries:
+    told = _settings(entries)
+    for entry, settings in zip(entries, told, strict=True):
         for metric in entry.result.metrics:
             values = [] if metric.value is None else [metric.value]
             unit, scale = number.fitting_unit(metric.unit, values)
@@ -42,10 +68,9 @@ def metric_rows(entries: Iterable[Entry]) -> list[MetricRow]:
                     None if low is None else low / scale,
                     None if high is None else high / scale,
                 )
-            result = entry.result
-            rows.append(
-                MetricRow(result.adapter, result.task, metric, text, interval, unit, result.settings_id, entry.run_id)
-            )
+            own = entry.result
+            known = own.settings_id, entry.run_id, settings
+            rows.append(MetricRow(own.adapter, own.task, metric, text, interval, unit, *known))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from ..spec.result import At, Metric
 from ..spec.task import tasks
 from . import figures
-from .columns import QUALITY, Column
+from .columns import QUALITY, Column, device
 from .folders import Entry
-from .rows import names
+from .rows import Key, RowKey, names
 from .tables import Row, Table, bounds
 
 LATENCY = "latency"
@@ -23,9 +24,8 @@ MAIN = "decode"
 def quality_column(table: Table) -> Column | None:
     """The quality that is plotted: of the first number that the tasks pick for their summaries (fid, frechet, psnr),
     in the convention that most rows have; else the first column of quality."""
-    found = [
-        column for column in table.columns if column.group == QUALITY and column.direction and not column.metric.at
-    ]
+    columns = (column for column in table.columns if column.group == QUALITY and not column.empty)
+    found = [column for column in columns if column.direction and not column.metric.at]
     known = [definition for definition in tasks().values() if definition.group == QUALITY]
     own = [definition for definition in known if table.kind in definition.kinds] or known
     for name in dict.fromkeys(pick.name for definition in own for pick in definition.summary):
@@ -44,8 +44,8 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
     column = quality_column(table)
     if column is None:
         return ""
-    called = names(entry.result for entry in entries)
-    quality: dict[tuple[str, str], Metric] = {}
+    called = _called(entries)
+    quality: dict[Key, Metric] = {}
     for row, metric in zip(table.rows, _metrics(table, column), strict=True):
         if metric is not None:
             quality[row.adapter, row.settings_id] = metric
@@ -58,7 +58,7 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
             span = bounds(latency)
             points.append(
                 figures.Point(
-                    called[row.adapter, row.settings_id],
+                    called[row.adapter, row.settings_id, row.device],
                     batch,
                     (latency.value or 0.0) / batch,
                     measured.value,
@@ -69,6 +69,14 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
     unit = f" [{column.unit}]" if column.unit else ""
     heading = f"{column.name} ({column.convention}){unit}, {column.direction} is better"
     return figures.quality_against_speed(points, heading, column.direction) if points else ""
+
+
+def _called(entries: Sequence[Entry]) -> dict[RowKey, str]:
+    """The name of each row: with the device where the same settings were run on several."""
+    found = names(entry.result for entry in entries)
+    rows = dict.fromkeys((e.result.adapter, e.result.settings_id, device(e.result)) for e in entries)
+    several = Counter(key[:2] for key in rows if key[2])
+    return {key: f"{found[key[:2]]} · {key[2]}" if several[key[:2]] > 1 and key[2] else found[key[:2]] for key in rows}
 
 
 def _latencies(row: Row, table: Table) -> dict[int, Metric]:
@@ -83,10 +91,10 @@ def _latencies(row: Row, table: Table) -> dict[int, Metric]:
 
 def phase_figures(entries: Sequence[Entry]) -> list[str]:
     """Stacked bars per operation."""
-    called = names(entry.result for entry in entries)
+    called = _called(entries)
     bars: dict[str, list[figures.Bar]] = {}
     for entry in entries:
-        name = called[entry.result.adapter, entry.result.settings_id]
+        name = called[entry.result.adapter, entry.result.settings_id, device(entry.result)]
         for record in entry.result.speed:
             phases = {phase.phase: phase.seconds / record.batch for phase in record.phases}
             if phases:
@@ -96,13 +104,13 @@ def phase_figures(entries: Sequence[Entry]) -> list[str]:
 
 def step_figure(entries: Sequence[Entry]) -> str:
     """Median time by AR step, a panel per batch size, "" where nothing takes more than one step."""
-    called = names(entry.result for entry in entries)
+    called = _called(entries)
     curves: dict[int, dict[str, NDArray[np.float64]]] = {}
     for entry in entries:
         raw = entry.latency()
         for batch, steps in zip(raw["batch"], raw["steps"], strict=True) if raw else ():
             known = steps[:, ~np.isnan(steps).all(axis=0)]
             if known.shape[1] > 1:
-                name = called[entry.result.adapter, entry.result.settings_id]
+                name = called[entry.result.adapter, entry.result.settings_id, device(entry.result)]
                 curves.setdefault(int(batch), {})[name] = np.nanmedian(known, axis=0)
     return figures.step_curves(dict(sorted(curves.items()))) if curves else ""

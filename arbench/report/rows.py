@@ -66,6 +66,45 @@ def settings(members: Sequence[Result]) -> str:
     return next((describe(result) for result in members if result.sampling), describe(members[0]))
 
 
+Key = tuple[str, str]
+"""Adapter, settings_id."""
+
+
+def described(results: Iterable[Result]) -> dict[Key, str]:
+    """How each row was run, short, in words that no other settings of its adapter have."""
+    members: dict[Key, list[Result]] = {}
+    for result in results:
+        members.setdefault((result.adapter, result.settings_id), []).append(result)
+    found = {key: settings(own) for key, own in members.items()}
+    alike: dict[tuple[str, str], list[Key]] = {}
+    for key, words in found.items():
+        alike.setdefault((key[0], words), []).append(key)
+    for keys in (keys for keys in alike.values() if len(keys) > 1):
+        details = {key: _details(members[key]) for key in keys}
+        every = dict.fromkeys(name for each in details.values() for name in each)
+        differing = [name for name in every if len({each.get(name) for each in details.values()}) > 1]
+        told = {key: tuple(f"{name} {details[key].get(name, 'none')}" for name in differing) for key in keys}
+        for key in keys:
+            clear = list(told.values()).count(told[key]) == 1
+            found[key] = " · ".join(part for part in (found[key], *told[key], "" if clear else key[1]) if part)
+    return found
+
+
+def _details(members: Sequence[Result]) -> dict[str, str]:
+    """What settings consist of besides what `describe` tells: weight files by digest, and every value of sampling."""
+    found: dict[str, str] = {}
+    for result in members:
+        for name, digest in (result.provenance.weights if result.provenance else {}).items():
+            if name == result.adapter:
+                found["weights"] = digest[:8]
+            elif name.startswith("tokenizers/"):
+                found["tokenizer's weights"] = digest[:8]
+        for name, value in (result.sampling.plain() if result.sampling else {}).items():
+            values = value if isinstance(value, dict) else {"": value}
+            found |= {f"{name} {part}".strip().replace("_", " "): str(one) for part, one in values.items()}
+    return found
+
+
 def describe(result: Result) -> str:
     """Load and sampling settings that are not the plain default, short: "bfloat16 · guidance 2 · top-k 100"."""
     parts = [str(result.load.get("dtype", ""))]
@@ -87,18 +126,19 @@ def describe(result: Result) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def names(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+def names(results: Iterable[Result]) -> dict[Key, str]:
     """Names for plots and pictures by (adapter, settings_id): short where that is clear among adapters of a kind, with
     the settings where an adapter has several."""
-    known: dict[tuple[str, str], Result] = {}
-    for result in results:
+    everything, known = list(results), dict[Key, Result]()
+    for result in everything:
         known.setdefault((result.adapter, result.settings_id), result)
     kinds = {result.adapter: result.kind for result in known.values()}
     tails = Counter((kind, adapter.rsplit("/", 1)[-1]) for adapter, kind in kinds.items())
     several = Counter(adapter for adapter, _ in known)
+    told = described(everything)
     found = {}
     for key, result in known.items():
         tail = result.adapter.rsplit("/", 1)[-1]
         name = tail if tails[result.kind, tail] == 1 else result.adapter
-        found[key] = f"{name} ({describe(result)})" if several[result.adapter] > 1 else name
+        found[key] = f"{name} ({told[key]})" if several[result.adapter] > 1 else name
     return found

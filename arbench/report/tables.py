@@ -9,9 +9,9 @@ from typing import Literal
 
 from ..spec.result import Direction, Metric, Result
 from . import number
-from .columns import Column, columns_of, group_of, task_of
+from .columns import Column, columns_of, group_of, ordered, task_of
 from .folders import Entry, Planned
-from .rows import measured, newest, rows, settings
+from .rows import Key, described, measured, newest, rows
 
 Kind = Literal["generator", "tokenizer", "images"]
 Mark = Literal["", "best", "tie"]
@@ -69,7 +69,7 @@ class Unmeasured:
 class Table:
     kind: Kind
     columns: tuple[Column, ...]
-    """Those that hold a value, shown or not."""
+    """Those that hold a value, shown or not, and of those that hold none the ones to show."""
     rows: tuple[Row, ...]
     unmeasured: tuple[Unmeasured, ...]
     older: int
@@ -105,8 +105,10 @@ def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind)
     found, empty = columns_of(results)
     grouped = rows(results)
     waiting = {(cell.adapter, group_of(cell.task)) for cell in planned}
-    columns = _fitted(found, grouped.values())
-    made = [_row(members, device, columns, waiting) for (_, _, device), members in grouped.items()]
+    # what was asked for and is null everywhere stays, with its reason, if it would be in the table from the start
+    columns = _fitted(ordered([*found, *(column for column in empty if column.shown)]), grouped.values())
+    told = described(results)
+    made = [_row(members, key[2], told[key[:2]], columns, waiting) for key, members in grouped.items()]
     made = [replace(row, places=places) for row, places in zip(made, _marked(columns, made), strict=True)]
     return Table(
         kind,
@@ -140,13 +142,15 @@ def _unmeasured(columns: Sequence[Column], results: Sequence[Result]) -> tuple[U
     return tuple(Unmeasured(tuple(dict.fromkeys(names)), " / ".join(why)) for why, names in reasons.items())
 
 
-def _row(members: Sequence[Result], device: str, columns: Sequence[Column], waiting: set[tuple[str, str]]) -> Row:
+def _row(members: Sequence[Result], device: str, words: str, columns: Sequence[Column], waiting: set[Key]) -> Row:
     first = members[0]
     places = tuple(_place(members, column, waiting) for column in columns)
-    complete = all(place.metric for place, column in zip(places, columns, strict=True) if column.shown)
+    complete = all(
+        place.metric for place, column in zip(places, columns, strict=True) if column.shown and not column.empty
+    )
     shared = _shared_flags(places)
     places = tuple(replace(place, flags=tuple(flag for flag in place.flags if flag not in shared)) for place in places)
-    return Row(first.adapter, first.family, first.settings_id, device, settings(members), places, shared, complete)
+    return Row(first.adapter, first.family, first.settings_id, device, words, places, shared, complete)
 
 
 def _shared_flags(places: Sequence[Place]) -> tuple[str, ...]:
@@ -239,7 +243,7 @@ def _positioned(place: Place, mark: Mark, least: float, most: float) -> Place:
 def _order(row: Row, columns: Sequence[Column]) -> tuple[bool, float, str, str]:
     """Best first by the first shown column that has a direction; rows without that number last, by name."""
     for place, column in zip(row.places, columns, strict=True):
-        if column.direction and column.shown:
+        if column.direction and column.shown and not column.empty:
             value = place.metric.value if place.metric else None
             if value is None:
                 return True, 0.0, row.adapter, row.settings_id

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from ..spec.flags import FLAGS
 from ..spec.result import OWN, Metric, Result
 from ..spec.task import tasks
 from ..terminal import Column, print_table
@@ -24,7 +25,7 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
             print_table(console, *_table(kind, good), rule=True)
-            for line in not_measured(good):
+            for line in (*not_measured(good), *remarks(good)):
                 console.print(Text(line), soft_wrap=True)
     failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
     for line in dict.fromkeys(failed):
@@ -50,6 +51,24 @@ def not_measured(results: Sequence[Result]) -> list[str]:
         if all(metric.value is None for metric in metrics):
             reasons["; ".join(dict.fromkeys(metric.reason for metric in metrics))].append(name)
     return [f"not measured: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def remarks(results: Sequence[Result]) -> list[str]:
+    """Why single numbers of a table are missing, and what flags say; each once, with the numbers it is about."""
+    filled = {heading(m) for result in results for m in main_metrics(result) if m.value is not None}
+    reasons: dict[str, list[str]] = defaultdict(list)
+    flagged: dict[str, list[str]] = defaultdict(list)
+    for result in results:
+        for metric in main_metrics(result):
+            name = " ".join(heading(metric).split())
+            if metric.value is None and heading(metric) in filled:
+                reasons[metric.reason].append(f"{name} of {result.adapter}")
+            for flag in metric.flags if metric.value is not None else ():
+                flagged[flag].append(name)
+    return [f"- {', '.join(dict.fromkeys(names))}: {reason}" for reason, names in reasons.items()] + [
+        f"* {flag.replace('_', ' ')}: {FLAGS.get(flag, '')} ({', '.join(dict.fromkeys(names))})"
+        for flag, names in flagged.items()
+    ]
 
 
 def heading(metric: Metric) -> str:
@@ -92,7 +111,7 @@ def _cell(metric: Metric | None) -> str:
     if metric.value is None:
         return "-"
     scale, unit = _scale(metric.value, metric.unit)
-    text = f"{metric.value / scale:.4g} {unit}".rstrip()
+    text = f"{metric.value / scale:.4g} {unit}".rstrip() + ("*" if metric.flags else "")
     if metric.interval is not None:
         text += f"\n[{metric.interval.low / scale:.3g}, {metric.interval.high / scale:.3g}]"
     return text

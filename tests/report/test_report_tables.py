@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_run import HELDOUT, NO_INCEPTION, PROVENANCE, make_result, metric
+from synthetic_run import HELDOUT, NO_INCEPTION, PROVENANCE, make_result, metric, speed_parts
 
 from arbench.report.columns import columns_of, labels
+from arbench.report.everything import metric_rows
 from arbench.report.export import to_csv, to_markdown
 from arbench.report.folders import Entry, Planned
+from arbench.report.plots import scatter
+from arbench.report.rows import described, names
 from arbench.report.tables import Table, make_table, marks
 from arbench.spec.result import Metric, ReferenceSet, Result, SetSummary
+from arbench.spec.sampling import Guidance, Sampling
 
 
 def table_of(*results: Result, planned: tuple[Planned, ...] = (), kind: Any = "generator") -> Table:
@@ -299,10 +304,93 @@ def test_what_was_not_measured_is_listed_with_its_reason() -> None:
         generate("raster/a", metric("frechet", 5.0, 0.1), metric("fid", None, **null), metric("sfid", None, **null)),
         generate("raster/b", metric("frechet", 6.0, 0.1), metric("fid", None, **null)),
     )
-    assert [column.name for column in table.columns] == ["frechet"]
+    assert [(column.name, column.empty) for column in table.columns] == [
+        ("frechet", False),
+        ("fid", True),
+        ("sfid", True),
+    ]
+    assert [place.title for place in table.rows[0].places[1:]] == [NO_INCEPTION, NO_INCEPTION]
+    assert all(row.complete for row in table.rows)
+    assert [row.adapter for row in table.rows] == ["raster/a", "raster/b"]
     (unmeasured,) = table.unmeasured
     assert unmeasured.columns == ("fid (adm)", "sfid (adm)")
     assert unmeasured.reason == NO_INCEPTION
+
+
+# ---- rows that differ in what no words tell ----
+
+
+def weighted(digest: str, value: float, **rest: Any) -> list[Result]:
+    provenance = PROVENANCE.model_copy(update={"weights": {"raster/a": digest, "tokenizers/t": "00" * 32}})
+    own = {"settings_id": f"set-{digest[:2]}", "provenance": provenance, **rest}
+    parts, record, _ = speed_parts("sample", value / 100, 1, 4)
+    more, again, _ = speed_parts("sample", value / 20, 16, 4)
+    return [
+        generate("raster/a", metric("frechet", value, 0.1), result_id=f"res-{digest[:2]}-{value}", **own),
+        make_result(
+            "raster/a", "generator", "raster", "speed", metrics=tuple(parts + more), speed=(record, again),
+            result_id=f"res-{digest[:2]}-speed", **own,
+        ),
+    ]  # fmt: skip
+
+
+def test_two_weight_files_have_labels_of_their_own() -> None:
+    results = [*weighted("ab" * 32, 5.0), *weighted("cd" * 32, 6.0)]
+    table = table_of(*results)
+    words = "float32 · guidance 2 · top-k 100 · weights "
+    assert [row.settings for row in table.rows] == [words + "abababab", words + "cdcdcdcd"]
+    assert set(names(results).values()) == {f"a ({words}abababab)", f"a ({words}cdcdcdcd)"}
+
+
+def test_two_weight_files_are_two_lines_of_the_figure() -> None:
+    entries = [Entry(result, Path(), "run") for result in (*weighted("ab" * 32, 5.0), *weighted("cd" * 32, 6.0))]
+    table = make_table(entries, (), "generator")
+    assert table is not None
+    svg = scatter(entries, table)
+    assert len(set(re.findall(r'id="(point-[^"]*)"', svg))) == 4
+    assert svg.count("weights-abababab") == svg.count("weights-cdcdcdcd") > 0
+
+
+def test_one_settings_id_on_two_devices_are_two_lines_of_the_figure() -> None:
+    there = PROVENANCE.model_copy(update={"device": "cuda: another", "weights": {"raster/a": "ab" * 32}})
+    results = [*weighted("ab" * 32, 5.0), *weighted("ab" * 32, 6.0, provenance=there)]
+    entries = [Entry(result, Path(), "run") for result in results]
+    table = make_table(entries, (), "generator")
+    assert table is not None
+    assert len(set(re.findall(r'id="(point-[^"]*)"', scatter(entries, table)))) == 4
+
+
+def test_settings_that_words_leave_out_are_told_where_they_differ() -> None:
+    sampling = Sampling(guidance=Guidance(scale=2.0), top_k=100)
+    half = sampling.model_copy(update={"guidance": Guidance(scale=2.0, until=0.5)})
+    results = [
+        generate("raster/a", metric("m", 1.0), settings_id="set-1", sampling=sampling),
+        generate("raster/a", metric("m", 2.0), settings_id="set-2", sampling=half, result_id="res-2"),
+        generate("raster/b", metric("m", 2.0), settings_id="set-3"),
+        generate("raster/b", metric("m", 2.0), settings_id="set-4", result_id="res-4"),
+    ]
+    told = {
+        key[1]: words.removeprefix("float32 · guidance 2 · top-k 100 · ") for key, words in described(results).items()
+    }
+    assert told == {
+        "set-1": "guidance until 1.0",
+        "set-2": "guidance until 0.5",
+        "set-3": "set-3",  # nothing that is known tells them apart
+        "set-4": "set-4",
+    }
+
+
+def test_all_metrics_say_their_settings_and_what_differs_between_runs() -> None:
+    first, second = weighted("ab" * 32, 5.0)[0], weighted("cd" * 32, 6.0)[0]
+    second = second.model_copy(update={"load": {**second.load, "seed": 7}})
+    rows = metric_rows([Entry(first, Path(), "run-a"), Entry(second, Path(), "run-b")])
+    words = "float32 · guidance 2 · top-k 100"
+    assert [row.settings for row in rows] == [
+        f"{words} · weights abababab · seed 0 · run run-a",
+        f"{words} · weights cdcdcdcd · seed 7 · run run-b",
+    ]
+    (alone,) = metric_rows([Entry(first, Path(), "run-a")])
+    assert alone.settings == words
 
 
 # ---- scores ----

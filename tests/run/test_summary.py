@@ -7,6 +7,7 @@ import io
 from rich.console import Console
 
 from arbench.run.summary import heading, main_metrics, print_summary
+from arbench.spec.flags import FLAGS
 from arbench.spec.result import Interval, Metric, Result
 
 REASON = "no weights of inception: arbench weights fetch inception"
@@ -48,6 +49,19 @@ def test_headings_tell_the_convention_of_quality_and_the_place_of_timings() -> N
     assert heading(number("fid", convention="adm")) == "fid\n(adm)"
     assert heading(number("class-agreement")) == "class-agreement\n(arbench)"
     assert heading(timed("latency", 1)) == "latency\nbatch 1,\nsample"
+
+
+def test_dashes_and_flags_are_explained_once_below_the_table() -> None:
+    fid = {"convention": "adm"}
+    text = printed(
+        result("generate", number("fid", 9.0, flags=("small_n",), **fid)),
+        result("generate", number("fid", 8.0, flags=("small_n",), **fid), adapter="raster/b", result_id="res-b"),
+        result("generate", number("fid", None, **fid), adapter="raster/c", result_id="res-c"),
+    )
+    lines = text.splitlines()
+    assert lines[1].split() == ["raster/a", "9*"]
+    assert f"- fid (adm) of raster/c: {REASON}" in lines
+    assert lines.count(f"* small n: {FLAGS['small_n']} (fid (adm))") == 1
 
 
 def test_rows_have_intervals_and_failures_come_last() -> None:
