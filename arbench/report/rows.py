@@ -128,17 +128,19 @@ def describe(result: Result) -> str:
 
 def names(results: Iterable[Result]) -> dict[Key, str]:
     """Names for plots and pictures by (adapter, settings_id): short where that is clear among adapters of a kind, with
-    the settings where an adapter has several."""
+    what differs in the settings where an adapter has several."""
     everything, known = list(results), dict[Key, Result]()
     for result in everything:
         known.setdefault((result.adapter, result.settings_id), result)
     kinds = {result.adapter: result.kind for result in known.values()}
     tails = Counter((kind, adapter.rsplit("/", 1)[-1]) for adapter, kind in kinds.items())
     several = Counter(adapter for adapter, _ in known)
-    told = described(everything)
+    told = {key: words.split(" · ") for key, words in described(everything).items()}
     found = {}
     for key, result in known.items():
         tail = result.adapter.rsplit("/", 1)[-1]
         name = tail if tails[result.kind, tail] == 1 else result.adapter
-        found[key] = f"{name} ({told[key]})" if several[result.adapter] > 1 else name
+        own = [told[other] for other in known if other[0] == result.adapter]
+        differing = [part for part in told[key] if not all(part in words for words in own)]
+        found[key] = f"{name} ({' · '.join(differing or told[key])})" if several[result.adapter] > 1 else name
     return found

@@ -339,7 +339,7 @@ def test_two_weight_files_have_labels_of_their_own() -> None:
     table = table_of(*results)
     words = "float32 · guidance 2 · top-k 100 · weights "
     assert [row.settings for row in table.rows] == [words + "abababab", words + "cdcdcdcd"]
-    assert set(names(results).values()) == {f"a ({words}abababab)", f"a ({words}cdcdcdcd)"}
+    assert set(names(results).values()) == {"a (weights abababab)", "a (weights cdcdcdcd)"}
 
 
 def test_two_weight_files_are_two_lines_of_the_figure() -> None:
