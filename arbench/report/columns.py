@@ -217,27 +217,18 @@ def ordered(columns: Sequence[Column]) -> list[Column]:
     """
     order = list(dict.fromkeys([QUALITY, *(definition.group for definition in tasks().values())]))
     groups: dict[str, tuple[int, int]] = {}
-    conventions: dict[tuple[str, str], tuple[bool, int]] = {}
-    for column in sorted(columns, key=lambda column: column.rank):
+    conventions: dict[tuple[str, str], tuple[bool, bool, int]] = {}
+    for column in sorted(columns, key=lambda column: (column.empty, column.rank)):
         place = order.index(column.group) if column.group in order else len(order)
         groups.setdefault(column.group, (MEASURES.index(column.measure), place))
-        conventions.setdefault((column.group, column.convention), (not column.shown, column.rank))
+        first = column.empty, not column.shown, column.rank
+        conventions.setdefault((column.group, column.convention), first)
 
     def key(item: tuple[int, Column]) -> tuple[Any, ...]:
         index, column = item
         at = tuple((name, isinstance(value, str), value) for name, value in column.metric.at)
-        first = conventions[column.group, column.convention]
-        return (
-            *groups[column.group],
-            column.group,
-            column.empty,
-            *first,
-            column.convention,
-            column.rank,
-            column.name,
-            at,
-            index,
-        )
+        convention = *conventions[column.group, column.convention], column.convention, column.empty
+        return *groups[column.group], column.group, *convention, column.rank, column.name, at, index
 
     return [column for _, column in sorted(enumerate(columns), key=key)]
 
