@@ -98,8 +98,8 @@ def test_show_of_the_packaged_suite(capsys):
         (["run", "SUITE", "--set", "reconstruct.n=5000"], 2, ["reconstruct.n is 5000", "1000 images"]),
         (["run", "SUITE", "--device", "cuda"], 3, ["no CUDA device", "--device cpu"]),
         (["run", "SUITE", "--device", "tpu"], 2, ["unknown device 'tpu'", "cuda:N"]),
-        (["status", "/"], 3, ["/ is not the folder of a run"]),
-        (["resume", "/"], 3, ["/ is not the folder of a run"]),
+        (["status", "/"], 2, ["/ is not the folder of a run"]),
+        (["resume", "/"], 2, ["/ is not the folder of a run"]),
     ],
 )
 @pytest.mark.usefixtures("no_gpu")
