@@ -31,18 +31,21 @@ class Cost:
     disk_bytes: int
 
 
+NO_COST = Cost(0.0, 0.0, 0)
+
+
 def _coder_flops(card: Card, tokenizer: Card | None) -> float:
-    """FLOP to encode and decode one image."""
+    """FLOP to encode and decode one image of the card's size."""
     coder = card if card.kind == "tokenizer" else tokenizer
-    return 0.0 if coder is None else 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (coder.resolution / 8) ** 2
+    return 0.0 if coder is None else 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (card.resolution / 8) ** 2
 
 
 def _image_flops(card: Card, tokenizer: Card | None, sampling: Sampling | None) -> float:
     """FLOP for one image, sampled or encoded and decoded."""
     flops = _coder_flops(card, tokenizer)
-    coder = card if card.kind == "tokenizer" else tokenizer
     if card.kind == "generator":
-        tokens = coder.tokens.tokens if coder is not None and coder.tokens is not None else 256
+        spec = card.tokens or (tokenizer.tokens if tokenizer is not None else None)
+        tokens = spec.tokens if spec is not None else 256
         steps = (sampling.steps or 1) if sampling and card.family == "continuous" else 1
         passes = 2 if sampling and sampling.guidance.on else 1
         flops += 2 * (card.parameters or UNKNOWN_PARAMETERS) * tokens * steps * passes

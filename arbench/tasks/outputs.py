@@ -161,12 +161,15 @@ def check_images(images: Tensor, sample_ids: Sequence[int], resolution: int, ada
 
 
 def check_generated(generator: Generator, generated: Generated, batch: int) -> Generated:
-    """`generated` if it holds codes that fit the tokenizer, or images where there is none, else a CellError."""
+    """`generated` if it holds codes that fit its card or tokenizer, or images if it has none, else a CellError.
+
+    A generator's images may be of another size than those of its tokenizer's card: a convolutional one decodes both.
+    """
     name = generator.card.name
     if generator.tokenizer is not None:
         if generated.codes is None:
             raise CellError(f"{name}: `sample` returns codes, since it has a tokenizer", "found none")
-        check_codes(generated.codes, generator.tokenizer.spec, batch, name)
+        check_codes(generated.codes, generator.card.tokens or generator.tokenizer.spec, batch, name)
     elif generated.images is None:
         raise CellError(f"{name}: `sample` returns images, since it has no tokenizer", "found none")
     return generated
@@ -218,14 +221,18 @@ def in_fixed_batches(count: int, call: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([call(rows)[:kept] for rows, kept in fixed_batches(count)])
 
 
-def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int]) -> Tensor:
-    """uint8 (n, 3, H, W) on the CPU: images of codes, a fixed number at a time, from ids alone where they suffice."""
+def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int], resolution: int | None = None) -> Tensor:
+    """uint8 (n, 3, H, W) on the CPU: images of codes, a fixed number at a time, from ids alone where they suffice.
+
+    `resolution`: the side that they must have, by default that of the tokenizer's card.
+    """
     card, stored = tokenizer.card, from_ids_alone(codes, tokenizer.spec)
+    side = resolution or card.resolution
 
     def call(rows: Tensor) -> Tensor:
         images = tokenizer.decode(take(stored, rows))
         ids = [sample_ids[row] for row in rows.tolist()]
-        return to_uint8(check_images(images, ids, card.resolution, card.name)).cpu()
+        return to_uint8(check_images(images, ids, side, card.name)).cpu()
 
     return in_fixed_batches(len(sample_ids), call)
 

@@ -40,7 +40,7 @@ def sampled(
         images = torch.cat([_direct(generator, part, rows) for part, rows in parts])
         return images.numpy(), Codes()
     codes = join([part.codes for part, _ in parts if part.codes is not None])
-    return decode(generator.tokenizer, codes, ids).numpy(), codes
+    return decode(generator.tokenizer, codes, ids, generator.card.resolution).numpy(), codes
 
 
 def _direct(generator: Generator, generated: Generated, rows: range) -> torch.Tensor:
