@@ -11,7 +11,7 @@
         DamagedFile               a file that arbench wrote has lost or changed bytes
       PrerequisiteError (3)     something outside the command is missing
         MissingWeights            no checkpoint where one is needed
-        MissingReference          published statistics that were not fetched
+        MissingReference          a reference or other data that is not here
         NoDevice                  the device asked for is not there
       StoreError (3)            results cannot be written or read
       CellError (4)             one cell of a run failed; the others went on

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
-from .report.columns import columns_of, labels
-from .report.rows import described, measured, newest, rows
+from .report.columns import Column, columns_of, labels
+from .report.rows import RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
 from .spec.identity import canonical_json
 from .spec.result import Metric, Result
 
@@ -89,24 +89,31 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
     """The names of the metrics' columns, and a row per adapter, settings and device, as in the report's main table.
 
     A column is a comparable number that has a value somewhere, for instance `adm/fid`, `offline/frechet` or
-    `latency[batch=1,operation=sample]`; beside it stand `.low`, `.high` and `.n`.
+    `latency[batch=1,operation=sample]`; beside it stand `.low`, `.high` and `.n`. `adm/fid[guidance=off]` is the number
+    of the row that differs in its guidance alone.
     """
-    kept, _ = newest(list(results), lambda result: result)
-    columns, _ = columns_of(kept)
-    names = labels(columns)
-    table, told = [], described(kept)
-    for (adapter, settings_id, device), members in rows(kept).items():
+    grouped, columns = _grouped(results)
+    fellows, names = unguided(grouped), labels(columns)
+    table, told = [], described(result for members in grouped.values() for result in members)
+    for key, members in grouped.items():
+        adapter, settings_id, device = key
         first = members[0]
         known = (run_id, adapter, first.family, first.kind, settings_id, device, told[adapter, settings_id])
         row: dict[str, Any] = dict(zip(ROW, known, strict=True))
         for name, column in zip(names, columns, strict=True):
-            metric = measured(members, column)
+            metric = measured(members_for(column, key, grouped, fellows), column)
             if metric is not None and metric.value is not None:
                 interval = metric.interval
                 row |= {name: metric.value, f"{name}.n": metric.n}
                 row |= {f"{name}.low": interval.low, f"{name}.high": interval.high} if interval else {}
         table.append(row)
     return names, table
+
+
+def _grouped(results: Iterable[Result]) -> tuple[dict[RowKey, list[Result]], list[Column]]:
+    kept, _ = newest(list(results), lambda result: result)
+    grouped = rows(kept)
+    return grouped, with_unguided(columns_of(kept)[0], grouped)
 
 
 def wide_table(run_id: str, results: Iterable[Result]) -> pa.Table:
@@ -117,7 +124,7 @@ def wide_table(run_id: str, results: Iterable[Result]) -> pa.Table:
     names, table = wide(run_id, kept)
     about = {
         name: {"unit": column.unit, "direction": column.direction, "how": column.how}
-        for name, column in zip(names, columns_of(newest(kept, lambda result: result)[0])[0], strict=True)
+        for name, column in zip(names, _grouped(kept)[1], strict=True)
     }
     fields: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in ROW]
     for name in names:

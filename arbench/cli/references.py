@@ -12,12 +12,12 @@ from typing import Any, BinaryIO
 
 from rich.console import Console
 
-from arbench.cli.download import download
-from arbench.data.statistics import kept
-from arbench.data.statistics.kept import Kept
-from arbench.data.statistics.published import PUBLISHED, Published, known
-from arbench.errors import OK, ConfigError, DamagedFile, InputError, UnknownName
-from arbench.files import replacing
+from ..data.statistics import kept
+from ..data.statistics.kept import Kept
+from ..data.statistics.published import PUBLISHED, Published, known
+from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName
+from ..files import replacing
+from .download import download
 
 _ANOTHER_FOLDER = "set ARBENCH_REFERENCES to another folder"
 _CHUNK = 1 << 20
@@ -31,14 +31,14 @@ def references(action: str, names: Sequence[str], url: str | None, json_output: 
         return add(names)
     if action != "ls":
         raise UnknownName("action of references", action, ("ls", "fetch", "add"), "arbench references fetch NAME")
-    from arbench.cli.ls import ls
+    from .ls import ls
 
     return ls("references", json_output)
 
 
 def rows() -> list[dict[str, Any]]:
     """A row for each published reference: what it is, which conventions it serves, whether it is here."""
-    from arbench.evaluate.conventions import conventions
+    from ..evaluate.conventions import conventions
 
     served: dict[str, list[str]] = {}
     for convention in conventions().values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -23,11 +23,12 @@ def show(
     from ..spec.suite_file import read
 
     suite_file = read(suite, sets, parse_given(weights, registry.cards()))
-    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks)
+    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, must_run=False)
     cells = [
         {
             "task": planned.cell.task.task,
             "adapter": planned.cell.adapter,
+            "swept": planned.cell.swept,
             "kind": planned.cell.kind,
             "result_id": planned.cell.result_id,
             "settings_id": planned.cell.settings_id,
@@ -46,8 +47,12 @@ def show(
         }
         for planned in plan.cells
     ]
+    given = suite_file.suite.sources
     document: dict[str, Any] = {
         "suite": suite_file.suite.suite,
+        "needs": [
+            {"name": name, "what": what, "source": given.get(name)} for name, what in suite_file.suite.needs.items()
+        ],
         "path": suite_file.path,
         "device": plan.device,
         "machine": plan.machine,
@@ -94,19 +99,21 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
     from ..terminal import Column, print_table
 
     console = Console(highlight=False, markup=False)
-    columns = [Column("task", whole=True), Column("adapter", keep=True), Column("result", whole=True)]
-    columns += [Column(name, right=True, whole=True) for name in ("units", "min", "GB")]
+    swept = any(cell["swept"] for cell in document["cells"])
+    columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if swept else [])]
+    columns += [
+        Column("result", whole=True),
+        *(Column(name, right=True, whole=True) for name in ("units", "min", "GB")),
+    ]
     rows = []
     for cell in document["cells"]:
         cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
-        rows.append([cell["task"], cell["adapter"], cell["result_id"], *(_short(value) for value in cost)])
+        row = [cell["task"], cell["adapter"], *([cell["swept"]] if swept else []), cell["result_id"]]
+        rows.append([*row, *(_short(value) for value in cost)])
     console.print(Text(f"{document['suite']} ({document['path']}) on {document['machine']}"), soft_wrap=True)
     print_table(console, columns, rows, rule=True)
-    for cell in document["cells"]:
-        if cell["reason"]:
-            console.print(
-                Text(f"{cell['outcome']}: {cell['task']} {cell['adapter']}: {cell['reason']}"), soft_wrap=True
-            )
+    for line in (*_needs(document["needs"]), *_reasons(document["cells"])):
+        console.print(Text(line), soft_wrap=True)
     for note in dict.fromkeys(note for cell in document["cells"] for note in cell["notes"]):
         console.print(Text(f"note: {note}"), soft_wrap=True)
     if resolved:
@@ -125,6 +132,27 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
         ),
         soft_wrap=True,
     )
+
+
+def _needs(needs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each thing that the user of the suite gives."""
+    lines = []
+    for need in needs:
+        state = need["source"] or f"not given (--set sources.{need['name']}=PATH)"
+        lines.append(f"needs {need['name']}, {state}: {need['what']}")
+    return lines
+
+
+def _reasons(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why cells will not run, each reason once, with the cells that it is about."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        if cell["reason"]:
+            found.setdefault((cell["outcome"], cell["reason"]), []).append(f"{cell['task']} {cell['adapter']}")
+    return [
+        f"{outcome}: {labels[0] if len(labels) == 1 else f'{len(labels)} cells'}: {reason}"
+        for (outcome, reason), labels in found.items()
+    ]
 
 
 def _short(value: Any) -> str:

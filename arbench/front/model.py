@@ -236,11 +236,17 @@ def _sampling(card: Card, asked: dict[str, Any]) -> Sampling:
     suite = Suite(suite="sample", tasks=(Generate(),), sampling={card.name: fields})
     asked_of = SuiteFile(suite, f"sample() of {card.name}", {})
     check_overrides(asked_of, [card])
-    resolved = resolve_sampling(card, asked_of)
+    if any(isinstance(value, list) for value in (*fields.values(), *_inner(fields))):
+        raise UsageError("a list of values is a sweep, of several settings", f"found {asked!r:.60}", "give one value")
+    (resolved,) = resolve_sampling(card, asked_of)
     if resolved.problem:
         supported = ", ".join(sorted(card.supports)) or "no field"
         raise Unsupported(resolved.problem, f"it honours {supported}", "leave it out")
     return resolved.sampling
+
+
+def _inner(fields: dict[str, Any]) -> list[Any]:
+    return [each for value in fields.values() if isinstance(value, dict) for each in value.values()]
 
 
 def _labels(card: Card, n: int, classes: int | Sequence[int] | None) -> NDArray[np.int64]:

@@ -57,6 +57,8 @@ class Column:
     rank: int = UNLISTED
     """Place in its definition's list."""
     note: str = ""
+    unguided: bool = False
+    """The same number of the row that differs in nothing but that its guidance is off."""
     shown_unit: str = ""
     scale: float = 1.0
 
@@ -84,7 +86,9 @@ class Column:
     @property
     def below(self) -> str:
         """What stands below the name in a heading: where it was measured, and what tells it from its like."""
-        return ", ".join(part for part in (self.metric.place, self.note) if part)
+        return ", ".join(
+            part for part in (self.metric.place, self.note, "no guidance" if self.unguided else "") if part
+        )
 
     @property
     def words(self) -> str:
@@ -272,6 +276,8 @@ def labels(columns: Sequence[Column]) -> list[str]:
         if len({other.group for other in alike}) > 1:
             at["group"] = column.group.lower()
         at |= differences(column, [other for other in alike if other.group == column.group])
+        if column.unguided:
+            at["guidance"] = "off"
         inner = ",".join(f"{name}={_RESERVED.sub(' ', value)}" for name, value in at.items())
         found.append(f"{base(column)}[{inner}]" if inner else base(column))
     seen: Counter[str] = Counter()

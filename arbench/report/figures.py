@@ -41,7 +41,7 @@ _CSS = {
     PAPER: "var(--paper)",
     **{color: f"var(--series-{index}, {color})" for index, color in enumerate(SERIES)},
 }
-_STYLE: Any = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "arbench",
     "text.parse_math": False,
@@ -70,9 +70,10 @@ _SVG = "http://www.w3.org/2000/svg"
 
 @dataclass(frozen=True)
 class Point:
-    """One adapter at one batch size. Spans are (low, high), None where unknown."""
+    """One setting of an adapter at one batch size. Spans are (low, high), None where unknown."""
 
     name: str
+    setting: str
     batch: int
     seconds: float
     value: float
@@ -90,20 +91,22 @@ class Bar:
 
 
 def quality_against_speed(points: Sequence[Point], quality: str, better: str | None) -> str:
-    """Scatter, seconds per image on a log axis; a line joins the batch sizes of one adapter, dashes mark the front."""
+    """Scatter, seconds per image on a log axis; a line joins the batch sizes of a setting, dashes mark the front."""
     names, batches = _distinct(point.name for point in points), sorted({point.batch for point in points})
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure, axes = _figure(7.6, 4.3)
         for number, name in enumerate(names):
             color = SERIES[number % len(SERIES)]
             own = sorted((point for point in points if point.name == name), key=lambda point: point.batch)
-            axes.plot([p.seconds for p in own], [p.value for p in own], color=color, linewidth=1, alpha=0.45, zorder=2)
+            for setting in _distinct(point.setting for point in own):
+                x, y = zip(*((p.seconds, p.value) for p in own if p.setting == setting), strict=True)
+                axes.plot(x, y, color=color, linewidth=1, alpha=0.45, zorder=2)
             for point in own:
                 _draw_point(axes, point, color, MARKERS[batches.index(point.batch) % len(MARKERS)])
         _draw_front(axes, points, better)
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(_seconds_tick)
-        axes.xaxis.set_minor_formatter(_seconds_tick)
+        axes.xaxis.set_major_formatter(seconds_tick)
+        axes.xaxis.set_minor_formatter(seconds_tick)
         axes.tick_params(axis="x", which="minor", labelsize=8.5)
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.margins(0.14, 0.2)
@@ -119,7 +122,7 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
         ]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1.12), ncols=len(batches), fontsize=9)
         titles = {_identity(point): _point_title(point, quality) for point in points}
-        return _svg(figure, f"{quality} against time per image", titles)
+        return svg(figure, f"{quality} against time per image", titles)
 
 
 def _draw_point(axes: Axes, point: Point, color: str, marker: str) -> None:
@@ -183,7 +186,7 @@ def phase_bars(bars: Sequence[Bar], operation: str) -> str:
     phases = [phase for phase in PHASES if any(phase in bar.phases for bar in bars)]
     phases += _distinct(phase for bar in bars for phase in bar.phases if phase not in PHASES)
     rows = max(sum(bar.batch == batch for bar in bars) for batch in batches)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 0.75 + len(batches) * (0.62 + 0.36 * rows)), layout="constrained")
         panels = figure.subplots(len(batches), 1, squeeze=False)[:, 0]
         titles: dict[str, str] = {}
@@ -194,7 +197,7 @@ def phase_bars(bars: Sequence[Bar], operation: str) -> str:
             axes.set_xlabel("ms per image", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=9, handlelength=1.2)
-        return _svg(figure, f"Phases of {operation}", titles)
+        return svg(figure, f"Phases of {operation}", titles)
 
 
 def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[str, str]:
@@ -209,8 +212,8 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[s
         )  # fmt: skip
         for patch, bar, amount in zip(drawn, bars, width, strict=True):
             identity = f"bar-{bar.batch}-{bar.name}-{phase}"
-            patch.set_gid(_safe(identity))
-            titles[_safe(identity)] = f"{bar.name}, batch {bar.batch}: {phase} {amount:.3g} ms per image"
+            patch.set_gid(safe(identity))
+            titles[safe(identity)] = f"{bar.name}, batch {bar.batch}: {phase} {amount:.3g} ms per image"
         left = left + width
     for y, total in zip(height, left, strict=True):
         axes.annotate(
@@ -234,7 +237,7 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[s
 def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> str:
     """Time of each AR step by batch size: grows with the cache in raster order, with the scale in next-scale order."""
     names = _distinct(name for curves in panels.values() for name in curves)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 3.2), layout="constrained")
         for axes, (batch, curves) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
@@ -253,7 +256,7 @@ def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> str:
             axes.grid(True)
         handles = [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(names)]
         figure.legend(handles=handles, loc="outside upper right", ncols=min(len(names), 4), fontsize=9)
-        return _svg(figure, "Time of each autoregressive step", {})
+        return svg(figure, "Time of each autoregressive step", {})
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -263,7 +266,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _seconds_tick(value: float, _: float = 0) -> str:
+def seconds_tick(value: float, _: float = 0) -> str:
     for name, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if value >= 0.9999 * size:
             return f"{value / size:g} {name}"
@@ -278,19 +281,19 @@ def _error(value: float, span: tuple[float, float] | None) -> list[list[float]] 
     return None if span is None else [[max(value - span[0], 0.0)], [max(span[1] - value, 0.0)]]
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     return re.sub(r"[^\w-]", "-", text)
 
 
 def _identity(point: Point) -> str:
-    return _safe(f"point-{point.name}-{point.batch}")
+    return safe(f"point-{point.name}-{point.setting}-{point.batch}")
 
 
 def _point_title(point: Point, quality: str) -> str:
     return f"{point.name}, batch {point.batch}: {quality} {point.value:.4g}, {1e3 * point.seconds:.4g} ms per image"
 
 
-def _svg(figure: Figure, label: str, titles: Mapping[str, str]) -> str:
+def svg(figure: Figure, label: str, titles: Mapping[str, str]) -> str:
     """The figure as an `<svg>` element for HTML: no header, no metadata, no styles of its own, with hover titles."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

@@ -16,7 +16,8 @@ from .. import __version__, registry
 from ..errors import ArbenchError, StoreError
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import everything, export, number, plots
+from . import curve_figure, everything, export, number, plots
+from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
 from .published import published
@@ -114,6 +115,7 @@ def _block(
         "csv_text": export.to_csv(table),
         "markdown": export.to_markdown(table),
         "scatter": Markup(plots.scatter(own, table)),
+        "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": Markup(plots.step_figure(own)),
         "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
@@ -125,6 +127,18 @@ def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     told = {code for code, _ in remarks}
     codes = dict.fromkeys(flag for entry in entries for metric in entry.result.metrics for flag in metric.flags)
     return [*remarks, *((code, FLAGS.get(code, "")) for code in codes if code not in told)]
+
+
+def _sweep(sweep: Sweep) -> dict[str, object]:
+    """The figure of a sweep, and a line for the best value of each curve."""
+    lines = []
+    for best in sweep.optima:
+        interval = best.metric.interval
+        low, high = (interval.low, interval.high) if interval else (None, None)
+        text, spread = number.with_interval(best.metric.value or 0.0, low, high)
+        alike = "alone" if best.alone else f"{best.low:g} to {best.high:g}"
+        lines.append((best.column.words, best.curve.name, f"{best.x:g}", best.at_end, text, spread, alike))
+    return {"name": sweep.name, "svg": Markup(curve_figure.figure(sweep)), "optima": lines}
 
 
 def _legend(table: Table) -> list[tuple[str, str, str, str]]:

@@ -13,10 +13,12 @@ from ..spec.task import tasks
 from . import figures
 from .columns import QUALITY, Column, device
 from .folders import Entry
-from .rows import Key, RowKey, names
+from .rows import Key, RowKey, names, short_names
 from .tables import Row, Table, bounds
 
 LATENCY = "latency"
+SWEPT = 3
+"""From so many settings on, an adapter is one series of points."""
 MAIN = "decode"
 """The operation of tokenizers whose time counts against quality: what generation pays for."""
 
@@ -44,7 +46,7 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
     column = quality_column(table)
     if column is None:
         return ""
-    called = _called(entries)
+    called = _series(_called(entries), short_names(entry.result for entry in entries))
     quality: dict[Key, Metric] = {}
     for row, metric in zip(table.rows, _metrics(table, column), strict=True):
         if metric is not None:
@@ -59,6 +61,7 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
             points.append(
                 figures.Point(
                     called[row.adapter, row.settings_id, row.device],
+                    row.settings,
                     batch,
                     (latency.value or 0.0) / batch,
                     measured.value,
@@ -77,6 +80,12 @@ def _called(entries: Sequence[Entry]) -> dict[RowKey, str]:
     rows = dict.fromkeys((e.result.adapter, e.result.settings_id, device(e.result)) for e in entries)
     several = Counter(key[:2] for key in rows if key[2])
     return {key: f"{found[key[:2]]} · {key[2]}" if several[key[:2]] > 1 and key[2] else found[key[:2]] for key in rows}
+
+
+def _series(full: dict[RowKey, str], short: dict[str, str]) -> dict[RowKey, str]:
+    """Names of the points: one for all settings of a swept adapter, whose points would cover each other's names."""
+    settings = Counter(adapter for adapter, _ in {key[:2] for key in full})
+    return {key: short[key[0]] if settings[key[0]] >= SWEPT else name for key, name in full.items()}
 
 
 def _latencies(row: Row, table: Table) -> dict[int, Metric]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
+from ..spec.identity import canonical_json
 from ..spec.result import Metric, Result
-from .columns import SCORE, Column, column_of, device
+from ..spec.sampling import Guidance
+from ..spec.task import tasks
+from .columns import QUALITY, SCORE, Column, column_of, device
 
 RowKey = tuple[str, str, str]
 """Adapter, settings_id, device."""
 Item = TypeVar("Item")
+DOT = " · "
 
 
 def newest(items: Sequence[Item], result: Callable[[Item], Result]) -> tuple[list[Item], int]:
@@ -59,6 +64,59 @@ def measured(members: Sequence[Result], column: Column) -> Metric | None:
         if metric.name == column.name and column_of(result, metric).key == column.key
     ]
     return max(found, key=lambda item: item[:2])[2] if found else None
+
+
+def unguided(grouped: Mapping[RowKey, Sequence[Result]]) -> dict[RowKey, RowKey]:
+    """Row -> the row that differs in nothing but that its guidance is off; itself for one without guidance."""
+    plain: dict[str, RowKey] = {}
+    for key, members in grouped.items():
+        if (shared := _but_guidance(members)) and not _guided(members):
+            plain.setdefault(shared, key)
+    return {key: plain[shared] for key, members in grouped.items() if (shared := _but_guidance(members)) in plain}
+
+
+def _but_guidance(members: Sequence[Result]) -> str:
+    """All of a row's settings but guidance, "" for one without sampling."""
+    first = next((result for result in members if result.sampling), None)
+    if first is None or first.sampling is None:
+        return ""
+    sampling = first.sampling.model_copy(update={"guidance": Guidance()})
+    return canonical_json([origin(members), sampling.plain()])
+
+
+def _guided(members: Sequence[Result]) -> bool:
+    return any(result.sampling is not None and result.sampling.guidance.on for result in members)
+
+
+def with_unguided(columns: Sequence[Column], grouped: Mapping[RowKey, Sequence[Result]]) -> list[Column]:
+    """After each main number of quality a column of it without guidance, if a row with guidance has such a fellow."""
+    fellows = unguided(grouped)
+    if all(key == fellow for key, fellow in fellows.items()):
+        return list(columns)
+    main = {pick.name for definition in tasks().values() if definition.group == QUALITY for pick in definition.summary}
+    found = []
+    for column in columns:
+        found.append(column)
+        wanted = column.group == QUALITY and column.shown and column.name in main
+        if wanted and any(key != fellow and measured(grouped[fellow], column) for key, fellow in fellows.items()):
+            found.append(replace(column, unguided=True))
+    return found
+
+
+def members_for(
+    column: Column, key: RowKey, grouped: Mapping[RowKey, Sequence[Result]], fellows: Mapping[RowKey, RowKey]
+) -> Sequence[Result]:
+    """The results that hold a row's number in a column: its own, or those of its fellow without guidance."""
+    if not column.unguided:
+        return grouped[key]
+    return grouped[fellows[key]] if key in fellows else ()
+
+
+def origin(members: Sequence[Result]) -> str:
+    """What rows of one adapter may share besides their sampling: load, weights, machine."""
+    first = members[0]
+    weights = next((result.provenance.weights for result in members if result.provenance), {})
+    return canonical_json([first.adapter, first.load, dict(weights), device(first)])
 
 
 def settings(members: Sequence[Result]) -> str:
@@ -123,7 +181,7 @@ def describe(result: Result) -> str:
         knobs |= {"inner steps": sampling.inner_steps, **sampling.extra}
         parts += [f"{name} {value}" for name, value in knobs.items() if value is not None]
         parts.append("" if sampling.order == "native" else f"{sampling.order} order")
-    return " · ".join(part for part in parts if part)
+    return DOT.join(part for part in parts if part)
 
 
 def names(results: Iterable[Result]) -> dict[Key, str]:
@@ -132,15 +190,23 @@ def names(results: Iterable[Result]) -> dict[Key, str]:
     everything, known = list(results), dict[Key, Result]()
     for result in everything:
         known.setdefault((result.adapter, result.settings_id), result)
-    kinds = {result.adapter: result.kind for result in known.values()}
-    tails = Counter((kind, adapter.rsplit("/", 1)[-1]) for adapter, kind in kinds.items())
+    short = short_names(known.values())
     several = Counter(adapter for adapter, _ in known)
-    told = {key: words.split(" · ") for key, words in described(everything).items()}
+    told = {key: words.split(DOT) for key, words in described(everything).items()}
     found = {}
     for key, result in known.items():
-        tail = result.adapter.rsplit("/", 1)[-1]
-        name = tail if tails[result.kind, tail] == 1 else result.adapter
         own = [told[other] for other in known if other[0] == result.adapter]
         differing = [part for part in told[key] if not all(part in words for words in own)]
-        found[key] = f"{name} ({' · '.join(differing or told[key])})" if several[result.adapter] > 1 else name
+        inner = DOT.join(differing or told[key])
+        found[key] = f"{short[result.adapter]} ({inner})" if several[result.adapter] > 1 else short[result.adapter]
     return found
+
+
+def short_names(results: Iterable[Result]) -> dict[str, str]:
+    """Adapter -> its name without the family, where that is clear among adapters of a kind."""
+    kinds = {result.adapter: result.kind for result in results}
+    tails = Counter((kind, adapter.rsplit("/", 1)[-1]) for adapter, kind in kinds.items())
+    return {
+        adapter: adapter.rsplit("/", 1)[-1] if tails[kind, adapter.rsplit("/", 1)[-1]] == 1 else adapter
+        for adapter, kind in kinds.items()
+    }

@@ -11,7 +11,7 @@ from ..spec.result import Direction, Metric, Result
 from . import number
 from .columns import Column, columns_of, group_of, ordered, task_of
 from .folders import Entry, Planned
-from .rows import Key, described, measured, newest, rows
+from .rows import Key, RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
 
 Kind = Literal["generator", "tokenizer", "images"]
 Mark = Literal["", "best", "tie"]
@@ -106,9 +106,20 @@ def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind)
     grouped = rows(results)
     waiting = {(cell.adapter, group_of(cell.task)) for cell in planned}
     # what was asked for and is null everywhere stays, with its reason, if it would be in the table from the start
-    columns = _fitted(ordered([*found, *(column for column in empty if column.shown)]), grouped.values())
-    told = described(results)
-    made = [_row(members, key[2], told[key[:2]], columns, waiting) for key, members in grouped.items()]
+    kept_columns = ordered([*found, *(column for column in empty if column.shown)])
+    columns = _fitted(with_unguided(kept_columns, grouped), grouped.values())
+    told, fellows = described(results), unguided(grouped)
+    made = [
+        _row(
+            key,
+            grouped[key],
+            told[key[:2]],
+            [members_for(column, key, grouped, fellows) for column in columns],
+            columns,
+            waiting,
+        )
+        for key in grouped
+    ]
     made = [replace(row, places=places) for row, places in zip(made, _marked(columns, made), strict=True)]
     return Table(
         kind,
@@ -142,9 +153,17 @@ def _unmeasured(columns: Sequence[Column], results: Sequence[Result]) -> tuple[U
     return tuple(Unmeasured(tuple(dict.fromkeys(names)), " / ".join(why)) for why, names in reasons.items())
 
 
-def _row(members: Sequence[Result], device: str, words: str, columns: Sequence[Column], waiting: set[Key]) -> Row:
-    first = members[0]
-    places = tuple(_place(members, column, waiting) for column in columns)
+def _row(
+    key: RowKey,
+    members: Sequence[Result],
+    words: str,
+    held_by: Sequence[Sequence[Result]],
+    columns: Sequence[Column],
+    waiting: set[Key],
+) -> Row:
+    """`held_by`: for each column the results that hold the row's number in it."""
+    first, (_, _, device) = members[0], key
+    places = tuple(_place(own, column, waiting) for own, column in zip(held_by, columns, strict=True))
     complete = all(
         place.metric for place, column in zip(places, columns, strict=True) if column.shown and not column.empty
     )
@@ -162,6 +181,8 @@ def _shared_flags(places: Sequence[Place]) -> tuple[str, ...]:
 
 
 def _place(members: Sequence[Result], column: Column, waiting: set[tuple[str, str]]) -> Place:
+    if column.unguided and not members:
+        return Place("–", title="no row that differs from this one in its guidance alone")
     metric = measured(members, column)
     if metric is not None:
         return _filled(metric, column)
@@ -220,7 +241,7 @@ def _marked(columns: Sequence[Column], rows: Sequence[Row]) -> list[tuple[Place,
     by_column: list[list[Place]] = []
     for index, column in enumerate(columns):
         places = [row.places[index] for row in rows]
-        found = marks([place.metric for place in places], column.direction)
+        found = marks([place.metric for place in places], None if column.unguided else column.direction)
         spans = [bounds(place.metric) for place in places]
         ends = [end for span in spans if span for end in span]
         ends += [place.metric.value for place in places if place.metric and place.metric.value is not None]

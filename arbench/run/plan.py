@@ -14,14 +14,14 @@ from ..spec.base import Frozen
 from ..spec.card import Card
 from ..spec.cell import Cell, make_cell
 from ..spec.result import Outcome
-from ..spec.sampling import Sampling
 from ..spec.suite import Settings
-from ..spec.suite_file import SuiteFile
+from ..spec.suite_file import SuiteFile, where
 from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
-from .cost import estimate
+from .cost import NO_COST, estimate
 from .device import cores, machine, resolve_device
-from .resolve import check_overrides, resolve_sampling, where
+from .resolve import Resolved, check_overrides, resolve_sampling
+from .sweep import words
 
 BASE_DISK_BYTES = 50_000_000
 """Report, MLflow database and journal."""
@@ -55,7 +55,8 @@ class PlannedCell(Frozen):
 
 
 class Plan(Frozen):
-    """Cells in the order they run: one adapter's together, quality before speed and memory."""
+    """Cells in the order they run: one adapter's together, one setting of a sweep after the other, quality before speed
+    and memory."""
 
     device: str
     machine: str
@@ -83,13 +84,14 @@ def make_plan(
     adapter_globs: Sequence[str] = (),
     task_names: Sequence[str] = (),
     device: str | None = None,
+    must_run: bool = True,
 ) -> Plan:
     """The plan of a suite.
 
     `adapter_globs` (`--adapter`) replace the suite's own lists: the cells are those of the registered adapters
     that match. `task_names` (`--task`) leave out its other tasks. `device` (`--device`) replaces the suite's.
-    Errors: `ConfigError` and `UnknownName` for anything wrong in the suite, `NoDevice`, `MissingWeights` or
-    `MissingReference` if no cell at all can run without the weights and references that are missing.
+    With `must_run` it is an error if no cell at all can run. Errors: `ConfigError` and `UnknownName` for anything wrong
+    in the suite, `NoDevice`, `MissingWeights` or `MissingReference` if no cell can run without what is missing.
     """
     suite = suite_file.suite
     check_overrides(suite_file, registry.cards().values())
@@ -99,9 +101,10 @@ def make_plan(
     cards = _cards(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
     cells = [
-        planner.cell(card, index)
+        planner.cell(card, index, setting)
         for exclusive in (False, True)
         for card in cards
+        for setting in planner.settings_of(card)
         for index, task in chosen
         if card.kind in tasks()[task.task].kinds and tasks()[task.task].exclusive is exclusive
     ]
@@ -110,7 +113,7 @@ def make_plan(
         names = ", ".join(card.name for card in cards) or "no adapters"
         raise ConfigError(f"nothing to run: {names} with {asked or 'no tasks'}", _why_nothing(suite_file, cards))
     _refuse_duplicates(cells)
-    if planner.missing and not any(cell.outcome is None for cell in cells):
+    if must_run and planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
     return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))
 
@@ -126,27 +129,38 @@ class _Planner:
         self.weights: dict[str, str] = {}
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
+        self._resolved: dict[str, list[Resolved]] = {}
         self.feature_weights = feature_weights(suite_file.suite.weights)
 
-    def cell(self, card: Card, index: int) -> PlannedCell:
+    def settings_of(self, card: Card) -> list[Resolved | None]:
+        """Its settings under the suite: None for a tokenizer, several where the suite sweeps."""
+        if card.kind != "generator":
+            return [None]
+        if card.name not in self._resolved:
+            self._resolved[card.name] = resolve_sampling(card, self.suite_file)
+        return [*self._resolved[card.name]]
+
+    def cell(self, card: Card, index: int, setting: Resolved | None) -> PlannedCell:
         task = self.suite_file.suite.tasks[index]
         definition = tasks()[task.task]
         origins = self._origins(task, index)
-        task = self._resolve_count(task, index, origins)
+        lacking = self._lacking(task)
+        if lacking is None:
+            task = self._resolve_count(task, index, origins)
         tokenizer = registry.card(card.tokenizer) if card.tokenizer else None
-        sampling: Sampling | None = None
+        sampling = setting.sampling if setting else None
         outcome: Outcome | None = None
         reason = ""
+        notes: list[str] = []
         digests: dict[str, str] = {}
-        if card.kind == "generator":
-            resolved = resolve_sampling(card, self.suite_file)
-            sampling, reason = resolved.sampling, resolved.problem
-            origins |= {f"sampling.{name}": origin for name, origin in resolved.origins.items()}
-            reason = definition.why_unable(card, task) or reason
-        if not reason and self.settings.init == "random" and not definition.random_weights:
-            reason = f"{task.task} measures quality, which random weights (init: random) do not have"
+        if setting is not None:
+            origins |= {f"sampling.{name}": origin for name, origin in setting.origins.items()}
+            reason = ("" if lacking else definition.why_unable(card, task)) or setting.problem
         if reason:
             outcome = "unsupported"
+        elif lacking is not None:
+            self.missing.append(lacking)
+            outcome, reason = "error", one_line(lacking)
         if self.settings.init == "checkpoint":
             try:
                 digests = self._weight_digests([card, tokenizer] if tokenizer else [card])
@@ -154,19 +168,26 @@ class _Planner:
                 if outcome is None:
                     self.missing.append(error)
                     outcome, reason = "error", one_line(error)
+                elif outcome == "error":
+                    notes.append(f"missing too: {one_line(error)}")
         data: dict[str, str] = {}
         try:
-            data = {each.name: digest_of(each) for each in definition.data(task)}
+            data = {each.name: digest_of(each) for each in definition.data(task)} if lacking is None else {}
         except MissingReference as error:
             if outcome is None:
                 self.missing.append(error)
                 outcome, reason = "error", one_line(error)
-        features, notes = self._features(task)
-        notes += definition.notes(card, task)
+            elif outcome == "error":
+                notes.append(f"missing too: {one_line(error)}")
+        features, about_features = self._features(task)
+        notes += about_features
+        notes += definition.notes(card, task) if lacking is None else ()
         if sampling is not None and sampling.guidance.scale == 0 and sampling.guidance.on:
             notes.append(f"{card.name}: guidance.scale 0 samples without the condition; 1 is off")
         missing = frozenset(definition.weights(task)) - set(features)
-        cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores(), missing=missing)
+        cost = NO_COST
+        if lacking is None:
+            cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores(), missing=missing)
         return PlannedCell(
             cell=make_cell(
                 card,
@@ -177,8 +198,9 @@ class _Planner:
                 data=data,
                 machine=self.machine,
                 features_sha256=features,
+                swept=words(setting.at) if setting else "",
             ),
-            units=definition.units(task),
+            units=definition.units(task) if lacking is None else (),
             exclusive=definition.exclusive,
             minutes=cost.minutes,
             gigabytes=cost.gigabytes,
@@ -189,6 +211,13 @@ class _Planner:
             outcome=outcome,
             reason=reason,
         )
+
+    def _lacking(self, task: TaskSpec) -> MissingReference | None:
+        """Data that the suite needs and that was not given."""
+        for data in tasks()[task.task].data(task):
+            if (what := self.suite_file.suite.needs.get(data.source)) is not None:
+                return MissingReference(f"no {data.source} given", what, f"--set sources.{data.source}=PATH")
+        return None
 
     def _origins(self, task: TaskSpec, index: int) -> dict[str, str]:
         known = self.suite_file.origins

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from ..report.curves import sweeps
 from ..spec.flags import FLAGS
 from ..spec.result import OWN, Metric, Result
 from ..spec.task import tasks
@@ -25,7 +26,7 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
             print_table(console, *_table(kind, good), rule=True)
-            for line in (*not_measured(good), *remarks(good)):
+            for line in (*not_measured(good), *remarks(good), *best_settings(good)):
                 console.print(Text(line), soft_wrap=True)
     failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
     for line in dict.fromkeys(failed):
@@ -71,6 +72,20 @@ def remarks(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def best_settings(results: Sequence[Result]) -> list[str]:
+    """Of each curve of a sweep the best value of its main number, and the settings that cannot be told from it."""
+    lines = []
+    for sweep in sweeps(results):
+        for best in sweep.optima:
+            if best.column is sweep.columns[0]:
+                value = " ".join(_cell(best.metric).replace("*", "").split())
+                alike = "no other like it" if best.alone else f"not told from it: {best.low:g} to {best.high:g}"
+                end = ", an end of what was tried" if best.at_end else ""
+                at = f"{value} at {sweep.name} {best.x:g}{end}"
+                lines.append(f"best {best.column.words} of {best.curve.name}: {at}; {alike}")
+    return lines
+
+
 def heading(metric: Metric) -> str:
     """What a number is, in lines: "fid", "(adm)"; "latency", "batch 1,", "sample"."""
     lines = [metric.name]
@@ -84,8 +99,8 @@ def _table(kind: str, results: Sequence[Result]) -> tuple[list[Column], list[lis
     columns: dict[str, bool] = {}
     """Heading -> whether any row has a value."""
     for result in results:
-        # a suite may run one task twice, under different parameters: each goes into a row of its own
-        row = result.adapter, _distinction(result, results)
+        # a suite may run one task twice, under different parameters, and sweep settings: each has a row of its own
+        row = result.adapter, _setting(result, results) + _distinction(result, results)
         for metric in main_metrics(result):
             columns[heading(metric)] = columns.get(heading(metric), False) or metric.value is not None
             rows[row][heading(metric)] = metric
@@ -95,6 +110,15 @@ def _table(kind: str, results: Sequence[Result]) -> tuple[list[Column], list[lis
         [adapter + distinction, *(_cell(metrics.get(name)) for name in shown)]
         for (adapter, distinction), metrics in rows.items()
     ]
+
+
+def _setting(result: Result, results: Sequence[Result]) -> str:
+    """A line with the sampling values in which the settings of an adapter differ; "" if it has only one."""
+    alike = [each.sampling.flat() for each in results if each.adapter == result.adapter and each.sampling]
+    own = result.sampling.flat() if result.sampling else {}
+    differing = [name for name, value in own.items() if any(other.get(name) != value for other in alike)]
+    words = ", ".join(f"{name} {'off' if own[name] is None else own[name]}" for name in differing)
+    return f"\n{words}" if words else ""
 
 
 def _distinction(result: Result, results: Sequence[Result]) -> str:

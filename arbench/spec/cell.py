@@ -29,12 +29,14 @@ class Cell(Frozen):
     """Weight digests of the feature networks behind the cell's numbers, by name; those that are not here are absent."""
     data: dict[str, str] = Field(default_factory=dict)
     """Source of images -> digest of its content."""
+    swept: str = ""
+    """Its place in a sweep, in words: "guidance.scale 1.5"; says nothing that `sampling` does not."""
     settings_id: str
     result_id: str
 
     @property
     def label(self) -> str:
-        return f"{self.task.task} {self.adapter}"
+        return f"{self.task.task} {self.adapter}" + (f" ({self.swept})" if self.swept else "")
 
 
 def make_cell(
@@ -47,6 +49,7 @@ def make_cell(
     data: dict[str, str],
     machine: str,
     features_sha256: dict[str, str] | None = None,
+    swept: str = "",
 ) -> Cell:
     """The cell with its identities.
 
@@ -84,6 +87,7 @@ def make_cell(
         weights_sha256=weights_sha256,
         features_sha256=features_sha256 or {},
         data=data,
+        swept=swept,
         settings_id=identity(shared, "set"),
         result_id=identity(own, "res"),
     )

@@ -68,6 +68,14 @@ class Sampling(Frozen):
     order: Literal["native", "raster", "random", "halton"] = "native"
     extra: dict[str, Any] = Field(default_factory=dict)
 
+    def flat(self) -> dict[str, Any]:
+        """Every value by dotted name, for instance "guidance.scale"."""
+        found: dict[str, Any] = {}
+        for name, value in self.plain().items():
+            inner = value if isinstance(value, dict) else {"": value}
+            found |= {f"{name}.{part}" if part else name: one for part, one in inner.items()}
+        return found
+
     @field_validator("temperature")
     @classmethod
     def _not_clamped(cls, value: float) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
+from ..errors import closest
 from .base import Frozen
 from .task import TaskSpec, tasks
 
@@ -42,7 +43,9 @@ AnyTask = Annotated[SerializeAsAny[TaskSpec], BeforeValidator(_parsed)]
 class Suite(Frozen):
     """A parsed suite file. Adapter and tokenizer names may be globs.
 
-    `sampling` changes fields of the cards' native sampling, by adapter glob: {"raster/*": {"top_k": 100}}.
+    `sampling` changes fields of the cards' native sampling, by adapter glob: {"raster/*": {"top_k": 100}}. A list of
+    values is a sweep: several lists are a grid, and with `zip: true` beside them they are paired. "native" stands for
+    the card's own value, `guidance: off` for none.
     """
 
     suite: str
@@ -53,5 +56,17 @@ class Suite(Frozen):
     settings: Settings = Settings()
     tasks: tuple[AnyTask, ...]
     sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    needs: dict[str, str] = Field(default_factory=dict)
+    """Data that its user gives: a name that stands for it in tasks -> what it is, and where it comes from."""
+    sources: dict[str, str] = Field(default_factory=dict)
+    """What is given for these names: a path, or another source of data."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Name of an adapter, or of a feature network's weights ("inception"), -> path of the file."""
+
+    @model_validator(mode="after")
+    def _known_sources(self) -> Self:
+        for name in self.sources:
+            if name not in self.needs:
+                known = ", ".join(closest(name, self.needs) or self.needs) or "nothing"
+                raise ValueError(f"sources: the suite needs no {name!r}, but {known}")
+        return self

@@ -30,6 +30,14 @@ class SuiteFile:
     origins: dict[Location, str]
 
 
+def where(suite_file: SuiteFile, location: Location) -> str:
+    """ "file:line" (or "--set ...") of the value at `location`, or of the closest thing around it."""
+    place = location
+    while place and place not in suite_file.origins:
+        place = place[:-1]
+    return suite_file.origins.get(place, suite_file.path)
+
+
 def names() -> list[str]:
     """Names of the packaged suites."""
     return sorted(
@@ -99,11 +107,24 @@ def _built(data: dict[str, Any], lines: dict[Location, str], origin: str, change
         _apply(data, change, lines)
         if key_parts(change.partition("=")[0]) == ("tasks",):
             _unfold_tasks(data, lines, f"--set {change}")
+    _supply(data, lines)
     try:
         suite = Suite.model_validate({**data, "tasks": _specs(data, lines, origin)})
     except ValidationError as error:
         raise _explain(error.errors(include_url=False), lines, origin, Suite) from error
     return SuiteFile(suite, origin, lines)
+
+
+def _supply(data: dict[str, Any], lines: dict[Location, str]) -> None:
+    """Puts what is given in `sources` in place of its name in the tasks."""
+    given, specs = data.get("sources"), data.get("tasks")
+    if not isinstance(given, dict) or not isinstance(specs, list):
+        return
+    for index, values in enumerate(specs):
+        for field, value in values.items():
+            if field != "task" and isinstance(value, str) and value in given:
+                values[field] = given[value]
+                lines["tasks", index, field] = lines.get(("sources", value), lines.get(("sources",), ""))
 
 
 def _specs(data: dict[str, Any], lines: dict[Location, str], origin: str) -> Any:
@@ -156,7 +177,8 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
 
 
 def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> None:
-    """One `--set KEY=VALUE`: KEY is dotted; a task's name or `settings`/`sampling."GLOB"` comes first."""
+    """One `--set KEY=VALUE`: KEY is dotted, `generate.n` or `sampling."GLOB".top_k`; a field alone, such as `n` or
+    `init`, is that of the settings, or of every task that has it."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {change}: write it as KEY=VALUE", "", "for instance --set generate.n=100")
@@ -182,11 +204,27 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
             _put(data["tasks"][index], parts[1:], value, change)
             _mark(lines, ("tasks", index, *parts[1:]), value, f"--set {change}")
         return
-    known = [*Suite.model_fields, *tasks()]
-    if parts[0] not in known:
+    places = _places(data, parts)
+    if not places:
+        fields = (name for task in data.get("tasks") or [] for name in tasks()[task["task"]].spec.model_fields)
+        known = {*Suite.model_fields, *tasks(), *Settings.model_fields, *fields} - {"task"}
         raise ConfigError(f"--set {change}: unknown key {parts[0]!r}", _suggest(parts[0], known))
-    _put(data, parts, value, change)
-    _mark(lines, parts, value, f"--set {change}")
+    for place in places:
+        _put(data, place, value, change)
+        _mark(lines, place, value, f"--set {change}")
+
+
+def _places(data: dict[str, Any], parts: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Where a key is that no task's name begins: in the suite, in its settings, or in every task that has it."""
+    if parts[0] in Suite.model_fields:
+        return [tuple(parts)]
+    if parts[0] in Settings.model_fields:
+        return [("settings", *parts)]
+    return [
+        ("tasks", index, *parts)
+        for index, task in enumerate(data.get("tasks") or [])
+        if parts[0] in tasks()[task["task"]].spec.model_fields and parts[0] != "task"
+    ]
 
 
 def _mark(lines: dict[Location, str], location: Location, value: Any, origin: str) -> None:
@@ -201,12 +239,12 @@ def _mark(lines: dict[Location, str], location: Location, value: Any, origin: st
         _mark(lines, (*location, key), child, origin)
 
 
-def _put(target: dict[str, Any], parts: Sequence[str], value: Any, change: str) -> None:
+def _put(target: Any, parts: Sequence[Any], value: Any, change: str) -> None:
     if not parts:
         raise ConfigError(f"--set {change}: name a key of it", "", "for instance --set generate.n=100")
     for part in parts[:-1]:
-        target = target.setdefault(part, {})
-        if not isinstance(target, dict):
+        target = target[part] if isinstance(target, list) else target.setdefault(part, {})
+        if not isinstance(target, dict | list):
             raise ConfigError(f"--set {change}: {part!r} has no keys below it")
     target[parts[-1]] = value
 

@@ -124,7 +124,7 @@ class TaskDefinition:
     units: how a resolved spec is cut into pieces of work. effort: what it takes.
     data: what it reads, which enters the result's identity. counted: the spec's field that is the number of images of
     the first of it (or of prompts, see `counts`), which None or too large a number is resolved against.
-    exclusive: needs a fresh worker and an otherwise idle machine. random_weights: makes sense with such.
+    exclusive: needs a fresh worker and an otherwise idle machine.
     needs: what a card must offer. unable: why an adapter cannot be put through it, "" if it can.
     weights: those of feature networks, by name in the weight registry, with the numbers that are null without them.
     notes: what else a user would want to know before the run.
@@ -144,7 +144,6 @@ class TaskDefinition:
     counted: str = ""
     counts: Literal["images", "prompts"] = "images"
     exclusive: bool = False
-    random_weights: bool = False
     needs: Ability | None = None
     unable: Callable[[Card, Any], str] = lambda card, spec: ""
     weights: Callable[[Any], Mapping[str, str]] = lambda spec: {}

@@ -15,9 +15,9 @@ def names_of(svg: str) -> dict[str, tuple[float, float]]:
 
 def test_names_of_neighbours_do_not_cover_each_other() -> None:
     points = [
-        Point("near", 1, 0.0100, 20.0, (0.0095, 0.0105), (19.5, 20.5)),
-        Point("nearer", 1, 0.0102, 20.1, (0.0095, 0.0105), (19.6, 20.6)),
-        Point("far", 1, 0.1, 30.0, None, None),
+        Point("near", "", 1, 0.0100, 20.0, (0.0095, 0.0105), (19.5, 20.5)),
+        Point("nearer", "", 1, 0.0102, 20.1, (0.0095, 0.0105), (19.6, 20.6)),
+        Point("far", "", 1, 0.1, 30.0, None, None),
     ]
     places = names_of(quality_against_speed(points, "distance", "lower"))
     assert places.keys() == {"near", "nearer", "far"}
@@ -26,7 +26,7 @@ def test_names_of_neighbours_do_not_cover_each_other() -> None:
 
 
 def test_a_name_stands_above_a_point_that_is_alone() -> None:
-    points = [Point("near", 1, 0.01, 20.0, None, None), Point("far", 1, 0.1, 30.0, None, None)]
+    points = [Point("near", "", 1, 0.01, 20.0, None, None), Point("far", "", 1, 0.1, 30.0, None, None)]
     places = names_of(quality_against_speed(points, "distance", "lower"))
     dots = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', quality_against_speed(points, "distance", "lower"))
     for x, y in places.values():

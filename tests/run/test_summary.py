@@ -9,6 +9,7 @@ from rich.console import Console
 from arbench.run.summary import heading, main_metrics, print_summary
 from arbench.spec.flags import FLAGS
 from arbench.spec.result import Interval, Metric, Result
+from arbench.spec.sampling import Guidance, Sampling
 
 REASON = "no weights of inception: arbench weights fetch inception"
 
@@ -80,3 +81,25 @@ def test_rows_have_intervals_and_failures_come_last() -> None:
     assert "(adm)" not in text.partition("not measured")[0]  # no column of dashes
     assert f"not measured: fid (adm): {REASON}" in lines
     assert lines[-1] == "oom: memory raster/a: needs 9 GB"
+
+
+def swept(scale: float, value: float) -> Result:
+    interval = Interval(low=value - 0.5, high=value + 0.5, method="test")
+    metric = Metric(
+        name="frechet",
+        value=value,
+        n=10,
+        convention="offline",
+        direction="lower",
+        interval=interval,
+        flags=("small_n",),
+    )
+    sampling = Sampling(guidance=Guidance(scale=scale))
+    return result("generate", metric, settings_id=f"set-{scale}", result_id=f"res-{scale}", sampling=sampling)
+
+
+def test_each_setting_of_a_sweep_has_a_row_and_the_best_is_told() -> None:
+    shown = printed(swept(1, 12.0), swept(2, 10.0), swept(4, 10.5))
+    for scale in ("1.0", "2.0", "4.0"):
+        assert f"guidance.scale {scale}" in shown
+    assert "best frechet (offline) of a: 10 [9.5, 10.5] at guidance scale 2; not told from it: 2 to 4" in shown

@@ -23,7 +23,8 @@ SUITE = "suite: s\nadapters: ['*/*']\ntasks: [{generate: {n: 10}}]\n"
 
 def problem(name: str, *changes: str) -> str:
     sets = [f'sampling."{name}".{change}' for change in changes]
-    return resolve_sampling(registry.card(name), suite_file.parse(SUITE, "s.yaml", sets)).problem
+    (resolved,) = resolve_sampling(registry.card(name), suite_file.parse(SUITE, "s.yaml", sets))
+    return resolved.problem
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,35 @@ def test_a_local_folder_never_shadows_a_packaged_suite(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", suite_file.names())
 def test_packaged_suites_parse(name):
     assert suite_file.read(name).suite.suite == name
+
+
+NEEDY = """suite: needy
+adapters: [a]
+needs:
+  photos: 100 photographs, from their photographer
+tasks:
+  - generate: {reference: photos, n: 5}
+  - reconstruct: {data: photos}
+  - speed
+"""
+
+
+def test_a_field_alone_is_set_in_every_task_that_has_it_or_in_the_settings():
+    found = suite_file.parse(NEEDY, "needy.yaml", ["n=7", "batches=[3]", "init=random", "reconstruct.n=2"])
+    generate, reconstruct, speed = found.suite.tasks
+    assert (generate.n, reconstruct.n, speed.batches) == (7, 2, (3,))
+    assert found.suite.settings.init == "random"
+    assert found.origins["tasks", 0, "n"] == "--set n=7"
+    assert found.origins["settings", "init"] == "--set init=random"
+    with pytest.raises(ConfigError, match=r"unknown key 'bathces'\n  why:  did you mean batches"):
+        suite_file.parse(NEEDY, "needy.yaml", ["bathces=[3]"])
+
+
+def test_a_source_stands_for_what_is_needed():
+    found = suite_file.parse(NEEDY, "needy.yaml", ["sources.photos=/my/photos"])
+    generate, reconstruct, _ = found.suite.tasks
+    assert (generate.reference, reconstruct.data) == ("/my/photos", "/my/photos")
+    assert found.origins["tasks", 1, "data"] == "--set sources.photos=/my/photos"
+    assert suite_file.parse(NEEDY, "needy.yaml").suite.tasks[0].reference == "photos"
+    with pytest.raises(ConfigError, match="the suite needs no 'fotos', but photos"):
+        suite_file.parse(NEEDY, "needy.yaml", ["sources.fotos=/my/photos"])

@@ -36,7 +36,6 @@ TASK = TaskDefinition(
     units=lambda spec: one_per_batch(spec.batches),
     effort=lambda spec, rates: Effort(sum(3 * rates.image * batch for batch in spec.batches), max(spec.batches)),
     exclusive=True,
-    random_weights=True,
     transport=frozenset(),
     in_key=frozenset({"batches"}),
 )

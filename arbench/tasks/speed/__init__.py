@@ -56,7 +56,6 @@ TASK = TaskDefinition(
     units=lambda spec: one_per_batch(spec.batches),
     effort=_effort,
     exclusive=True,
-    random_weights=True,
     transport=frozenset({"min_calls", "min_seconds", "max_seconds"}),
     in_key=frozenset({"batches"}),
 )
