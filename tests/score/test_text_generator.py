@@ -60,7 +60,7 @@ class Painter:
 
     def sample(self, request, sampling, *, probe=NO_PROBE):
         features, mask = request_captions(self.card, request, 2, 3, "cpu")
-        grey = features[:, 0, 0].reshape(-1, 1, 1, 1)
+        grey = features[:, 0, 0].clamp(0, 1).reshape(-1, 1, 1, 1)  # what is timed is random
         return Generated(images=grey.expand(-1, 3, 16, 16), outer_steps=1, forwards=1)
 
     def close(self): ...
@@ -351,3 +351,24 @@ def test_prompts_and_captions_are_part_of_what_a_result_is(arbench, tmp_path) ->
     third = cell(listed)
     assert third["data"][f"prompts:{listed}"] != second["data"][f"prompts:{listed}"]
     assert third["settings_id"] == first["settings_id"]
+
+
+def test_the_text_to_image_suite_is_rehearsed(digits, arbench, tmp_path) -> None:
+    listed, _ = encoded(tmp_path / "captions", 20)
+    sources = [f"sources.{name}={listed}" for name in ("mjhq-flan-t5", "mjhq-qwen2", "coco-flan-t5", "coco-qwen2")]
+    sources += [f"sources.{name}={digits['reference']}" for name in ("mjhq-images", "coco-images")]
+    changes = [*sources, "conventions=[offline, clip-score]", "batches=[1]", "min_calls=3", "max_seconds=1"]
+    words = [word for change in changes for word in ("--set", change)]
+    # one list of prompts for all encoders would be one task four times
+    shown = arbench("run", "text-to-image", "--adapter", "pictures/painter", *words, code=2).stderr
+    assert "the suite runs generate pictures/painter twice" in shown
+    for name in ("mjhq-qwen2", "coco-flan-t5", "coco-qwen2"):
+        folder = tmp_path / name
+        other, _ = encoded(folder, 20)
+        words[words.index(f"sources.{name}={listed}")] = f"sources.{name}={other}"
+    arbench("run", "text-to-image", "--adapter", "pictures/painter", *words, "--out", "run", "--track", "off")
+    found = [json.loads(path.read_text()) for path in (tmp_path / "run" / "cells").glob("*/result.json")]
+    assert [result["outcome"] for result in found] == ["ok"] * 6
+    numbers = [m for result in found if result["task"] == "generate" for m in result["metrics"]]
+    assert len([m for m in numbers if m["name"] == "frechet" and m["value"] is not None]) == 4
+    assert all("no weights of clip-vitb32" in m["reason"] for m in numbers if m["name"] == "clip-score")
