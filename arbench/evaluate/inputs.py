@@ -136,7 +136,7 @@ class Inputs:
         mine = self.samples[recipe].labels if recipe in self.samples else None
         theirs = self.known_reference().labels(recipe)
         if mine is None or theirs is None:
-            side = "samples" if mine is None else "reference"
-            raise Unavailable(f"the {side} have no labels: sub-folders as classes, or labels beside the images")
+            side = "samples have" if mine is None else "reference has"
+            raise Unavailable(f"the {side} no labels: sub-folders as classes, or labels beside the images")
         names, other = class_names(self.samples[recipe]), class_names(self.known_reference().sets[recipe])
         return matched(mine, names, theirs, other)

@@ -113,10 +113,15 @@ def members_for(
 
 
 def origin(members: Sequence[Result]) -> str:
-    """What rows of one adapter may share besides their sampling: load, weights, machine."""
+    """What rows of one adapter may share besides their sampling: load, weights of model and tokenizer, machine."""
     first = members[0]
-    weights = next((result.provenance.weights for result in members if result.provenance), {})
-    return canonical_json([first.adapter, first.load, dict(weights), device(first)])
+    recorded = (result.provenance.weights for result in members if result.provenance)
+    weights = {name: digest for each in recorded for name, digest in each.items() if _of_model(name, first.adapter)}
+    return canonical_json([first.adapter, first.load, weights, device(first)])
+
+
+def _of_model(name: str, adapter: str) -> bool:
+    return name == adapter or name.startswith("tokenizers/")
 
 
 def settings(members: Sequence[Result]) -> str:
