@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 
 from ..spec.result import Metric
 from .columns import Column
@@ -106,8 +106,8 @@ def _against_time(axes: Axes, sweep: Sweep) -> None:
     axes.xaxis.set_minor_formatter(seconds_tick)
     axes.tick_params(axis="x", which="both", labelsize=8)
     low, high = axes.get_xlim()
-    if high > 30 * low:
-        axes.xaxis.set_minor_locator(NullLocator())
+    subs = (2, 5) if high > 4 * low else (1.5, 2, 3, 5, 7)
+    axes.xaxis.set_minor_locator(NullLocator() if high > 30 * low else LogLocator(subs=subs))
     axes.set_xlabel(f"time per image, batch {sweep.batch} (log scale)", fontsize=9)
     axes.set_title(
         f"{column.words} {column.arrow} against time".replace("  ", " "), loc="left", fontsize=9.5, fontweight="bold"
