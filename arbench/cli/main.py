@@ -69,12 +69,12 @@ def ls(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="adapters, tokenizers, metrics, conventions, recipes, suites, datasets, references or runs.",
+            help="adapters, tokenizers, metrics, conventions, recipes, suites, keys, datasets, references or runs.",
         ),
     ] = "adapters",
     json_output: Json = False,
 ) -> None:
-    """List adapters, metrics, suites, data sets and runs."""
+    """List adapters, metrics, suites and their keys, data sets and runs."""
     from arbench.cli.ls import ls
 
     raise typer.Exit(ls(what, json_output))

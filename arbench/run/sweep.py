@@ -61,6 +61,7 @@ def changes_of(card: Card, suite_file: SuiteFile) -> tuple[list[Change], bool]:
             for name, each in (given or {field: value}).items():
                 place = where(suite_file, ("sampling", glob, *name.split(".", 1)))
                 found.pop(name, None)
+                found.pop(field, None)  # a scale given later replaces `guidance: [native, off]`, not only a part of it
                 found[name] = Change(name, each, place)
     return list(found.values()), paired
 

@@ -13,3 +13,9 @@ class Frozen(BaseModel):
     def plain(self) -> dict[str, Any]:
         """The model as JSON-compatible Python values."""
         return self.model_dump(mode="json")
+
+
+class Written(Frozen):
+    """What a user writes in a suite: the docstring below a field is its description, which `arbench ls keys` shows."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)

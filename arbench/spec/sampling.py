@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from .base import Frozen
+from .base import Written
 
 
-class Guidance(Frozen):
+class Guidance(Written):
     """Classifier-free guidance in canonical form: `uncond + w(i) * (cond - uncond)` at step i.
 
     `w` goes from `start` to `scale` by `schedule`; a constant schedule has no `start`. Guidance is on for the
@@ -19,10 +19,15 @@ class Guidance(Frozen):
     """
 
     scale: float = Field(default=1.0, ge=0)
+    """Weight w in `uncond + w (cond - uncond)`; with a schedule, that of the last step. 1 is off."""
     start: float = Field(default=1.0, ge=0)
+    """Weight of the first step; a constant schedule has none."""
     schedule: Literal["constant", "linear", "cosine_power"] = "constant"
+    """How the weight goes from `start` to `scale`."""
     power: float = Field(default=1.0, gt=0)
+    """Exponent of `cosine_power`; other schedules have none."""
     until: float = Field(default=1.0, ge=0, le=1)
+    """Guidance is on for this fraction of the steps, from the first one on; 0 is off."""
 
     @property
     def on(self) -> bool:
@@ -53,20 +58,29 @@ HOW_OFF = {
 """What to write in place of a value that is refused, by dotted field."""
 
 
-class Sampling(Frozen):
+class Sampling(Written):
     """What decides a sample besides weights, condition and seed. None means the family's own default.
 
     `extra` holds knobs of one family only; a card lists those it accepts.
     """
 
     guidance: Guidance = Guidance()
+    """Classifier-free guidance: a mapping of the keys below, or `off`."""
     temperature: float = Field(default=1.0, ge=0)
+    """What logits are divided by; 0 takes the most likely token, other values below 0.00001 are refused."""
     top_k: int | None = Field(default=None, ge=1)
+    """Draw from the k most likely tokens only; null: the adapter's default, which for most is all."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """Draw from the most likely tokens that together have this probability; null: the adapter's default, which for
+    most is all."""
     steps: int | None = Field(default=None, ge=1)
+    """Autoregressive steps, for models that draw several tokens at once; null: the adapter's own number."""
     inner_steps: int | None = Field(default=None, ge=1)
+    """Diffusion steps inside an autoregressive step, for continuous tokens; null: the adapter's own number."""
     order: Literal["native", "raster", "random", "halton"] = "native"
+    """Order in which a random-order model draws the places of an image."""
     extra: dict[str, Any] = Field(default_factory=dict)
+    """Knob of one family only -> value; an unknown one is answered with those that the adapter has."""
 
     def flat(self) -> dict[str, Any]:
         """Every value by dotted name, for instance "guidance.scale"."""

@@ -7,19 +7,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from ..errors import closest
-from .base import Frozen
+from .base import Written
 from .task import TaskSpec, tasks
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
-class Settings(Frozen):
+class Settings(Written):
     """Settings of every cell of a suite."""
 
     seed: int = Field(default=0, ge=0)
+    """Seed of all samples: sample i depends on it and on i alone."""
     init: Literal["checkpoint", "random"] = "checkpoint"
+    """"random": untrained weights in place of every checkpoint, to rehearse a run; each number is flagged."""
     dtype: Dtype = "float32"
+    """Number format of the networks that sample, encode and decode."""
     compile: bool = False
+    """Compile the networks with `torch.compile`, before anything is timed."""
     device: str = "auto"
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     keep_images: int | None = Field(default=256, ge=0)
@@ -40,7 +44,7 @@ AnyTask = Annotated[SerializeAsAny[TaskSpec], BeforeValidator(_parsed)]
 """The parameters of any task that is installed."""
 
 
-class Suite(Frozen):
+class Suite(Written):
     """A parsed suite file. Adapter and tokenizer names may be globs.
 
     `sampling` changes fields of the cards' native sampling, by adapter glob: {"raster/*": {"top_k": 100}}. A list of
@@ -49,19 +53,28 @@ class Suite(Frozen):
     """
 
     suite: str
+    """Name of the suite."""
     version: int = Field(default=1, ge=1)
+    """Number to raise whenever a change makes results differ from those before."""
     title: str = ""
+    """Heading of the report."""
     adapters: tuple[str, ...] = ()
+    """Generators: names or globs of `arbench ls adapters`."""
     tokenizers: tuple[str, ...] = ()
+    """Tokenizers: names or globs of `arbench ls tokenizers`."""
     settings: Settings = Settings()
+    """Settings of every adapter and task."""
     tasks: tuple[AnyTask, ...]
+    """What is measured, each written `- NAME` or `- NAME: {KEY: VALUE}`."""
     sampling: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Glob of adapters -> what to change of the sampling of their cards; later globs win. A list is a sweep."""
     needs: dict[str, str] = Field(default_factory=dict)
-    """Data that its user gives: a name that stands for it in tasks -> what it is, and where it comes from."""
+    """Data that the user of the suite gives: the name that stands for it in the tasks -> what it is and where it comes
+    from."""
     sources: dict[str, str] = Field(default_factory=dict)
-    """What is given for these names: a path, or another source of data."""
+    """What is given: a name of `needs` -> a path or another source of data."""
     weights: dict[str, str] = Field(default_factory=dict)
-    """Name of an adapter, or of a feature network's weights ("inception"), -> path of the file."""
+    """Name of an adapter, or of a feature network's weights ("inception") -> path of the file."""
 
     @model_validator(mode="after")
     def _known_sources(self) -> Self:

@@ -242,11 +242,14 @@ def _mark(lines: dict[Location, str], location: Location, value: Any, origin: st
 def _put(target: Any, parts: Sequence[Any], value: Any, change: str) -> None:
     if not parts:
         raise ConfigError(f"--set {change}: name a key of it", "", "for instance --set generate.n=100")
-    for part in parts[:-1]:
+    *above, last = parts
+    for place, part in enumerate(above):
         target = target[part] if isinstance(target, list) else target.setdefault(part, {})
+        if isinstance(target, list) and not isinstance(parts[place + 1], int):
+            raise ConfigError(f"--set {change}: {part!r} is a list, which has no keys", "", "change it as a whole")
         if not isinstance(target, dict | list):
             raise ConfigError(f"--set {change}: {part!r} has no keys below it")
-    target[parts[-1]] = value
+    target[last] = value
 
 
 def _suggest(name: str, known: Any) -> str:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..errors import ConfigError
-from .base import Frozen
+from .base import Written
 from .card import Ability, Card
 from .result import At, Direction, Metric
 from .unit import Unit
@@ -29,10 +29,11 @@ GROUP = "arbench.tasks"
 BUILT_IN = "arbench.tasks"
 
 
-class TaskSpec(Frozen):
+class TaskSpec(Written):
     """The parameters of a task in a suite. A subclass gives `task` its name as the only value and default."""
 
     task: str
+    """Name of the task."""
 
 
 @dataclass(frozen=True)

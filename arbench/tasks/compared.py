@@ -46,15 +46,15 @@ class Compared(TaskSpec):
     metrics: tuple[str, ...] = ()
     """Only metrics that match one of these globs; empty: all of the conventions."""
     crop: str = "none"
-    """How the images that are read are cropped; needs `size`."""
+    """How the images that are read are cropped, for instance adm-center-crop-v1; needs `size`."""
     size: int | None = Field(default=None, ge=1)
     """Side of the square that `crop` makes, in pixels."""
     mode: Literal["parity", "fast"] = "parity"
-    """Of the feature networks. parity: float32, as the reference tools. fast: folded, TF32 or bf16 on CUDA."""
+    """How the feature networks compute. parity: float32, as the reference tools. fast: folded, TF32 or bf16 on CUDA."""
     error: Literal["delta", "jackknife"] = "delta"
     """Error bar of the Frechet distances."""
     kid_subset_size: int | None = Field(default=None, ge=2)
-    """Of kernel distances over subsets; null: the convention's own."""
+    """Images in a subset, of kernel distances over subsets; null: the convention's own number."""
 
     @field_validator("conventions", mode="before")
     @classmethod

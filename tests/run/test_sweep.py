@@ -46,6 +46,20 @@ def test_several_lists_are_a_grid_and_zip_pairs_them():
     assert [(one.guidance.scale, one.top_k) for one in pairs if one] == [(1, None), (2, 10)]
 
 
+def test_a_part_given_later_replaces_a_list_of_whole_values():
+    found = plan('  "*": {guidance: [native, off]}\n  "raster/*": {guidance: {scale: [1, 2, 3]}}')
+    assert scales(found) == [1, 2, 3]
+    assert [cell.cell.swept for cell in found.cells] == [f"guidance.scale {value}" for value in (1, 2, 3)]
+    changed = plan('  "*": {guidance: [native, off]}', changes=('sampling."raster/*".guidance.scale=[1, 2, 3]',))
+    assert scales(changed) == [1, 2, 3]
+
+
+def test_a_key_below_a_list_is_a_plain_error():
+    with pytest.raises(ConfigError) as caught:
+        plan('  "*": {guidance: [native, off]}', changes=('sampling."*".guidance.scale=2',))
+    assert "'guidance' is a list, which has no keys" in str(caught.value)
+
+
 def test_tasks_of_one_setting_stay_together_and_share_it():
     found = plan('  "*": {temperature: [1, 0.9]}', tasks="speed, memory")
     assert [(cell.cell.task.task, cell.cell.swept) for cell in found.cells] == [

@@ -19,16 +19,20 @@ class Edit(Compared):
     """Generators that edit: redraw a part of held-out images, by their own class or by another."""
 
     task: Literal["edit"] = "edit"
+    """Name of the task."""
     data: str = "mnist5k/heldout"
+    """Images, as `arbench score` reads them, with classes."""
     metrics: tuple[str, ...] = ("frechet",)
+    """Only metrics of the conventions that match one of these globs; empty: all of them."""
     n: int | None = Field(default=200, ge=1)
-    """Images, from the start of the source; None: all."""
+    """Images, from the start of the source; null: all."""
     mask: str | Box = "centre"
     """What is redrawn: "centre" (the middle half of each side), "border" (all but the centre: outpainting), "lower" or
     "left" (that half), or a box [top, left, bottom, right] in fractions of the image."""
     condition: Literal["same", "next"] = "same"
     """"same": the image's own class (inpainting). "next": the class after it (editing by class)."""
     batch: int = Field(default=64, ge=1)
+    """Images at once; no result depends on it."""
     show: int = Field(default=16, ge=0)
     """The first `show` images are kept for the report."""
 

@@ -25,9 +25,10 @@ class Generate(Compared):
     """
 
     task: Literal["generate"] = "generate"
+    """Name of the task."""
     reference: str | None = "mnist5k/heldout"
-    """Images, as `arbench score` reads them, a file of reference statistics, or a name of `arbench ls references`; with
-    prompts null: no distances."""
+    """Images, as `arbench score` reads them, a file of reference statistics, or a name of `arbench ls references`;
+    null, which only `prompts` allow: no distances."""
     prompts: str | None = None
     """For text-to-image models, one prompt per line: the list that `arbench captions` writes, or texts for models that
     read text themselves."""
@@ -39,9 +40,11 @@ class Generate(Compared):
     """Also each distance to the reference as the generator's own tokenizer reconstructs it, and of that to the
     reference. Takes the whole reference through the tokenizer, once for all generators over it."""
     conventions: tuple[str, ...] = ("offline", "adm")
+    """Whose numbers to report, all from one sampling: see `arbench ls conventions`."""
     n: int | None = Field(default=1000, ge=1)
-    """Samples; with prompts null, which is then the default: one for each."""
+    """Samples; null, which only `prompts` allow and which is then the default: one for each prompt."""
     batch: int = Field(default=64, ge=1)
+    """Samples at once; no result depends on it."""
     show: int = Field(default=40, ge=0)
     """The first `show` sample ids are kept for the report's grid."""
 

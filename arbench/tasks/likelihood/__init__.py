@@ -15,12 +15,17 @@ class Likelihood(TaskSpec):
     """Generators with scores: the log-likelihood of the codes of held-out images."""
 
     task: Literal["likelihood"] = "likelihood"
+    """Name of the task."""
     data: str = "mnist5k/heldout"
+    """Images, as `arbench score` reads them, with classes."""
     crop: str = "none"
+    """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
     size: int | None = Field(default=None, ge=1)
+    """Side of the square that `crop` makes, in pixels."""
     n: int | None = Field(default=None, ge=1)
-    """Images, from the start of the source; None: all."""
+    """Images, from the start of the source; null: all."""
     batch: int = Field(default=16, ge=1)
+    """Images at once; no result depends on it."""
 
 
 def _unable(card: Card, spec: Likelihood) -> str:

@@ -12,7 +12,9 @@ class Memory(TaskSpec):
     """Weights and peak memory of a call at each batch size."""
 
     task: Literal["memory"] = "memory"
+    """Name of the task."""
     batches: tuple[int, ...] = (1, 16)
+    """Numbers of images in a call, each measured for itself."""
 
 
 TASK = TaskDefinition(

@@ -16,12 +16,15 @@ class Reconstruct(Compared):
     """Tokenizers: encode and decode held-out images, and compare them with the originals."""
 
     task: Literal["reconstruct"] = "reconstruct"
+    """Name of the task."""
     data: str = "mnist5k/heldout"
     """Images, as `arbench score` reads them."""
     conventions: tuple[str, ...] = ("offline-pairs",)
+    """Whose numbers to report, all from one pass: see `arbench ls conventions`."""
     n: int | None = Field(default=None, ge=1)
-    """Images, from the start of the source; None: all."""
+    """Images, from the start of the source; null: all."""
     batch: int = Field(default=64, ge=1)
+    """Images at once; no result depends on it."""
     show: int = Field(default=20, ge=0)
     """The first `show` images are kept for the report."""
 

@@ -14,10 +14,15 @@ class Speed(TaskSpec):
     """Latency of a whole call at each batch size, and its phases. Warm-up ends once three calls agree."""
 
     task: Literal["speed"] = "speed"
+    """Name of the task."""
     batches: tuple[int, ...] = (1, 16)
+    """Numbers of images in a call, each measured for itself."""
     min_calls: int = Field(default=10, ge=3)
+    """Calls that are timed at least, at each batch size."""
     min_seconds: float = Field(default=2.0, ge=0)
+    """Calls are timed for this long at least, at each batch size."""
     max_seconds: float = Field(default=60.0, gt=0)
+    """No further call is timed after this long, however few there were."""
 
 
 def _effort(spec: Speed, rates: Rates) -> Effort:

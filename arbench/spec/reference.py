@@ -1,0 +1,161 @@
+"""Every key of a suite with its type, default and meaning, read from the models: for `arbench ls keys` and the docs."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from .sampling import Guidance, Sampling
+from .suite import Settings, Suite
+from .task import TaskDefinition, TaskSpec, tasks
+
+REQUIRED = "required"
+ZIP = (
+    "zip",
+    "true or false",
+    "false",
+    "Pairs the lists of a sweep, the first value of each, then the second, in place of a grid.",
+)
+"""A key beside the fields of `Sampling`: how a suite's lists are meant, which is no setting of a sample."""
+
+_BOUNDS = ("ge", "gt", "le", "lt")
+_WORDS = {str: ("string", "strings"), bool: ("true or false", "booleans"), Any: ("any value", "values")}
+_WORDS |= {int: ("whole number", "whole numbers"), float: ("number", "numbers")}
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key as a suite has it. `group` is the part of the suite it stands in: "suite", "settings", "generate", ..."""
+
+    group: str
+    name: str
+    type: str
+    default: str
+    meaning: str
+
+    @property
+    def dotted(self) -> str:
+        """As `--set` takes it: "settings.seed", "generate.n", 'sampling."GLOB".top_k'."""
+        above = {"suite": "", "sampling": 'sampling."GLOB".', "guidance": 'sampling."GLOB".guidance.'}
+        return above.get(self.group, f"{self.group}.") + self.name
+
+
+def keys(known: Mapping[str, TaskDefinition] | None = None) -> list[Key]:
+    """Of the suite, its settings, its sampling and each of the tasks `known`, in this order; None: all tasks."""
+    models: dict[str, type[BaseModel]] = {"suite": Suite, "settings": Settings, "sampling": Sampling}
+    models |= {"guidance": Guidance}
+    models |= {name: definition.spec for name, definition in (tasks() if known is None else known).items()}
+    found: list[Key] = []
+    for group, model in models.items():
+        found += _of(group, model)
+        if model is Sampling:
+            found.append(Key(group, *ZIP))
+    return found
+
+
+def built_in() -> dict[str, TaskDefinition]:
+    """The tasks that come with arbench, for pages that must not depend on what else is installed."""
+    return {name: each for name, each in tasks().items() if each.spec.__module__.startswith("arbench.tasks.")}
+
+
+def _of(group: str, model: type[BaseModel]) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        if name == "task" and issubclass(model, TaskSpec):
+            continue  # written as the key that the others stand below
+        meaning = " ".join((field.description or "").split())
+        default = "native" if group in ("sampling", "guidance") else _default(field)
+        yield Key(group, name, _type(field), default, meaning)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return REQUIRED
+    value = field.get_default(call_default_factory=True)
+    assert value is not PydanticUndefined
+    if isinstance(value, BaseModel):
+        return "those below"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _type(field: FieldInfo) -> str:
+    bounds = {name: getattr(each, name) for each in field.metadata for name in _BOUNDS if hasattr(each, name)}
+    return _words(field.annotation, bounds)
+
+
+def _words(annotation: Any, bounds: Mapping[str, float] | None = None, *, several: bool = False) -> str:
+    """A type in plain words; `several` for what a list or mapping is of."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in _WORDS:
+        word = _WORDS[annotation][several]
+        return f"{word}, {_range(bounds)}" if bounds else word
+    if origin is typing.Annotated:
+        return _words(arguments[0], bounds, several=several)
+    if origin is Literal:
+        return _or([str(each) for each in arguments])
+    if origin in (typing.Union, types.UnionType):
+        others = [each for each in arguments if each is not type(None)]
+        parts = [_words(each, bounds) for each in others]
+        if len(others) == len(arguments):
+            return _or(parts)
+        return f"{parts[0]}, or null" if len(parts) == 1 and "," in parts[0] else _or([*parts, "null"])
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return f"list of {_words(arguments[0], several=True)}"
+        return f"list of {len(arguments)} {_words(arguments[0], several=True)}"
+    if origin is dict:
+        if typing.get_origin(arguments[1]) is dict:
+            return "mapping of mappings"
+        return "mapping" if several or arguments[1] is Any else f"mapping of {_words(arguments[1], several=True)}"
+    if isinstance(annotation, type) and issubclass(annotation, TaskSpec):
+        return "tasks"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping"
+    raise TypeError(f"no words for {annotation!r}: add them to arbench.spec.reference")
+
+
+def _range(bounds: Mapping[str, float]) -> str:
+    """ "at least 1", "0 to 1", "above 0, at most 1"."""
+    least, above, most, below = (bounds.get(name) for name in _BOUNDS)
+    if least is not None and most is not None:
+        return f"{least:g} to {most:g}"
+    parts = [f"above {above:g}"] if above is not None else []
+    parts += [f"at least {least:g}"] if least is not None else []
+    parts += [f"at most {most:g}"] if most is not None else []
+    parts += [f"below {below:g}"] if below is not None else []
+    return ", ".join(parts)
+
+
+def _or(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+
+
+TITLES = {
+    "suite": "The suite",
+    "settings": "`settings`",
+    "sampling": "`sampling`, below a glob of adapters",
+    "guidance": "`guidance`, within `sampling`",
+}
+
+
+def markdown(found: Sequence[Key]) -> str:
+    """The keys as one table for each group, under headings of the third level."""
+    parts = []
+    for group in dict.fromkeys(key.group for key in found):
+        parts.append(f"### {TITLES.get(group, f'Task `{group}`')}\n")
+        rows = [(f"`{key.name}`", key.type, f"`{key.default}`", key.meaning) for key in found if key.group == group]
+        parts.append(table(("key", "type", "default", "meaning"), rows) + "\n")
+    return "\n".join(parts)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
