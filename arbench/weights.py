@@ -70,14 +70,14 @@ def locate(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
         raise MissingWeights(
             f"no weights for {card.name}",
             f"no official file of this size is known; the code is at {card.source} ({licence})",
-            "name a file under `weights:` in the suite, or measure speed and memory with init: random",
+            f"give a file, --weights {card.name}=PATH, or rehearse with --set init=random",
         )
     file = card.checkpoint.file
     raise MissingWeights(
         f"no weights for {card.name}",
         f"the official file is {file} from {card.checkpoint.source} ({licence})",
         f"put it at {folder() / file} (or in {folder() / card.name}, if another model's file has that name), "
-        "or name it under `weights:` in the suite",
+        f"or give it: --weights {card.name}=PATH",
     )
 
 

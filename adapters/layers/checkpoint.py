@@ -328,7 +328,7 @@ def device_of(spec: LoadSpec) -> torch.device:
         raise NoDevice(
             f"no device {spec.device!r} here",
             "torch cannot allocate on it",
-            "use --device cpu, or see `arbench doctor`",
+            "use --device cpu",
         ) from None
     return device
 

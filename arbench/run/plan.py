@@ -161,9 +161,9 @@ class _Planner:
         elif lacking is not None:
             self.missing.append(lacking)
             outcome, reason = "error", one_line(lacking)
-        if self.settings.init == "checkpoint":
+        for each in [card, *([tokenizer] if tokenizer else [])] if self.settings.init == "checkpoint" else []:
             try:
-                digests = self._weight_digests([card, tokenizer] if tokenizer else [card])
+                digests |= self._weight_digests(each)
             except MissingWeights as error:
                 if outcome is None:
                     self.missing.append(error)
@@ -266,23 +266,20 @@ class _Planner:
                 digests[name] = file.sha256
         return digests, notes
 
-    def _weight_digests(self, cards: Sequence[Card]) -> dict[str, str]:
-        digests: dict[str, str] = {}
-        for card in cards:
-            if card.name not in self._digests:
-                path = weight_files.locate(card, self.suite_file.suite.weights)
-                if path is None:
-                    continue
-                if not path.is_file():
-                    raise MissingWeights(
-                        f"no weights for {card.name}",
-                        f"{path} should have come with the package and is not there",
-                        "install arbench again",
-                    )
-                self.weights[card.name] = str(path.resolve())
-                self._digests[card.name] = weight_files.sha256(path)
-            digests[card.name] = self._digests[card.name]
-        return digests
+    def _weight_digests(self, card: Card) -> dict[str, str]:
+        if card.name not in self._digests:
+            path = weight_files.locate(card, self.suite_file.suite.weights)
+            if path is None:
+                return {}
+            if not path.is_file():
+                raise MissingWeights(
+                    f"no weights for {card.name}",
+                    f"{path} should have come with the package and is not there",
+                    "install arbench again",
+                )
+            self.weights[card.name] = str(path.resolve())
+            self._digests[card.name] = weight_files.sha256(path)
+        return {card.name: self._digests[card.name]}
 
 
 def one_line(error: ArbenchError) -> str:
