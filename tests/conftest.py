@@ -20,6 +20,7 @@ SLOW = (
     "test_resume.py",
     "test_engine.py",
     "test_docs.py",
+    "test_checkpoint_recipe.py",
 )
 
 

@@ -74,7 +74,7 @@ def ls(
     ] = "adapters",
     json_output: Json = False,
 ) -> None:
-    """List adapters, metrics, suites and their keys, data sets and runs."""
+    """List adapters, metrics, suites, keys, data sets and runs."""
     from arbench.cli.ls import ls
 
     raise typer.Exit(ls(what, json_output))
