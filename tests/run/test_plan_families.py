@@ -100,7 +100,7 @@ def test_missing_weights_say_which_file_from_where_under_which_licence(
         assert f"licence of the weights: {card.weights_licence}" in error.why
         assert card.weights_licence != "unknown"
         assert str(tmp_path / card.checkpoint.file) in error.hint
-        assert "weights:" in error.hint
+        assert f"--weights {card.name}=PATH" in error.hint
 
 
 def test_a_run_of_an_official_size_without_its_file_says_what_to_fetch(
