@@ -122,7 +122,8 @@ def _reconstruction(known: PairedConvention) -> Convention:
         treated = known.original is not None and variant.startswith(("psnr", "ssim"))
         metric = {"mae": "l1", "lpips": variant}.get(name, name.replace("_", "-"))
         rows.append(_pair(metric, f"{variant}@{known.name}" if treated else variant))
-    rows.append(("rfid", "frechet", f"{known.recipe}:pool3", {}, "lower", "Frechet distance to the originals"))
+    root = {"root": known.root}
+    rows.append(("rfid", "frechet", f"{known.recipe}:pool3", root, "lower", "Frechet distance to the originals"))
     if known.splits is not None:
         preset = {"preset": {1: "single", 10: "torch-fidelity"}[known.splits]}
         rows.append(
@@ -136,6 +137,9 @@ _OFFLINE = "efficientnet-lite0:pooled"
 _MIND = "arbench.metrics.sets.diversity:mind"
 _ALONE = frozenset({"inception-score", "vendi", "clip-score"})
 """Kinds that do not depend on the reference."""
+_EIGVALS, _SQRTM, _PLAIN = ({"root": route} for route in ("eigvals", "sqrtm", "sqrtm-plain"))
+"""The covariance roots of the tools: see `arbench.metrics.sets.published_roots`."""
+_DGM = {"from": "dgm-eval", **_SQRTM}
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
 
 
@@ -202,8 +206,8 @@ BUILT_IN: dict[str, Convention] = {
         _convention(
             "adm",
             "OpenAI's evaluator.py of guided-diffusion",
-            ("fid", "frechet", f"{_TF1}:pool3", {}, "lower", "Frechet distance"),
-            ("sfid", "frechet", f"{_TF1}:spatial", {}, "lower", "Frechet distance of Mixed_6d's first 7 channels"),
+            ("fid", "frechet", f"{_TF1}:pool3", _SQRTM, "lower", "Frechet distance"),
+            ("sfid", "frechet", f"{_TF1}:spatial", _SQRTM, "lower", "Frechet distance of Mixed_6d, first 7 channels"),
             (
                 "is",
                 "inception-score",
@@ -217,7 +221,7 @@ BUILT_IN: dict[str, Convention] = {
         _convention(
             "torch-fidelity",
             "torch-fidelity's defaults; its precision and recall use VGG16",
-            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_TF1}:pool3", _EIGVALS, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -232,7 +236,7 @@ BUILT_IN: dict[str, Convention] = {
         _convention(
             "torch-fidelity-2048",
             "torch-fidelity with --feature-layer-prc 2048: precision and recall on Inception's pool3",
-            ("fid", "frechet", f"{_TF1}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_TF1}:pool3", _EIGVALS, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -247,19 +251,19 @@ BUILT_IN: dict[str, Convention] = {
         _convention(
             "clean-fid",
             "clean-fid's mode 'clean'",
-            ("fid", "frechet", f"{_CLEAN}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_CLEAN}:pool3", _SQRTM, "lower", "Frechet distance"),
             ("kid", "kid-subsets", f"{_CLEAN}:pool3", {"preset": "clean-fid"}, "lower", "100 subsets, numpy seed 0"),
-            ("clip-fid", "frechet", "clip-b32/clean:image", {}, "lower", "Frechet distance of CLIP ViT-B/32"),
+            ("clip-fid", "frechet", "clip-b32/clean:image", _SQRTM, "lower", "Frechet distance of CLIP ViT-B/32"),
         ),
         _convention(
             "pytorch-fid",
             "mseitzer's pytorch-fid",
-            ("fid", "frechet", f"{_HALF}:pool3", {"root": "sqrtm"}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_HALF}:pool3", _SQRTM, "lower", "Frechet distance"),
         ),
         _convention(
             "torchmetrics",
             "torchmetrics.image, antialias on; its unseeded shuffles are seeded here",
-            ("fid", "frechet", f"{_ANTIALIAS}:pool3", {"root": "eigvals"}, "lower", "Frechet distance"),
+            ("fid", "frechet", f"{_ANTIALIAS}:pool3", _EIGVALS, "lower", "Frechet distance"),
             (
                 "is",
                 "inception-score",
@@ -269,19 +273,19 @@ BUILT_IN: dict[str, Convention] = {
                 "10 chunks",
             ),
             ("kid", "kid-subsets", f"{_ANTIALIAS}:pool3", {"preset": "torchmetrics"}, "lower", "100 subsets of 1000"),
-            ("mifid", "mifid", f"{_ANTIALIAS}:pool3", {}, "lower", "memorisation-informed FID"),
+            ("mifid", "mifid", f"{_ANTIALIAS}:pool3", _EIGVALS, "lower", "memorisation-informed FID"),
         ),
         _convention(
             "edm2",
             "NVIDIA's calculate_metrics.py of EDM2",
-            ("fid", "frechet", "inception/grid-sample:pool3", {}, "lower", "Frechet distance"),
-            ("fd-dinov2", "frechet", "dinov2/edm2:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
+            ("fid", "frechet", "inception/grid-sample:pool3", _PLAIN, "lower", "Frechet distance"),
+            ("fd-dinov2", "frechet", "dinov2/edm2:cls", _PLAIN, "lower", "Frechet distance of DINOv2 ViT-L/14"),
         ),
         _convention(
             "dgm-eval",
             "layer6ai's dgm-eval on DINOv2; its precision to coverage take 10,000 of each side at most",
-            ("fd-dinov2", "frechet", "dinov2/dgm:cls", {}, "lower", "Frechet distance of DINOv2 ViT-L/14"),
-            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", {"from": "dgm-eval"}, "lower", "extrapolated"),
+            ("fd-dinov2", "frechet", "dinov2/dgm:cls", _SQRTM, "lower", "Frechet distance of DINOv2 ViT-L/14"),
+            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", _DGM, "lower", "extrapolated"),
             ("kid", "kid-subsets", "dinov2/dgm:cls", {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
             *_neighbours("dinov2/dgm:cls", 5, "<", "float32", limit=10_000),
             ("auth-pct", "auth-pct", "dinov2/dgm:cls", {}, "higher", "no near-copy of a reference image"),

@@ -18,6 +18,7 @@ from ..metrics.sets.kernel import kid
 from ..metrics.sets.moments import Moments, moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
+from ..metrics.sets.published_roots import Route, frechet_distance_by
 from .class_labels import class_names, matched
 from .conventions import Definition
 from .known_reference import KnownReference
@@ -61,6 +62,7 @@ class Inputs:
     """Values of single samples that come out on the way, by column name."""
     _moments: dict[str, Moments] = field(default_factory=dict)
     _frechet: dict[str, Number] = field(default_factory=dict)
+    _by_root: dict[tuple[Route, str], float | None] = field(default_factory=dict)
     _kid: dict[str, Estimate] = field(default_factory=dict)
     _neighbours: dict[str, Neighbours] = field(default_factory=dict)
 
@@ -110,6 +112,15 @@ class Inputs:
                     extras = {"jackknife_bias": cut.bias, "corrected": cut.corrected.value}
             self._frechet[output] = (found, extras)
         return self._frechet[output]
+
+    def frechet_by(self, route: Route, output: str) -> float | None:
+        """The distance by a tool's own root (seconds at D = 2048), or None where the tool gives up."""
+        if (route, output) not in self._by_root:
+            real = self.known_reference().moments(output)
+            if real is None:
+                raise Unavailable(self.known_reference().why_no_moments(output))
+            self._by_root[route, output] = frechet_distance_by(route, self.moments(output), real.moments)
+        return self._by_root[route, output]
 
     def kid(self, output: str) -> Estimate:
         """The kernel distance over all pairs."""

@@ -20,7 +20,6 @@ from ..metrics.sets.kernel import cmmd, cmmd_float32
 from ..metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.sets.memorisation import mifid
 from ..metrics.sets.per_class import per_class
-from ..metrics.sets.published_roots import frechet_distance_by
 from ..registry import resolve
 from ..spec.result import Metric
 from . import paired_conventions
@@ -106,9 +105,7 @@ def _frechet(definition: Definition, inputs: Inputs) -> Number:
     if route is None or estimate.value is None or "rank_deficient" not in estimate.flags:
         return estimate, extras
     # with fewer images than dimensions the tool's own rounding is a part of its number
-    real = inputs.known_reference().moments(definition.output)
-    assert real is not None
-    value = frechet_distance_by(route, inputs.moments(definition.output), real.moments)
+    value = inputs.frechet_by(route, definition.output)
     if value is None:
         return estimate.flagged(["tool_has_no_root"]), extras
     return _moved(estimate, value), {**extras, "exact": estimate.value}
@@ -121,7 +118,7 @@ def _infinity(definition: Definition, inputs: Inputs) -> Number:
     rows = inputs.rows(definition.output)
     # the distance is a line in 1 / n only from about D samples on
     smallest = max(len(rows) // 10, rows.shape[1]) if definition.settings["from"] == "D" else None
-    found = fid_infinity(rows, real, smallest=smallest)
+    found = fid_infinity(rows, real, smallest=smallest, root=definition.settings.get("root"))
     return found.estimate, {"slope": found.slope}
 
 
@@ -175,7 +172,7 @@ def _moved(estimate: Estimate, value: float) -> Estimate:
 
 
 def _mifid(definition: Definition, inputs: Inputs) -> Number:
-    distance, _ = inputs.frechet(definition.output)
+    distance, _ = _frechet(definition, inputs)
     return mifid(distance, inputs.rows(definition.output), inputs.reference_rows(definition.output)), {}
 
 

@@ -15,6 +15,8 @@ from ..errors import UnknownName
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..metrics.sets.published_roots import Route
+
 LEVELS = 256
 
 
@@ -107,6 +109,8 @@ class PairedConvention:
     """Splits of its Inception Score; None: it computes none."""
     note: str = ""
     flags: tuple[str, ...] = ()
+    root: Route = "sqrtm"
+    """The covariance root of its rFID."""
 
     def originals(self, images: Tensor) -> Tensor:
         """The originals as this repository's pixel metrics see them; uint8 to uint8, same shape."""
@@ -151,6 +155,7 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "inception/tf1-float64",
                 1,
                 "computes rFID, Inception Score and codebook use only",
+                root="sqrtm-diagonal",
             ),
             PairedConvention(
                 "maskbit",
@@ -160,6 +165,7 @@ CONVENTIONS: Mapping[str, PairedConvention] = MappingProxyType(
                 "inception/tf1-float64",
                 1,
                 "only rFID and the Inception Score there are of bytes, the others of clamped floats",
+                root="sqrtm-diagonal",
             ),
             PairedConvention(
                 "lightningdit",

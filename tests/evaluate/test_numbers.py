@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import prdc
 import pytest
+import scipy.linalg
+import torch
+import torchmetrics.image.mifid
 from numpy.typing import NDArray
 
 from arbench.evaluate import numbers as estimators
-from arbench.evaluate.conventions import conventions
+from arbench.evaluate.conventions import BUILT_IN, conventions
 from arbench.evaluate.inputs import Inputs
 from arbench.evaluate.known_reference import KnownReference
 from arbench.spec.result import Metric
@@ -36,15 +39,22 @@ class Held:
         return self.vectors
 
 
-def numbers(convention: str, recipe: str, limit: int | None = None) -> dict[str, Metric]:
-    chosen = conventions()[convention].definitions
+def numbers(
+    convention: str,
+    recipe: str,
+    limit: int | None = None,
+    fake: NDArray[np.float32] = FAKE,
+    real: NDArray[np.float32] = REAL,
+    only: tuple[str, ...] = (),
+) -> dict[str, Metric]:
+    chosen = tuple(each for each in conventions()[convention].definitions if not only or each.metric in only)
     if limit is not None:
         chosen = tuple(
             replace(each, settings={**each.settings, "limit": limit}) if "limit" in each.settings else each
             for each in chosen
         )
-    reference = KnownReference("memory", {recipe: Held(REAL)})  # type: ignore[dict-item]
-    inputs = Inputs({recipe: Held(FAKE)}, reference, {}, ks=(5,))  # type: ignore[dict-item]
+    reference = KnownReference("memory", {recipe: Held(real)})  # type: ignore[dict-item]
+    inputs = Inputs({recipe: Held(fake)}, reference, {}, ks=(5,))  # type: ignore[dict-item]
     return {metric.name: metric for metric in estimators.numbers(chosen, inputs)}
 
 
@@ -70,3 +80,72 @@ def test_a_tools_float32_number_has_the_exact_one_beside_it(convention: str, rec
     assert 0 < abs(value - exact) < 5e-4
     # the interval goes with the value
     assert (interval.low + interval.high) / 2 == pytest.approx(value, rel=1e-9)
+
+
+FEW, WIDE = 24, 48
+NARROW = DRAW.gamma(0.5, 0.8, (2, FEW, WIDE)).astype(np.float32)
+"""Fewer vectors than dimensions on both sides: each tool's own root decides the ninth digit."""
+
+
+def _scipys(fake: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """pytorch-fid's function, as ADM, dgm-eval, EDM2, 1d-tokenizer and MaskBit have it where the root is finite."""
+    one, two = np.cov(fake, rowvar=False), np.cov(real, rowvar=False)
+    root = scipy.linalg.sqrtm(one @ two).real
+    return float(((fake.mean(0) - real.mean(0)) ** 2).sum() + np.trace(one) + np.trace(two) - 2 * np.trace(root))
+
+
+def _eigenvalues(fake: NDArray[np.float64], real: NDArray[np.float64]) -> float:
+    """By torchmetrics' own function."""
+    sides = [(rows.mean(0), torch.cov(rows.T)) for rows in (torch.from_numpy(real), torch.from_numpy(fake))]
+    return float(torchmetrics.image.mifid._compute_fid(*sides[0], *sides[1]))
+
+
+@pytest.mark.parametrize(
+    ("convention", "metric", "tool"),
+    [
+        ("adm", "fid", _scipys),
+        ("adm", "sfid", _scipys),
+        ("torch-fidelity", "fid", _eigenvalues),
+        ("torch-fidelity-2048", "fid", _eigenvalues),
+        ("clean-fid", "fid", _scipys),
+        ("clean-fid", "clip-fid", _scipys),
+        ("pytorch-fid", "fid", _scipys),
+        ("torchmetrics", "fid", _eigenvalues),
+        ("torchmetrics", "mifid", _eigenvalues),
+        ("edm2", "fid", _scipys),
+        ("edm2", "fd-dinov2", _scipys),
+        ("dgm-eval", "fd-dinov2", _scipys),
+        ("llamagen", "rfid", _scipys),
+        ("seed-voken", "rfid", _scipys),
+        ("1d-tokenizer", "rfid", _scipys),
+        ("maskbit", "rfid", _scipys),
+        ("lightningdit", "rfid", _scipys),
+    ],
+)
+def test_with_fewer_images_than_dimensions_a_convention_takes_its_tools_own_root(convention, metric, tool) -> None:
+    fake, real = NARROW
+    (definition,) = (each for each in conventions()[convention].definitions if each.metric == metric)
+    found = numbers(convention, definition.recipe, fake=fake, real=real, only=(metric,))[metric]
+    theirs = tool(fake.astype(np.float64), real.astype(np.float64))
+    assert found.value == pytest.approx(theirs, rel=5e-9)
+    assert "rank_deficient" in found.flags
+    if metric != "mifid":  # and the exact distance beside it, which is none of these
+        assert 1e-8 < abs(found.extras["exact"] / theirs - 1) < 1e-4
+
+
+def test_every_distance_of_a_tool_names_its_root() -> None:
+    ours = {"arbench", "offline", "offline-pairs"}
+    kinds = {"frechet", "frechet-infinity", "mifid"}
+    for name, convention in BUILT_IN.items():
+        for each in convention.definitions:
+            assert (each.kind in kinds and name not in ours) == ("root" in each.settings), (name, each.metric)
+
+
+def test_dgm_evals_extrapolation_takes_its_root_at_every_size_below_the_dimensions() -> None:
+    draw = np.random.RandomState(5)
+    fake, real = (draw.gamma(0.5, 0.8, (size, WIDE)).astype(np.float32) for size in (100, 400))
+    found = numbers("dgm-eval", "dinov2/dgm", fake=fake, real=real, only=("fd-dinov2-infinity",))["fd-dinov2-infinity"]
+    order = np.random.RandomState(0).permutation(100)
+    sizes = np.linspace(10, 100, 15).astype(int)
+    distances = [_scipys(fake[order[:size]].astype(np.float64), real.astype(np.float64)) for size in sizes]
+    assert found.value == pytest.approx(np.polyfit(1 / sizes, distances, 1)[1], rel=1e-7)

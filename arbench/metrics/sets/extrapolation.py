@@ -11,6 +11,7 @@ from ..estimate import Estimate, Z, around, missing
 from ..rows import Rows
 from .frechet import frechet, frechet_distance
 from .moments import Accumulator, Factored, same_length
+from .published_roots import Route, frechet_distance_by
 
 POINTS, SMALLEST = 15, 5000
 
@@ -37,12 +38,13 @@ def fid_infinity(
     points: int = POINTS,
     smallest: int | None = SMALLEST,
     seed: int = 0,
+    root: Route | None = None,
 ) -> Extrapolation:
     """The intercept of a least-squares line of the distance against 1 / N, at `points` sizes from `smallest` to n.
 
     The sizes are prefixes of one shuffled order, so moments are added up once and nothing is computed twice.
-    `smallest=None` is dgm-eval's schedule. Prefixes share samples, which the textbook error of a regression ignores:
-    here two prefixes of a and b samples covary by s^2 / max(a, b), s^2 being the delta method's variance per sample,
+    `smallest=None` is dgm-eval's schedule; `root`: of distances between singular covariances, by a tool's own route.
+    Prefixes share samples, which the textbook error of a regression ignores: here two prefixes of a and b samples covary by s^2 / max(a, b), s^2 being the delta method's variance per sample,
     and the interval is that of the intercept under these covariances.
     """
     n = len(samples)
@@ -61,7 +63,9 @@ def fid_infinity(
         found = accumulator.moments()
         if not found.finite:
             return Extrapolation(missing("features of the samples are not finite", n))
-        distances.append(frechet_distance(found, real))
+        singular = min(size, real.moments.n) <= real.dimension
+        by_tool = frechet_distance_by(root, found, real.moments) if root is not None and singular else None
+        distances.append(frechet_distance(found, real) if by_tool is None else by_tool)
     whole = frechet(samples, real, known=accumulator.moments())
     if whole.value is None or whole.high is None:
         return Extrapolation(whole)
