@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from ..errors import DamagedFile, InputError
 from ..features.feature_folder import PAIRS
-from ..metrics.estimate import Estimate, mean_with_interval, missing, share
+from ..metrics.estimate import Estimate, heavy_tailed, mean_with_interval, missing, share
 from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
+from ..metrics.pairs.ssim import RANGE
 from ..metrics.sets.clip_score import clip_score, find_variant
 from ..metrics.sets.diversity import vendi, vendi_float32
 from ..metrics.sets.extrapolation import fid_infinity
@@ -256,7 +258,16 @@ def _paired(definition: Definition, inputs: Inputs) -> Number:
         return missing(f"images are smaller than {least} x {least}", len(pictures)), {}
     found = corpus(variant, [value for value, _ in left], [size for _, size in left])
     flags = _convention_flags(definition.convention)
+    if variant == "psnr" and any(value >= _identical(pixels) for value, pixels in left):
+        flags = (*flags, "identical_pairs")
+    if found.low is not None and heavy_tailed(np.array([value for value, _ in left])):
+        found, flags = replace(found, low=None, high=None, method=""), (*flags, "heavy_tails")
     return found.flagged((*flags, *(["some_too_small"] if len(left) < len(pictures) else []))), {}
+
+
+def _identical(pixels: int) -> float:
+    """The PSNR that identical images of so many pixels are given: that of one value off by one, less rounding."""
+    return 10 * math.log10(RANGE**2 * 3 * pixels) - 1e-9
 
 
 def _convention_flags(name: str) -> tuple[str, ...]:

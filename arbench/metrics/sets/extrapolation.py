@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimate import Estimate, Z, around, missing
+from ..estimate import Estimate, around, missing
 from ..rows import Rows
-from .frechet import frechet, frechet_distance
+from .frechet import frechet_distance, roots_of
+from .influence import influence
 from .moments import Accumulator, Factored, same_length
 from .published_roots import Route, frechet_distance_by
 
@@ -44,8 +45,9 @@ def fid_infinity(
 
     The sizes are prefixes of one shuffled order, so moments are added up once and nothing is computed twice.
     `smallest=None` is dgm-eval's schedule; `root`: of distances between singular covariances, by a tool's own route.
-    Prefixes share samples, which the textbook error of a regression ignores: here two prefixes of a and b samples covary by s^2 / max(a, b), s^2 being the delta method's variance per sample,
-    and the interval is that of the intercept under these covariances.
+    Prefixes share samples, which the textbook error of a regression ignores: the interval is that of the intercept
+    under their covariances, the part of order 1 / N^2 included (`Influence.covariance`), and it is not of the line's
+    own error at finite N.
     """
     n = len(samples)
     first = dgm_smallest(n) if smallest is None else smallest
@@ -66,19 +68,20 @@ def fid_infinity(
         singular = min(size, real.moments.n) <= real.dimension
         by_tool = frechet_distance_by(root, found, real.moments) if root is not None and singular else None
         distances.append(frechet_distance(found, real) if by_tool is None else by_tool)
-    whole = frechet(samples, real, known=accumulator.moments())
-    if whole.value is None or whole.high is None:
-        return Extrapolation(whole)
-    variance = n * ((whole.high - whole.value) / Z) ** 2  # per sample
+    whole = accumulator.moments()
+    effect = influence(samples, whole, real, roots_of(whole, real), sizes)
+    covariance = effect.covariance(sizes)
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
     intercept, slope = weights @ np.array(distances)
-    covariance = variance / np.maximum(sizes[:, None], sizes)
     error = math.sqrt(float(weights[0] @ covariance @ weights[0]))
     flags = ["extrapolated"]
     if first <= real.dimension:
         flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N
     if n < 10 * real.dimension:
         flags.append("small_n")
-    estimate = around(float(intercept), error, "delta over prefixes, reference fixed", n, tuple(flags))
+    if effect.heavy:
+        estimate = Estimate(float(intercept), n=n, flags=(*flags, "heavy_tails"))
+    else:
+        estimate = around(float(intercept), error, "leave-one-out over prefixes, reference fixed", n, tuple(flags))
     return Extrapolation(estimate, tuple(sizes.tolist()), tuple(distances), float(slope))

@@ -8,7 +8,6 @@ order D / n is not removed unless the name says so, and numbers at different n d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..estimate import Estimate, around, missing, student
-from ..rows import BLOCK, Rows, blocks
+from ..estimate import Estimate, around, floored, missing, student
+from ..rows import Rows
+from .influence import influence, overshoot
 from .moments import (
     MINIMUM,
     NOT_FINITE,
@@ -30,11 +30,10 @@ from .moments import (
     same_length,
     too_few,
 )
-from .symmetric import cholesky, eigenvalues, eigenvectors
+from .symmetric import cholesky, eigenvalues
 
 BLOCKS = 20
 """Blocks of the jackknife."""
-LARGE, FLOOR = 256, 1e-6
 
 
 def frechet_distance(samples: Moments, reference: Factored | Moments) -> float:
@@ -45,7 +44,7 @@ def frechet_distance(samples: Moments, reference: Factored | Moments) -> float:
     """
     real = reference if isinstance(reference, Factored) else Factored(reference)
     same_length(samples.dimension, real.dimension)
-    return _assembled(samples, real.moments, float(_roots(samples, real).sum()))
+    return _assembled(samples, real.moments, float(roots_of(samples, real).sum()))
 
 
 def frechet(
@@ -60,12 +59,10 @@ def frechet(
 ) -> Estimate:
     """The Frechet distance with a 95 % interval, in two passes over the samples (n, D).
 
-    `delta`: with the optimal transport map T from the samples' Gaussian to the reference's, a sample x at d = x - mean
-    moves the distance by `2 d.(mean - mean_ref) + |d|^2 - d.T d` / n (centred); the variance is that of these over n,
-    less what the derivative at a sample counts twice (`_overshoot`). With n <= D the covariance is singular, the
-    distance is still defined, and the same formula without correction is the infinitesimal jackknife; the estimate says
-    `rank_deficient`. In simulations the standard error is then 10 to 50 % too large: caution.
-    `jackknife`: see `jackknife`; the value is the plain distance all the same.
+    `delta`, written `leave-one-out` in results: the exact jackknife of single samples, less what it counts twice;
+    see `arbench.metrics.sets.influence`. With n <= D the covariance is singular and the distance is still defined; the
+    estimate says `rank_deficient`. Where a few samples decide the distance there is no interval, and the flag
+    `heavy_tails`. `jackknife`: see `jackknife`; the value is the plain distance all the same.
 
     A bootstrap is refused: resampling repeats points, which adds the bias a second time, and its interval can miss the
     estimate itself. `known`: the samples' moments, if they are at hand already. `ddof` and `float32_mean` as in
@@ -97,20 +94,21 @@ def frechet(
     if not found.finite or not real.moments.finite:
         return missing(NOT_FINITE.format("reference" if found.finite else "samples"), len(samples))
     flags = _flags(len(samples), real.moments.n, real.dimension)
-    named = f"{method}, reference {'fixed' if reference_fixed else 'random'}"
+    named = f"{'leave-one-out' if method == 'delta' else method}, reference {'fixed' if reference_fixed else 'random'}"
     if method == "jackknife":
         cut = _leave_out(samples, found, real, BLOCKS, 0)
         error = cut.error
         if not reference_fixed and not isinstance(reference, Factored):
             error = math.hypot(error, _leave_out(reference, real.moments, Factored(found), BLOCKS, 0).error)
-        return _around_blocks(cut.value, error, cut.blocks, named, len(samples), flags)
-    side = _transport(samples, found, real)
-    variance = _influence_variance(samples, found, real.moments, side)
+        return floored(_around_blocks(cut.value, error, cut.blocks, named, len(samples), flags))
+    roots = roots_of(found, real) if len(samples) > real.factor.shape[1] else _roots_of_rows(samples, found, real)
+    sides = [influence(samples, found, real, roots)]
     if not reference_fixed and not isinstance(reference, Factored):
-        back = _transport(reference, real.moments, Factored(found))
-        variance += _influence_variance(reference, real.moments, found, back)
-    value = _assembled(found, real.moments, float(side.roots.sum()))
-    return around(value, math.sqrt(variance), named, len(samples), flags)
+        sides.append(influence(reference, real.moments, Factored(found), roots))
+    value = _assembled(found, real.moments, float(roots.sum()))
+    if any(side.heavy for side in sides):
+        return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
+    return floored(around(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +154,7 @@ def _leave_out(samples: Rows, found: Moments, real: Factored, groups: int, seed:
     n, ddof = found.n, found.ddof
     groups = min(groups, n)
     order = np.random.RandomState(seed).permutation(n)
-    roots = _roots(found, real)
+    roots = roots_of(found, real)
     value = _assembled(found, real.moments, float(roots.sum()))
     left = np.empty(groups)
     for index, part in enumerate(np.array_split(order, groups)):
@@ -168,8 +166,7 @@ def _leave_out(samples: Rows, found: Moments, real: Factored, groups: int, seed:
         mean = found.mean - shift * (block.n / rest)
         left[index] = frechet_distance(Moments(mean, scatter / (rest - ddof), rest, ddof), real)
     variance = (groups - 1) * float(left.var())
-    if n > real.factor.shape[1]:
-        variance = _corrected(variance, roots, n)
+    variance = max(variance / 2, variance - overshoot(influence(samples, found, real, roots)))
     error = math.sqrt(variance)
     bias = (groups - 1) * (float(left.mean()) - value)
     flags = (*_flags(n, real.moments.n, real.dimension), "bias_corrected")
@@ -207,29 +204,17 @@ def _assembled(one: Moments, two: Moments, cross: float) -> float:
     return max(0.0, float(shift @ shift) + float(np.trace(one.covariance) + np.trace(two.covariance)) - 2 * cross)
 
 
-def _roots(found: Moments, real: Factored) -> Floats:
+def roots_of(found: Moments, real: Factored) -> Floats:
     """Square roots (r,) of the eigenvalues of L^T S L."""
     root = real.factor
     return _kept_roots(eigenvalues(root.T @ found.covariance @ root), found, real)
 
 
-def _corrected(variance: float, roots: Floats, n: int) -> float:
-    """A variance from derivatives without its overshoot, which can be half of it at most."""
-    return max(variance / 2, variance - _overshoot(roots, n))
-
-
-def _overshoot(s: Floats, n: int) -> float:
-    """2 E q(x, x')^2 / n^2: the variance of the distance's quadratic part, which derivatives at a sample count twice.
-
-    To second order the distance is a mean of influences plus 1 / n^2 sum_ij q(x_i, x_j), and the derivative by sample i
-    holds 2 / n sum_j q(x_i, x_j), whose variance is 4 E q^2 / n: twice too much. It shows where the two sets are alike
-    or n / D is small. With u the sample in the basis that whitens it and diagonalises L^T S L = diag(s^2),
-    q = d.T d' + 1/2 sum_jk w_jk (u_j u_k - [j = k]) (u'_j u'_k - [j = k]), w_jk = s_j s_k / (s_j + s_k), and for
-    Gaussian rows E q^2 is as below; heavier tails make it larger, so that less than the overshoot is taken off.
-    """
-    s = s[s > 0]
-    squares = sum(float(np.square(each * s / (each + s)).sum()) for each in s)
-    return 2 / n**2 * (squares / 2 + float((s**2).sum()) / 8 + float((s**2).sum()))
+def _roots_of_rows(rows: Rows, found: Moments, real: Factored) -> Floats:
+    """The same of few rows: singular values, not the roots of a Gram matrix's eigenvalues, which lose half of the
+    digits."""
+    centred = (np.asarray(rows[0 : found.n], np.float64) - found.mean) @ real.factor
+    return np.asarray(np.linalg.svd(centred / math.sqrt(found.n - found.ddof), compute_uv=False), np.float64)
 
 
 def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Factored) -> Floats:
@@ -242,66 +227,3 @@ def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Factore
         return np.asarray(np.sqrt(values.clip(0)), np.float64)
     floor = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     return np.asarray(np.sqrt(np.where(values > floor, values, 0.0)), np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class _Transport:
-    """The roots s that add up to tr (S_x S_ref)^(1/2), and d.T d of samples: `known`, or |d @ `through`|^2."""
-
-    roots: Floats
-    known: Floats | None = None
-    through: NDArray[np.floating[Any]] | None = None
-
-    def quadratic(self, centred: Floats, start: int) -> Floats:
-        if self.through is None:
-            assert self.known is not None
-            return self.known[start : start + len(centred)]
-        projected = centred.astype(self.through.dtype, copy=False) @ self.through
-        return np.asarray(np.einsum("ij,ij->i", projected, projected), np.float64)
-
-
-def _transport(rows: Rows, found: Moments, real: Factored) -> _Transport:
-    """With S_ref = L L^T and L^T S_x L = V diag(s^2) V^T, the trace is the sum of s and d.T d = |d L V s^(-1/2)|^2.
-
-    No inverse of a covariance is taken, so a singular one is safe. With n <= r the same comes from the singular
-    values of the n rows times L. Of LARGE matrices the roots alone are in float64: d.T d is for the interval, whose
-    width float32 leaves as it is to 0.5 % (less where spectra are flatter than 1 / k^2).
-    """
-    root = real.factor  # (D, r)
-    n = found.n
-    if n <= root.shape[1]:
-        centred = np.asarray(rows[0:n], np.float64) - found.mean
-        # singular values, not the roots of a Gram matrix's eigenvalues: those lose half of the digits
-        u, s, _ = np.linalg.svd(centred @ root / math.sqrt(n - found.ddof), full_matrices=False)
-        return _Transport(s, known=(n - found.ddof) * (u**2 @ s))
-    product = root.T @ found.covariance @ root
-    if len(product) >= LARGE:
-        s = _kept_roots(eigenvalues(product), found, real)
-        scale = float(np.trace(product)) or 1.0
-        values, vectors = eigenvectors((product / scale).astype(np.float32))
-        # what is smaller than float32 can tell has no weight in a sum of s^2, and must not be divided by
-        values = values.clip(FLOOR * max(float(values[-1]), FLOOR))
-        return _Transport(s, through=(root * scale**-0.25).astype(np.float32) @ vectors * values**-0.25)
-    values, vectors = np.linalg.eigh(product)
-    s = _kept_roots(values, found, real)
-    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s > 0)
-    return _Transport(s, through=(root @ vectors) * np.sqrt(inverse))
-
-
-def _centred(rows: Rows, mean: NDArray[np.floating[Any]]) -> Iterator[tuple[int, Floats]]:
-    start = 0
-    for block in blocks(rows, BLOCK):
-        yield start, block - mean
-        start += len(block)
-
-
-def _influence_variance(rows: Rows, found: Moments, other: Moments, side: _Transport) -> float:
-    """Variance of the distance that comes from the rows of one set."""
-    n, shift = found.n, found.mean - other.mean
-    influence = np.empty(n)
-    for start, centred in _centred(rows, found.mean):
-        squares = np.einsum("ij,ij->i", centred, centred)
-        of_covariance = (squares - side.quadratic(centred, start)) * n / (n - found.ddof)
-        influence[start : start + len(centred)] = 2 * centred @ shift + of_covariance
-    variance = float(np.var(influence, ddof=1)) / n
-    return variance if side.through is None else _corrected(variance, side.roots, n)

@@ -74,7 +74,7 @@ def inception_score(logits: Rows, splits: Splits | str = "torch-fidelity", *, la
     independent. It is for the score at this split size, whose bias of order C / s it leaves out: IS of splits of other
     sizes do not compare. `spread` is the standard deviation over splits that tools print.
 
-    With `labels_sorted`, a score that depends on file order is flagged `sorted_labels`: its splits hold a part of the
+    With `labels_sorted`, a score that depends on file order is flagged `labels_sorted`: its splits hold a part of the
     classes each, and it can be several times too low.
     """
     rule = _named(splits)
@@ -92,7 +92,7 @@ def inception_score(logits: Rows, splits: Splits | str = "torch-fidelity", *, la
             return Repeated(missing(_why_not_finite(logits, rule), n))
         scores.append(float(np.exp(mean)))
         variances.append((scores[-1] * float(np.std(divergences, ddof=1))) ** 2 / len(divergences))
-    flags = ("sorted_labels",) if labels_sorted and rule.order_matters else ()
+    flags = ("labels_sorted",) if labels_sorted and rule.order_matters else ()
     error = math.sqrt(sum(variances)) / len(scores)
     estimate = around(float(np.mean(scores)), error, "delta, within splits", n, flags)
     spread = float(np.std(scores, ddof=rule.ddof)) if len(scores) > rule.ddof and len(scores) > 1 else None

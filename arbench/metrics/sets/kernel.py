@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimate import Estimate, around, missing
+from ..estimate import Estimate, Z, floored, missing
 from ..rows import Rows, dense
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
 
@@ -27,7 +27,8 @@ def kid(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Esti
     term estimated without bias from the same kernel matrices: the linear term 4/n Var(a(x) - c(x)), which vanishes
     when the two distributions agree, and the quadratic one 2/(n (n - 1)) E a2^2 (+ 4/(n m) E c2^2), which does not.
     Here a and c are the kernel's means over samples and over references, a2 and c2 what is left of it without them.
-    The value may be below 0. Matrix products are taken in the precision of the rows, sums in float64.
+    The interval lets the linear term grow with the distance (`Spread`). The value may be below 0. Matrix products are
+    taken in the precision of the rows, sums in float64.
     """
     sums = _all_sums(samples, reference, _polynomial)
     if isinstance(sums, Estimate):
@@ -35,7 +36,7 @@ def kid(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Esti
     n, m = len(samples), len(reference)
     within = sums.xx.total / (n * (n - 1)) + sums.yy.total / (m * (m - 1))
     value = within - 2 * sums.xy.total / (n * m)
-    return _around(value, math.sqrt(_variance(sums, reference_fixed)), n, reference_fixed)
+    return _interval(sums, reference_fixed).around(value, value, _method(reference_fixed), n)
 
 
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
@@ -48,16 +49,18 @@ def cmmd(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Est
 
     sigma is 10; the estimate is the biased one, over all pairs with the diagonal, as published. Rows are normalised
     here. The kernel is summed as exp(...) - 1, which cancels in the distance, so that float32 rows lose no digits; the
-    published codes take the three means in float32 (`cmmd_float32`). The error bar is that of the unbiased statistic,
-    which differs from this one by a constant and a factor 1 - 1/n.
+    published codes take the three means in float32 (`cmmd_float32`). The interval is that of the unbiased
+    statistic, which differs from this one by a constant and a factor 1 - 1/n.
     """
     sums = _all_sums(samples, reference, _gaussian, unit=True)
     if isinstance(sums, Estimate):
         return sums
     n, m = len(samples), len(reference)
     value = sums.xx.total / n**2 + sums.yy.total / m**2 - 2 * sums.xy.total / (n * m)
-    error = math.sqrt(_variance(sums, reference_fixed))
-    return _around(CMMD_SCALE * value, CMMD_SCALE * error, n, reference_fixed)
+    unbiased = sums.xx.total / (n * (n - 1)) + sums.yy.total / (m * (m - 1)) - 2 * sums.xy.total / (n * m)
+    found = _interval(sums, reference_fixed).around(value, unbiased, _method(reference_fixed), n)
+    low, high = (None if limit is None else CMMD_SCALE * limit for limit in (found.low, found.high))
+    return floored(replace(found, value=CMMD_SCALE * value, low=low, high=high))
 
 
 def _polynomial(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -111,10 +114,47 @@ class Sums:
     rows: Floats
     columns: Floats
     squares: float
+    diagonal: float = 0.0
+    """Sum of the diagonal, of a square one."""
 
     @property
     def total(self) -> float:
         return float(self.rows.sum())
+
+    @property
+    def trace(self) -> float:
+        """Of the kernel's covariance: the mean of the diagonal less that of all other entries."""
+        n = len(self.rows)
+        return self.diagonal / n - self.total / (n * (n - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How a kernel distance scatters: variance `linear` + `quadratic` as estimated at the value.
+
+    A squared distance of d scatters by 4 |sqrt(S) d|^2 / n beside what it does at 0, so where the two sets are alike a
+    low value comes with an error that is too small, and the normal interval misses the truth from below: coverage 84 to
+    88 % on skewed features. The limits here are the distances t at which the value lies Z standard errors off
+    (Wilson's way), with the variance `quadratic` + c (t + `offset`). `offset` makes t the squared distance to the
+    reference itself, which is never below 0. c is `even` where the difference lies along all directions by their
+    variance, as sampling spreads it, and what `linear` says where that rules.
+    """
+
+    linear: float
+    quadratic: float
+    even: float
+    offset: float
+
+    def around(self, value: float, unbiased: float, method: str, n: int) -> Estimate:
+        """The interval of `unbiased`, moved to `value`."""
+        square = max(unbiased + self.offset, 0.0)
+        ruling = self.linear / (self.linear + self.quadratic) if self.linear > 0 else 0.0
+        steepest = 20 * self.even
+        own = min(self.linear / square, steepest) if square > 0 else steepest
+        slope = (1 - ruling) * self.even + ruling * own
+        middle = Z**2 * slope / 2
+        half = math.sqrt(middle**2 + Z**2 * (self.quadratic + slope * square))
+        return Estimate(value, value + middle - half, value + middle + half, method, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +195,7 @@ def _slice(rows: Rows, start: int, size: int, unit: bool) -> NDArray[Any]:
 
 def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> Sums:
     """Of the matrix of a set with itself, from its upper half."""
-    sums, squares = np.zeros(len(rows)), 0.0
+    sums, squares, diagonal = np.zeros(len(rows)), 0.0, 0.0
     for start in range(0, len(rows), OUTER):
         outer = _slice(rows, start, OUTER, unit)
         begin = start
@@ -173,11 +213,12 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> Sums:
             squares += 2 * float(np.vdot(part, part))
             if len(corner):
                 index = np.arange(len(corner))
+                diagonal += float(corner[index, index].sum())
                 corner[index, index] = 0
                 sums[begin : begin + len(inner)] += corner.sum(1)
                 squares += float(np.vdot(corner, corner))
             begin += len(inner)
-    return Sums(sums, sums, squares)
+    return Sums(sums, sums, squares, diagonal)
 
 
 def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> Sums:
@@ -192,18 +233,20 @@ def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> Sums:
     return Sums(rows, columns, squares)
 
 
-def _variance(sums: _AllSums, reference_fixed: bool) -> float:
+def _interval(sums: _AllSums, reference_fixed: bool) -> Spread:
     """Of the two-sample U-statistic; see `kid`."""
     xx, yy, xy = sums.xx, sums.yy, sums.xy
     n, m = len(xx.rows), len(yy.rows)
     pair_x = pairs_within(xx)
     linear_x = float(np.var(xx.rows / (n - 2) - xy.rows / m, ddof=1)) - pair_x / (n - 2)
+    even = 4 * pair_x / xx.trace if xx.trace > 0 else 0.0
     if reference_fixed:
-        return 4 / n * max(0.0, linear_x) + 2 / (n * (n - 1)) * pair_x
+        return Spread(4 / n * max(0.0, linear_x), 2 / (n * (n - 1)) * pair_x, even / n, yy.trace / m)
     pair_y, pair_xy = pairs_within(yy), pairs_between(xy)
     linear_y = float(np.var(yy.rows / (m - 2) - xy.columns / n, ddof=1)) - pair_y / (m - 2)
     linear = 4 / n * max(0.0, linear_x - pair_xy / m) + 4 / m * max(0.0, linear_y - pair_xy / n)
-    return linear + 2 / (n * (n - 1)) * pair_x + 2 / (m * (m - 1)) * pair_y + 4 / (n * m) * pair_xy
+    quadratic = 2 / (n * (n - 1)) * pair_x + 2 / (m * (m - 1)) * pair_y + 4 / (n * m) * pair_xy
+    return Spread(linear, quadratic, even * (1 / n + 1 / m), 0.0)
 
 
 def pairs_within(sums: Sums) -> float:
@@ -220,5 +263,5 @@ def pairs_between(sums: Sums) -> float:
     return max(0.0, (sums.squares - row_part - column_part + sums.total**2 / (n * m)) / ((n - 1) * (m - 1)))
 
 
-def _around(value: float, error: float, n: int, reference_fixed: bool) -> Estimate:
-    return around(value, error, f"u-statistic, reference {'fixed' if reference_fixed else 'random'}", n)
+def _method(reference_fixed: bool) -> str:
+    return f"u-statistic, score, reference {'fixed' if reference_fixed else 'random'}"

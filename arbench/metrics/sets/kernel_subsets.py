@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ..estimate import Estimate, Repeated, around, missing
+from ..estimate import Estimate, Repeated, missing
 from ..rows import Rows, dense
-from .kernel import Sums, pairs_between, pairs_within
+from .kernel import Spread, Sums, pairs_between, pairs_within
 from .moments import NOT_FINITE, check_rows, same_length, too_few
 
 SMALLEST = 4
@@ -84,16 +84,16 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
             kernel **= 3
         values.append(estimate(xx, yy, xy))
         if size >= SMALLEST:
-            terms.append(_terms(yy, xy.T) if subsets.reference_first else _terms(xx, xy))
+            terms.append(_terms(yy, xx, xy.T) if subsets.reference_first else _terms(xx, yy, xy))
     mean = float(np.mean(values) if subsets.by_rows else _running_mean(values, size))
     if not math.isfinite(mean):
         return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
     spread = float(np.std(values))
     if not terms:
         return Repeated(Estimate(mean, n=n, flags=("no_interval",)), spread, tuple(values))
-    variance = _variance(np.mean(terms, axis=0), size, n, len(reference)) + spread**2 / subsets.count
-    method = "u-statistic and choice of subsets, reference fixed"
-    return Repeated(around(mean, math.sqrt(variance), method, n), spread, tuple(values))
+    spread_of_all = _spread(np.mean(terms, axis=0), size, n, len(reference), spread**2 / subsets.count)
+    method = "u-statistic, score, and choice of subsets, reference fixed"
+    return Repeated(spread_of_all.around(mean, mean, method, n), spread, tuple(values))
 
 
 def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: DTypeLike) -> list[NDArray[Any]] | None:
@@ -153,17 +153,22 @@ def _running_mean(values: list[float], size: int) -> np.floating[Any]:
     return total / np.float32(len(values)) / np.float32(size)
 
 
-def _terms(within: NDArray[Any], across: NDArray[Any]) -> tuple[float, float, float]:
-    """Of one subset: the variance of a sample's mean kernel to samples less that to references, and the mean squares
-    of what is left of single pairs within and across (a2, c2 of `kid`). Overwrites both matrices (m, m)."""
+def _terms(within: NDArray[Any], other: NDArray[Any], across: NDArray[Any]) -> tuple[float, float, float, float, float]:
+    """Of one subset: the variance of a sample's mean kernel to samples less that to references, the mean squares of
+    what is left of single pairs within and across (a2, c2 of `kid`), and the traces of the kernel's covariance of
+    samples and references (`other`). Overwrites `within` and `across` (m, m)."""
     m = len(within)
+    traces = [
+        float((kernel.trace(dtype=np.float64) - kernel.mean(dtype=np.float64) * m) / (m - 1))
+        for kernel in (within, other)
+    ]
     # the variances do not see a constant, and without it float32 keeps their digits
     within -= within[0].mean()
     across -= across[0].mean()
     np.fill_diagonal(within, 0)
     one, two = _sums(within), _sums(across)
     linear = float(np.var(one.rows / (m - 2) - two.rows / m, ddof=1))
-    return linear, pairs_within(one), pairs_between(two)
+    return linear, pairs_within(one), pairs_between(two), *traces
 
 
 def _sums(kernel: NDArray[Any]) -> Sums:
@@ -171,9 +176,13 @@ def _sums(kernel: NDArray[Any]) -> Sums:
     return Sums(rows, columns, float(np.einsum("ij,ij->i", kernel, kernel).sum(dtype=np.float64)))
 
 
-def _variance(terms: NDArray[np.float64], size: int, n: int, m: int) -> float:
-    """Of the U-statistic over all pairs of n samples with m fixed references, from the terms in subsets of `size`."""
-    linear, within, across = terms
+def _spread(terms: NDArray[np.float64], size: int, n: int, m: int, choice: float) -> Spread:
+    """Of the U-statistic over all pairs of n samples with m fixed references, from the terms in subsets of `size`.
+
+    `choice` is the variance of the choice of the subsets.
+    """
+    linear, within, across, trace, other = (float(term) for term in terms)
     # in a subset a sample's means are over few others, and over `size` of the m references
     linear = linear - within / (size - 2) - across * (1 / size - 1 / m)
-    return float(4 / n * max(0.0, linear) + 2 / (n * (n - 1)) * within)
+    even = 4 / n * within / trace if trace > 0 else 0.0
+    return Spread(4 / n * max(0.0, linear), 2 / (n * (n - 1)) * within + choice, even, other / m)

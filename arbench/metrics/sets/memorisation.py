@@ -49,7 +49,7 @@ def mifid(frechet: Estimate, samples: Rows, reference: Rows, *, epsilon: float =
     `frechet` is the distance between the same two sets. A distance below 1e-8 gives 0. The interval is that of the
     distance, with the penalty taken as it is.
     """
-    if frechet.value is None or frechet.low is None or frechet.high is None:
+    if frechet.value is None:
         return frechet
     distance = mean_nearest_cosine(samples, reference)
     if not np.isfinite(distance):
@@ -60,8 +60,8 @@ def mifid(frechet: Estimate, samples: Rows, reference: Rows, *, epsilon: float =
     return replace(
         frechet,
         value=frechet.value / penalty,
-        low=frechet.low / penalty,
-        high=frechet.high / penalty,
-        method=f"{frechet.method}, penalty fixed",
+        low=None if frechet.low is None else frechet.low / penalty,
+        high=None if frechet.high is None else frechet.high / penalty,
+        method=f"{frechet.method}, penalty fixed" if frechet.method else "",
         flags=(*frechet.flags, "memorisation") if penalty < 1 else frechet.flags,
     )

@@ -55,14 +55,18 @@ def per_class(
 
 
 def _mean(classes: dict[int, Estimate]) -> Estimate:
-    """The mean; classes are independent draws, so their variances add up."""
-    found = [each for each in classes.values() if each.value is not None and each.high is not None]
+    """The mean; classes are independent draws, so their variances add up. No interval if a class has none."""
+    found = [each for each in classes.values() if each.value is not None]
     n = sum(each.n for each in classes.values())
     if not found:
         return missing("no class has enough images", n)
     values = [each.value for each in found if each.value is not None]
-    variance = sum(((each.high - each.low) / 2 / Z) ** 2 for each in found if each.high and each.low is not None)
+    halves = [(each.high - each.low) / 2 for each in found if each.high is not None and each.low is not None]
     flags = sorted({flag for each in found for flag in each.flags})
     if len(found) < len(classes):
         flags.append("classes_missing")
-    return around(sum(values) / len(values), math.sqrt(variance) / len(values), found[0].method, n, tuple(flags))
+    mean = sum(values) / len(values)
+    if len(halves) < len(found):
+        return Estimate(mean, n=n, flags=tuple(flags))
+    error = math.sqrt(sum((half / Z) ** 2 for half in halves)) / len(values)
+    return around(mean, error, found[0].method, n, tuple(flags))
