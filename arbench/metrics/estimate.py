@@ -123,7 +123,10 @@ def student(degrees: int) -> float:
 
 
 def mean_with_interval(values: ArrayLike) -> Estimate:
-    """The mean of independent values (one per image) with Student's t interval; a single value has no interval."""
+    """The mean of independent values (one per image) with Student's t interval.
+
+    A single value has no interval, and neither have values of which a few decide the mean (`heavy_tailed`).
+    """
     array: NDArray[np.float64] = np.asarray(values, dtype=np.float64).reshape(-1)
     n = len(array)
     if n == 0:
@@ -134,6 +137,8 @@ def mean_with_interval(values: ArrayLike) -> Estimate:
     mean = float(array.mean())
     if n == 1:
         return Estimate(mean, n=1, flags=("no_interval",))
+    if heavy_tailed(array):
+        return Estimate(mean, n=n, flags=("heavy_tails",))
     half = student(n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, "t", n)
 
