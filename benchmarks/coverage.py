@@ -2,7 +2,7 @@
 
 python benchmarks/coverage.py [--repetitions 300] [--seed 0] [--write docs/coverage.md]
 
-On the CPU, one thread; about 15 minutes of processor time. Features of MNIST-5k are computed once and kept in the folder for
+On the CPU, one thread; about 20 minutes. Features of MNIST-5k are computed once and kept in the folder for
 temporary files.
 """
 
@@ -204,9 +204,10 @@ interval is about the distance at n and does not cover the bias of order D / n; 
 The truth of KID is the value of the distribution itself, in closed form, or the mean where there is none; "KID,
 subsets" is the mean over 50 random subsets of 200, other ones in each repetition. Rectified: ReLU of normal rows with
 a spectrum that falls as 1 / k, times lognormal lengths. "without": draws that have no interval but the flag
-`heavy_tails`; where these are most, "covered" is of the few that are left and says nothing. MNIST-5k: features of EfficientNet-Lite0;
-one half of the images is the reference, and samples are drawn one by one from the other half as a finite population.
-300 draws of a correct interval land between 92.5 and 97.5 % covered 19 times out of 20, 100 between 90 and 99 %. Of
+`heavy_tails`; where these are most, "covered" is of the few that are left and says nothing. MNIST-5k: features of
+EfficientNet-Lite0; one half of the images is the reference, and samples are drawn one by one from the other half as a
+finite population. 300 draws of a correct interval land between 92.5 and 97.5 % covered 19 times out of 20, 100 between
+90 and 99 %. Of
 more than 64 dimensions the Frechet distance has a sixth of the repetitions and no jackknife. n below 10 D, as in 500 at
 D = 64, is flagged `small_n` in results.
 """

@@ -139,6 +139,7 @@ _ALONE = frozenset({"inception-score", "vendi", "clip-score"})
 """Kinds that do not depend on the reference."""
 _EIGVALS, _SQRTM, _PLAIN = ({"root": route} for route in ("eigvals", "sqrtm", "sqrtm-plain"))
 """The covariance roots of the tools: see `arbench.metrics.sets.published_roots`."""
+_TM_CLIP, _LG_CLIP, _CLIP_S = ({"variant": name} for name in ("torchmetrics", "llamagen", "clip-s"))
 _DGM = {"from": "dgm-eval", **_SQRTM}
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
 
@@ -305,9 +306,11 @@ BUILT_IN: dict[str, Convention] = {
         ),
         _convention(
             "clip-score",
-            "agreement of images with their prompts (--prompts FILE), CLIP ViT-B/32, as in torchmetrics and LlamaGen",
-            ("clip-score", "clip-score", "clip-b32/clean:image", {"variant": "torchmetrics"}, "higher", "100 x cosine"),
-            ("clip-score-llamagen", "clip-score", "clip-b32/clean:image", {"variant": "llamagen"}, "higher", "cosine"),
+            "agreement of images with their prompts (--prompts FILE): torchmetrics, LlamaGen and Hessel et al.",
+            ("clip-score", "clip-score", "clip-b32/hf:image", _TM_CLIP, "higher", "100 x cosine, ViT-B/32"),
+            ("clip-score-l14", "clip-score", "clip-l14/hf:image", _TM_CLIP, "higher", "ViT-L/14, the default there"),
+            ("clip-score-llamagen", "clip-score", "clip-b32/llamagen:image", _LG_CLIP, "higher", "cosine, ViT-B/32"),
+            ("clip-s", "clip-score", "clip-b32/clean:image", _CLIP_S, "higher", "2.5 max(cosine, 0), ViT-B/32"),
         ),
         *(_reconstruction(known) for known in paired_conventions.CONVENTIONS.values()),
         _convention(

@@ -67,6 +67,11 @@ RECIPES: dict[str, Recipe] = {
             "PIL bicubic, centre crop 224: clean-fid",
             8.8,
         ),
+        _clip("clip-b32/hf", 512, "clip-vitb32", "as clean, crop rounded down: torchmetrics with ViT-B/32", 8.8),
+        _clip(
+            "clip-b32/llamagen", 512, "clip-vitb32", "square of 256 by Lanczos, truncated, then clean: LlamaGen", 8.8
+        ),
+        _clip("clip-l14/hf", 768, "clip-vitl14", "as clean, crop rounded down: torchmetrics' default", 162),
         Recipe(
             "clip-l14-336/cmmd",
             {"image": 768},

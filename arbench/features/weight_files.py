@@ -38,6 +38,7 @@ _PTH = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _GITHUB = "https://github.com"
 _CLIP = "https://openaipublic.azureedge.net/clip/models"
 _CLIP_B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
+_CLIP_L14 = "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836"
 _CLIP_L14_336 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 
 WEIGHTS: dict[str, KnownWeights] = {
@@ -94,6 +95,15 @@ WEIGHTS: dict[str, KnownWeights] = {
                 Official("ViT-B-32.pt", f"{_CLIP}/{_CLIP_B32}/ViT-B-32.pt", _CLIP_B32, 353_976_522),
                 # open_clip calls the file of every model alike, so that in one folder it needs this name
                 Official("clip-vitb32.safetensors", "", ""),
+            ),
+        ),
+        KnownWeights(
+            "clip-vitl14",
+            "CLIP ViT-L/14 of torchmetrics' CLIPScore",
+            "MIT",
+            (
+                Official("ViT-L-14.pt", f"{_CLIP}/{_CLIP_L14}/ViT-L-14.pt", _CLIP_L14),
+                Official("clip-vitl14.safetensors", "", ""),
             ),
         ),
         KnownWeights(

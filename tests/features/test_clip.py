@@ -160,6 +160,50 @@ def test_cmmd_crops_to_a_square_and_resizes_with_pil(folder: Path, size: tuple[i
     np.testing.assert_allclose(prepared(extractor(folder, "clip-l14-336/cmmd"), image), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [*SIZES, (67, 64), (64, 71), (64, 66)])
+def test_the_hf_recipe_crops_as_hugging_faces_processor(folder: Path, size: tuple[int, int]) -> None:
+    from transformers.models.clip import image_processing_pil_clip
+
+    image = photograph(*size)
+    theirs = image_processing_pil_clip.CLIPImageProcessorPil(
+        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
+    )
+    expected = np.asarray(theirs(Image.fromarray(image), return_tensors="np")["pixel_values"][0])
+    np.testing.assert_allclose(prepared(extractor(folder, "clip-b32/hf"), image), expected, atol=1e-5)
+
+
+def test_the_hf_crop_differs_by_a_pixel_where_the_excess_is_3_modulo_4(folder: Path) -> None:
+    hf, clean = extractor(folder, "clip-b32/hf"), extractor(folder)
+    for excess in range(8):
+        image = photograph(64, 64 + excess)
+        assert np.array_equal(prepared(hf, image), prepared(clean, image)) is (excess % 4 != 3)
+
+
+@pytest.mark.parametrize("size", [(300, 451), (299, 200), (256, 256), (64, 64)])
+def test_the_llamagen_recipe_prepares_as_its_evaluation(folder: Path, size: tuple[int, int]) -> None:
+    image = Image.fromarray(photograph(*size))
+    data = transforms.Compose(
+        [
+            transforms.Lambda(lambda picture: transforms.functional.center_crop(picture, min(picture.size))),
+            transforms.Resize(256, interpolation=transforms.InterpolationMode.LANCZOS),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5] * 3, [0.5] * 3),
+        ]
+    )
+    levels = ((data(image) + 1) * 127.5).clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    of_clip = transforms.Compose(
+        [
+            transforms.Resize(64, interpolation=transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    expected = of_clip(Image.fromarray(levels)).numpy()
+    found = prepared(extractor(folder, "clip-b32/llamagen"), np.asarray(image))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_cmmd_has_unit_length_and_clean_has_not(folder: Path) -> None:
     images = [photograph(64, 64).transpose(2, 0, 1), photograph()[100:164, 100:164].transpose(2, 0, 1)]
     raw, unit = extractor(folder)(images)["image"], extractor(folder, "clip-l14-336/cmmd")(images)["image"]

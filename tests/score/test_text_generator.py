@@ -247,7 +247,7 @@ def test_a_suite_draws_prompts_from_run_to_report(digits, arbench, scored, tmp_p
     # CLIPScore is that of these images and these texts
     images = [np.full((3, 16, 16), value, dtype=np.uint8) for value in range(10, 80)]
     known = feature_weights({"clip-vitb32": str(clip_file)})
-    rows = Extractors(known, "cpu", "parity").get("clip-b32/clean")(images)["image"]
+    rows = Extractors(known, "cpu", "parity").get("clip-b32/llamagen")(images)["image"]
     value = painter["by"]["clip-score-llamagen"]["value"]
     for given, alike in ((prompts, True), (prompts[::-1], False)):
         embedded = clip.encode_prompts(given, known, prefix="A photo depicts ")

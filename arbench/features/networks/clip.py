@@ -25,6 +25,9 @@ from .precision import precision
 
 NETWORKS = {
     "clip-b32/clean": ("clip-vitb32", "ViT-B-32-quickgelu"),
+    "clip-b32/hf": ("clip-vitb32", "ViT-B-32-quickgelu"),
+    "clip-b32/llamagen": ("clip-vitb32", "ViT-B-32-quickgelu"),
+    "clip-l14/hf": ("clip-vitl14", "ViT-L-14-quickgelu"),
     "clip-l14-336/cmmd": ("clip-vitl14-336", "ViT-L-14-336-quickgelu"),
 }
 """Recipe -> weight file in the registry, configuration of open_clip. OpenAI's networks use x sigmoid(1.702 x)."""
@@ -39,7 +42,7 @@ Tower = Literal["image", "text"]
 
 
 def load(recipe: str, weights: Weights, device: str, mode: Mode) -> FeatureExtractor:
-    """The extractor of "clip-b32/clean" or "clip-l14-336/cmmd". Raises `MissingWeights`, `CheckpointError`."""
+    """The extractor of one of `NETWORKS`. Raises `MissingWeights`, `CheckpointError`."""
     file, config = _network_of(recipe)
     return Clip(recipe, weights.locate(file), device, mode, config)
 
@@ -60,8 +63,10 @@ def _network_of(recipe: str) -> tuple[str, Config]:
 class Clip(FeatureExtractor):
     """Image embeddings as "image" (n, embed_dim).
 
-    clip-b32/clean: the shorter side to 224 by PIL bicubic, centre crop, embedding as it is. clip-l14-336/cmmd: centre
-    crop to a square, PIL bicubic to 336, embedding of unit length. `config` is an open_clip configuration.
+    clip-b32/clean: the shorter side to 224 by PIL bicubic, centre crop, embedding as it is. hf: the same, the crop one
+    pixel further up or left where the excess is 3 modulo 4. llamagen: a square of 256 first, see `as_llamagen`.
+    clip-l14-336/cmmd: centre crop to a square, PIL bicubic to 336, embedding of unit length. `config` is an open_clip
+    configuration.
     """
 
     def __init__(self, recipe: str, file: WeightFile, device: str, mode: Mode, config: Config) -> None:
@@ -73,7 +78,7 @@ class Clip(FeatureExtractor):
         self.network = tower("image", file, config).to(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
-        step = shorter_side_then_crop if self.recipe == "clip-b32/clean" else crop_then_resize
+        step = STEPS[self.recipe.partition("/")[2]]
         return standardise(through_pil(images, lambda image: step(image, self.side)), CLIP_MEAN, CLIP_STD)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -165,12 +170,15 @@ def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def shorter_side_then_crop(image: Image.Image, side: int) -> Image.Image:
     """The shorter side to `side` by bicubic, then the centre, as torchvision's Resize and CenterCrop do it."""
+    image = _shorter_side(image, side)
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    return image.crop((left, top, left + side, top + side))
+
+
+def _shorter_side(image: Image.Image, side: int) -> Image.Image:
     short = min(image.size)
     size = (int(side * image.width / short), int(side * image.height / short))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
-    return image.crop((left, top, left + side, top + side))
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
 def crop_then_resize(image: Image.Image, side: int) -> Image.Image:
@@ -179,6 +187,38 @@ def crop_then_resize(image: Image.Image, side: int) -> Image.Image:
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
     return image.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.BICUBIC)
+
+
+def shorter_side_then_crop_down(image: Image.Image, side: int) -> Image.Image:
+    """As `shorter_side_then_crop`, half a pixel of the excess rounded down: Hugging Face's image processor on PIL."""
+    image = _shorter_side(image, side)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def as_llamagen(image: Image.Image, side: int) -> Image.Image:
+    """LlamaGen's and GigaGAN's evaluation: central square, 256 by Lanczos, to [-1, 1] and back, truncated, then CLIP's.
+
+    The way there and back is in float32, in which 63 of the 256 levels come out one lower.
+    """
+    short = min(image.size)
+    left, top = round((image.width - short) / 2), round((image.height - short) / 2)
+    image = image.crop((left, top, left + short, top + short))
+    if short != LLAMAGEN_SIDE:
+        image = image.resize((LLAMAGEN_SIDE, LLAMAGEN_SIDE), Image.Resampling.LANCZOS)
+    signed = (torch.from_numpy(np.array(image)).float() / 255 - 0.5) / 0.5
+    truncated = ((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy()
+    return shorter_side_then_crop(Image.fromarray(truncated), side)
+
+
+LLAMAGEN_SIDE = 256
+STEPS = {
+    "clean": shorter_side_then_crop,
+    "hf": shorter_side_then_crop_down,
+    "llamagen": as_llamagen,
+    "cmmd": crop_then_resize,
+}
+"""The second part of a recipe's name -> how a picture becomes a square of the network's side."""
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

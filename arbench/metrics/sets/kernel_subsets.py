@@ -153,7 +153,7 @@ def _running_mean(values: list[float], size: int) -> np.floating[Any]:
     return total / np.float32(len(values)) / np.float32(size)
 
 
-def _terms(within: NDArray[Any], other: NDArray[Any], across: NDArray[Any]) -> tuple[float, float, float, float, float]:
+def _terms(within: NDArray[Any], other: NDArray[Any], across: NDArray[Any]) -> tuple[float, ...]:
     """Of one subset: the variance of a sample's mean kernel to samples less that to references, the mean squares of
     what is left of single pairs within and across (a2, c2 of `kid`), and the traces of the kernel's covariance of
     samples and references (`other`). Overwrites `within` and `across` (m, m)."""
