@@ -9,7 +9,6 @@ FLAGS = {
     "few_tokens": "too few tokens for the size of the codebook: unused codes may only be rare",
     "classes_missing": "some classes have too few images and are left out of the mean",
     "some_too_small": "images too small for this metric are left out",
-    "sorted_labels": "the samples are sorted by class, and this score depends on their order (now labels_sorted)",
     # of the estimator
     "no_interval": "no error bar belongs to this estimator, or there are too few values for one",
     "heavy_tails": "a few samples decide this number, so its error cannot be told from the others: no error bar",

@@ -17,6 +17,8 @@ from arbench.evaluate import numbers as estimators
 from arbench.evaluate.conventions import BUILT_IN, conventions
 from arbench.evaluate.inputs import Inputs
 from arbench.evaluate.known_reference import KnownReference
+from arbench.metrics.sets.diversity import vendi
+from arbench.metrics.sets.kernel import cmmd
 from arbench.spec.result import Metric
 
 pytestmark = pytest.mark.numerical
@@ -78,8 +80,12 @@ def test_a_tools_float32_number_has_the_exact_one_beside_it(convention: str, rec
     assert value is not None
     assert interval is not None
     assert 0 < abs(value - exact) < 5e-4
-    # the interval goes with the value
-    assert (interval.low + interval.high) / 2 == pytest.approx(value, rel=1e-9)
+    # the interval goes with the value: it is that of the exact one, moved
+    estimate = {"vendi": lambda: vendi(FAKE), "cmmd": lambda: cmmd(FAKE, REAL)}[name]()
+    assert estimate.value == pytest.approx(exact, rel=1e-12)
+    for limit, own in ((interval.low, estimate.low), (interval.high, estimate.high)):
+        assert own is not None
+        assert limit - value == pytest.approx(own - exact, rel=1e-6)
 
 
 FEW, WIDE = 24, 48

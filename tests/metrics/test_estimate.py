@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from arbench.metrics.estimate import mean_with_interval, missing, share
+from arbench.metrics.estimate import Estimate, floored, mean_with_interval, missing, share
 
 
 def test_mean_has_students_interval() -> None:
@@ -15,6 +15,22 @@ def test_mean_has_students_interval() -> None:
     low, high = scipy.stats.t.interval(0.95, 24, values.mean(), scipy.stats.sem(values))
     assert (ours.value, ours.low, ours.high) == pytest.approx((values.mean(), low, high))
     assert (ours.n, ours.method) == (25, "t")
+
+
+def test_a_mean_that_a_few_values_decide_has_no_interval() -> None:
+    values = np.random.default_rng(0).normal(30, 2, 300)
+    assert mean_with_interval(values).flags == ()
+    values[7] = 100  # an identical pair among PSNRs
+    found = mean_with_interval(values)
+    assert (found.low, found.high, found.flags) == (None, None, ("heavy_tails",))
+    assert found.value == pytest.approx(values.mean())
+
+
+def test_limits_are_cut_and_flags_stand_once() -> None:
+    cut = floored(Estimate(0.1, -0.2, 0.4, "t", 9))
+    assert (cut.low, cut.high) == (0.0, 0.4)
+    assert floored(Estimate(0.1, 0.05, 0.4)).low == 0.05
+    assert Estimate(1.0, flags=("a",)).flagged(["a", "b"]).flags == ("a", "b")
 
 
 def test_mean_of_one_or_none_or_broken_values() -> None:

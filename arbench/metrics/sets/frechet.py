@@ -97,9 +97,12 @@ def frechet(
     named = f"{'leave-one-out' if method == 'delta' else method}, reference {'fixed' if reference_fixed else 'random'}"
     if method == "jackknife":
         cut = _leave_out(samples, found, real, BLOCKS, 0)
-        error = cut.error
+        error, heavy = cut.error, cut.heavy
         if not reference_fixed and not isinstance(reference, Factored):
-            error = math.hypot(error, _leave_out(reference, real.moments, Factored(found), BLOCKS, 0).error)
+            back = _leave_out(reference, real.moments, Factored(found), BLOCKS, 0)
+            error, heavy = math.hypot(error, back.error), heavy or back.heavy
+        if heavy:
+            return Estimate(cut.value, n=len(samples), flags=(*flags, "heavy_tails"))
         return floored(_around_blocks(cut.value, error, cut.blocks, named, len(samples), flags))
     roots = roots_of(found, real) if len(samples) > real.factor.shape[1] else _roots_of_rows(samples, found, real)
     sides = [influence(samples, found, real, roots)]
@@ -120,6 +123,8 @@ class Jackknife:
     bias: float
     corrected: Estimate
     blocks: int
+    heavy: bool = False
+    """Whether a few samples decide the distance: see `Influence.heavy`."""
 
 
 def jackknife(
@@ -166,13 +171,16 @@ def _leave_out(samples: Rows, found: Moments, real: Factored, groups: int, seed:
         mean = found.mean - shift * (block.n / rest)
         left[index] = frechet_distance(Moments(mean, scatter / (rest - ddof), rest, ddof), real)
     variance = (groups - 1) * float(left.var())
-    variance = max(variance / 2, variance - overshoot(influence(samples, found, real, roots)))
+    effect = influence(samples, found, real, roots)
+    variance = max(variance / 2, variance - overshoot(effect))
     error = math.sqrt(variance)
     bias = (groups - 1) * (float(left.mean()) - value)
     flags = (*_flags(n, real.moments.n, real.dimension), "bias_corrected")
     named = f"jackknife of {groups} blocks, reference fixed"
     corrected = _around_blocks(value - bias, error, groups, named, n, flags)
-    return Jackknife(value, error, bias, corrected, groups)
+    if effect.heavy:
+        corrected = Estimate(corrected.value, n=n, flags=(*flags, "heavy_tails"))
+    return Jackknife(value, error, bias, corrected, groups, effect.heavy)
 
 
 def _around_blocks(value: float, error: float, groups: int, method: str, n: int, flags: tuple[str, ...]) -> Estimate:
