@@ -7,7 +7,7 @@ Only the supervisor writes it. Kinds of record, all with `kind` and `time` (ISO 
     started      cell                            the first unit of a cell goes to a worker
     unit         cell, unit, digest, samples, seconds    `units/<unit>.npz` is on disk
     finished     cell, outcome, digest, reason   `result.json` is on disk
-    tracked      cells: [result_id, ...]         MLflow has them
+    tracked      cells: [result_id, ...], store  that store of MLflow has them
     note         text, and perhaps cell          anything a reader of the run should know
     interrupted                                  the supervisor was asked to stop
     ended        outcome                         the session is over: "complete", "partial", "nothing"

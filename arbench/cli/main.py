@@ -267,7 +267,9 @@ def score(
         str, typer.Option("--shard", metavar="I/N", help="Extract features of shard I of N only.")
     ] = "0/1",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: scores/<name of SAMPLES>.")] = None,
-    track: Annotated[str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: none.")] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow server or database, off. Default: MLFLOW_TRACKING_URI.")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Score images that exist already, or the samples of a run."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from arbench.features.extract import Progress
     from arbench.score.request import ScoreRequest
     from arbench.spec.result import Metric, Result, SetSummary
+    from arbench.track.target import Target
 
 ARROWS = {"higher": "\u2191", "lower": "\u2193", None: ""}
 
@@ -119,11 +120,16 @@ def score(request: ScoreRequest, json_output: bool = False, track: str | None = 
         )
         return OK
     from arbench.score.engine import score as run
+    from arbench.track import target as tracking
 
+    address = track or tracking.of_environment()
+    store = tracking.target(address, request.folder) if address and address != tracking.OFF else None
+    if store is not None:
+        tracking.check(store, "--track off")
     with progress_bar(errors) as progress:
         results = run(request, progress)
-    if track is not None:
-        _track(results, request.folder, track, errors)
+    if store is not None:
+        _track(results, request.folder, store, errors)
     if json_output:
         documents = [result.plain() for result in results]
         sys.stdout.write(json.dumps(documents[0] if len(documents) == 1 else documents, indent=2) + "\n")
@@ -134,17 +140,18 @@ def score(request: ScoreRequest, json_output: bool = False, track: str | None = 
     return OK if measured else INFRASTRUCTURE
 
 
-def _track(results: Sequence[Result], folder: Path, uri: str, console: Console) -> None:
-    """Logs the results to MLflow; losing it loses nothing."""
+def _track(results: Sequence[Result], folder: Path, store: Target, console: Console) -> None:
+    """Logs the results to MLflow and says so; losing it loses nothing."""
     from arbench.track.sink import Tracker
 
-    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker = Tracker(store, folder)
     tracker.start(json.loads((folder / "run.json").read_bytes()))
     for result in results:
         tracker.cell(result, folder / "cells" / result.result_id)
     tracker.finish(None, "complete")
-    if tracker.problem:
-        console.print(f"tracking: {tracker.problem}", soft_wrap=True)
+    for text in (*tracker.remarks, *([tracker.problem] if tracker.problem else [])):
+        console.print(f"tracking: {text}", soft_wrap=True)
+    console.print(f"mlflow: {len(tracker.tracked)} of {len(results)} results are tracked: {store.view}", soft_wrap=True)
 
 
 class progress_bar:  # noqa: N801, used as a function

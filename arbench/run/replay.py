@@ -28,7 +28,8 @@ class CellState:
     outcome: Outcome | None = None
     digest: str = ""
     reason: str = ""
-    tracked: bool = False
+    tracked: str = ""
+    """The store of MLflow that has its result: "own" for the run's own database."""
     result: Result | None = None
 
     @property
@@ -46,7 +47,7 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
         if record["kind"] == "tracked":
             for name in record["cells"]:
                 if name in state:
-                    state[name].tracked = True
+                    state[name].tracked = record.get("store", "?")  # version 0.1 did not say
             continue
         cell = state.get(record.get("cell", ""))
         if cell is None:
@@ -59,7 +60,7 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
             cell.seconds += record["seconds"]
         elif record["kind"] == "finished":
             cell.outcome, cell.digest, cell.reason = record["outcome"], record["digest"], record["reason"]
-            cell.tracked = False
+            cell.tracked = ""
     return state
 
 
@@ -72,7 +73,7 @@ def verify(store: Store, state: State) -> list[str]:
             if cell.result is not None:
                 continue
             notes.append(f"{cell.planned.cell.label}: its result is missing or damaged and is made again")
-        cell.outcome, cell.tracked = None, False
+        cell.outcome, cell.tracked = None, ""
         by_name = {unit.name: unit for unit in cell.planned.units}
         for name, digest in list(cell.units.items()):
             unit = by_name.get(name)

@@ -14,6 +14,7 @@ from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, StoreError, Usage
 from ..spec.result import Result
 from ..spec.suite import Settings
 from ..table import write_tables
+from ..track import target as tracking
 from ..track.sink import Tracker
 from .device import all_devices, cores
 from .display import Display
@@ -62,6 +63,7 @@ class Session:
         self.track = track
         self.limits = limits or Limits()
         self.state: State = {}
+        self.target = self._target()
         self.tracker: Tracker | None = None
         self.writer: journals.Writer
 
@@ -69,6 +71,8 @@ class Session:
         """Returns the exit code; errors of the store are raised, with the journal as far as it could be written."""
         store, plan = self.store, self.store.run.plan
         slots, alone = slots_for(Settings(device=plan.device), self.workers)
+        if self.verb == "resume" and self.target is not None and not self.target.own:  # `start` has asked otherwise
+            tracking.check(self.target, "--track off")
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
         self.writer = journals.Writer(store.journal)
         try:
@@ -76,7 +80,7 @@ class Session:
             if not any(record["kind"] == "planned" for record in read.records):
                 self.writer.write("planned", cells=[planned.cell.result_id for planned in plan.cells])
             self.state = replay(plan.cells, read.records)
-            notes = [read.warning] if read.warning else []
+            notes = [text for text in (read.warning, self._not_tracked_there()) if text]
             notes += verify(store, self.state)
             return self._run(plan, slots, alone, notes)
         finally:
@@ -184,30 +188,55 @@ class Session:
 
     # ---- tracking ----
 
-    def tracking_uri(self) -> str | None:
-        """The MLflow URI: `--track` of this session, else of the run's first, else a database in the run's folder."""
-        uri = self.track or self.store.run.track or f"sqlite:///{self.store.folder.absolute()}/mlflow.db"
-        return None if uri == "off" else uri
+    def _target(self) -> tracking.Target | None:
+        """Where to track: `--track` of this session, else where the run began, else a database in the run's folder."""
+        address = tracking.absolute(self.track) or self.store.run.track
+        if address == tracking.OFF:
+            return None
+        return tracking.target(address, self.store.folder) if address else tracking.own(self.store.folder)
+
+    def _not_tracked_there(self) -> str:
+        """A note where the environment names another store than the one that the run began with, or ""."""
+        address = tracking.absolute(tracking.of_environment())
+        if self.verb != "resume" or self.track or address is None or self.target is None:
+            return ""
+        other = tracking.target(address, self.store.folder)
+        if other == self.target:
+            return ""
+        return (
+            f"{tracking.ADDRESS} is not used: the run is tracked where it began, unless --track {other.shown} is given"
+        )
 
     def _tracker(self) -> Tracker | None:
-        uri = self.tracking_uri()
-        if uri is None:
+        if self.target is None:
             return None
-        tracker = Tracker(uri, self.store.folder / "mlartifacts", self.store.folder)
+        tracker = Tracker(self.target, self.store.folder)
         tracker.start(self.store.run.plain())
         for cell in self.state.values():
-            if cell.result is not None and not cell.tracked:
+            if cell.result is not None and not self._is_tracked(cell):
                 tracker.cell(cell.result, self.store.cell(cell.id))
         return tracker
 
+    def _is_tracked(self, cell: CellState) -> bool:
+        """Whether an earlier session has sent the result to this very store."""
+        return self.target is not None and cell.tracked == self._store_name(self.target)
+
+    @staticmethod
+    def _store_name(target: tracking.Target) -> str:
+        return "own" if target.own else target.shown  # a run's own database moves with it
+
     def _finish_tracking(self, report: Path | None, outcome: str, wait: float = 120.0) -> None:
-        if self.tracker is None:
+        if self.tracker is None or self.target is None:
             return
         self.tracker.finish(report, outcome, wait=wait)
-        if self.tracker.tracked:
-            self.writer.write("tracked", cells=self.tracker.tracked)
-        if self.tracker.problem:
-            self._note(f"tracking: {self.tracker.problem}")
+        tracked = self.tracker.tracked
+        if tracked:
+            self.writer.write("tracked", cells=tracked, store=self._store_name(self.target))
+            for name in tracked:
+                if name in self.state:
+                    self.state[name].tracked = self._store_name(self.target)
+        for text in (*self.tracker.remarks, *([self.tracker.problem] if self.tracker.problem else [])):
+            self._note(f"tracking: {text}")
 
     # ---- words ----
 
@@ -228,13 +257,18 @@ class Session:
         self._say(f"results: {self.store.folder / 'results.parquet'}")
         if report is not None:
             self._say(f"report:  {report}")
-        uri = self.tracking_uri()
-        if self.tracker is not None and self.tracker.problem and not self.tracker.tracked:
-            self._say(f"mlflow:  nothing was tracked; to try again: arbench resume {folder} --track URI")
-        elif uri is not None and uri.startswith("sqlite:"):
-            self._say(f"mlflow:  mlflow ui --backend-store-uri {shlex.quote(uri)}")
-        elif uri is not None:
-            self._say(f"mlflow:  {uri}")
+        if self.target is not None:
+            self._say(f"mlflow:  {self._tracked_summary(self.target, folder)}")
+
+    def _tracked_summary(self, target: tracking.Target, folder: str) -> str:
+        done = [cell for cell in self.state.values() if cell.result is not None]
+        count = sum(self._is_tracked(cell) for cell in done)
+        again = f"to try again: arbench resume {folder}"
+        if not count:
+            return f"nothing was tracked; {again} --track URI"
+        if count < len(done):
+            return f"{count} of {len(done)} results are tracked, {again}; {target.view}"
+        return f"{count} of {len(done)} results are tracked: {target.view}"
 
 
 def verdict(results: list[Result]) -> tuple[str, int]:

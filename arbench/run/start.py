@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..journal import now
 from ..spec.suite import Settings
 from ..spec.suite_file import SuiteFile
+from ..track import target as tracking
 from .plan import make_plan
 from .session import slots_for
 from .store import RunFile, Store, new_run_id
@@ -28,10 +29,16 @@ def start(
     """The run in its new folder, `out` or `runs/<run id>`; a `Session` does the work.
 
     `adapters`, `tasks` and `device` as for `make_plan`; `track` is an MLflow URI, by default that of the environment.
+    What is wrong with it, or with `workers`, is told before the folder exists.
     """
     plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
-    slots_for(Settings(device=plan.device), workers)  # a wrong --workers is told before the folder exists
+    slots_for(Settings(device=plan.device), workers)
     run_id = new_run_id(suite_file.suite.suite, plan)
+    track = tracking.absolute(track or tracking.of_environment())
+    if track is not None and track != tracking.OFF:
+        tracking.check(tracking.target(track, out if out is not None else Path("runs") / run_id), "--track off")
+    if out is None:
+        out, run_id = _claimed(Path("runs"), run_id)
     record = RunFile(
         run_id=run_id,
         started=now(),
@@ -42,7 +49,23 @@ def start(
         adapter_globs=tuple(adapters),
         task_names=tuple(tasks),
         workers=workers,
-        track=track or os.environ.get("MLFLOW_TRACKING_URI") or None,
+        track=track,
         plan=plan,
     )
-    return Store.create(out if out is not None else Path("runs") / run_id, record)
+    return Store.create(out, record)
+
+
+def _claimed(runs: Path, run_id: str) -> tuple[Path, str]:
+    """A new, empty folder, and the id that it is named by: two runs may begin within one second."""
+    for number in itertools.count(1):
+        name = run_id if number == 1 else f"{run_id}-{number}"
+        try:
+            (runs / name).mkdir(parents=True)
+        except FileExistsError:
+            if not runs.is_dir():
+                break
+            continue
+        except OSError:
+            break  # `Store.create` tells why
+        return runs / name, name
+    return runs / run_id, run_id

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import queue
 import tempfile
 import threading
@@ -18,22 +16,14 @@ from .. import artifacts
 from ..errors import DamagedFile
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
-from . import record
+from . import database, record, target
+from .target import Target, Unreachable
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # we retry once ourselves
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
-}
 RETRY_AFTER = 0.5
-REACH_SECONDS = 3.0
 ARTIFACT_LIMIT = 20 * 2**20
 """Bytes; larger files stay in the run folder."""
 BATCH = 100
@@ -45,16 +35,16 @@ Job = Callable[[], None]
 class Tracker:
     """One MLflow experiment per suite, one parent run per run folder, one child run per cell.
 
-    `uri` is any MLflow tracking URI. `artifacts` is the folder for artifacts where the URI is a database; a
-    server stores them itself. The methods return at once, except `finish`, and never raise: the first failure
-    that a second try does not repair is kept in `problem`, and from then on nothing more is sent.
+    The methods return at once, except `finish`, and never raise: the first failure that a second try does not
+    repair is kept in `problem`, and from then on nothing more is sent.
     """
 
-    def __init__(self, uri: str, artifacts: Path, run_folder: Path) -> None:
-        self.uri = uri
-        self.artifacts = artifacts.absolute()
+    def __init__(self, store: Target, run_folder: Path) -> None:
+        self.store = store
         self.run_folder = run_folder.absolute()
         self.problem: str | None = None
+        self.remarks: list[str] = []
+        """What a reader should know though all went well."""
         self.seconds = 0.0
         """Time that the background thread has spent on MLflow."""
         self._tracked: list[str] = []
@@ -105,7 +95,9 @@ class Tracker:
             return
         self._thread.join(wait)
         if self._thread.is_alive() and self.problem is None:
-            self.problem = f"MLflow at {self.uri} was not done after {wait:.0f} s; results since are not tracked"
+            self.problem = (
+                f"MLflow at {self.store.shown} was not done after {wait:.0f} s; results since are not tracked"
+            )
 
     # ---- the background thread ----
 
@@ -125,24 +117,14 @@ class Tracker:
                 job()
                 return
             except Exception as error:
-                text = " ".join(str(error).split()) or "no message"
-                if attempt == 2 or isinstance(error, _Unreachable):
-                    self.problem = f"MLflow at {self.uri}: {type(error).__name__.lstrip('_')}: {text:.300}"
+                if attempt == 2 or isinstance(error, Unreachable):
+                    self.problem = f"MLflow at {self.store.shown}: {target.reason(error)}"
                     return
                 time.sleep(RETRY_AFTER)
 
     def _open(self) -> None:
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        _reach(self.uri)
-        from mlflow.tracking import MlflowClient
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        client = target.connect(self.store)
+        self._point_home()
         self._experiment = self._find_experiment(client)
         run_id = str(self._run.get("run_id", self.run_folder.name))
         parent = self._find(client, {"arbench.run_id": run_id, "arbench.level": "run"})
@@ -155,18 +137,29 @@ class Tracker:
             )
         else:
             client.update_run(parent.info.run_id, status="RUNNING")
+            client.set_tag(parent.info.run_id, "arbench.folder", str(self.run_folder)[: record.TAG_LIMIT])
         self._parent = parent.info.run_id
-        self._keeps_artifacts = not _is_local(parent.info.artifact_uri) or not self.uri.startswith("http")
+        self._keeps_artifacts = not _is_local(parent.info.artifact_uri) or not self.store.uri.startswith("http")
         self._client = client
+
+    def _point_home(self) -> None:
+        """A database that was moved, with the artifacts beside it, tells where they were."""
+        store = self.store
+        if store.database is not None and store.artifacts is not None:
+            moved = database.repoint(store.database, store.artifacts, own=store.own)
+            if moved:
+                self.remarks.append(
+                    f"{store.database.name} has moved: files of {moved} runs are now in {store.artifacts}"
+                )
 
     def _find_experiment(self, client: MlflowClient) -> str:
         name = f"arbench/{self._suite().get('suite', 'unnamed')}"
         found = client.get_experiment_by_name(name)
         if found is None:
             location = None
-            if not self.uri.startswith("http"):  # a server chooses its own; a database would choose ./mlruns
-                self.artifacts.mkdir(parents=True, exist_ok=True)
-                location = self.artifacts.as_uri()
+            if self.store.artifacts is not None:  # else a database would choose ./mlruns
+                self.store.artifacts.mkdir(parents=True, exist_ok=True)
+                location = self.store.artifacts.as_uri()
             try:
                 return str(client.create_experiment(name, artifact_location=location))
             except Exception:
@@ -267,23 +260,9 @@ class Tracker:
             client.log_artifact(self._parent, str(report))
         client.set_terminated(self._parent, status=record.STATUS.get(outcome, "FAILED"))
         if not self._keeps_artifacts:
-            self.problem = f"MLflow at {self.uri} serves no artifacts: metrics are tracked, pictures and the report not"
-
-
-class _Unreachable(ConnectionError):
-    """A server that does not answer at all; asking again only costs time."""
-
-
-def _reach(uri: str) -> None:
-    """Asks an http server for any answer, as MLflow's own calls wait far longer for one that is not there."""
-    if not uri.startswith(("http://", "https://")):
-        return
-    import requests
-
-    try:
-        requests.head(uri, timeout=REACH_SECONDS, allow_redirects=False)
-    except requests.RequestException as error:
-        raise _Unreachable(f"no answer within {REACH_SECONDS:.0f} s ({type(error).__name__})") from error
+            self.problem = (
+                f"MLflow at {self.store.shown} serves no artifacts: metrics are tracked, pictures and the report not"
+            )
 
 
 def _is_local(artifact_uri: str) -> bool:

@@ -28,6 +28,7 @@ from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, Referen
 from arbench.spec.sampling import Guidance, Sampling
 from arbench.spec.schema1 import upgraded
 from arbench.track import record
+from arbench.track import target as tracking
 from arbench.track.sink import Tracker
 
 RUN: dict[str, Any] = {
@@ -110,7 +111,7 @@ def store(folder: Path, *results: Result) -> Path:
 
 
 def track(uri: str, folder: Path, *results: Result, report: Path | None = None) -> Tracker:
-    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker = Tracker(tracking.target(uri, folder), folder)
     tracker.start(RUN)
     for result in results:
         tracker.cell(result, folder / "cells" / result.result_id)
@@ -198,7 +199,7 @@ def test_a_database_gets_everything_and_nothing_is_said(
     monkeypatch.chdir(tmp_path / "cwd")
     uri = f"sqlite:///{folder}/mlflow.db"
     begin = time.monotonic()
-    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker = Tracker(tracking.target(uri, folder), folder)
     tracker.start(RUN)
     for result in results:
         tracker.cell(result, folder / "cells" / result.result_id)
@@ -236,7 +237,7 @@ def test_a_resumed_run_goes_on_with_its_own(tmp_path: Path) -> None:
 
 def test_hold_keeps_the_machine_quiet(tmp_path: Path) -> None:
     folder = store(tmp_path / "run", quality())
-    tracker = Tracker(f"sqlite:///{folder}/mlflow.db", folder / "mlartifacts", folder)
+    tracker = Tracker(tracking.own(folder), folder)
     tracker.start(RUN)
     deadline = time.monotonic() + WAIT
     while tracker.seconds == 0 and time.monotonic() < deadline:  # until the parent run is open
@@ -259,7 +260,7 @@ def test_a_place_that_cannot_be_written_is_a_problem_not_an_error(tmp_path: Path
 
 
 def test_finish_without_start_returns(tmp_path: Path) -> None:
-    tracker = Tracker("sqlite:///nowhere.db", tmp_path, tmp_path)
+    tracker = Tracker(tracking.target("sqlite:///nowhere.db", tmp_path), tmp_path)
     tracker.finish(None, "complete")
     assert tracker.tracked == []
 
@@ -331,7 +332,7 @@ def test_a_server_gets_everything_and_its_death_costs_seconds(
 
     later = [quality(number) for number in range(4, 8)]
     folder = store(tmp_path / "second", *later)
-    tracker = Tracker(uri, folder / "mlartifacts", folder)
+    tracker = Tracker(tracking.target(uri, folder), folder)
     tracker.start({**RUN, "run_id": "second"})
     tracker.cell(later[0], folder / "cells" / later[0].result_id)
     deadline = time.monotonic() + WAIT
