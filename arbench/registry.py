@@ -5,7 +5,8 @@ listed by family, in the order of `Family`, and within a family by folder; token
 generators that they were published with. Adapters of one system are in the order of its cards.
 
 Other packages offer theirs with an entry point in the group `arbench.adapters`, after the built-in ones and in the
-order of the entry points' names. Its value is a tuple of cards, a `System`, or a tuple of systems:
+order of the entry points' names; a package that is broken is named and left out (`offered`). The value is a tuple of
+cards, a `System`, or a tuple of systems:
 
     [project.entry-points."arbench.adapters"]
     mine = "my_package.cards:CARDS"
@@ -17,11 +18,11 @@ import fnmatch
 import functools
 import importlib
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
+from . import offered
 from .errors import ConfigError, UnknownName
 from .spec.card import Card, Family
 from .spec.system import System
@@ -35,8 +36,9 @@ def resolve(path: str) -> Any:
     """The object at "module:attribute"."""
     module, _, attribute = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        with offered.guarded():
+            return getattr(importlib.import_module(module), attribute)
+    except offered.Failed as error:
         raise ConfigError(f"cannot load {path!r}", str(error), "check the card's `implementation`") from error
 
 
@@ -70,20 +72,14 @@ def _system(package: str) -> System:
     return found
 
 
-def _offered(point: EntryPoint, origin: str) -> list[System]:
+def _offered(found: Any, name: str) -> list[System]:
     """What an installed package offers; cards without a system are one of the entry point's name."""
-    try:
-        found = point.load()
-        parts = (found,) if isinstance(found, System) else tuple(found)
-        systems = [part for part in parts if isinstance(part, System)]
-        cards = tuple(part for part in parts if not isinstance(part, System))
-        return [*systems, System(name=point.name, cards=cards)] if cards else systems
-    except Exception as error:  # whatever another package raises
-        raise ConfigError(
-            f"the adapters of package {origin!r} cannot be loaded",
-            f"{point.value}: {type(error).__name__}: {error}",
-            f"pip uninstall {origin}, or repair it",
-        ) from error
+    if not isinstance(found, System | tuple | list):
+        raise TypeError(f"a System or a tuple of cards or systems is expected, this is a {type(found).__name__}")
+    parts = (found,) if isinstance(found, System) else tuple(found)
+    systems = [part for part in parts if isinstance(part, System)]
+    cards = tuple(part for part in parts if not isinstance(part, System))
+    return [*systems, System(name=name, cards=cards)] if cards else systems
 
 
 # ---- what was found --------------------------------------------------------------------------------------------------
@@ -97,23 +93,26 @@ class _Found(NamedTuple):
 
 @functools.cache
 def _load() -> _Found:
-    found = [(system, "arbench") for system in _built_in()]
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        origin = point.dist.name if point.dist else point.value
-        found += [(system, origin) for system in _offered(point, origin)]
+    systems: list[System] = []
     cards: dict[str, Card] = {}
     origins: dict[str, str] = {}
-    for system, origin in found:
-        for card in system.cards:
-            if card.name in cards:
-                raise ConfigError(
-                    f"two adapters are named {card.name!r}",
-                    f"one from {origins[card.name]}, one from {origin}",
-                    "uninstall one, or rename it",
-                )
-            cards[card.name] = card
-            origins[card.name] = origin
-    return _Found(MappingProxyType(cards), MappingProxyType(origins), tuple(system for system, _ in found))
+    for origin, part in [("arbench", _built_in()), *offered.offers(GROUP, _offered)]:
+        new: dict[str, Card] = {}
+        twice = ""
+        for card in (card for system in part for card in system.cards):
+            if card.name in cards or card.name in new:
+                known = origins.get(card.name, origin)
+                twice = twice or f"two adapters are named {card.name!r}: one from {known}, one from {origin}"
+            new[card.name] = card
+        if twice and origin == "arbench":
+            raise ConfigError(twice, "both ship with arbench", "rename one")
+        if twice:  # the whole package: a part of it would be one that nobody has tested
+            offered.leave_out(GROUP, origin, twice)
+            continue
+        systems += part
+        cards |= new
+        origins |= dict.fromkeys(new, origin)
+    return _Found(MappingProxyType(cards), MappingProxyType(origins), tuple(systems))
 
 
 def systems() -> tuple[System, ...]:
@@ -131,10 +130,14 @@ def origins() -> MappingProxyType[str, str]:
     return _load().origins
 
 
+def _unknown(name: str) -> UnknownName:
+    return UnknownName("adapter", name, cards(), offered.hint(GROUP, "arbench ls adapters"))
+
+
 def card(name: str) -> Card:
     known = cards()
     if name not in known:
-        raise UnknownName("adapter", name, known)
+        raise _unknown(name)
     return known[name]
 
 
@@ -145,6 +148,6 @@ def matching(patterns: Sequence[str]) -> list[Card]:
     for pattern in patterns:
         names = [pattern] if pattern in known else fnmatch.filter(sorted(known), pattern)
         if not names:
-            raise UnknownName("adapter", pattern, known)
+            raise _unknown(pattern)
         chosen.update({name: known[name] for name in names})
     return list(chosen.values())

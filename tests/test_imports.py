@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "pandas", "matplotlib", "mlflow"}
-BASE = {"callable_package", "spec", "errors", "registry", "protocols", "seeds", "images", "weights", "files", "gallery"}
+BASE = {
+    "offered",
+    "callable_package",
+    "spec",
+    "errors",
+    "registry",
+    "protocols",
+    "seeds",
+    "images",
+    "weights",
+    "files",
+    "gallery",
+}
 WRITERS = {"journal", "table", "artifacts"}
 """What a run and a folder of scores are made of, beside the results."""
 
@@ -19,8 +31,9 @@ WRITERS = {"journal", "table", "artifacts"}
 ALLOWED = {
     "errors": set(),
     "callable_package": set(),
-    "spec": {"errors"},
-    "registry": {"spec", "errors"},
+    "offered": set(),
+    "spec": {"errors", "offered"},
+    "registry": {"spec", "errors", "offered"},
     "protocols": {"spec", "errors"},
     "seeds": {"spec", "errors"},
     "images": {"spec", "errors"},

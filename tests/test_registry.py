@@ -162,13 +162,13 @@ def ls(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_two_adapters_of_one_name_are_refused_with_both_origins(tmp_path):
+def test_a_package_with_an_adapter_of_a_known_name_is_left_out_with_both_origins(tmp_path):
     package(
         tmp_path,
         "from arbench.registry import resolve\nCARDS = resolve('arbench.adapters.raster.llamagen:SYSTEM').cards[:1]\n",
     )
     result = ls(tmp_path)
-    assert result.returncode == 2
+    assert result.returncode == 0
     assert "one from arbench, one from elsewhere" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -176,8 +176,8 @@ def test_two_adapters_of_one_name_are_refused_with_both_origins(tmp_path):
 def test_a_broken_package_is_named(tmp_path):
     package(tmp_path, "import not_there\n")
     result = ls(tmp_path)
-    assert result.returncode == 2
-    assert "package 'elsewhere' cannot be loaded" in result.stderr
+    assert result.returncode == 0
+    assert "package 'elsewhere' is broken and left out" in result.stderr
     assert "not_there" in result.stderr
 
 
@@ -230,8 +230,8 @@ def test_a_system_of_an_installed_package_is_one_like_any_other(elsewhere, capsy
 def test_what_is_neither_card_nor_system_is_a_clear_error(tmp_path):
     package(tmp_path, "CARDS = ('raster/mine',)\n")
     result = ls(tmp_path)
-    assert result.returncode == 2
-    assert "package 'elsewhere' cannot be loaded" in result.stderr
+    assert result.returncode == 0
+    assert "package 'elsewhere' is broken and left out" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from arbench import registry, weights
-from arbench.errors import OK, UnknownName
+from arbench.errors import OK, ArbenchError, UnknownName
 from arbench.spec import suite_file
 from arbench.spec.card import Card
 from arbench.terminal import Column, print_table
@@ -64,10 +64,13 @@ def _cell(value: Any) -> str:
 def _weights_state(card: Card) -> str:
     if card.checkpoint is None:
         return "none needed" if weights.known(card) else "no file published"
-    if card.checkpoint.packaged:
+    if card.checkpoint.packaged and registry.origins()[card.name] == "arbench":
         return "shipped"
-    if weights.find(card) is not None:
-        return "present"
+    try:
+        if weights.find(card) is not None:
+            return "present"
+    except ArbenchError as error:  # of one card: the others are listed
+        return f"{error.what}: {error.why}"
     return f"{card.checkpoint.file} from {card.checkpoint.source}"
 
 

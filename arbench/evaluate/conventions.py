@@ -12,11 +12,11 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import ConfigError, UnknownName
+from .. import offered
+from ..errors import UnknownName
 from ..features.recipes import RECIPES
 from ..spec.result import Direction
 from . import paired_conventions
@@ -349,31 +349,29 @@ BUILT_IN: dict[str, Convention] = {
 def conventions() -> Mapping[str, Convention]:
     """Every convention by name: ours, then those of installed packages (entry points in the group `GROUP`)."""
     found, origins = dict(BUILT_IN), dict.fromkeys(BUILT_IN, "arbench")
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        origin = point.dist.name if point.dist else point.value
-        try:
-            offered = point.load()
-        except Exception as error:
-            raise ConfigError(
-                f"the conventions of package {origin!r} cannot be loaded",
-                f"{point.value}: {type(error).__name__}: {error}",
-                f"pip uninstall {origin}, or repair it",
-            ) from error
-        for convention in offered if isinstance(offered, list | tuple) else (offered,):
-            if not isinstance(convention, Convention):
-                raise ConfigError(
-                    f"package {origin!r} offers something that is not a Convention",
-                    f"{point.value} is or holds a {type(convention).__name__}",
-                    "see arbench.evaluate.conventions",
-                )
-            if convention.name in found:
-                raise ConfigError(
-                    f"two conventions are named {convention.name!r}",
-                    f"one from {origins[convention.name]}, one from {origin}",
-                    "uninstall one, or rename it",
-                )
-            found[convention.name], origins[convention.name] = convention, origin
+    for origin, part in offered.offers(GROUP, _offered):
+        new: dict[str, Convention] = {}
+        twice = ""
+        for convention in part:
+            if convention.name in found or convention.name in new:
+                known = origins.get(convention.name, origin)
+                twice = f"two conventions are named {convention.name!r}: one from {known}, one from {origin}"
+            new[convention.name] = convention
+        if twice:
+            offered.leave_out(GROUP, origin, twice)
+            continue
+        found |= new
+        origins |= dict.fromkeys(new, origin)
     return MappingProxyType(found)
+
+
+def _offered(value: Any, name: str) -> tuple[Convention, ...]:
+    """What an entry point gives: a convention, or several."""
+    part = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for convention in part:
+        if not isinstance(convention, Convention):
+            raise TypeError(f"a Convention is expected, this is or holds a {type(convention).__name__}")
+    return part
 
 
 def select(names: Iterable[str]) -> list[Convention]:
@@ -381,7 +379,7 @@ def select(names: Iterable[str]) -> list[Convention]:
     chosen: dict[str, Convention] = {}
     for name in names:
         if name not in conventions():
-            raise UnknownName("convention", name, conventions(), "arbench ls conventions")
+            raise UnknownName("convention", name, conventions(), offered.hint(GROUP, "arbench ls conventions"))
         chosen[name] = conventions()[name]
     return list(chosen.values())
 

@@ -71,7 +71,7 @@ class Worker:
             if message["do"] == "unit":
                 return self._unit(cell, Unit.model_validate(message["unit"]))
             return self._finish(cell, message)
-        except Exception as error:
+        except BaseException as error:  # an adapter may ask to leave the process: its cell has failed, not the worker
             if isinstance(error, OSError) and error.errno in DISK_ERRORS:
                 error = StoreError("the worker cannot write", error.strerror or "")
             if isinstance(error, StoreError):

@@ -12,11 +12,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from .. import offered
 from ..errors import ConfigError, UnknownName, closest
 from .base import Frozen
 from .dotted import key_parts
 from .suite import Settings, Suite
-from .task import TaskSpec, tasks
+from .task import GROUP, TaskSpec, tasks
 
 Location = tuple[str | int, ...]
 
@@ -170,7 +171,8 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
         if name is None or not (values is None or isinstance(values, dict)):
             raise ConfigError(f"{where}: a task is written `- name: {{key: value}}`", f"found {item!r:.80}")
         if name not in tasks():
-            raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), tasks()))
+            hint = offered.hint(GROUP, "")
+            raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), tasks()), hint)
         given[index] = {"task": name, **(values or {})}
         for location in [place for place in lines if place[:3] == ("tasks", index, name) and len(place) > 3]:
             lines["tasks", index, *location[3:]] = lines[location]

@@ -15,11 +15,10 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ..errors import ConfigError
+from .. import offered
 from .base import Written
 from .card import Ability, Card
 from .result import At, Direction, Metric
@@ -177,24 +176,10 @@ def _built_in() -> Iterator[tuple[str, TaskDefinition]]:
             yield "arbench", definition
 
 
-def _installed() -> Iterator[tuple[str, TaskDefinition]]:
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        origin = point.dist.name if point.dist else point.value
-        try:
-            definition = point.load()
-        except Exception as error:
-            raise ConfigError(
-                f"the task {point.name!r} of package {origin!r} cannot be loaded",
-                f"{point.value}: {type(error).__name__}: {error}",
-                f"pip uninstall {origin}, or repair it",
-            ) from error
-        if not isinstance(definition, TaskDefinition):
-            raise ConfigError(
-                f"the task {point.name!r} of package {origin!r} is not a TaskDefinition",
-                f"{point.value} is a {type(definition).__name__}",
-                "see arbench.spec.task",
-            )
-        yield origin, definition
+def _offered(value: Any, name: str) -> TaskDefinition:
+    if not isinstance(value, TaskDefinition):
+        raise TypeError(f"a TaskDefinition is expected, this is a {type(value).__name__}")
+    return value
 
 
 @functools.cache
@@ -203,12 +188,11 @@ def tasks() -> Mapping[str, TaskDefinition]:
     found: dict[str, TaskDefinition] = {}
     origins: dict[str, str] = {}
     built_in = sorted(_built_in(), key=lambda entry: entry[1].exclusive)
-    for origin, definition in (*built_in, *_installed()):
+    for origin, definition in (*built_in, *offered.offers(GROUP, _offered)):
         if definition.name in found:
-            raise ConfigError(
-                f"two tasks are named {definition.name!r}",
-                f"one from {origins[definition.name]}, one from {origin}",
-                "uninstall one, or rename it",
-            )
+            known = origins[definition.name]
+            twice = f"two tasks are named {definition.name!r}: one from {known}, one from {origin}"
+            offered.leave_out(GROUP, origin, twice)
+            continue
         found[definition.name], origins[definition.name] = definition, origin
     return MappingProxyType(found)

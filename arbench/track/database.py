@@ -87,9 +87,7 @@ def repoint(path: Path, artifacts: Path, *, own: bool) -> int:
     """
     moved = 0
     with closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as connection, connection:
-        ours = connection.execute(
-            "SELECT experiment_id, artifact_location FROM experiments WHERE name LIKE 'arbench/%'"
-        )
+        query = "SELECT experiment_id, artifact_location FROM experiments WHERE name LIKE 'arbench/%'"
         for experiment, location in connection.execute(query).fetchall():
             place = _local(location)
             if place is None or place.name != artifacts.name:

@@ -23,6 +23,7 @@ ADDRESS = "MLFLOW_TRACKING_URI"
 OFF = "off"
 ARTIFACTS = "mlartifacts"
 SQLITE = "sqlite:///"
+WITH_DRIVER = "sqlite+pysqlite:///"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
@@ -69,9 +70,9 @@ def of_environment() -> str | None:
 
 def absolute(address: str | None) -> str | None:
     """`address`, a file's made absolute: a run is resumed from anywhere."""
-    if address is None or not address.startswith(SQLITE):
+    if address is None or not address.startswith((SQLITE, WITH_DRIVER)):
         return address
-    path, options = _split(address.removeprefix(SQLITE))
+    path, options = _split(address)
     return f"{SQLITE}{path.absolute()}{options}" if path.name and str(path) != ":memory:" else address
 
 
@@ -87,8 +88,8 @@ def target(address: str, folder: Path) -> Target:
 
     Raises `ConfigError` for a database without a file.
     """
-    if address.startswith("sqlite:"):
-        path, options = _split(address.removeprefix(SQLITE) if address.startswith(SQLITE) else "")
+    if address.startswith(("sqlite:", "sqlite+")):
+        path, options = _split(address)
         if not path.name or str(path) == ":memory:":
             raise ConfigError(
                 f"cannot track in {address!r}",
@@ -106,14 +107,17 @@ def sqlite_uri(path: Path, options: str = "") -> str:
     """The address by which SQLAlchemy opens this very file, whatever characters its name has."""
     text = str(path)
     if tuple(int(part) for part in version("sqlalchemy").split(".")[:2]) >= (2, 1):
-        return f"{SQLITE}{text.replace('%', '%25').replace('?', '%3F')}{options}"
+        escaped = text.replace("%", "%25").replace("?", "%3F")
+        # in an address without a driver, MLflow takes the escapes for the name of a folder, and makes it
+        return f"{SQLITE if escaped == text else WITH_DRIVER}{escaped}{options}"
     if "?" in text:  # before 2.1 nothing could be escaped, but in an address of SQLite's own
         return f"{SQLITE}file:{quote(text)}{options or '?'}{'&' if options else ''}uri=true"
     return f"{SQLITE}{text}{options}"
 
 
-def _split(text: str) -> tuple[Path, str]:
+def _split(address: str) -> tuple[Path, str]:
     """Path and options of a sqlite address. A file that is there is meant as it is written, escapes or not."""
+    text = re.sub(r"^sqlite(\+\w+)?:(///|//)?", "", address)
     found = _OPTIONS.search(text)
     options = found.group() if found is not None and not Path(text).exists() else ""
     written = Path(text.removesuffix(options) if options else text)

@@ -149,9 +149,17 @@ def test_the_tracking_store_of_the_environment_is_used(suite, tmp_path, monkeypa
     assert not (tmp_path / "run" / "mlflow.db").exists()
 
 
-def test_a_store_that_mlflow_refuses_is_not_told_as_used(suite, tmp_path, monkeypatch, capsys):
+def test_a_store_that_mlflow_refuses_is_told_before_the_run(suite, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["run", suite, "--workers", "1", "--out", "run", "--track", "nothing-of-the-kind://here"]) == 0
-    out = capsys.readouterr().out
-    assert "note: tracking:" in out
-    assert "nothing was tracked" in out
+    for store in ("nothing-of-the-kind://here", "./mlruns"):
+        assert main(["run", suite, "--workers", "1", "--out", "run", "--track", store]) == 2
+        assert "MLflow cannot track in" in capsys.readouterr().err
+    assert list(tmp_path.glob("run")) == []
+
+
+def test_a_resumed_run_says_that_it_stays_where_it_began(suite, tmp_path, monkeypatch, capsys):
+    assert main(["run", suite, "--workers", "1", "--out", str(tmp_path / "run"), "--track", "off"]) == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    assert "mlflow" not in capsys.readouterr().out  # it was told to be off
+    assert not (tmp_path / "mine.db").exists()

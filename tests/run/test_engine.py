@@ -40,10 +40,14 @@ def test_a_run_from_suite_to_table_report_and_mlflow(farm):
     server = "http://127.0.0.1:9"  # nobody answers there
     suite = farm.suite(["steady"], n=20)
     code, out, err = farm.arbench("run", suite, "--out", run, "--track", server, "--workers", 1, report=True)
+    assert (code, run.exists(), farm.called()) == (3, False, [])
+    assert f"cannot track at {server}" in err
+    assert "--track off" in err
+    code, out, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", 1, report=True)
     assert (code, err) == (0, "")
     assert "start  count farm/steady: 3 units" in out
     assert re.search(r"^ok     count farm/steady after", out, re.MULTILINE)
-    assert f"note: tracking: MLflow at {server}" in out
+    assert "mlflow" not in out
     assert str(run / "report.html") in out
     assert (run / "report.html").stat().st_size > 10_000
 
@@ -61,7 +65,7 @@ def test_a_run_from_suite_to_table_report_and_mlflow(farm):
 
     records = farm.records(run)
     kinds = [record["kind"] for record in records]
-    assert kinds == ["session", "planned", "started", "unit", "unit", "unit", "finished", "note", "ended"]
+    assert kinds == ["session", "planned", "started", "unit", "unit", "unit", "finished", "ended"]
     for record in records:
         if record["kind"] == "unit":
             assert record["digest"] == digest(run / "cells" / record["cell"] / "units" / f"{record['unit']}.npz")
@@ -78,7 +82,7 @@ def test_a_run_from_suite_to_table_report_and_mlflow(farm):
     code, out, err = farm.arbench("resume", run, "--track", uri)  # computes nothing, but tracks what was not
     assert (code, err) == (0, "")
     assert "0 of 1 cells to do" in out
-    assert f"mlflow ui --backend-store-uri {uri}" in out
+    assert f"mlflow:  1 of 1 results are tracked: mlflow ui --backend-store-uri {uri}" in out
     assert len(farm.called()) == 4
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("arbench/farmed")

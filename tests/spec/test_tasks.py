@@ -301,15 +301,15 @@ def test_without_the_package_its_suite_has_an_unknown_task() -> None:
         (
             "import not_there\n",
             "TASK",
-            "the task 'mine' of package 'elsewhere' cannot be loaded",
+            "elsewhere_tasks:TASK: ",
             "elsewhere_tasks:TASK: ModuleNotFoundError: No module named 'not_there'",
         ),
-        ("", "TASK", "the task 'mine' of package 'elsewhere' cannot be loaded", "AttributeError"),
+        ("", "TASK", "elsewhere_tasks:TASK: ", "AttributeError"),
         (
             MINE.replace("NAME", "mine"),
             "Mine",
-            "the task 'mine' of package 'elsewhere' is not a TaskDefinition",
-            "elsewhere_tasks:Mine is a ModelMetaclass",
+            "a TaskDefinition is expected",
+            "this is a ModelMetaclass",
         ),
     ],
 )
@@ -317,24 +317,13 @@ def test_what_a_package_offers_wrongly_is_named(
     install: Install, capsys: pytest.CaptureFixture[str], body: str, attribute: str, what: str, why: str
 ) -> None:
     install(body, attribute)
-    with pytest.raises(ConfigError) as caught:
-        tasks()
-    assert caught.value.what == what
-    assert why in caught.value.why
-    assert caught.value.hint
-    assert main(["ls", "metrics"]) == 2
-    printed = capsys.readouterr().err
-    assert what in printed
-    assert "Traceback" not in printed
-
-
-def test_a_broken_task_is_found_again_once_it_is_repaired(install: Install, tmp_path: Path) -> None:
-    """An error is not remembered."""
-    install("import not_there\n")
-    with pytest.raises(ConfigError):
-        tasks()
-    (tmp_path / "elsewhere_tasks.py").write_text(MINE.replace("NAME", "mine"))
-    assert "mine" in tasks()
+    assert list(tasks()) == ["edit", "generate", "likelihood", "reconstruct", "memory", "speed"]
+    note = capsys.readouterr().err
+    assert note.startswith("note: package 'elsewhere' is broken and left out: ")
+    assert what in note
+    assert why in note
+    assert main(["ls", "metrics"]) == 0
+    assert capsys.readouterr().err == ""  # it is said once
 
 
 def test_a_package_below_tasks_without_a_definition_is_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
