@@ -7,7 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import threading
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -30,10 +30,12 @@ def replacing(path: Path, hint: str = "check the path, its space and permissions
 
     Folders are made as needed. Raises `StoreError` with `hint` as the next step for whatever the disk refuses.
     """
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{threading.get_ident()}.tmp")
+    # of several machines that share a folder, two may have the same process number
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # it is in use: `remove_leftovers` leaves it alone
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,6 +53,14 @@ def write_atomic(path: Path, data: bytes, hint: str = "make room or give access,
     with replacing(path, hint) as file:
         file.write(data)
     return digest(data)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the partial files below `folder` that killed processes have left, and none that is being written."""
+    for path in folder.rglob(TEMPORARY):
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

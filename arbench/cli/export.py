@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from numpy.lib import format as npy
 from rich.console import Console
 from rich.progress import track
 
-from arbench.errors import OK, InputError, UsageError
+from arbench.errors import OK, InputError, StoreError, UsageError
 from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
 
 
@@ -47,9 +49,22 @@ def _folder(cell: SampledCell, place: Path) -> None:
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place} is not empty", "samples go to a folder of their own", "name another --images DIR")
     stream, errors = CellStream(cell), Console(stderr=True, markup=False)
-    place.mkdir(parents=True, exist_ok=True)
-    for picture in track(stream, f"writing {place}", cell.count, transient=True, console=errors):
-        Image.fromarray(picture.image.transpose(1, 2, 0)).save(place / f"{picture.index:06d}.png")
+    target = place.resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # beside it, and renamed when all are there: the images of two exports never lie in one folder
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".tmp") as beside:
+            whole = Path(beside) / "images"
+            whole.mkdir()
+            for picture in track(stream, f"writing {place}", cell.count, transient=True, console=errors):
+                Image.fromarray(picture.image.transpose(1, 2, 0)).save(whole / f"{picture.index:06d}.png")
+            whole.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            why = "another process has just written samples there"
+            raise UsageError(f"{place} is not empty", why, "name another --images DIR") from error
+        why = error.strerror or str(error)
+        raise StoreError(f"cannot write images to {place}", why, "make room, or name another --images DIR") from error
 
 
 def _npz(cell: SampledCell, path: Path) -> None:

@@ -374,6 +374,9 @@ def weights(
     action: Annotated[str, typer.Argument(metavar="ls|fetch", help="List them, or download those named.")] = "ls",
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
     url: Annotated[str | None, typer.Option("--from", metavar="URL", help="Another place to fetch from.")] = None,
+    unverified: Annotated[
+        bool, typer.Option("--unverified", help="Take a file of which no sha256 is published.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """List the weights of feature extractors, or fetch them."""
@@ -381,7 +384,7 @@ def weights(
     from arbench.errors import UnknownName
 
     if action == "fetch":
-        raise typer.Exit(verb.fetch(names or [], url))
+        raise typer.Exit(verb.fetch(names or [], url, unverified))
     if action != "ls":
         raise UnknownName("action of weights", action, ("ls", "fetch"), "arbench weights fetch NAME")
     raise typer.Exit(verb.ls(json_output))

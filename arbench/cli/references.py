@@ -17,7 +17,7 @@ from ..data.statistics.kept import Kept
 from ..data.statistics.published import PUBLISHED, Published, known
 from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName
 from ..files import replacing
-from .download import download
+from .download import Wanted, download
 
 _ANOTHER_FOLDER = "set ARBENCH_REFERENCES to another folder"
 _CHUNK = 1 << 20
@@ -119,7 +119,13 @@ def _fetch(entry: Published, url: str | None) -> None:
         if url is not None:
             source = url if each is entry.files[0] else urllib.parse.urljoin(url, each.file)
         by_hand = f"copy {each.file} here: arbench references add {entry.name} FILE"
-        _place(entry, each.file, source, partial(download, source, each.file, by_hand=by_hand))
+        wanted = Wanted(source, by_hand, _ANOTHER_FOLDER, known=bool(each.sha256))
+        download(wanted, kept.place(entry) / each.file, partial(_accepted, entry, each.file, source))
+
+
+def _accepted(entry: Published, file: str, source: str, digest: str) -> None:
+    """The file that is known by its digest, or the first that was ever kept."""
+    kept.accept(entry, file, digest, source)
 
 
 def add(names: Sequence[str]) -> int:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from arbench.cli.download import download
+from arbench.cli.download import Wanted, check_address, download
 from arbench.errors import OK, CheckpointError, ConfigError
 from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, known
-from arbench.files import replacing
 from arbench.terminal import Column, print_table
 from arbench.weights import folder
 
@@ -57,8 +56,9 @@ def _row(entry: KnownWeights, weights: Weights) -> dict[str, str | int | None]:
     return row | {"state": state, "file": found.path.name, "path": str(found.path), "sha256": found.sha256}
 
 
-def fetch(names: Sequence[str], url: str | None = None) -> int:
-    """Downloads weights into the cache folder and checks their sha256; `url` names another place for one file.
+def fetch(names: Sequence[str], url: str | None = None, unverified: bool = False) -> int:
+    """Downloads weights into the cache folder and checks their sha256; `url` names another place for one file, and
+    `unverified` takes a file whose sha256 nobody has published.
 
     Raises `UnknownName`, `PrerequisiteError` where the server cannot be reached, `CheckpointError` for a wrong digest
     and `StoreError` where the folder cannot be written. A file appears in the folder whole or not at all.
@@ -76,10 +76,12 @@ def fetch(names: Sequence[str], url: str | None = None) -> int:
         except CheckpointError:
             found = None  # a damaged file is what fetching again is for
         if found is not None:
-            console.print(f"{entry.name}: already there, {found.path}", soft_wrap=True)
+            checked = "" if found.official else f", sha256 {found.sha256}: not checked, none is published"
+            console.print(f"{entry.name}: already there, {found.path}{checked}", soft_wrap=True)
             continue
-        path = _download(_official(entry, url), url, weights.cache)
-        console.print(f"{entry.name}: {path}", soft_wrap=True)
+        path, digest = _download(_official(entry, url), url, weights.cache, unverified)
+        checked = "" if digest is None else f", sha256 {digest}: not checked, none is published"
+        console.print(f"{entry.name}: {path}{checked}", soft_wrap=True)
     return OK
 
 
@@ -89,15 +91,29 @@ def _official(entry: KnownWeights, url: str | None) -> Official:
     return next((official for official in entry.files if official.file == name), entry.files[0])
 
 
-def _download(official: Official, url: str | None, folder: Path) -> Path:
-    source = url or official.url
-    target = folder / official.file
-    with replacing(target, "set ARBENCH_WEIGHTS to another folder") as file:
-        digest = download(source, official.file, file, _BY_HAND, official.bytes)
+def _download(official: Official, url: str | None, folder: Path, unverified: bool) -> tuple[Path, str | None]:
+    """Where the file is now, and its sha256 if that could not be checked."""
+    source, target = url or official.url, folder / official.file
+    if not source:
+        raise ConfigError(f"{official.file} is published nowhere", "it is converted by hand", _BY_HAND)
+    check_address(source, _BY_HAND)
+    if not official.sha256 and not unverified:
+        raise ConfigError(
+            f"{official.file} cannot be checked",
+            "no sha256 of it is published: whatever the server sends would be taken for it",
+            f"to take it all the same: --unverified; or {_BY_HAND}",
+        )
+    found: list[str] = []
+
+    def accept(digest: str) -> None:
+        found.append(digest)
         if official.sha256 and not official.matches(digest):
             raise CheckpointError(
                 f"what {source} sends is not {official.file}",
                 f"its sha256 begins {digest[:8]}, that of {official.file} begins {official.sha256[:8]}",
                 "nothing was kept; weights of your own are named with --weights NAME=PATH",
             )
-    return target
+
+    elsewhere = "set ARBENCH_WEIGHTS to another folder"
+    download(Wanted(source, _BY_HAND, elsewhere, official.bytes, bool(official.sha256)), target, accept)
+    return target, None if official.sha256 or not found else found[0]

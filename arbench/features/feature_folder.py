@@ -95,7 +95,16 @@ def sets_in(folder: Path) -> dict[str, FeatureSet]:
 
 def merge_folders(parts: Sequence[Path], folder: Path) -> dict[str, FeatureSet]:
     """Joins the shards of every set, in any order of `parts`."""
-    if folder.exists() and any(folder.iterdir()):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK):
+            return _merged(parts, folder)
+    except OSError as error:
+        raise no_room(folder, error) from error
+
+
+def _merged(parts: Sequence[Path], folder: Path) -> dict[str, FeatureSet]:
+    if any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty", "merged features go to a folder of their own", "name another --out")
     by_part = [sets_in(part) for part in parts]
     names = sorted({name for sets in by_part for name in sets})

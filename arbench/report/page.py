@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -13,7 +12,8 @@ import jinja2
 from markupsafe import Markup
 
 from .. import __version__, registry
-from ..errors import ArbenchError, StoreError
+from ..errors import ArbenchError
+from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
 from . import curve_figure, everything, export, number, plots
@@ -40,18 +40,7 @@ def write_report(folders: Sequence[Path], output: Path) -> Path:
     cannot be written.
     """
     page = render(read_runs(folders))
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            temporary.replace(output)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"cannot write {output}", error.strerror or str(error), "arbench report DIR -o FILE"
-        ) from error
+    write_atomic(output, page.encode(), "arbench report DIR -o FILE")
     return output
 
 

@@ -1,6 +1,6 @@
 """A process that imports torch and the tasks once and forks workers, so that a fresh worker starts at once (Linux).
 
-Started as `python -m arbench.run.nursery FD`. Messages are JSON objects:
+Started as `python -c START FD PARENT`. Messages are JSON objects:
 
     to the nursery     {"do": "fork", id, log, environment}, then the worker's end of its pipe as a file descriptor
                        {"do": "signal", id, number}
@@ -27,11 +27,19 @@ from typing import Any
 
 from ..spec.task import tasks
 from .wire import receive, send
-from .worker import die_with_parent, point_output_at, serve
+from .worker import point_output_at, serve
 
 BLAS_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a batch system sends to all of us: the supervisor decides, workers then finish their units."""
+
+START = """import sys
+from arbench.run.orphan import die_with
+die_with(int(sys.argv[2]))
+from arbench.run.nursery import main
+main(int(sys.argv[1]))
+"""
+"""What the process runs: it ends with us from the first, not only when all that takes seconds is imported."""
 
 # ---- the supervisor's side -------------------------------------------------------------------------------------------
 
@@ -64,7 +72,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "arbench.run.nursery", str(theirs.fileno())],
+                [sys.executable, "-P", "-c", START, str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -134,7 +142,6 @@ class Forked:
 
 
 def main(descriptor: int) -> None:
-    die_with_parent()
     for which in IGNORED:
         signal.signal(which, signal.SIG_IGN)
     pipe = Connection(descriptor)
@@ -182,6 +189,7 @@ def _signal(living: Mapping[int, int], number: int, which: int) -> None:
 def _fork(pipe: Connection, order: Mapping[str, Any]) -> int:
     """The process id of a new worker."""
     descriptor = reduction.recv_handle(pipe)
+    nursery = os.getpid()
     pid = os.fork()
     if pid:
         os.close(descriptor)
@@ -195,13 +203,9 @@ def _fork(pipe: Connection, order: Mapping[str, Any]) -> int:
         os.environ.clear()
         os.environ.update(order["environment"])
         point_output_at(Path(order["log"]))
-        serve(descriptor)
+        serve(descriptor, nursery)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

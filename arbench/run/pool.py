@@ -118,7 +118,7 @@ def _spawn(pipe: Connection, log: Path, environment: Mapping[str, str]) -> subpr
     """A worker from scratch, where forking a process that has loaded much is not safe."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "arbench.run.worker", str(pipe.fileno())],
+            [sys.executable, "-P", "-m", "arbench.run.worker", str(pipe.fileno()), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

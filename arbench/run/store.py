@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..errors import DamagedFile, InputError, StoreError, UsageError
-from ..files import TEMPORARY, Lock, digest, locked_by, write_atomic
+from ..files import Lock, digest, locked_by, remove_leftovers, write_atomic
 from ..spec.base import Frozen
 from ..spec.identity import canonical_json
 from ..spec.result import SCHEMA_VERSION, Result
@@ -105,8 +105,7 @@ class Store:
         """The run in `folder`, to resume: no other process may be running it."""
         run = read_run(folder)
         store = cls(folder, run, _lock(folder))
-        for leftover in folder.rglob(TEMPORARY):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(folder)
         return store
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """A worker process: does the units and the finishing of cells that the supervisor sends down a pipe.
 
-Forked by the nursery, or started as `python -m arbench.run.worker FD`. Messages are JSON objects, both ways:
+Forked by the nursery, or started as `python -m arbench.run.worker FD PARENT`. Messages are JSON objects, both ways:
 
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
                       {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
@@ -16,7 +16,6 @@ Forked by the nursery, or started as `python -m arbench.run.worker FD`. Messages
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import os
 import queue
@@ -40,6 +39,7 @@ from ..spec.result import Outcome, Result
 from ..spec.task import tasks
 from ..spec.unit import Unit
 from ..tasks.base import Finished, Work
+from .orphan import die_with
 from .results import finite, flagged, identity_fields
 from .wire import receive, send
 
@@ -209,16 +209,9 @@ def _listen(pipe: Connection, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:
             os._exit(0)
 
 
-def die_with_parent() -> None:
-    """On Linux, have the kernel end us with the supervisor, even inside C code that never lets threads run."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def serve(descriptor: int) -> None:
-    """Does what comes down the pipe with this file descriptor, and ends the process with it."""
-    die_with_parent()
+def serve(descriptor: int, parent: int) -> None:
+    """Does what comes down the pipe with this file descriptor, and ends the process with it, or with its parent."""
+    die_with(parent)
     # a dump of every thread's stack into the log, then the usual death
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGTERM, all_threads=True, chain=True)
@@ -247,4 +240,4 @@ def serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]))
+    serve(int(sys.argv[1]), int(sys.argv[2]))

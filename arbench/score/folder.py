@@ -10,19 +10,21 @@ DIR/run.json            what was scored first, and when
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import StoreError, UsageError
 from ..features.feature_set import Features
-from ..files import Lock, write_atomic
+from ..files import write_atomic
 from ..journal import Writer, now
 from ..spec.result import SCHEMA_VERSION, Result
 from ..table import write_tables
@@ -48,15 +50,11 @@ class ScoreFolder:
     def add(self, result: Result, per_image: bytes | None) -> dict[str, Any]:
         """Writes a result, then the tables of all results in the folder. Returns what run.json holds."""
         path = self.folder / "run.json"
-        if path.exists():
-            known = json.loads(path.read_bytes())
-            if "plan" in known:
-                raise UsageError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
-            self._run = known
-        else:
-            write_atomic(path, json.dumps(self._run, indent=1).encode(), HINT)
-        lock = Lock(self.folder / "lock", "wait for it, or choose another --out")
-        try:
+        self._run = self._known(path)
+        with self._locked():
+            self._run = self._known(path)
+            if not path.exists():
+                write_atomic(path, json.dumps(self._run, indent=1).encode(), HINT)
             here = self.folder / "cells" / result.result_id
             if per_image is not None:
                 write_atomic(here / PER_IMAGE, per_image, HINT)
@@ -74,9 +72,28 @@ class ScoreFolder:
             ]
             write_tables(self.folder, self._run["run_id"], results)
             write_atomic(self.folder / SCORES, (json.dumps(scores(result), indent=1) + "\n").encode(), HINT)
+        return self._run
+
+    def _known(self, path: Path) -> dict[str, Any]:
+        """What an earlier call has written, if any. Raises `UsageError` for the folder of a run."""
+        known: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else self._run
+        if "plan" in known:
+            raise UsageError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
+        return known
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Another process that adds to the folder is waited for: it takes a moment, and this result took long."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "lock")
+            lock.acquire()
+        except OSError as error:
+            raise StoreError(f"cannot write {self.folder}", error.strerror or str(error), HINT) from error
+        try:
+            yield
         finally:
             lock.release()
-        return self._run
 
 
 def scores(result: Result) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +32,7 @@ def worker(folder: Path, nursery: Nursery | None) -> WorkerProcess:
 
 def processes(nursery: Nursery) -> list[psutil.Process]:
     """The workers of a nursery, oldest first."""
-    found = [each for each in psutil.Process().children() if "arbench.run.nursery" in each.cmdline()]
+    found = [each for each in psutil.Process().children() if "arbench.run.nursery" in " ".join(each.cmdline())]
     return sorted((child for each in found for child in each.children()), key=psutil.Process.create_time)
 
 
@@ -81,3 +83,30 @@ def test_workers_do_not_outlive_a_killed_nursery_and_the_next_worker_gets_a_new_
     assert worker(tmp_path, nursery).reap() == 0
     nursery.close()
     assert not processes(nursery)
+
+
+SUPERVISOR = """
+import os, sys, time
+from multiprocessing import Pipe
+from pathlib import Path
+from arbench.run.nursery import Nursery
+nursery = Nursery()
+nursery._start(Path(sys.argv[1]), os.environ)
+print(nursery._process.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.3, 1.0])
+def test_a_nursery_ends_with_a_supervisor_that_is_killed_while_it_starts(after, tmp_path):
+    command = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "log.txt")]
+    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    with supervisor.stdout as said:
+        process = psutil.Process(int(said.readline()))
+        time.sleep(after)
+        supervisor.kill()
+        supervisor.wait()
+    killed = time.monotonic()
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() - killed < 1.0, "it goes on without its supervisor"
+        time.sleep(0.01)
