@@ -50,7 +50,7 @@ ALLOWED = {
     "evaluate": {"data", "measure", "features", "metrics", *BASE},
     "tasks": {"data", "measure", "features", "metrics", "evaluate", *BASE},
     "track": {"spec", "errors", "artifacts"},
-    "report": {"spec", "errors", "registry", "gallery", "artifacts"},
+    "report": {"spec", "errors", "registry", "gallery", "artifacts", "files"},
     "table": {"spec", "errors", "files", "report"},  # the wide table has the report's columns
     "captions": {"data", "errors", "protocols", "files"},
     "run": {

@@ -62,8 +62,9 @@ def download(wanted: Wanted, target: Path, accept: Callable[[str], None]) -> Non
                 _receive(wanted, file, part)
                 file.flush()
                 os.fsync(file.fileno())
-                file.seek(0)
-                accept(hashlib.file_digest(file, "sha256").hexdigest())
+                with part.open("rb") as whole:
+                    digest = hashlib.file_digest(whole, "sha256").hexdigest()
+                accept(digest)
             except ArbenchError as error:
                 if not isinstance(error, PrerequisiteError):  # it is another file, and not the beginning of this one
                     _remove(part)
