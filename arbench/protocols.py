@@ -93,7 +93,8 @@ class LoadSpec:
     """How a network is built and loaded.
 
     `weights` is the checkpoint file; None only with `init="random"`, which builds the real shapes with random
-    weights (seeded), for speed and memory cells.
+    weights (seeded), for speed and memory cells. `part` names what is to be loaded of a file that holds several state
+    dicts ("ema", "trainer.var_wo_ddp"); "": the one that fits.
     """
 
     weights: Path | None = None
@@ -101,6 +102,7 @@ class LoadSpec:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
-"""Where an adapter's weights are: given by path, shipped in the package, or in the weights folder."""
+"""Where an adapter's weights are: given by path, shipped in the package, or in the weights folder; and which part."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
-from .errors import ConfigError, InputError, MissingWeights
+from . import registry
+from .checkpoints import parts
+from .checkpoints.listing import Listing, list_tensors, shards_of
+from .errors import CheckpointError, ConfigError, InputError, MissingWeights
 from .spec.card import Card
 
 
@@ -30,13 +35,17 @@ def known(card: Card) -> bool:
 def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
     """The weight file of `card`, or None if it is nowhere (or if the adapter needs none).
 
-    In the weights folder a file may lie in a folder of the adapter's name: some models publish files of one name.
+    `given` maps names to "PATH" or "PATH#PART", see `part_of`. In the weights folder a file may lie in a folder of the
+    adapter's name: some models publish files of one name.
     """
-    path = (given or {}).get(card.name)
-    if path is not None:
-        if not Path(path).is_file():
+    text = (given or {}).get(card.name)
+    if text is not None:
+        path, _ = parts.split(text)
+        if not path.exists():
             raise InputError(f"no weight file at {path}", f"given for {card.name}", "check the path")
-        return Path(path)
+        if path.is_dir():
+            list_tensors(path)  # says which of its files to name
+        return path
     if card.checkpoint is None:
         return None
     if card.checkpoint.packaged:
@@ -79,6 +88,66 @@ def locate(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
         f"put it at {folder() / file} (or in {folder() / card.name}, if another model's file has that name), "
         f"or give it: --weights {card.name}=PATH",
     )
+
+
+# ---- parts of a file -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is loaded of a weight file. `name` is "" for a file that is one state dict; `note` says what else is there."""
+
+    name: str = ""
+    note: str = ""
+
+
+def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> Part:
+    """The part of `path` that is loaded for `card`: the one that is named, else one of those that are the same network
+    twice, such as `ema` beside `model`. Which, the card's checkpoint says; else averaged weights go first.
+
+    Raises `CheckpointError` if the part that is named is not there.
+    """
+    _, asked = parts.split((given or {}).get(card.name, ""))
+    if not asked and card.checkpoint is not None and card.checkpoint.packaged and card.name not in (given or {}):
+        return Part()
+    if asked:
+        name = parts.find(_listing(path), asked)
+        return Part(name, f"weights of {card.name}: {name or 'the whole'} of {path.name}")
+    try:
+        twins = parts.twins(_listing(path), card.checkpoint.wrapper if card.checkpoint else ())
+    except CheckpointError:
+        return Part()  # perhaps of a format of the adapter's own, which loads it or says what is wrong
+    system = next((system for system in registry.systems() if card.name in {each.name for each in system.cards}), None)
+    own = [each for each in twins if system is not None and any(file.fits(each.names) for file in system.files)]
+    chosen = next(iter(own or twins), None)
+    if chosen is None:
+        return Part()
+    first, *others = chosen.parts
+    named = " and ".join(other or "the rest" for other in others)
+    another = parts.join(path, others[0] or parts.WHOLE)
+    return Part(
+        first,
+        f"weights of {card.name}: {first or 'the rest'} of {path.name} is loaded, and {named} is there too"
+        f" (--weights {card.name}={another})",
+    )
+
+
+def digest_of(path: Path, part: str = "") -> str:
+    """The sha256 of a weight file, of an index with its shards; with "#PART" where a part of it is loaded."""
+    if path.suffix == ".json":
+        digests = [sha256(each) for each in (path, *shards_of(path))]
+        return parts.join(Path(hashlib.sha256(" ".join(digests).encode()).hexdigest()), part)
+    return parts.join(Path(sha256(path)), part)
+
+
+def _listing(path: Path) -> Listing:
+    facts = path.stat() if path.is_file() else None
+    return _listed(path, facts and (facts.st_size, facts.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=8)
+def _listed(path: Path, facts: tuple[int, int] | None) -> Listing:
+    return list_tensors(path)
 
 
 def sha256(path: Path) -> str:

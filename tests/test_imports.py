@@ -14,6 +14,7 @@ HEAVY = {"torch", "numpy", "pandas", "matplotlib", "mlflow"}
 BASE = {
     "offered",
     "callable_package",
+    "checkpoints",
     "spec",
     "errors",
     "registry",
@@ -35,15 +36,16 @@ ALLOWED = {
     "spec": {"errors", "offered"},
     "registry": {"spec", "errors", "offered"},
     "protocols": {"spec", "errors"},
+    "checkpoints": {"spec", "errors"},
     "seeds": {"spec", "errors"},
     "images": {"spec", "errors"},
-    "weights": {"spec", "errors"},
+    "weights": {"spec", "errors", "registry", "checkpoints"},
     "files": {"errors"},
     "journal": {"files", "errors"},
     "terminal": {"errors"},
     "gallery": {"images", "errors"},
     "artifacts": {"spec", "gallery", "images", "errors"},
-    "data": {"spec", "errors", "images", "files"},
+    "data": {"spec", "errors", "images", "files", "checkpoints"},
     "measure": {"spec", "errors", "registry", "protocols"},
     "features": {"data", "measure", *BASE},
     "metrics": {"data", "measure", "features", *BASE},
@@ -70,7 +72,7 @@ ALLOWED = {
     "front": {"data", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds"},
-    "adapters": {"spec", "errors", "protocols", "seeds", "images"},
+    "adapters": {"spec", "errors", "protocols", "seeds", "images", "checkpoints"},
 }
 
 

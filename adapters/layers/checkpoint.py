@@ -1,174 +1,45 @@
-"""Checkpoints: read them without running their code, rename and load them strictly, or draw random weights."""
+"""Checkpoints: find the part that fits, rename it and load it strictly, or draw random weights."""
 
 from __future__ import annotations
 
-import argparse
-import io
-import pickle
-import pickletools
 import re
-import struct
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from arbench.checkpoints.parts import WHOLE, join
 from arbench.errors import CheckpointError, MissingWeights, NoDevice
 from arbench.protocols import Card, LoadSpec
 
-from .kinds import looks_like, recognise
+from .kinds import looks_like
+from .state_file import SHOWN, fitting_parts, read_state_dict, state_for
 
-SHOWN = 6
-"""Groups of keys an error lists before it only counts."""
+__all__ = [
+    "OfficialNames",
+    "build_and_load",
+    "compile_blocks",
+    "device_of",
+    "load_strict",
+    "read_state_dict",
+    "rename",
+    "replace_all",
+    "replace_patterns",
+    "seeded",
+    "uninitialised",
+    "with_state",
+]
 
 OfficialNames = Callable[[str], tuple[str, ...]]
 """One of our parameter names -> the official key, or the keys whose tensors are joined along dimension 0."""
 
 Module = TypeVar("Module", bound=nn.Module)
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_state_dict(path: Path, wrapper: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or a torch pickle, on the CPU, by name.
-
-    The first key of `wrapper` that the file has is unwrapped; without any the file itself must be the state dict.
-    Pickles are never executed. Raises CheckpointError: unreadable, truncated, unsafe, or not a dict of tensors.
-    """
-    content = _read(path)
-    if not isinstance(content, Mapping):
-        raise _error(path, f"it holds a {type(content).__name__}, not a dict of tensors")
-    for key in wrapper:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if others or not content:
-        found = ", ".join(f"{key!r}: {type(content[key]).__name__}" for key in list(content)[:SHOWN]) or "nothing"
-        wanted = (
-            f"none of the keys {', '.join(map(repr, wrapper))} holds them" if wrapper else "it must hold them itself"
-        )
-        raise _error(path, f"it is not a dict of tensors ({wanted}); found {found}{_within(content)}")
-    return dict(content)
-
-
-def _within(content: Mapping[Any, Any]) -> str:
-    """ "; what it looks like" for a file whose state dict is under a key that was not looked for."""
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            kind = recognise([name for name in value if isinstance(name, str)])
-            if kind:
-                return f"; under {key!r} it looks like {kind}"
-    return ""
-
-
-def _error(path: Path, why: str, hint: str = "give the official file of this adapter (`arbench ls adapters`)") -> Any:
-    return CheckpointError(f"cannot use the checkpoint {path}", why, hint)
-
-
-def _read(path: Path) -> Any:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(512)
-    except FileNotFoundError:
-        raise _error(path, "there is no such file", "check the path") from None
-    except IsADirectoryError:
-        raise _error(path, "it is a folder", "name the weight file inside it") from None
-    except PermissionError:
-        raise _error(path, "no permission to read it", f"chmod u+r {path}") from None
-    except OSError as error:
-        raise _error(path, f"it cannot be read: {error.strerror}", "check the disk") from None
-    if size == 0:
-        raise _error(path, "the file is empty", "download it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise _error(path, "it is a Git LFS pointer, not the weights", "git lfs pull")
-    if head.lstrip()[:1] == b"<":
-        raise _error(path, "it is a web page, not weights: the download went wrong", "download it again")
-    if head[8:9] == b"{" and size >= 8:
-        return _read_safetensors(path, size, head)
-    if head.startswith((b"PK\x03\x04", b"\x80")):
-        return _read_pickle(path, zipped=head.startswith(b"PK"))
-    raise _error(path, "it is neither a safetensors file nor a torch checkpoint")
-
-
-def _read_safetensors(path: Path, size: int, head: bytes) -> dict[str, Tensor]:
-    try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        (header,) = struct.unpack("<Q", head[:8])
-        whole = 8 + header <= size and "incomplete" not in str(error).lower()
-        why = f"its safetensors header is broken ({error})" if whole else "the file is truncated"
-        raise _error(path, why, "download it again") from None
-    except OSError as error:
-        raise _error(path, f"it cannot be read: {error.strerror}", "check the disk") from None
-
-
-def _read_pickle(path: Path, *, zipped: bool) -> Any:
-    try:
-        # training scripts keep their arguments beside the weights; a Namespace is data
-        with torch.serialization.safe_globals([argparse.Namespace]), path.open("rb") as file:
-            # torch takes any path that ends so for safetensors, whatever is in it; it maps paths only
-            mapped = zipped and path.suffix != ".safetensors"
-            return torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError:
-        wanted = _code_wanted(path, zipped=zipped)
-        if not wanted:
-            raise _error(path, "its pickle is broken, or the file is truncated", "download it again") from None
-        raise _error(
-            path,
-            f"it wants to execute code ({', '.join(wanted[:SHOWN])}) when loaded, and is refused",
-            "use a safetensors file, or a file that holds nothing but tensors, from a source you trust",
-        ) from None
-    except PermissionError:
-        raise _error(path, "no permission to read it", f"chmod u+r {path}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, IndexError, TypeError):
-        # torch reports a cut zip archive or pickle in any of these, with a page of its own internals
-        raise _error(path, "the file is truncated or not a torch checkpoint", "download it again") from None
-
-
-def _code_wanted(path: Path, *, zipped: bool) -> list[str]:
-    """What a refused pickle would call, read from its opcodes without running them; data types left out."""
-    found: list[str] = []
-    try:
-        if zipped:
-            with zipfile.ZipFile(path) as archive:
-                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                found += _globals(io.BytesIO(archive.read(name)))
-        else:
-            with path.open("rb") as file:
-                for _ in range(5):  # the old format is a chain of pickles: magic, version, system, content, keys
-                    found += _globals(file)
-    except (OSError, ValueError, IndexError, StopIteration, zipfile.BadZipFile):
-        pass
-    harmless = r"torch\.(_utils\._rebuild_\w+|\w+Storage|Size|device|b?float\d+|u?int\d+)|collections\.OrderedDict"
-    return [name for name in dict.fromkeys(found) if not re.fullmatch(harmless + r"|argparse\.Namespace", name)]
-
-
-def _globals(stream: IO[bytes]) -> list[str]:
-    found: list[str] = []
-    strings: list[str] = []
-    try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "GLOBAL":
-                found.append(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
-                found.append(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-    except ValueError:  # cut in the middle: what was found so far still counts
-        pass
-    return found
-
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
@@ -245,6 +116,7 @@ def load_strict(
     *,
     card_name: str,
     path: Path | None = None,
+    part: str = "",
     names: OfficialNames | None = None,
     ignored: Sequence[str] = (),
 ) -> None:
@@ -274,6 +146,7 @@ def load_strict(
     if problems:
         looks = looks_like(state.keys(), [key for ours in shapes for key in (names(ours) if names else (ours,))])
         where = f" {path}" if path else ""
+        where += f", part {part}," if part else ""
         raise CheckpointError(
             f"the checkpoint{where} does not fit {card_name}",
             looks + "\n        ".join(problems),
@@ -370,10 +243,33 @@ def build_and_load(
                 "it was asked to load a checkpoint",
                 "name one, or use init: random",
             )
-        wrapper = card.checkpoint.wrapper if card.checkpoint else ()
-        state = read_state_dict(spec.weights, wrapper)
-        module = with_state(build, state, card_name=card.name, path=spec.weights, names=names, ignored=ignored)
+        module = _from_file(build, card, spec.weights, spec.part, names, ignored)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _from_file(
+    build: Callable[[], Module],
+    card: Card,
+    path: Path,
+    part: str,
+    names: OfficialNames | None,
+    ignored: Sequence[str],
+) -> Module:
+    with uninitialised():
+        module = build()
+    ours = list(module.state_dict())
+    wanted = [{key for name in ours for key in names(name)}, set(ours)] if names else [set(ours)]
+    order = card.checkpoint.wrapper if card.checkpoint else ()
+    state, loaded = state_for(path, part, wanted, order)
+    try:
+        load_strict(module, state, card_name=card.name, path=path, part=loaded, names=names, ignored=ignored)
+    except CheckpointError as error:
+        others = [fitting for fitting in fitting_parts(path, wanted) if fitting != (loaded or WHOLE)]
+        if others:
+            hint = f"another part has all the names: --weights {card.name}={join(path, others[0])}"
+            raise CheckpointError(error.what, error.why, hint) from None
+        raise
+    return module.eval()
 
 
 def compile_blocks(spec: LoadSpec, blocks: Iterable[nn.Module], *, dynamic: bool | None = None) -> None:

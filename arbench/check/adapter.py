@@ -66,13 +66,16 @@ def plan(
     if card.tokenizer is not None:
         theirs = tokenizer or registry.card(card.tokenizer)
         found = weights.find(theirs, given) if random else _located(theirs, given)
-        used = theirs, _load_spec(found, device, random=random and found is None)
+        used = theirs, _load_spec(theirs, found, given, device, random=random and found is None)
     _check_memory(card, used[0] if used else None, device)
-    return Plan(card, _load_spec(path, device, random=random), used, tuple(prompts))
+    return Plan(card, _load_spec(card, path, given, device, random=random), used, tuple(prompts))
 
 
-def _load_spec(path: Path | None, device: str, *, random: bool) -> LoadSpec:
-    return LoadSpec(weights=path, init="random" if random else "checkpoint", device=device)
+def _load_spec(
+    card: Card, path: Path | None, given: Mapping[str, str] | None, device: str, *, random: bool
+) -> LoadSpec:
+    part = "" if path is None else weights.part_of(card, path, given).name
+    return LoadSpec(weights=path, init="random" if random else "checkpoint", device=device, part=part)
 
 
 def _located(card: Card, given: Mapping[str, str] | None) -> Path | None:
@@ -124,7 +127,8 @@ def check(plan: Plan, only: Sequence[str] = (), tell: Tell = lambda number, coun
     except Exception as error:
         yield Verdict(name, "load", "FAIL", describe(error))
         return
-    weighted = "with its weights" if plan.load.weights else "it needs no weights"
+    part = f", {plan.load.part}" if plan.load.part else ""
+    weighted = f"with its weights{part}" if plan.load.weights else "it needs no weights"
     yield Verdict(name, "load", "ok", "random weights" if plan.load.init == "random" else weighted)
     before: dict[str, str] = {}
     if watch.drew and "same weights" in wanted:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .. import registry
 from .. import weights as weight_files
+from ..checkpoints.parts import join, split
 from ..data.digest import count_of, digest_of
 from ..errors import ArbenchError, ConfigError, MissingReference, MissingWeights, PrerequisiteError, UnknownName
 from ..features.weight_files import WEIGHTS, feature_weights
@@ -61,7 +62,7 @@ class Plan(Frozen):
     device: str
     machine: str
     weights: dict[str, str]
-    """Name of an adapter, or of a feature network's weights -> absolute path of the file."""
+    """Name of an adapter, or of a feature network's weights -> absolute path of the file, with #PART where a part of it is loaded."""
     cells: tuple[PlannedCell, ...]
 
     @property
@@ -129,6 +130,7 @@ class _Planner:
         self.weights: dict[str, str] = {}
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
+        self._parts: dict[str, str] = {}
         self._resolved: dict[str, list[Resolved]] = {}
         self.feature_weights = feature_weights(suite_file.suite.weights)
 
@@ -179,6 +181,7 @@ class _Planner:
                 outcome, reason = "error", one_line(error)
             elif outcome == "error":
                 notes.append(f"missing too: {one_line(error)}")
+        notes += [self._parts[name] for name in digests if self._parts.get(name)]
         features, about_features = self._features(task)
         notes += about_features
         notes += definition.notes(card, task) if lacking is None else ()
@@ -277,8 +280,10 @@ class _Planner:
                     f"{path} should have come with the package and is not there",
                     "install arbench again",
                 )
-            self.weights[card.name] = str(path.resolve())
-            self._digests[card.name] = weight_files.sha256(path)
+            part = weight_files.part_of(card, path, self.suite_file.suite.weights)
+            self.weights[card.name] = join(path.absolute(), part.name)  # shards lie beside a link, not its target
+            self._digests[card.name] = weight_files.digest_of(path, part.name)
+            self._parts[card.name] = part.note
         return {card.name: self._digests[card.name]}
 
 
@@ -334,8 +339,9 @@ def _check_weight_names(suite_file: SuiteFile) -> None:
                 "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"
             )
             raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint)
-        if not Path(path).is_file():
-            raise ConfigError(f"{place}: no weight file at {path}", f"given for {name}", "check the path")
+        file = Path(path) if name in WEIGHTS else split(path)[0]
+        if not file.exists() or (name in WEIGHTS and not file.is_file()):
+            raise ConfigError(f"{place}: no weight file at {file}", f"given for {name}", "check the path")
 
 
 def _why_nothing(suite_file: SuiteFile, cards: Sequence[Card]) -> str:

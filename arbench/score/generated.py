@@ -37,8 +37,13 @@ def mark_of(source: Source, weights: Mapping[str, str] | None = None) -> str | N
 def digests_of(card: Card, weights: Mapping[str, str] | None = None) -> dict[str, str]:
     """Name -> sha256 of the files of a generator and its tokenizer, as far as they are here."""
     names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
-    paths = {name: weight_files.find(registry.card(name), weights or {}) for name in names}
-    return {name: weight_files.sha256(path) for name, path in paths.items() if path is not None}
+    digests = {}
+    for name in names:
+        each = registry.card(name)
+        path = weight_files.find(each, weights or {})
+        if path is not None:
+            digests[name] = weight_files.digest_of(path, weight_files.part_of(each, path, weights).name)
+    return digests
 
 
 def origin_of(cell: Cell) -> dict[str, Any]:

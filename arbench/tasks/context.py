@@ -151,10 +151,12 @@ class WorkerContext:
     def _load_spec(self, card: Card, cell: Cell) -> LoadSpec:
         settings = cell.settings
         path = weights.locate(card, self._given) if settings.init == "checkpoint" else None
+        part = "" if path is None else weights.part_of(card, path, self._given).name
         return LoadSpec(
             weights=path,
             init=settings.init,
             device=self.device,
             dtype=settings.dtype,
             compile=settings.compile,
+            part=part,
         )

@@ -1,0 +1,1 @@
+"""Weight files, read without torch: what is in them, and which part of them is loaded."""
