@@ -95,7 +95,7 @@ def locate(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is loaded of a weight file. `name` is "" for a file that is one state dict; `note` says what else is there."""
+    """What is loaded of a weight file. `name` is "" for a file that is one state dict; `note` says what else it has."""
 
     name: str = ""
     note: str = ""

@@ -1,11 +1,11 @@
-"""The tensors of a weight file, on the CPU: those of the part that fits a network, and nothing of the file is executed."""
+"""The tensors of a weight file, on the CPU: of the part that fits a network, and nothing of it is executed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -188,11 +188,11 @@ def _refuse_objects(listing: Listing, prefix: str) -> None:
             )
 
 
-def _no_tensors(listing: Listing) -> Any:
+def _no_tensors(listing: Listing) -> NoReturn:
     entries = list(listing.others.items())
     found = ", ".join(f"{name!r}: {describe(value)}" for name, value in entries[:SHOWN]) or "nothing"
     more = f" and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
-    kind = recognise([name for name in listing.others])
+    kind = recognise(list(listing.others))
     refuse(
         listing.path, f"it is not a dict of tensors; found {found}{more}" + (f"; it looks like {kind}" if kind else "")
     )

@@ -63,7 +63,7 @@ def list_tensors(path: Path) -> Listing:
         return _shards(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _torch(path)
-    refuse(path, "it is neither a safetensors file nor a torch checkpoint")
+    return refuse(path, "it is neither a safetensors file nor a torch checkpoint")
 
 
 def refuse(path: Path, why: str, hint: str = OFFICIAL) -> NoReturn:
@@ -195,7 +195,7 @@ def _header(path: Path) -> dict[str, StoredTensor]:
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            dtype, (start, end) = entry["dtype"], entry["data_offsets"]
+            dtype, (_, end) = entry["dtype"], entry["data_offsets"]
             if 8 + length + end > size:
                 refuse(path, "the file is truncated", AGAIN)
             found[str(name)] = StoredTensor(TYPES.get(dtype, str(dtype)), tuple(map(int, entry["shape"])))

@@ -1,7 +1,7 @@
 """Which part of a weight file is loaded: the one that was named, else the one that fits and is meant for sampling.
 
-A part is a dotted prefix of names: `ema`, `trainer.var_wo_ddp`, `state_dict.model`. Where several fit, the order is that
-of the adapter's card, which follows the system's official evaluation; then averaged weights go before the others.
+A part is a dotted prefix of names: `ema`, `trainer.var_wo_ddp`, `state_dict.model`. Where several fit, the order is
+that of the adapter's card, which follows the system's official evaluation; then averaged weights go first.
 """
 
 from __future__ import annotations

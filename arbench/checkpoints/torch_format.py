@@ -173,7 +173,12 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, reference: Any) -> _Storage:
         kind, storage, key, _, elements = reference[:5]
         name = str(getattr(storage, "named", "")).rpartition(".")[2]
-        if kind != "storage" or name not in STORAGES or not isinstance(key, str) or len(reference) > 5 and reference[5]:
+        if (
+            kind != "storage"
+            or name not in STORAGES
+            or not isinstance(key, str)
+            or (len(reference) > 5 and reference[5])
+        ):
             raise pickle.UnpicklingError(f"a storage of type {name!r}")
         self.widths[key] = WIDTHS[STORAGES[name]]
         return _Storage(STORAGES[name], key, int(elements))

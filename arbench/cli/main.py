@@ -405,6 +405,14 @@ def references(
     raise typer.Exit(references(action, names or [], url, json_output))
 
 
+@app.command()
+def doctor(json_output: Json = False) -> None:
+    """Examine this machine: device, memory, disk, weights."""
+    from arbench.cli.doctor import doctor
+
+    raise typer.Exit(doctor(json_output))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; an `ArbenchError` becomes its message on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -26,7 +26,7 @@ def resolve_device(asked: str) -> str:
         return "cuda" if count else "cpu"
     if not count:
         raise NoDevice(
-            f"no CUDA device for --device {asked}", _why_not(), "use --device cpu, or see nvidia-smi for the driver"
+            f"no CUDA device for --device {asked}", why_no_device(), "use --device cpu, or see `arbench doctor`"
         )
     if ":" in asked and int(asked.split(":")[1]) >= count:
         raise NoDevice(f"no device {asked}", f"there are {count}: cuda:0 to cuda:{count - 1}", "choose one of them")
@@ -89,7 +89,8 @@ def _gpu_names() -> tuple[str, ...]:
         pynvml.nvmlShutdown()
 
 
-def _why_not() -> str:
+def why_no_device() -> str:
+    """Why there is no CUDA device here."""
     if not _torch_has_cuda():
         return "torch is installed without CUDA"
     return "CUDA_VISIBLE_DEVICES hides every GPU" if _gpu_names() else "no NVIDIA driver answers"

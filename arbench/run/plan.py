@@ -62,7 +62,7 @@ class Plan(Frozen):
     device: str
     machine: str
     weights: dict[str, str]
-    """Name of an adapter, or of a feature network's weights -> absolute path of the file, with #PART where a part of it is loaded."""
+    """Name of an adapter, or of a feature network's weights -> absolute path of the file, perhaps with #PART."""
     cells: tuple[PlannedCell, ...]
 
     @property
