@@ -27,7 +27,9 @@ def doctor(json_output: bool = False) -> int:
 
     console = Console(highlight=False, markup=False)
     columns = [Column("check", whole=True), Column("state", whole=True), Column("what"), Column("next")]
-    rows = [[each.check, Text(each.state, style=STYLES[each.state]), each.what, each.next] for each in findings]
+    rows: list[list[str | Text]] = [
+        [each.check, Text(each.state, style=STYLES[each.state]), each.what, each.next] for each in findings
+    ]
     print_table(console, columns, rows)
     warned = sum(each.state == "warn" for each in findings)
     console.print(f"{failed} failures, {warned} warnings", soft_wrap=True)

@@ -29,8 +29,8 @@ Weighted = Annotated[
     typer.Option(
         "--weights",
         metavar="NAME=PATH",
-        help="Weight file of an adapter or of a feature network, for instance inception=weights.pth; PATH#PART for one part"
-        " of a file, such as #ema.",
+        help="Weight file of an adapter or of a feature network, for instance inception=weights.pth; PATH#PART for"
+        " one part of a file, such as #ema.",
     ),
 ]
 Tasks = Annotated[

@@ -13,8 +13,9 @@ from typing import Any
 
 from ..errors import InputError
 from .crops import prepare
+from .readers.foreign import holds_images
 from .readers.listing import shown
-from .statistics import published
+from .statistics import pickles, published
 from .statistics.read import HEADER
 from .stream import ImageStream, OnBad, Picture, Tally
 
@@ -137,8 +138,12 @@ def is_statistics(source: Source) -> bool:
         return True
     if not isinstance(source, str) or not (path := Path(source)).is_file():
         return False
-    if path.suffix in (".pt", ".pth", ".pkl"):
+    if path.suffix in (".pt", ".pth"):
+        return not holds_images(path)
+    if path.suffix in (".pkl", ".pickle"):
         return True
+    if path.suffix == ".npy":
+        return pickles.moments_in(path) is not None
     if path.suffix != ".npz" or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.torch_format import is_torch
 from ..errors import ImageError, InputError, UnknownName, UsageError, closest
 from .indexed import ImageSource
 from .random_access import ReaderSource
@@ -25,16 +26,18 @@ from .readers.ahead import AheadStream, IndexedReader, Reader, Shard
 from .readers.archives import TarReader, ZipReader
 from .readers.arrays import NpyReader, NpzReader, SourceReader
 from .readers.folder import FolderReader, imagenet, refuse_run
+from .readers.foreign import HEAD, refuse
 from .readers.listing import SUFFIXES, find_files, natural
 from .readers.mnist import SPLITS, mnist5k
 from .readers.objects import IterableReader, SequenceReader
 from .readers.tables import ParquetReader
+from .readers.torch_images import TorchReader
 from .reading import PLAIN, Reading, Source, cropped, name_of
 from .statistics import published
 from .stream import ImageStream, OnBad
 
 MNIST = (*(f"mnist5k/{split}" for split in SPLITS), "mnist5k/all")
-KINDS = ("folder", "imagenet", "npz", "npy", "zip", "tar", "parquet")
+KINDS = ("folder", "imagenet", "npz", "npy", "pt", "zip", "tar", "parquet")
 ALIASES = {"webdataset": "tar", "wds": "tar"}
 SEVERAL = ("tar", "parquet")
 """Kinds of which several files make one source."""
@@ -178,13 +181,15 @@ def _kind(path: Path) -> str:
         raise InputError(f"no file or folder at {path}", "", f"check the path, or name a source: {', '.join(MNIST)}")
     try:
         with path.open("rb") as file:
-            head = file.read(8)
+            head = file.read(HEAD)
     except OSError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     if head.startswith(b"\x93NUMPY"):
         return "npy"
     if head.startswith(b"PAR1"):
         return "parquet"
+    if is_torch(path, head):
+        return "pt"
     if head.startswith(b"PK"):
         return "npz" if path.suffix.lower() == ".npz" or _is_npz(path) else "zip"
     if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or _is_tar(path):
@@ -194,7 +199,7 @@ def _kind(path: Path) -> str:
     for kind in KINDS:
         if path.suffix.lower() == f".{kind}":  # not by content: its reader says what is wrong with it
             return kind
-    raise InputError(f"cannot tell what {path} is", f"it is none of {', '.join(KINDS)}", "write kind:PATH")
+    return refuse(path, head, ", ".join(KINDS))
 
 
 def _is_npz(path: Path) -> bool:
@@ -230,5 +235,10 @@ def _of_kind(kind: str, name: str, paths: Sequence[Path], key: str | None) -> Re
         return FolderReader(name, path)
     if kind == "imagenet":
         return imagenet(name, path)
-    readers: dict[str, Callable[[str, Path], Reader]] = {"npz": NpzReader, "npy": NpyReader, "zip": ZipReader}
+    readers: dict[str, Callable[[str, Path], Reader]] = {
+        "npz": NpzReader,
+        "npy": NpyReader,
+        "pt": TorchReader,
+        "zip": ZipReader,
+    }
     return readers[kind](name, path)

@@ -207,7 +207,9 @@ def _disk(runs: Path) -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     """Feature networks' weights: absent ones are no fault, damaged ones are."""
-    known, here, absent = feature_weights({}), [], []
+    known = feature_weights({})
+    here: list[str] = []
+    absent: list[str] = []
     for name in WEIGHTS:
         try:
             found = known.find(name)

@@ -423,7 +423,7 @@ def test_things_that_are_no_sources(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source, message in (
         (tmp_path / "absent", "no file or folder"),
-        (tmp_path / "notes.txt", "cannot tell what"),
+        (tmp_path / "notes.txt", "is text, not images"),
         (tmp_path / "one.png", "is one image"),
         (tmp_path / "empty", "no images in"),
         (f"{tmp_path}/no-*.tar", "no file matches"),

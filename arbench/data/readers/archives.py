@@ -51,7 +51,10 @@ class ZipReader:
             raise InputError(f"{path} is not a zip file, or is damaged", str(error), AGAIN) from error
         self._members = sorted((member for member in members if is_image(member)), key=natural)
         if not self._members:
-            raise ImageError(f"no images in {path}", f"it has {len(members)} other members", "check the path")
+            such = f", such as {', '.join(map(shown, members[:3]))}" if members else ""
+            raise ImageError(
+                f"no images in {path}", f"it has {len(members)} other members{such}", "name an archive of images"
+            )
         self.count = len(self._members)
         shared = _shared_root(self._members)
         self._root = len(shared)

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from ...errors import ImageError, InputError
 from ..indexed import ImageSource
+from ..statistics.pickles import moments_in
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .decode import Decoded
+from .foreign import SAVED, advice, refuse_statistics
 
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError)
 """What zipfile and NumPy raise on a file that is cut short or altered."""
@@ -62,14 +64,14 @@ class RowLayout:
 def row_layout(what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> RowLayout:
     """Raises `ImageError` unless the header is that of uint8 images in C order."""
     if dtype.hasobject:
-        raise ImageError(f"{what} holds pickled objects", "they are never unpickled", "save uint8 images")
+        raise ImageError(f"{what} holds pickled objects", "they are never unpickled", SAVED)
     channels = len(shape) == 4 and (shape[3] in (1, 3) or shape[1] in (1, 3))
     if dtype != np.uint8 or not channels or fortran:
         order = ", in Fortran order" if fortran else ""
         raise ImageError(
             f"{what} is not an array of images",
             f"it is {dtype} {shape}{order}; images are uint8 (N, H, W, 3) or (N, 3, H, W)",
-            "save uint8 images on 0..255",
+            "numpy.save(FILE, numpy.ascontiguousarray(images))" if fortran and channels else advice(shape, str(dtype)),
         )
     if 0 in shape:
         raise ImageError(f"{what} holds no images", f"it has shape {shape}")
@@ -94,6 +96,8 @@ class NpzReader:
             with zipfile.ZipFile(path) as archive:
                 members = archive.namelist()
                 if IMAGES not in members:
+                    if {"mu.npy", "sigma.npy"} <= set(members):
+                        refuse_statistics(path)
                     found = ", ".join(member.removesuffix(".npy") for member in members) or "nothing"
                     raise ImageError(
                         f"{path} has no arr_0", f"it holds {found}", "numpy.savez(FILE, images) names its array arr_0"
@@ -147,11 +151,11 @@ class NpzReader:
         return local + 30 + int.from_bytes(fixed[26:28], "little") + int.from_bytes(fixed[28:30], "little") + header
 
     def headers(self, limit: int | None) -> Iterator[Header]:
-        return _headers(self.layout, self._labels, limit)
+        return array_headers(self.layout, self._labels, limit)
 
     def items(self, shard: Shard) -> Iterator[Item]:
         if self.seeks and not shard.whole:
-            yield from _rows(self._path, self._start, self.layout, self._labels, shard)
+            yield from array_rows(self._path, self._start, self.layout, self._labels, shard)
             return
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(IMAGES) as member:
@@ -189,6 +193,8 @@ class NpyReader:
             raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path") from error
         except (ValueError, OSError, EOFError) as error:
             raise InputError(f"{path} is not an npy file, or is damaged", str(error), AGAIN) from error
+        if dtype.hasobject and moments_in(path) is not None:
+            refuse_statistics(path)
         self._layout = row_layout(str(path), shape, fortran, dtype)
         self.count = shape[0]
         size, expected = path.stat().st_size, self._start + shape[0] * self._layout.row_bytes
@@ -196,10 +202,10 @@ class NpyReader:
             raise InputError(f"{path} is damaged", f"it should take {expected} bytes and takes {size}", AGAIN)
 
     def headers(self, limit: int | None) -> Iterator[Header]:
-        return _headers(self._layout, None, limit)
+        return array_headers(self._layout, None, limit)
 
     def items(self, shard: Shard) -> Iterator[Item]:
-        return _rows(self._path, self._start, self._layout, None, shard)
+        return array_rows(self._path, self._start, self._layout, None, shard)
 
 
 class SourceReader:
@@ -238,12 +244,14 @@ def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return shape, fortran, dtype
 
 
-def _headers(layout: RowLayout, labels: NDArray[np.int64] | None, limit: int | None) -> Iterator[Header]:
+def array_headers(layout: RowLayout, labels: NDArray[np.int64] | None, limit: int | None) -> Iterator[Header]:
     for index in Shard(limit=limit).indices(layout.shape[0]):
         yield Header(str(index), _label(labels, index), layout.size)
 
 
-def _rows(path: Path, start: int, layout: RowLayout, labels: NDArray[np.int64] | None, shard: Shard) -> Iterator[Item]:
+def array_rows(
+    path: Path, start: int, layout: RowLayout, labels: NDArray[np.int64] | None, shard: Shard
+) -> Iterator[Item]:
     """Rows that lie in a file as they are, each read by the thread that wants it.
 
     Reading, not mapping: the pages of a mapped file count as this process's memory.

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...errors import ImageError, InputError
 from .ahead import Header, Item, Shard, threads
 from .decode import BadImage, decode_file, header_size
+from .foreign import inside
 from .listing import SUFFIXES, WORDNET_ID, Classes, find_files, natural, shown
 
 AT_ONCE = 4096
@@ -36,8 +37,8 @@ class FolderReader:
         refuse_run(folder)
         self._files = sorted(find_files(folder), key=natural)
         if not self._files:
-            looked = ", ".join(sorted(SUFFIXES))
-            raise ImageError(f"no images in {folder}", f"looked for {looked}, sub-folders included", "check the path")
+            looked, (found, step) = ", ".join(sorted(SUFFIXES)), inside(folder)
+            raise ImageError(f"no images in {folder}", f"{found}; looked for {looked}, sub-folders included", step)
         self.count = len(self._files)
         self._classes = Classes(str(folder), self._files)
         self.classes = self._classes.names

@@ -14,9 +14,8 @@ from PIL import Image
 from ...errors import ImageError
 from .ahead import Header, Item, Shard
 from .decode import BadImage, Decoded, decode, from_pil, pil_error
+from .foreign import QUANTISE
 from .tables import IMAGE_NAMES, LABEL_NAMES
-
-QUANTISE = "quantise float images in [0, 1] with arbench.images.to_uint8, which names its rounding"
 
 
 class SequenceReader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ...errors import ImageError, InputError
 from .ahead import AGAIN, Header, Item, Shard, damaged
@@ -55,11 +55,13 @@ class ParquetReader:
         else:
             known = [column for column in IMAGE_NAMES if column in able]
             if not known:
-                why = f"columns of bytes: {', '.join(able)}" if able else f"its columns are {', '.join(schema.names)}"
+                if not able:
+                    refuse_table(path, schema.names)
+                why = f"columns of bytes: {', '.join(able)}"
                 raise ImageError(
-                    f"cannot tell which column of {path} holds the images" if able else f"{path} has no image column",
+                    f"cannot tell which column of {path} holds the images",
                     why,
-                    "name the column as key" if able else "images are bytes, or a struct with bytes",
+                    f"arbench score {path} --column {able[0]}",
                 )
             image = known[0]
         labels = [name for name in LABEL_NAMES if name in schema.names and types.is_integer(schema.field(name).type)]
@@ -123,6 +125,16 @@ class ParquetReader:
                                 yield Item(index, f"{prefix}{index - start}", partial(_decode, cell), known)
                             index += 1
                 first = end
+
+
+def refuse_table(path: Path, names: Sequence[str]) -> NoReturn:
+    """For a table without a column of bytes; of a run's own, with the command that reads it."""
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    run = next((folder for folder in path.absolute().parents if (folder / "run.json").is_file()), None)
+    step = (
+        f"arbench report {run}" if run else "name a table with a column of encoded images: bytes, or a struct with them"
+    )
+    raise ImageError(f"{path} has no image column", f"it is a table of values, with {shown}", step)
 
 
 def _known(label: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""EDM2's reference statistics, which are a pickle: read by an unpickler that knows plain values and float arrays only.
+"""Statistics that are a pickle, such as EDM2's: read by an unpickler that knows plain values and float arrays only.
 
 No function named in the file is called, not even NumPy's own: arrays are noted down as they come and built from their
 bytes afterwards.
@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from ...errors import InputError
 
+OBJECT = "O8"
+"""The type of an array of Python objects, as numpy.save makes one of a dict."""
 NUMBERS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 
@@ -22,7 +25,7 @@ class _Dtype:
     """Stands for numpy.dtype."""
 
     def __init__(self, name: object = "", align: object = False, copy: object = False) -> None:
-        if not isinstance(name, str) or name not in NUMBERS:
+        if not isinstance(name, str) or name not in {*NUMBERS, OBJECT}:
             raise pickle.UnpicklingError(f"an array of type {name!r}")
         self.name, self.order = name, "<"
 
@@ -38,17 +41,22 @@ class _Dtype:
 class _Array:
     """Stands for an array until its bytes are known."""
 
-    value: np.ndarray[Any, Any] | None = None
+    value: Any = None
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise pickle.UnpicklingError("an array of another layout")
         _, shape, dtype, fortran, data = state
+        if isinstance(data, list):
+            if shape != () or len(data) != 1:
+                raise pickle.UnpicklingError("an array of several objects")
+            self.value = _plain(data[0])
+            return
         self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
 
 
 def _from_bytes(data: object, dtype: object, shape: object, order: object) -> np.ndarray[Any, Any]:
-    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype):
+    if not isinstance(data, bytes | bytearray) or not isinstance(dtype, _Dtype) or dtype.name == OBJECT:
         raise pickle.UnpicklingError("an array that is not of numbers")
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         raise pickle.UnpicklingError("an array without shape")
@@ -107,6 +115,20 @@ def load(path: Path) -> Any:
             f"{error or type(error).__name__} (nothing in it was run)",
             "save mu and sigma with numpy.savez and give --reference-kind",
         ) from error
+
+
+def moments_in(path: Path) -> dict[str, Any] | None:
+    """The dict of mu and sigma that an npy file holds as a pickled object; None for any other array."""
+    try:
+        with path.open("rb") as file:
+            first = npy.read_magic(file) == (1, 0)
+            shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(file)
+            if not dtype.hasobject or shape != ():
+                return None
+            value = _plain(_Restricted(file).load())
+    except Exception:  # a hostile or broken file can raise anything; its reader says what is wrong
+        return None
+    return value if isinstance(value, dict) and {"mu", "sigma"} <= value.keys() else None
 
 
 def _plain(value: Any) -> Any:

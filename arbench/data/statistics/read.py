@@ -66,15 +66,23 @@ def read_statistics(path: Path, *, kind: Format | None = None) -> ReferenceStati
     if not path.is_file():
         raise InputError(f"{path} is not a file" if path.exists() else f"no file at {path}", "", "check the path")
     if path.suffix in (".pt", ".pth"):
+        if TORCH_FIDELITY_NAME.fullmatch(path.stem) is None and (plain := _plain_moments(torch_files.load(path))):
+            return _npz(path, plain, kind)
         _agrees(path, kind, "torch-fidelity", "it is a torch file")
         return _torch_fidelity(path)
     if path.suffix in (".pkl", ".pickle"):
+        content = pickles.load(path)
+        if plain := _plain_moments(content):
+            return _npz(path, plain, kind)
         _agrees(path, kind, "edm2", "it is a pickle")
-        return _edm2_pickle(path)
+        return _edm2_pickle(path, content)
+    if path.suffix == ".npy" and (moments := pickles.moments_in(path)) is not None:
+        return _npz(path, _plain_moments(moments), kind)
     try:
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise InputError(f"{path} is not an npz", "it holds one array", "statistics come as npz, pt or pkl")
+            step = "name a file of mu and sigma, or the images themselves"
+            raise InputError(f"{path} holds no statistics", f"it is one array, {archive.dtype} {archive.shape}", step)
         with archive:
             return _npz(path, archive, kind)
     except PermissionError as error:
@@ -211,10 +219,9 @@ def _torch_fidelity(path: Path) -> ReferenceStatistics:
     return ReferenceStatistics(path, "torch-fidelity", {key: moments}, identity)
 
 
-def _edm2_pickle(path: Path) -> ReferenceStatistics:
+def _edm2_pickle(path: Path, content: object) -> ReferenceStatistics:
     """{"num_images": n, metric: {"mu", "sigma"}} with the metrics fid and fd_dinov2."""
-    content = pickles.load(path)
-    found = content if isinstance(content, dict) else {}
+    found: dict[Any, Any] = content if isinstance(content, dict) else {}
     n = found.get("num_images")
     if n is not None and not isinstance(n, int | np.integer):
         raise InputError(f"num_images of {path} is not a number", f"it is {n!r}", "write or copy it again")
@@ -275,6 +282,13 @@ def _features(path: Path, member: str, dimension: int | None = None) -> StoredFe
 
 
 # --- Helpers
+
+
+def _plain_moments(content: object) -> dict[str, Any]:
+    """mu and sigma as arrays of a dict that has them, as many tools pickle them; else nothing."""
+    if not isinstance(content, dict) or not {"mu", "sigma"} <= content.keys():
+        return {}
+    return {name: np.asarray(content[name]) for name in ("mu", "sigma")}
 
 
 def git_blob(path: Path) -> str:
