@@ -45,9 +45,10 @@ def averaged(name: str) -> bool:
 
 
 def preferred(parts: Collection[str], order: Sequence[str] = ()) -> list[str]:
-    """`parts`, the one to load first. `order` are names from the card."""
+    """`parts`, the one to load first; with or without their last dot. `order` are names from the card."""
 
-    def rank(name: str) -> tuple[int, bool]:
+    def rank(prefix: str) -> tuple[int, bool]:
+        name = stem(prefix)
         pieces = name.split(".")
         places = [place for place, wanted in enumerate(order) if wanted in (name, pieces[0], pieces[-1])]
         return min(places, default=len(order)), not averaged(name)

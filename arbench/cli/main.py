@@ -212,7 +212,8 @@ def score(
     samples: Annotated[
         str,
         typer.Argument(
-            metavar="SAMPLES", help="Folder, npz, npy, zip, tar, parquet, generator:NAME, runs/DIR[:CELL], features."
+            metavar="SAMPLES",
+            help="Folder, npz, npy, pt, zip, tar, parquet, generator:NAME, runs/DIR[:CELL], features.",
         ),
     ],
     reference: Annotated[

@@ -62,13 +62,13 @@ def test_statistics_given_as_samples_and_what_the_advice_leads_to(
         open_images(name)
     command = caught.value.hint.replace("SAMPLES", "samples.npy").split()
     assert command[:2] == ["arbench", "score"]
-    assert main([*command[1:], "--metric", "fid"]) == 2  # whose statistics they are must be said
+    assert main([*command[1:], "--metric", "frechet"]) == 2  # whose statistics they are must be said
     advice = re.search(r"add (--reference-kind \S+?),", capsys.readouterr().err)
     assert advice
     kind = advice.group(1).split()
     assert is_statistics(name)
     assert read_statistics(Path(name), kind=kind[1]).moments  # type: ignore[arg-type]
-    main([*command[1:], *kind, "--metric", "fid", "--convention", "adm", "--out", "o"])
+    main([*command[1:], *kind, "--metric", "frechet", "--out", "o"])
     assert "not images" not in capsys.readouterr().err
     assert Path("o/score.json").is_file()
 
