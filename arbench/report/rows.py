@@ -159,9 +159,9 @@ def _details(members: Sequence[Result]) -> dict[str, str]:
     for result in members:
         for name, digest in (result.provenance.weights if result.provenance else {}).items():
             if name == result.adapter:
-                found["weights"] = digest[:8]
+                found["weights"] = _short(digest)
             elif name.startswith("tokenizers/"):
-                found["tokenizer's weights"] = digest[:8]
+                found["tokenizer's weights"] = _short(digest)
         for name, value in (result.sampling.plain() if result.sampling else {}).items():
             values = value if isinstance(value, dict) else {"": value}
             found |= {f"{name} {part}".strip().replace("_", " "): str(one) for part, one in values.items()}
@@ -215,3 +215,9 @@ def short_names(results: Iterable[Result]) -> dict[str, str]:
         adapter: adapter.rsplit("/", 1)[-1] if tails[kind, adapter.rsplit("/", 1)[-1]] == 1 else adapter
         for adapter, kind in kinds.items()
     }
+
+
+def _short(digest: str) -> str:
+    """The first digits of a weight file's digest, with the part of the file where one was loaded."""
+    sha256, sign, part = digest.partition("#")
+    return f"{sha256[:8]}{sign}{part}"

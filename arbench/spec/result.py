@@ -149,7 +149,7 @@ class Provenance(Frozen):
     device: str
     threads: int | None = None
     weights: dict[str, str] = Field(default_factory=dict)
-    """Adapter name -> sha256 of the weight file."""
+    """Adapter name -> sha256 of the weight file, with "#PART" where a part of it was loaded."""
     data: dict[str, str] = Field(default_factory=dict)
     """Data source -> digest of its content."""
     environment: dict[str, str] = Field(default_factory=dict)
