@@ -17,14 +17,24 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .errors import StoreError
+from .json_text import parse_json
 
 Record = dict[str, Any]
+FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
+    "planned": {"cells": list},
+    "tracked": {"cells": list},
+    "started": {"cell": str, "time": str},
+    "unit": {"cell": str, "unit": str, "digest": str, "seconds": (int, float)},
+    "finished": {"cell": str, "outcome": str, "digest": str, "reason": str},
+}
+"""What a reader takes from each kind; other fields and kinds may be anything."""
 
 
 def now() -> str:
@@ -54,6 +64,10 @@ def parse(data: bytes, name: str = "journal.jsonl") -> Journal:
         complete = number < len(lines)
         record = _record(line) if complete else None
         if record is not None:
+            wanted = FIELDS.get(record["kind"], {})
+            if lost := [field for field, kind in wanted.items() if not isinstance(record.get(field), kind)]:
+                why = f"a record of kind {record['kind']!r} lacks {' and '.join(lost)}, or has another kind of value"
+                raise StoreError(f"{name}:{number}: not a whole record", why, "restore the file, or start a new run")
             records.append(record)
             size += len(line) + 1
         elif not complete and not line:
@@ -70,7 +84,7 @@ def parse(data: bytes, name: str = "journal.jsonl") -> Journal:
 
 def _record(line: bytes) -> Record | None:
     try:
-        record = json.loads(line)
+        record = parse_json(line)
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None

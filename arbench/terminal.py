@@ -1,13 +1,14 @@
-"""Tables for people and pipes: whole lines in a pipe, on a terminal fitted to its width with no value lost."""
+"""What is written for people: the one console, and tables that fit a terminal and are whole lines in a pipe."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from .errors import printable
@@ -17,6 +18,18 @@ WIDE_ENOUGH = 20
 """A column is not made narrower than this to stay beside the others: it goes below its row before that."""
 _PIECE = re.compile(r"[/\-_,=:;]*[^\s/\-_,=:;]*[/\-_,=:;]*\s*")
 """Where a cell may be broken: after spaces and what joins the words of a name, not after an option's dashes."""
+
+
+class PlainConsole(Console):
+    """Where all text reaches the terminal: brackets are no markup, and what a terminal would act on becomes escapes."""
+
+    def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
+        super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """What is printed, a table or a progress bar too, passes here; controls are the console's own."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "numpy", "pandas", "matplotlib", "mlflow"}
+READING = {"errors", "limits", "json_text", "npy_files", "pickle_text"}
+"""How files of strangers are read."""
 BASE = {
     "offered",
     "callable_package",
     "checkpoints",
     "spec",
-    "errors",
     "registry",
     "protocols",
     "seeds",
@@ -24,6 +25,7 @@ BASE = {
     "weights",
     "files",
     "gallery",
+    *READING,
 }
 WRITERS = {"journal", "table", "artifacts"}
 """What a run and a folder of scores are made of, beside the results."""
@@ -33,26 +35,30 @@ ALLOWED = {
     "errors": set(),
     "callable_package": set(),
     "offered": set(),
-    "spec": {"errors", "offered"},
+    "limits": {"errors"},
+    "json_text": set(),
+    "pickle_text": set(),
+    "npy_files": {"limits", "errors"},
+    "spec": {"errors", "limits", "offered"},
     "registry": {"spec", "errors", "offered"},
     "protocols": {"spec", "errors"},
     "checkpoints": {"spec", "errors"},
     "seeds": {"spec", "errors"},
-    "images": {"spec", "errors"},
+    "images": {"spec", *READING},
     "weights": {"spec", "errors", "registry", "checkpoints"},
     "files": {"errors"},
-    "journal": {"files", "errors"},
+    "journal": {"files", "json_text", "errors"},
     "terminal": {"errors"},
-    "gallery": {"images", "errors"},
-    "artifacts": {"spec", "gallery", "images", "errors"},
-    "data": {"spec", "errors", "images", "files", "checkpoints"},
+    "gallery": {"images", *READING},
+    "artifacts": {"spec", "gallery", "images", *READING},
+    "data": {"spec", "images", "files", "checkpoints", *READING},
     "measure": {"spec", "errors", "registry", "protocols"},
     "features": {"data", "measure", *BASE},
     "metrics": {"data", "measure", "features", *BASE},
     "evaluate": {"data", "measure", "features", "metrics", *BASE},
     "tasks": {"data", "measure", "features", "metrics", "evaluate", *BASE},
-    "track": {"spec", "errors", "artifacts"},
-    "report": {"spec", "errors", "registry", "gallery", "artifacts", "files"},
+    "track": {"spec", "artifacts", *READING},
+    "report": {"spec", "registry", "gallery", "artifacts", "files", *READING},
     "table": {"spec", "errors", "files", "report"},  # the wide table has the report's columns
     "captions": {"data", "errors", "protocols", "files"},
     "run": {
@@ -69,7 +75,7 @@ ALLOWED = {
         *BASE,
     },
     "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", *WRITERS, *BASE},
-    "front": {"data", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
+    "front": {"terminal", "data", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds"},
     "adapters": {"spec", "errors", "protocols", "seeds", "images", "checkpoints"},

@@ -16,7 +16,7 @@ from arbench.journal import Writer, parse, read
 RECORDS = [
     {"kind": "session", "verb": "run"},
     {"kind": "note", "text": 'a "quoted" line\nbreak, ünïcode \u2028 and {braces}'},
-    {"kind": "unit", "cell": "res-1", "seconds": 0.25},
+    {"kind": "unit", "cell": "res-1", "unit": "0-64", "digest": "d0", "seconds": 0.25},
 ]
 
 

@@ -14,13 +14,12 @@ def captions(
     adapter: str, prompts: Path, encoder: str, output: Path, *, device: str, dtype: str, instruction: Path | None
 ) -> int:
     """Encodes the lines of `prompts`; what is there already is kept."""
-    from rich.console import Console
-
     from arbench import registry
     from arbench.captions import CaptionEncoder, text_encoder_of, write
     from arbench.cli.score import progress_bar
     from arbench.data.prompts import read_prompts
     from arbench.run.device import resolve_device
+    from arbench.terminal import PlainConsole
 
     card = registry.card(adapter)
     about, _ = text_encoder_of(card)
@@ -34,7 +33,7 @@ def captions(
         raise InputError(
             f"{output} is a file", "captions are one file per prompt, in a folder", "give another --output"
         )
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = PlainConsole(stderr=True)
     if about.instruction and not before:
         console.print(
             f"note: {card.name} was used with an instruction before every prompt ({about.instruction}); give it by"
@@ -50,7 +49,7 @@ def captions(
     }
     with progress_bar(console) as progress:
         written = write(lines, output, encode, settings, lambda done: progress("captions", done, len(lines)))
-    out = Console(highlight=False, markup=False)
+    out = PlainConsole()
     kept = f", {written.kept} of them from before" if written.kept else ""
     out.print(f"captions: {len(lines)} in {output}{kept}", soft_wrap=True)
     if written.cut:

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from arbench.errors import FAILED, OK, InputError, UsageError
 
 if TYPE_CHECKING:
@@ -31,13 +33,12 @@ def check(
     only: Sequence[str] = (),
 ) -> int:
     """Check each adapter; exit code 0 if none fails, 1 if one does."""
-    from rich.console import Console
-
     from arbench import registry
     from arbench.check import adapter
     from arbench.check.names import parse
     from arbench.features.weight_files import parse_given
     from arbench.run.device import resolve_device
+    from arbench.terminal import PlainConsole
 
     if not names:
         raise UsageError("no adapter given", "", "arbench check NAME... (see: arbench ls adapters)")
@@ -49,7 +50,7 @@ def check(
     given = parse_given(weights, [*registry.cards(), *(card.name for card in cards)])
     lines, device = read_lines(prompts), resolve_device(device)
     plans = [adapter.plan(card, random=random, device=device, given=given, prompts=lines) for card in cards]
-    console = Console(stderr=json_output, highlight=False)
+    console = PlainConsole(stderr=json_output)
     width = max(len(card.name) for card in cards)
     verdicts = []
     with Steps(console) as steps:
@@ -65,7 +66,7 @@ def check(
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         style = "red" if failed else "green"
-        console.print(f"[{style}]{held} of {held + failed} checks hold[/] (adapters: {len(cards)})")
+        console.print(Text.assemble((f"{held} of {held + failed} checks hold", style), f" (adapters: {len(cards)})"))
     return FAILED if failed else OK
 
 
@@ -73,9 +74,9 @@ class Steps:
     """Which check is at work: a line that is replaced on a terminal, else a line on stderr as each begins."""
 
     def __init__(self, console: Console) -> None:
-        from rich.console import Console
+        from arbench.terminal import PlainConsole
 
-        errors = Console(stderr=True, highlight=False)
+        errors = PlainConsole(stderr=True)
         self._errors = errors
         # of two consoles on one terminal the same one must print all, or lines are lost
         shown = next((each for each in (console, errors) if each.is_terminal), None)
@@ -91,14 +92,12 @@ class Steps:
             self._live.stop()
 
     def of(self, adapter: str) -> Tell:
-        from rich.markup import escape
-
         def tell(number: int, count: int, name: str) -> None:
             text = f"{adapter}: {number} of {count}, {name}"
             if self._live is not None:
-                self._live.update(escape(text))
+                self._live.update(Text(text))  # of a str it would read markup
             else:
-                self._errors.print(text, markup=False, soft_wrap=True)
+                self._errors.print(text, soft_wrap=True)
 
         return tell
 
@@ -117,8 +116,6 @@ def read_lines(path: Path | None) -> list[str]:
 
 
 def _print(console: Console, verdict: Verdict, width: int) -> None:
-    from rich.markup import escape
-
     style = STYLES[verdict.outcome]
     cells = f"{verdict.adapter:{width}}  {verdict.name:17}"
-    console.print(f"{escape(cells)}  [{style}]{verdict.outcome:14}[/]  {escape(verdict.why)}", soft_wrap=True)
+    console.print(Text.assemble(cells, "  ", (f"{verdict.outcome:14}", style), "  ", verdict.why), soft_wrap=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.lib import format as npy
-from rich.console import Console
 from rich.progress import track
 
 from arbench.errors import OK, InputError, StoreError, UsageError
 from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
+from arbench.terminal import PlainConsole
 
 
 def export(run: str, images: Path | None, npz: Path | None) -> int:
@@ -26,7 +26,7 @@ def export(run: str, images: Path | None, npz: Path | None) -> int:
     for cell in cells:
         if cell.images_kept < cell.count:
             raise images_missing(cell)
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     if images is not None:
         for cell in cells:
             place = images if len(cells) == 1 else images / cell.cell.result_id
@@ -48,7 +48,7 @@ def _folder(cell: SampledCell, place: Path) -> None:
 
     if place.exists() and any(place.iterdir()):
         raise UsageError(f"{place} is not empty", "samples go to a folder of their own", "name another --images DIR")
-    stream, errors = CellStream(cell), Console(stderr=True, markup=False)
+    stream, errors = CellStream(cell), PlainConsole(stderr=True)
     target = place.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def _npz(cell: SampledCell, path: Path) -> None:
     height, width = (int(side) for side in cell.units[0]["size"])
 
     def rows() -> Iterator[bytes]:
-        stream, errors = CellStream(cell), Console(stderr=True, markup=False)
+        stream, errors = CellStream(cell), PlainConsole(stderr=True)
         for picture in track(stream, f"writing {path}", cell.count, transient=True, console=errors):
             if picture.label is not None:
                 labels.append(picture.label)

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from arbench import registry, weights
 from arbench.errors import OK, ArbenchError, UnknownName
+from arbench.json_text import parse_json
 from arbench.spec import suite_file
 from arbench.spec.card import Card
-from arbench.terminal import Column, print_table
+from arbench.terminal import Column, PlainConsole, print_table
 
 Row = dict[str, Any]
 
@@ -26,7 +25,7 @@ def ls(what: str, json_output: bool) -> int:
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK
-    console = Console(markup=False)
+    console = PlainConsole()
     if not rows:
         console.print(f"no {what} here")
         return OK
@@ -167,7 +166,7 @@ def _references() -> list[Row]:
 def _runs() -> list[Row]:
     rows = []
     for path in sorted(Path("runs").glob("*/run.json")):
-        run = json.loads(path.read_text(encoding="utf-8"))
+        run = parse_json(path.read_text(encoding="utf-8"))
         rows.append(
             {
                 "run": str(path.parent),

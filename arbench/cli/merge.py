@@ -9,9 +9,8 @@ from arbench.errors import OK, InputError
 
 def merge(folders: list[Path], out: Path) -> int:
     """Joins shards that `arbench score --shard I/N` made, in any order."""
-    from rich.console import Console
-
     from arbench.features.feature_folder import is_features, merge_folders
+    from arbench.terminal import PlainConsole
 
     parts = []
     for folder in folders:
@@ -23,7 +22,5 @@ def merge(folders: list[Path], out: Path) -> int:
         parts.append(inner)
     found = merge_folders(parts, out)
     count = len(next(iter(found.values())))
-    Console(highlight=False, markup=False).print(
-        f"{count} images, {', '.join(found)}: arbench score {out} --reference ...", soft_wrap=True
-    )
+    PlainConsole().print(f"{count} images, {', '.join(found)}: arbench score {out} --reference ...", soft_wrap=True)
     return OK

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from arbench.errors import FAILED, OK, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def parity(goldens: list[Path], json_output: bool = False) -> int:
     """Replay each golden folder; exit code 0 if every output agrees, 1 if one does not."""
-    from rich.console import Console
+    from arbench.terminal import PlainConsole
 
     if not goldens:
         raise UsageError("no golden given", "", "arbench parity FOLDER...")
@@ -28,7 +30,7 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
     loaded = [load_golden(folder) for folder in goldens]
     for golden in loaded:
         replayer_path(golden)
-    console = Console(stderr=json_output, highlight=False)
+    console = PlainConsole(stderr=json_output)
     verdicts = _replay(loaded, console, quiet=json_output)
     passed = sum(verdict.ok for verdict in verdicts)
     if json_output:
@@ -42,7 +44,8 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         style = "green" if passed == len(verdicts) else "red"
-        console.print(f"[{style}]{passed} of {len(verdicts)} outputs agree[/] (goldens: {len(loaded)})")
+        agree = f"{passed} of {len(verdicts)} outputs agree"
+        console.print(Text.assemble((agree, style), f" (goldens: {len(loaded)})"))
     return OK if passed == len(verdicts) else FAILED
 
 
@@ -59,11 +62,9 @@ def _replay(goldens: list[Golden], console: Console, *, quiet: bool) -> list[Ver
     return verdicts
 
 
-def _line(verdict: Verdict, width: int) -> str:
-    from rich.markup import escape
-
+def _line(verdict: Verdict, width: int) -> Text:
     error = "-" if verdict.error is None else f"{verdict.error:.2e}"
-    mark = "[green]ok[/]" if verdict.ok else "[red]FAIL[/]"
-    note = f"  {escape(verdict.note)}" if verdict.note else ""
+    mark = ("ok", "green") if verdict.ok else ("FAIL", "red")
+    note = f"  {verdict.note}" if verdict.note else ""
     cells = f"{verdict.golden:{width}}  {verdict.probe:16} {verdict.output:8} {error:>9}"
-    return f"{escape(cells)}  {mark}{note}"
+    return Text.assemble(cells, "  ", mark, note)

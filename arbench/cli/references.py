@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.console import Console
+from arbench.terminal import PlainConsole
 
 from ..data.statistics import kept
 from ..data.statistics.kept import Kept
@@ -93,7 +93,7 @@ def fetch(names: Sequence[str], url: str | None = None) -> int:
         raise ConfigError("no reference named", "arbench ls references has the names", "arbench references fetch NAME")
     if url is not None and len(names) != 1:
         raise ConfigError("--from gives the place of one reference", f"{len(names)} names are given", "name one")
-    console = Console(markup=False, highlight=False)
+    console = PlainConsole()
     for entry in [known(name) for name in names]:
         found = _intact(entry)
         if found is not None and len(found.pin.files) == len(entry.files):
@@ -142,7 +142,7 @@ def add(names: Sequence[str]) -> int:
         if given.is_file():
             _place(entry, each.file, str(given), partial(_copy, given))
     found = _pinned(entry, str(path.resolve()))
-    Console(markup=False, highlight=False).print(f"{entry.name}: {_summary(found)}", soft_wrap=True)
+    PlainConsole().print(f"{entry.name}: {_summary(found)}", soft_wrap=True)
     return OK
 
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 def resume(folder: Path, workers: int | None, track: str | None) -> int:
     """Does the cells of the run in `folder` that are not done or have failed; returns the exit code."""
-    from rich.console import Console
     from rich.text import Text
+
+    from arbench.terminal import PlainConsole
 
     from ..run.replan import replan
     from ..run.replay import FINAL
     from ..run.session import Session, state_of
     from ..run.store import Store
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     store = Store.resume(folder)
     try:
         state = state_of(store)

@@ -19,8 +19,9 @@ def run(
     track: str | None,
 ) -> int:
     """Runs `suite` in the folder `out` (default `runs/<run id>`); returns the exit code."""
-    from rich.console import Console
     from rich.text import Text
+
+    from arbench.terminal import PlainConsole
 
     from .. import registry
     from ..features.weight_files import parse_given
@@ -29,7 +30,7 @@ def run(
     from ..run.start import start
     from ..spec.suite_file import read
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     suite_file = read(suite, sets, parse_given(weights, registry.cards()))
     store = start(
         suite_file,

@@ -103,10 +103,11 @@ def _one_of(option: str, value: str, known: Sequence[str]) -> None:
 
 def score(request: ScoreRequest, json_output: bool = False, track: str | None = None) -> int:
     """Scores and prints a table, or with `json_output` the results as JSON. 3 if not one number could be computed."""
-    from rich.console import Console
 
-    console = Console(highlight=False, markup=False)
-    errors = Console(stderr=True, highlight=False, markup=False)
+    from arbench.terminal import PlainConsole
+
+    console = PlainConsole()
+    errors = PlainConsole(stderr=True)
     if request.shard[1] > 1:
         from arbench.score.engine import extract
 

@@ -93,12 +93,13 @@ def _origin(name: str, origins: Mapping[str, str]) -> str:
 
 
 def _print(document: Mapping[str, Any], resolved: bool) -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from arbench.terminal import PlainConsole
 
     from ..terminal import Column, print_table
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     swept = any(cell["swept"] for cell in document["cells"])
     columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if swept else [])]
     columns += [

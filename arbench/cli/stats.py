@@ -23,7 +23,6 @@ RECIPES: dict[str, tuple[str, ...]] = {
 
 def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[str], keep_features: bool) -> int:
     """Extracts the features of `request.samples` and writes their statistics to `output`."""
-    from rich.console import Console
     from rich.text import Text
 
     from arbench.cli.score import progress_bar
@@ -31,6 +30,7 @@ def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[st
     from arbench.data.statistics.read import read_statistics
     from arbench.data.statistics.write import LAYOUTS
     from arbench.score.reference_statistics import write
+    from arbench.terminal import PlainConsole
 
     if layout not in LAYOUTS:
         raise UnknownName("layout of statistics", layout, LAYOUTS, f"--format {LAYOUTS[0]}")
@@ -38,9 +38,9 @@ def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[st
         raise InputError(f"{output} is a folder", "statistics are one file", f"--output {output / 'statistics.npz'}")
     chosen: Layout = layout
     wanted = tuple(recipes) or RECIPES.get(layout) or default_recipes(request)
-    with progress_bar(Console(stderr=True, highlight=False, markup=False)) as progress:
+    with progress_bar(PlainConsole(stderr=True)) as progress:
         write(request, wanted, output, chosen, keep_features, progress)
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     # a file that its reader refuses would be found out much later
     for name, value in describe(read_statistics(output, kind=chosen)):
         console.print(Text(f"{name:24} {value}"), soft_wrap=True)

@@ -43,12 +43,13 @@ def status(folder: Path, json_output: bool) -> int:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from arbench.terminal import PlainConsole
 
     from ..terminal import Column, print_table
 
-    console = Console(highlight=False, markup=False)
+    console = PlainConsole()
     columns = [Column("task", whole=True), Column("adapter", keep=True), Column("outcome", keep=True)]
     columns += [Column("units", right=True, whole=True), Column("reason")]
     rows = [

@@ -7,12 +7,10 @@ import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from arbench.cli.download import Wanted, check_address, download
 from arbench.errors import OK, CheckpointError, ConfigError
 from arbench.features.weight_files import WEIGHTS, KnownWeights, Official, Weights, known
-from arbench.terminal import Column, print_table
+from arbench.terminal import Column, PlainConsole, print_table
 from arbench.weights import folder
 
 _BY_HAND = "copy the file here and name it: --weights NAME=PATH"
@@ -26,7 +24,7 @@ def ls(json_output: bool = False) -> int:
         print(json.dumps(rows, indent=2))
         return OK
     columns = [Column(name, whole=name in ("name", "file")) for name in ("name", "file", "state", "licence", "what")]
-    console = Console(markup=False)
+    console = PlainConsole()
     print_table(console, columns, [[str(row[column.head]) for column in columns] for row in rows])
     console.print(f"folder: {weights.cache}", soft_wrap=True)
     return OK
@@ -69,7 +67,7 @@ def fetch(names: Sequence[str], url: str | None = None, unverified: bool = False
         raise ConfigError("--from gives the place of one file", f"{len(names)} names are given", "name one")
     entries = [known(name) for name in names]
     weights = Weights({}, folder())
-    console = Console(markup=False)
+    console = PlainConsole()
     for entry in entries:
         try:
             found = weights.find(entry.name)

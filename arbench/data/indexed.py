@@ -89,9 +89,15 @@ def checked(indices: Sequence[int], count: int, name: str) -> NDArray[np.int64]:
     return wanted % count
 
 
+AT_ONCE = 1 << 27
+"""Bytes of pixels that are digested together."""
+
+
 def content_digest(source: ImageSource, batch: int = 256) -> str:
     """Over the pixels, in order, and the labels: the same for the same images in a folder, in an npz or in memory."""
     digest = hashlib.blake2b(repr((len(source), 3, *source.resolution)).encode(), digest_size=16)
+    height, width = source.resolution
+    batch = max(1, min(batch, AT_ONCE // (3 * height * width)))
     for start in range(0, len(source), batch):
         digest.update(source.load(range(start, min(start + batch, len(source)))).tobytes())
     if source.labels is not None:

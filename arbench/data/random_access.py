@@ -6,6 +6,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from ..errors import ImageError, InputError, UsageError
 from . import crops
 from .indexed import checked, content_digest
 from .readers.ahead import AGAIN, Damaged, IndexedReader, Item, Shard, threads
+from .readers.budget import Budget
 from .readers.decode import BadImage
 
 SHOWN = 5
@@ -126,20 +128,28 @@ class ReaderSource:
     def _decoded(self, indices: Sequence[int]) -> Iterator[tuple[Item, NDArray[np.uint8] | str]]:
         """Each image (3, H, W), or what is wrong with it; `indices` ascend."""
         workers = threads()
-        flying: deque[tuple[Item, Future[NDArray[np.uint8] | str]]] = deque()
-        try:
-            with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-                for index in indices:
+        budget = Budget()
+        flying: deque[tuple[int, Item, Future[NDArray[np.uint8] | str]]] = deque()
+
+        def landed() -> tuple[Item, NDArray[np.uint8] | str]:
+            number, item, future = flying.popleft()
+            return item, budget.landed(number, future)
+
+        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+            try:
+                for number, index in enumerate(indices):
                     item = self._item(index)
-                    flying.append((item, pool.submit(self._image, item)))
-                    if len(flying) > 2 * workers:
-                        item, future = flying.popleft()
-                        yield item, future.result()
+                    budget.hold(number, item.held)
+                    work = partial(self._image, item)
+                    flying.append((number, item, pool.submit(budget.decoding, number, work, _size)))
+                    while len(flying) > 2 * workers or (flying and not budget.has_room()):
+                        yield landed()
                 while flying:
-                    item, future = flying.popleft()
-                    yield item, future.result()
-        except Damaged as error:
-            raise self._damaged(error) from error
+                    yield landed()
+            except Damaged as error:
+                raise self._damaged(error) from error
+            finally:
+                budget.close()
 
     def _item(self, index: int) -> Item:
         if self._going is None or index < self._next or (self._reader.seeks and index > self._next):
@@ -200,3 +210,7 @@ class ReaderSource:
 
     def _damaged(self, error: Damaged) -> ImageError:
         return ImageError(str(error), f"asked for as {self.name!r}", AGAIN)
+
+
+def _size(image: NDArray[np.uint8] | str) -> int:
+    return 0 if isinstance(image, str) else image.nbytes

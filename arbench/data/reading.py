@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..npy_files import zip_members
 from .crops import prepare
 from .readers.foreign import holds_images
 from .readers.listing import shown
@@ -20,6 +20,8 @@ from .statistics.read import HEADER
 from .stream import ImageStream, OnBad, Picture, Tally
 
 GENERATOR = "generator:"
+STATISTICS = frozenset({"mu.npy", "mu_s.npy", "feats.npy", f"{HEADER}.npy"})
+"""Members of an npz that tell a file of statistics."""
 LABELLING = 2
 """Raised when the same files get other labels than before: what was kept of them is then not used again."""
 
@@ -144,7 +146,4 @@ def is_statistics(source: Source) -> bool:
         return True
     if path.suffix == ".npy":
         return pickles.moments_in(path) is not None
-    if path.suffix != ".npz" or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return bool({"mu.npy", "mu_s.npy", "feats.npy", f"{HEADER}.npy"} & set(archive.namelist()))
+    return path.suffix == ".npz" and bool(STATISTICS & zip_members(path))

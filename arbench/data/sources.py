@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import glob
 import re
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..checkpoints.torch_format import is_torch
 from ..errors import ImageError, InputError, UnknownName, UsageError, closest
+from ..npy_files import zip_members
 from .indexed import ImageSource
 from .random_access import ReaderSource
 from .readers.ahead import AheadStream, IndexedReader, Reader, Shard
-from .readers.archives import TarReader, ZipReader
+from .readers.archives import TarReader, ZipReader, is_tar
 from .readers.arrays import NpyReader, NpzReader, SourceReader
 from .readers.folder import FolderReader, imagenet, refuse_run
 from .readers.foreign import HEAD, refuse
@@ -191,8 +190,8 @@ def _kind(path: Path) -> str:
     if is_torch(path, head):
         return "pt"
     if head.startswith(b"PK"):
-        return "npz" if path.suffix.lower() == ".npz" or _is_npz(path) else "zip"
-    if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or _is_tar(path):
+        return "npz" if path.suffix.lower() == ".npz" or "arr_0.npy" in zip_members(path) else "zip"
+    if ".tar" in path.name.lower() or path.suffix.lower() == ".tgz" or is_tar(path):
         return "tar"
     if path.suffix.lower() in SUFFIXES:
         raise ImageError(f"{path} is one image", "a set of images is needed", f"name its folder: {path.parent}")
@@ -200,21 +199,6 @@ def _kind(path: Path) -> str:
         if path.suffix.lower() == f".{kind}":  # not by content: its reader says what is wrong with it
             return kind
     return refuse(path, head, ", ".join(KINDS))
-
-
-def _is_npz(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return "arr_0.npy" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
-def _is_tar(path: Path) -> bool:
-    try:
-        return tarfile.is_tarfile(path)
-    except (OSError, EOFError, ValueError):
-        return False
 
 
 def _inside(folder: Path, kind: str) -> list[Path]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..data.stream import Tally
 from ..errors import DamagedFile, InputError, StoreError
 from ..files import write_atomic
+from ..json_text import parse_json
 from .vectors import FeatureFile, Vectors
 
 VERSION = 1
@@ -132,7 +133,7 @@ def labels_of(pictures: Sequence[PictureRecord]) -> NDArray[np.int64] | None:
 def read_header(folder: Path) -> dict[str, Any]:
     path = folder / HEADER
     try:
-        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        header: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"no features in {folder}", f"{HEADER} is missing", "check the path") from error
     except (OSError, ValueError) as error:
@@ -161,7 +162,7 @@ def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
     try:
         lines = (folder / PICTURES).read_text(encoding="utf-8").splitlines()[:count]
         for line in lines:
-            found.append(PictureRecord(**json.loads(line)))
+            found.append(PictureRecord(**parse_json(line)))
     except (OSError, ValueError, TypeError):
         return found
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from ..data.stream import ImageStream, Picture
 from ..errors import InputError
 from ..images import digests
+from ..limits import max_bytes
 from .extractor import FeatureExtractor
 from .feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
 
@@ -99,8 +99,16 @@ def _append(chunk: Sequence[Picture], records: Sequence[PictureRecord], target: 
 
 
 def _chunks(stream: ImageStream, size: int) -> Iterator[list[Picture]]:
-    pictures = iter(stream)
-    while chunk := list(islice(pictures, size)):
+    """Of `size` pictures, or fewer that take as much memory as one file may."""
+    chunk: list[Picture] = []
+    taken, most = 0, max_bytes()
+    for picture in stream:
+        chunk.append(picture)
+        taken += picture.image.nbytes
+        if len(chunk) == size or taken >= most:
+            yield chunk
+            chunk, taken = [], 0
+    if chunk:
         yield chunk
 
 

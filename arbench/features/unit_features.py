@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ..data.stream import Tally
 from ..errors import DamagedFile
+from ..npy_files import NPZ_DAMAGE, npy_header, read_member
 from .feature_set import Output, PictureRecord, labels_of
 from .vectors import HELD
 
@@ -38,7 +38,7 @@ class UnitFile(Mapping[str, NDArray[Any]]):
         try:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
-        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        except NPZ_DAMAGE as error:
             raise DamagedFile(
                 f"cannot read {self.path}", f"{type(error).__name__}: {error}", "arbench resume DIR computes it again"
             ) from error
@@ -60,16 +60,13 @@ class UnitFile(Mapping[str, NDArray[Any]]):
     def __getitem__(self, name: str) -> NDArray[Any]:
         if name not in self._members:
             raise KeyError(name)
-        with self._archive() as archive, archive.open(self._members[name]) as member:
-            array: NDArray[Any] = npy.read_array(member, allow_pickle=False)
-            return array
+        with self._archive() as archive:
+            return read_member(archive, self._members[name], f"{name} of {self.path}")
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of an array, without reading it."""
         with self._archive() as archive, archive.open(self._members[name]) as member:
-            version = npy.read_magic(member)
-            shape, _, _ = npy.read_array_header_1_0(member) if version == (1, 0) else npy.read_array_header_2_0(member)
-            return tuple(shape)
+            return npy_header(member)[0]
 
 
 class UnitRows:

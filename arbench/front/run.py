@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ..errors import INTERRUPTED
 from ..run.session import Session, verdict
 from ..run.start import start
@@ -18,6 +16,7 @@ from ..run.store import Store
 from ..spec.result import Result
 from ..spec.suite_file import SuiteFile, of_data, read
 from ..table import tidy_table
+from ..terminal import PlainConsole
 from .comparison import Comparison, side_by_side
 from .sources import Names, WeightFiles, given_weights, names
 from .tables import Table
@@ -100,7 +99,7 @@ def run(
         track=track,
         argv=("arbench.run",),
     )
-    console = Console(stderr=True, quiet=not progress, highlight=False, markup=False)
+    console = PlainConsole(stderr=True, quiet=not progress)
     try:
         session = Session(store, console, "run", workers, store.run.track)
         code = session.go()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +14,7 @@ from .. import artifacts
 from ..artifacts import REDO
 from ..errors import DamagedFile, InputError
 from ..gallery import Gallery
+from ..json_text import parse_json
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 
@@ -92,7 +92,7 @@ def _read_run(folder: Path) -> RunFolder:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DamagedFile(f"cannot read {path}", f"the file is damaged: {error}", REDO) from error
     if not isinstance(value, dict):
@@ -143,7 +143,7 @@ def _records(journal: Path) -> Iterator[tuple[str, datetime]]:
         return
     for line in journal.read_bytes().splitlines():
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             yield str(record["kind"]), datetime.fromisoformat(record["time"])
         except (ValueError, KeyError, TypeError):
             continue  # a torn line, or one without a time: the duration is for reading only

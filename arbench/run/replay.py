@@ -46,10 +46,10 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
     for record in records:
         if record["kind"] == "tracked":
             for name in record["cells"]:
-                if name in state:
+                if isinstance(name, str) and name in state:
                     state[name].tracked = record.get("store", "?")  # version 0.1 did not say
             continue
-        cell = state.get(record.get("cell", ""))
+        cell = state.get(str(record.get("cell", "")))
         if cell is None:
             continue
         if record["kind"] == "started":

@@ -11,7 +11,6 @@ runs/<run_id>/run.json            the suite as resolved, the plan, argv, schema 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from .. import __version__
 from ..errors import DamagedFile, InputError, StoreError, UsageError
 from ..files import Lock, digest, locked_by, remove_leftovers, write_atomic
+from ..json_text import parse_json
 from ..spec.base import Frozen
 from ..spec.identity import canonical_json
 from ..spec.result import SCHEMA_VERSION, Result
@@ -173,7 +173,7 @@ def read_run(folder: Path) -> RunFile:
 def is_scores(folder: Path) -> bool:
     """Whether a folder is one that `arbench score` has written: its run.json has no plan."""
     try:
-        value = json.loads((folder / "run.json").read_bytes())
+        value = parse_json((folder / "run.json").read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(value, dict) and "run_id" in value and "plan" not in value
@@ -183,7 +183,7 @@ def _parse(
     path: Path, model: type[Model], why: str, hint: str, wrong: type[StoreError | DamagedFile] = StoreError
 ) -> Model:
     try:
-        value: Any = json.loads(path.read_bytes())
+        value: Any = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise wrong(f"cannot read {path}", f"{why}: {error}", hint) from error
     version = value.get("schema_version") if isinstance(value, dict) else None

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ..data.stream import Picture, Tally
 from ..errors import DamagedFile, InputError, UnknownName
 from ..features.unit_features import UNIT, UnitFile
+from ..json_text import parse_json
 from ..spec.cell import Cell
 from ..spec.result import Result
 from ..spec.unit import Unit
@@ -106,7 +107,7 @@ def _split(source: str) -> tuple[Path, str] | None:
 
 def _has_plan(folder: Path) -> bool:
     try:
-        value = json.loads((folder / "run.json").read_bytes())
+        value = parse_json((folder / "run.json").read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(value, dict) and isinstance(value.get("plan"), dict)
@@ -144,7 +145,7 @@ def _named(each: SampledCell, wanted: str) -> bool:
 def _read(folder: Path) -> list[SampledCell]:
     """Cells whose units are all there and hold samples."""
     try:
-        plan = json.loads((folder / "run.json").read_bytes())["plan"]["cells"]
+        plan = parse_json((folder / "run.json").read_bytes())["plan"]["cells"]
         planned = [
             (Cell.model_validate(each["cell"]), [Unit.model_validate(unit) for unit in each["units"]]) for each in plan
         ]

@@ -26,6 +26,7 @@ from ..errors import StoreError, UsageError
 from ..features.feature_set import Features
 from ..files import write_atomic
 from ..journal import Writer, now
+from ..json_text import parse_json
 from ..spec.result import SCHEMA_VERSION, Result
 from ..table import write_tables
 
@@ -76,7 +77,7 @@ class ScoreFolder:
 
     def _known(self, path: Path) -> dict[str, Any]:
         """What an earlier call has written, if any. Raises `UsageError` for the folder of a run."""
-        known: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else self._run
+        known: dict[str, Any] = parse_json(path.read_bytes()) if path.exists() else self._run
         if "plan" in known:
             raise UsageError(f"{self.folder} is the folder of a run", "scores go to a folder of their own", HINT)
         return known

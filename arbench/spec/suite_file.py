@@ -14,10 +14,12 @@ from pydantic import ValidationError
 
 from .. import offered
 from ..errors import ConfigError, UnknownName, closest
+from ..limits import refuse_header
 from .base import Frozen
 from .dotted import key_parts
 from .suite import Settings, Suite
 from .task import GROUP, TaskSpec, tasks
+from .yaml_text import YamlError, parse_yaml
 
 Location = tuple[str | int, ...]
 
@@ -73,7 +75,7 @@ def _text(name_or_path: str) -> tuple[str, str]:
         path = Path(name_or_path)
         if not path.is_file():
             raise ConfigError(f"no suite file at {name_or_path}", "", "arbench ls suites")
-        text, origin = path.read_text(encoding="utf-8"), name_or_path
+        text, origin = _content(path), name_or_path
     else:
         if name_or_path not in names():
             raise UnknownName("suite", name_or_path, names(), "arbench ls suites, or give a path ending in .yaml")
@@ -82,15 +84,26 @@ def _text(name_or_path: str) -> tuple[str, str]:
     return text, origin
 
 
+def _content(path: Path) -> str:
+    try:
+        refuse_header(f"the suite {path}", path.stat().st_size)
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(
+            f"{path}:{line}: not UTF-8", f"byte {error.object[error.start]:#04x} is none", "save the suite as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
+
+
 def parse(text: str, origin: str, changes: Sequence[str] = ()) -> SuiteFile:
     """The suite in `text`; `origin` is the file's name for messages."""
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{origin}:{mark.line + 1}" if mark else origin
-        raise ConfigError(f"{where}: not valid YAML", str(getattr(error, "problem", error))) from error
+        data, node = parse_yaml(text)
+    except YamlError as error:
+        where = f"{origin}:{error.line}" if error.line else origin
+        raise ConfigError(f"{where}: not valid YAML, or not that of a suite", str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError(
             f"{origin}: a suite is a mapping with keys such as `suite` and `tasks`", f"found {data!r:.60}"
@@ -150,6 +163,8 @@ def _positions(node: yaml.Node, location: Location, origin: str, lines: dict[Loc
     lines[location] = f"{origin}:{node.start_mark.line + 1}"
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             _positions(value, (*location, key.value), origin, lines)
             lines[(*location, key.value)] = f"{origin}:{key.start_mark.line + 1}"
     elif isinstance(node, yaml.SequenceNode):
@@ -170,7 +185,7 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
             name, values = next(iter(item.items()))
         if name is None or not (values is None or isinstance(values, dict)):
             raise ConfigError(f"{where}: a task is written `- name: {{key: value}}`", f"found {item!r:.80}")
-        if name not in tasks():
+        if not isinstance(name, str) or name not in tasks():
             hint = offered.hint(GROUP, "")
             raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), tasks()), hint)
         given[index] = {"task": name, **(values or {})}
@@ -185,8 +200,8 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
     if not equals or not key:
         raise ConfigError(f"--set {change}: write it as KEY=VALUE", "", "for instance --set generate.n=100")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value, _ = parse_yaml(text)
+    except YamlError as error:
         raise ConfigError(f"--set {change}: the value is not valid YAML", str(error)) from error
     try:
         parts = key_parts(key)
@@ -197,7 +212,7 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
             "for instance --set 'sampling.\"raster/*\".top_k=100'",
         ) from error
     if parts[0] in tasks():
-        targets = [index for index, task in enumerate(data.get("tasks") or []) if task.get("task") == parts[0]]
+        targets = [index for index, task in enumerate(_tasks_in(data, change)) if task["task"] == parts[0]]
         if not targets:
             raise ConfigError(
                 f"--set {change}: the suite has no task {parts[0]!r}", "", "arbench show SUITE --resolved"
@@ -206,9 +221,9 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
             _put(data["tasks"][index], parts[1:], value, change)
             _mark(lines, ("tasks", index, *parts[1:]), value, f"--set {change}")
         return
-    places = _places(data, parts)
+    places = _places(data, parts, change)
     if not places:
-        fields = (name for task in data.get("tasks") or [] for name in tasks()[task["task"]].spec.model_fields)
+        fields = (name for task in _tasks_in(data, change) for name in tasks()[task["task"]].spec.model_fields)
         known = {*Suite.model_fields, *tasks(), *Settings.model_fields, *fields} - {"task"}
         raise ConfigError(f"--set {change}: unknown key {parts[0]!r}", _suggest(parts[0], known))
     for place in places:
@@ -216,7 +231,17 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
         _mark(lines, place, value, f"--set {change}")
 
 
-def _places(data: dict[str, Any], parts: Sequence[str]) -> list[tuple[Any, ...]]:
+def _tasks_in(data: dict[str, Any], change: str) -> list[dict[str, Any]]:
+    """The tasks, each with its name. Raises `ConfigError` if they are no list."""
+    given = data.get("tasks") or []
+    if not isinstance(given, list):
+        raise ConfigError(
+            f"--set {change}: the suite's tasks are not a list", f"found {given!r:.60}", "repair `tasks` in the suite"
+        )
+    return given
+
+
+def _places(data: dict[str, Any], parts: Sequence[str], change: str) -> list[tuple[Any, ...]]:
     """Where a key is that no task's name begins: in the suite, in its settings, or in every task that has it."""
     if parts[0] in Suite.model_fields:
         return [tuple(parts)]
@@ -224,7 +249,7 @@ def _places(data: dict[str, Any], parts: Sequence[str]) -> list[tuple[Any, ...]]
         return [("settings", *parts)]
     return [
         ("tasks", index, *parts)
-        for index, task in enumerate(data.get("tasks") or [])
+        for index, task in enumerate(_tasks_in(data, change))
         if parts[0] in tasks()[task["task"]].spec.model_fields and parts[0] != "task"
     ]
 
@@ -245,13 +270,21 @@ def _put(target: Any, parts: Sequence[Any], value: Any, change: str) -> None:
     if not parts:
         raise ConfigError(f"--set {change}: name a key of it", "", "for instance --set generate.n=100")
     *above, last = parts
-    for place, part in enumerate(above):
-        target = target[part] if isinstance(target, list) else target.setdefault(part, {})
-        if isinstance(target, list) and not isinstance(parts[place + 1], int):
+    for part in above:
+        target = target.setdefault(part, {}) if isinstance(target, dict) else target[_place(target, part, change)]
+        if isinstance(target, list) and not isinstance(parts[parts.index(part) + 1], int):
             raise ConfigError(f"--set {change}: {part!r} is a list, which has no keys", "", "change it as a whole")
         if not isinstance(target, dict | list):
-            raise ConfigError(f"--set {change}: {part!r} has no keys below it")
-    target[last] = value
+            raise ConfigError(f"--set {change}: {part!r} has no keys below it", f"it is {target!r:.60}")
+    target[last if isinstance(target, dict) else _place(target, last, change)] = value
+
+
+def _place(target: list[Any], part: Any, change: str) -> int:
+    """The item of a list that a part of a key names."""
+    place = part if isinstance(part, int) else -1
+    if not 0 <= place < len(target):
+        raise ConfigError(f"--set {change}: {part!r} is not an item of the list", f"it has {len(target)}, from 0")
+    return place
 
 
 def _suggest(name: str, known: Any) -> str:

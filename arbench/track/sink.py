@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from urllib.parse import urlparse
 
 from .. import artifacts
 from ..errors import DamagedFile
+from ..json_text import parse_json
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
 from . import database, record, target
@@ -246,7 +246,7 @@ class Tracker:
         """Those of the run folder, since a resumed run hands over only what is new."""
         try:
             files = sorted(self.run_folder.glob("cells/*/result.json"))
-            return [Result.model_validate(upgraded(json.loads(file.read_bytes()))) for file in files] or self._results
+            return [Result.model_validate(upgraded(parse_json(file.read_bytes()))) for file in files] or self._results
         except (OSError, ValueError):
             return self._results
 

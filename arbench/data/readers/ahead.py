@@ -7,16 +7,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from ...errors import ImageError
 from ..stream import OnBad, Picture, Tally
+from .budget import Budget
 from .decode import BadImage, Decoded
 
 IN_FLIGHT = 128
 """Pictures decoded or being decoded before they are asked for: two of the usual batches."""
-BYTES_IN_FLIGHT = 1 << 28
-"""Decoded pixels at most, if no picture is larger than the largest so far."""
 EXAMPLES = 5
 AGAIN = "create or copy the file again"
 """The next step for a damaged file."""
@@ -69,6 +69,8 @@ class Item:
     key: str
     decode: Callable[[], Decoded]
     label: int | None = None
+    held: int = 0
+    """Bytes that it has in memory already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,28 +148,29 @@ class AheadStream:
             kept.clear()
         items = self._reader.items(self._shard)
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
-        flying: deque[tuple[Item, Future[Decoded]]] = deque()
+        budget = Budget()
+        flying: deque[tuple[int, Item, Future[Decoded]]] = deque()
         stopped: Exception | None = None
-        largest = 0
+        number = 0
 
         def fill(room: int) -> None:
-            nonlocal stopped
-            while stopped is None and len(flying) < room:
+            nonlocal stopped, number
+            while stopped is None and len(flying) < room and (not flying or budget.has_room()):
                 try:
                     item = next(items)
                 except Exception as error:  # the end, or raised below, after the pictures before it
                     stopped = error
                 else:
-                    flying.append((item, pool.submit(item.decode)))
+                    budget.hold(number, item.held)
+                    flying.append((number, item, pool.submit(budget.decoding, number, item.decode, _size)))
+                    number += 1
 
         try:
             fill(2 * self._workers)
             while flying:
-                item, future = flying.popleft()
-                picture = self._landed(item, future)
-                if picture is not None:
-                    largest = max(largest, picture.image.nbytes)
-                fill(max(2, min(IN_FLIGHT, BYTES_IN_FLIGHT // largest)) if largest else 2 * self._workers)
+                place, item, future = flying.popleft()
+                picture = self._landed(item, partial(budget.landed, place, future))
+                fill(IN_FLIGHT)
                 if picture is not None:
                     yield picture
             if isinstance(stopped, Damaged):
@@ -175,11 +178,12 @@ class AheadStream:
             if stopped is not None and not isinstance(stopped, StopIteration):
                 raise stopped
         finally:
+            budget.close()
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _landed(self, item: Item, future: Future[Decoded]) -> Picture | None:
+    def _landed(self, item: Item, result: Callable[[], Decoded]) -> Picture | None:
         try:
-            decoded = future.result()
+            decoded = result()
         except Damaged as error:
             raise self._damaged(error) from error
         except BadImage as error:
@@ -200,6 +204,10 @@ class AheadStream:
 
     def _damaged(self, error: Damaged) -> ImageError:
         return ImageError(f"{error} (after {self.tally.read} images)", "", AGAIN)
+
+
+def _size(decoded: Decoded) -> int:
+    return decoded.image.nbytes
 
 
 def damaged(what: str, error: BaseException) -> Damaged:

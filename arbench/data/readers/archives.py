@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,13 +17,25 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from ...errors import ImageError, InputError
+from ...limits import VARIABLE, max_bytes, refuse_header
 from .ahead import AGAIN, Header, Item, Shard, damaged
-from .decode import MAX_BYTES, BadImage, Decoded, decode, header_size
+from .budget import reserve
+from .decode import BadImage, Decoded, decode, header_size, refuse_bytes
 from .listing import Classes, is_image, natural, shown
 
 ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 """What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
-TAR_DAMAGE = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError)
+TAR_DAMAGE = (
+    *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, struct.error),
+    *(ValueError, LookupError, ArithmeticError, RecursionError),  # numbers and chains in the headers
+)
+"""What tarfile raises on an archive that is cut short or altered."""
+HEADERS = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+"""Kinds of members that tarfile reads whole: names and other facts of the next one."""
 OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.GzipFile,
     b"BZ": bz2.BZ2File,
@@ -44,12 +57,14 @@ class ZipReader:
         try:
             # one handle as long as the reader lives, which zipfile shares between threads under a lock
             self._archive = zipfile.ZipFile(path)
-            members = [info.filename for info in self._archive.infolist() if not info.is_dir()]
+            members = [info for info in self._archive.infolist() if not info.is_dir()]
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
         except (*ZIP_DAMAGE, ValueError) as error:
             raise InputError(f"{path} is not a zip file, or is damaged", str(error), AGAIN) from error
-        self._members = sorted((member for member in members if is_image(member)), key=natural)
+        # entries, not names: two members may have one
+        self._entries = sorted((each for each in members if is_image(each.filename)), key=lambda e: natural(e.filename))
+        self._members = [entry.filename for entry in self._entries]
         if not self._members:
             such = f", such as {', '.join(map(shown, members[:3]))}" if members else ""
             raise ImageError(
@@ -64,37 +79,37 @@ class ZipReader:
     def items(self, shard: Shard) -> Iterator[Item]:
         for index in shard.indices(self.count):
             member = self._members[index]
-            yield Item(index, member, partial(self._decode, member), self._label(member))
+            yield Item(index, member, partial(self._decode, self._entries[index]), self._label(member))
 
     def headers(self, limit: int | None) -> Iterator[Header]:
         self._classes.refuse_mixed()
-        for member in self._members[:limit]:
+        for entry in self._entries[:limit]:
+            member = entry.filename
             try:
-                yield Header(member, self._label(member), self._size(member))
+                yield Header(member, self._label(member), self._size(entry))
             except BadImage as error:
                 yield Header(member, self._label(member), bad=error.detail)
 
     def _label(self, member: str) -> int | None:
         return self._classes.label(member[self._root :])
 
-    def _decode(self, member: str) -> Decoded:
-        return decode(self._read(member))
+    def _decode(self, info: zipfile.ZipInfo) -> Decoded:
+        return decode(self._read(info))
 
-    def _size(self, member: str) -> tuple[int, int]:
+    def _size(self, info: zipfile.ZipInfo) -> tuple[int, int]:
         try:
-            return header_size(io.BytesIO(self._read(member, HEAD)))
+            return header_size(io.BytesIO(self._read(info, HEAD)))
         except BadImage:  # a long header, or a format with its header elsewhere
-            return header_size(io.BytesIO(self._read(member)))
+            return header_size(io.BytesIO(self._read(info)))
 
-    def _read(self, member: str, count: int = -1) -> bytes:
+    def _read(self, info: zipfile.ZipInfo, count: int = -1) -> bytes:
         try:
-            info = self._archive.getinfo(member)
-            if info.file_size > MAX_BYTES:
-                raise BadImage("too large", f"{info.file_size} bytes")
+            refuse_bytes(info.file_size)
+            reserve(info.file_size)
             with self._archive.open(info) as file:
                 return file.read(count)
         except (*ZIP_DAMAGE, ValueError) as error:
-            raise damaged(f"{member} of {self._path}", error) from error
+            raise damaged(f"{info.filename} of {self._path}", error) from error
 
 
 def _shared_root(names: Sequence[str]) -> str:
@@ -130,7 +145,7 @@ class TarReader:
 
     def items(self, shard: Shard) -> Iterator[Item]:
         for index, key, sample in self._wanted(shard):
-            yield Item(index, shown(key), sample.decode, sample.label)
+            yield Item(index, shown(key), sample.decode, sample.label, len(sample.data))
 
     def headers(self, limit: int | None) -> Iterator[Header]:
         for _, key, sample in self._wanted(Shard(limit=limit)):
@@ -161,6 +176,7 @@ class TarReader:
             with _decompressed(path) as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_StrictInfo) as archive:
                 while (info := archive.next()) is not None:
                     archive.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+                    archive.pax_headers = {}
                     stem, suffix = _split(info.name)
                     if stem != sample.stem:
                         if sample.member:
@@ -200,8 +216,8 @@ class _Sample:
     def take(self, archive: tarfile.TarFile, info: tarfile.TarInfo, wanted: bool) -> None:
         if not info.isfile():
             self.bad = ("unreadable file", "it is a link or a device in the archive")
-        elif info.size > MAX_BYTES:
-            self.bad = ("too large", f"{info.size} bytes")
+        elif info.size > (bound := max_bytes()):
+            self.bad = ("too large", f"{info.size} bytes; the bound is {bound} ({VARIABLE})")
         elif wanted:
             self.data = _content(archive, info)
 
@@ -218,7 +234,15 @@ class _Sample:
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """tarfile takes a broken header, or the end of the file, for the end of the archive; here it is damage."""
+    """tarfile takes a broken header, or the end of the file, for the end of the archive; here it is damage.
+
+    A long name or a pax header is read whole, whatever size it claims: here only below the bound.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in HEADERS:
+            refuse_header("a header of the tar file", self.size)
+        return super()._proc_member(archive)  # type: ignore[misc]
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> _StrictInfo:
@@ -230,6 +254,16 @@ class _StrictInfo(tarfile.TarInfo):
             raise tarfile.ReadError("it ends without its end mark") from error
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
+
+
+def is_tar(path: Path) -> bool:
+    """By its first block alone: tarfile's own test would read the first member's headers, however long."""
+    try:
+        with _decompressed(path) as file:
+            tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), tarfile.ENCODING, "surrogateescape")
+    except TAR_DAMAGE:
+        return False
+    return True
 
 
 def _decompressed(path: Path) -> IO[bytes]:
@@ -250,7 +284,7 @@ def _split(name: str) -> tuple[str, str]:
 
 def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
     file = archive.extractfile(info)
-    data = b"" if file is None or info.size > MAX_BYTES else file.read()
+    data = b"" if file is None or info.size > max_bytes() else file.read()
     if len(data) != info.size:
         raise EOFError(f"{info.name} ends too early")
     return data
@@ -258,6 +292,7 @@ def _content(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
 
 def _label(text: bytes) -> int | None:
     try:
-        return int(text)
+        label = int(text)
     except ValueError:
         return None
+    return label if abs(label) < 1 << 63 else None

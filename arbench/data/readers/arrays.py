@@ -5,27 +5,27 @@ Rows are read one by one as they are asked for, never the whole array.
 
 from __future__ import annotations
 
+import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ...errors import ImageError, InputError
+from ...limits import BYTES_PER_PIXEL, how_to_raise, max_pixels
+from ...npy_files import NPZ_DAMAGE, npy_header, read_member
 from ..indexed import ImageSource
 from ..statistics.pickles import moments_in
 from .ahead import AGAIN, Header, Item, Shard, damaged
+from .budget import reserve
 from .decode import Decoded
 from .foreign import SAVED, advice, refuse_statistics
 
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError)
-"""What zipfile and NumPy raise on a file that is cut short or altered."""
 IMAGES, LABELS = "arr_0.npy", "arr_1.npy"
 
 
@@ -50,10 +50,12 @@ class RowLayout:
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64))
+        return math.prod(self.shape[1:])
 
     def decode(self, data: bytes) -> Decoded:
         """(3, H, W) from the bytes of one row."""
+        height, width = self.size
+        reserve(3 * height * width)
         row = np.frombuffer(data, dtype=np.uint8).reshape(self.shape[1:])
         image = row.transpose(2, 0, 1) if self.channels_last else row
         if self.grey:
@@ -75,7 +77,12 @@ def row_layout(what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype
         )
     if 0 in shape:
         raise ImageError(f"{what} holds no images", f"it has shape {shape}")
-    return RowLayout((shape[0], shape[1], shape[2], shape[3]))
+    layout = RowLayout((shape[0], shape[1], shape[2], shape[3]))
+    height, width = layout.size
+    if height * width > (bound := max_pixels()):
+        why = f"{width} x {height} pixels; the bound is {bound}"
+        raise ImageError(f"the images of {what} are too large", why, how_to_raise(height * width * BYTES_PER_PIXEL))
+    return layout
 
 
 class NpzReader:
@@ -107,7 +114,7 @@ class NpzReader:
                 self._start = self._first_row(archive)
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
-        except DAMAGE as error:
+        except NPZ_DAMAGE as error:
             raise ImageError(
                 f"{path} is not an npz file, or is damaged", f"{type(error).__name__}: {error}", AGAIN
             ) from error
@@ -117,7 +124,7 @@ class NpzReader:
         """Of `arr_0`, and whether it is stored uncompressed."""
         info = archive.getinfo(IMAGES)
         with archive.open(info) as file:
-            shape, fortran, dtype = read_header(file)
+            shape, fortran, dtype = npy_header(file)
             offset = file.tell()
         layout = row_layout(f"arr_0 of {self._path}", shape, fortran, dtype)
         size = offset + layout.shape[0] * layout.row_bytes
@@ -127,7 +134,7 @@ class NpzReader:
 
     def _read_labels(self, archive: zipfile.ZipFile) -> NDArray[np.int64]:
         with archive.open(LABELS) as file:
-            shape, _, dtype = read_header(file)
+            shape, _, dtype = npy_header(file)
         count = self.layout.shape[0]
         if dtype.kind not in "iu" or shape != (count,):
             raise ImageError(
@@ -135,14 +142,12 @@ class NpzReader:
                 f"it is {dtype} {shape}; labels are integers ({count},)",
                 "save one class id per image as arr_1, or leave it out",
             )
-        with archive.open(LABELS) as file:
-            labels: NDArray[np.int64] = npy.read_array(file, allow_pickle=False).astype(np.int64)
-        return labels
+        return read_member(archive, archive.getinfo(LABELS), f"arr_1 of {self._path}").astype(np.int64)
 
     def _first_row(self, archive: zipfile.ZipFile) -> int:
         """Where the first row of a stored `arr_0` begins in the file, in bytes."""
         with archive.open(IMAGES) as member:
-            read_header(member)
+            npy_header(member)
             header = member.tell()
         local = archive.getinfo(IMAGES).header_offset
         with self._path.open("rb") as file:
@@ -159,7 +164,7 @@ class NpzReader:
             return
         try:
             with zipfile.ZipFile(self._path) as archive, archive.open(IMAGES) as member:
-                read_header(member)
+                npy_header(member)
                 for index in range(self.count):
                     if shard.past(index):
                         return
@@ -169,8 +174,8 @@ class NpzReader:
                     if index == self.count - 1:
                         member.read(1)  # at its end zipfile compares the checksum
                     if shard.wants(index):
-                        yield _item(index, partial(self.layout.decode, data), self._labels)
-        except DAMAGE as error:
+                        yield _item(index, partial(self.layout.decode, data), self._labels, len(data))
+        except NPZ_DAMAGE as error:
             raise damaged(str(self._path), error) from error
 
 
@@ -185,7 +190,7 @@ class NpyReader:
         self._path = path
         try:
             with path.open("rb") as file:
-                shape, fortran, dtype = read_header(file)
+                shape, fortran, dtype = npy_header(file)
                 self._start = file.tell()
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
@@ -237,13 +242,6 @@ class SourceReader:
         raise IndexError(index)
 
 
-def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    return shape, fortran, dtype
-
-
 def array_headers(layout: RowLayout, labels: NDArray[np.int64] | None, limit: int | None) -> Iterator[Header]:
     for index in Shard(limit=limit).indices(layout.shape[0]):
         yield Header(str(index), _label(labels, index), layout.size)
@@ -260,8 +258,8 @@ def array_rows(
         yield _item(index, partial(_read_row, path, start + index * layout.row_bytes, layout), labels)
 
 
-def _item(index: int, decode: partial[Decoded], labels: NDArray[np.int64] | None) -> Item:
-    return Item(index, str(index), decode, _label(labels, index))
+def _item(index: int, decode: partial[Decoded], labels: NDArray[np.int64] | None, held: int = 0) -> Item:
+    return Item(index, str(index), decode, _label(labels, index), held)
 
 
 def _label(labels: NDArray[np.int64] | None, index: int) -> int | None:
@@ -269,6 +267,7 @@ def _label(labels: NDArray[np.int64] | None, index: int) -> int | None:
 
 
 def _read_row(path: Path, offset: int, layout: RowLayout) -> Decoded:
+    reserve(layout.row_bytes)
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(offset)

@@ -13,7 +13,8 @@ counted:
 
 Refused, with the reason that is counted: "empty file", "not an image" (nor one of the formats above), "truncated",
 "unreadable pixels" (the decoder gave up), "pixels without 8-bit meaning" (floats, 32-bit integers, Lab), "too large"
-(more than 2**26 pixels, or 2**28 bytes on disk), "no permission", "unreadable file" (links to nothing, pipes, errors).
+(beyond the bound of `arbench.limits`: 2**26 pixels, or 2**28 bytes on disk), "no permission", "unreadable file" (links
+to nothing, pipes, errors).
 A file whose pixels are all there but whose end mark is missing is read. JPEG has no checksum: bytes changed inside one
 may go unseen. Nothing is ever handed to Ghostscript or unpickled.
 """
@@ -31,12 +32,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from ...limits import VARIABLE, max_bytes, max_pixels
+from .budget import reserve
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-MAX_PIXELS = 1 << 26
-MAX_BYTES = 1 << 28
 READABLE = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 """Pillow's modes with 8 bits a channel or fewer; 16-bit grey is told apart by `_is_grey16`."""
 ORIENTATION = 0x0112
+WORKING_BYTES = 20
+"""A pixel at most, while it is decoded, laid over white and turned into an array."""
 PPM = re.compile(rb"P[56]\s+(?:#[^\n]*\s+)*(?P<width>\d{1,9})\s+(?P<height>\d{1,9})\s+(?P<most>\d{1,5})\s")
 """The header of binary grey and colour pixels (netpbm's pgm(5), ppm(5))."""
 
@@ -62,17 +66,23 @@ def decode(data: bytes) -> Decoded:
     """The first picture in the bytes of an image file. Raises `BadImage`."""
     if not data:
         raise BadImage("empty file")
-    if len(data) > MAX_BYTES:
-        raise BadImage("too large", f"{len(data)} bytes")
+    refuse_bytes(len(data))
     if ImageFile.LOAD_TRUNCATED_IMAGES and _cut_short(data):  # set by much training code; Pillow is then silent
         raise BadImage("truncated")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(io.BytesIO(data)) as image:
             return from_pil(image)
     except BadImage:
         raise
     except Exception as error:  # Pillow's decoders raise of every kind on a damaged file
         raise pil_error(error, cut=_cut_short(data)) from error
+
+
+def _opened(file: Path | IO[bytes]) -> Image.Image:
+    """Pillow refuses what is above twice its own limit, and warns above that: ours holds where it is higher."""
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels() > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels()
+    return Image.open(file, formats=FORMATS)
 
 
 def decode_file(path: Path) -> Decoded:
@@ -84,6 +94,7 @@ def read(path: Path) -> bytes:
     """The bytes of a regular file of sane size. Raises `BadImage`."""
     try:
         _check_file(path)
+        reserve(path.stat().st_size)
         return path.read_bytes()
     except OSError as error:
         raise _os_error(error) from error
@@ -94,7 +105,7 @@ def header_size(file: Path | IO[bytes]) -> tuple[int, int]:
     try:
         if isinstance(file, Path):
             _check_file(file)
-        with Image.open(file, formats=FORMATS) as image:
+        with _opened(file) as image:
             _check(image)
             return image.height, image.width
     except BadImage:
@@ -110,8 +121,13 @@ def _check_file(path: Path) -> None:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise BadImage("unreadable file", "it is not a regular file")
-    if found.st_size > MAX_BYTES:
-        raise BadImage("too large", f"{found.st_size} bytes")
+    refuse_bytes(found.st_size)
+
+
+def refuse_bytes(count: int) -> None:
+    """Raises `BadImage` for a file beyond the bound."""
+    if count > (bound := max_bytes()):
+        raise BadImage("too large", f"{count} bytes; the bound is {bound} ({VARIABLE})")
 
 
 def _os_error(error: OSError) -> BadImage:
@@ -129,6 +145,7 @@ def from_pil(image: Image.Image) -> Decoded:
     sixteen = _is_grey16(image) or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     if sixteen:
         converted.append("16-bit")
+    reserve(WORKING_BYTES * image.width * image.height)
     image.load()
     if _is_grey16(image):
         pixels = _grey16(image)
@@ -144,8 +161,8 @@ def from_pil(image: Image.Image) -> Decoded:
 def _check(image: Image.Image) -> None:
     if image.mode not in READABLE and not _is_grey16(image):
         raise BadImage("pixels without 8-bit meaning", f"pixels of kind {image.mode}, which have no 8-bit meaning")
-    if image.width * image.height > MAX_PIXELS:
-        raise BadImage("too large", f"{image.width} x {image.height} pixels")
+    if image.width * image.height > (bound := max_pixels()):
+        raise BadImage("too large", f"{image.width} x {image.height} pixels; the bound is {bound} ({VARIABLE} / 4)")
     if not image.width * image.height:
         raise BadImage("not an image", "it has no pixels")
 

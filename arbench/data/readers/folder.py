@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from ...errors import ImageError, InputError
+from ...json_text import parse_json
 from .ahead import Header, Item, Shard, threads
 from .decode import BadImage, decode_file, header_size
 from .foreign import inside
@@ -95,7 +95,7 @@ def refuse_run(folder: Path) -> None:
 
 def _is_run(folder: Path) -> bool:
     try:
-        found = json.loads((folder / RUN_FILE).read_bytes())
+        found = parse_json((folder / RUN_FILE).read_bytes())
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and RUN_KEY in found

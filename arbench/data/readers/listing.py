@@ -15,6 +15,8 @@ SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
 )
 WORDNET_ID = re.compile(r"n[0-9]{8}")
+LONG = 4000
+"""Digits from which on a number in a name is text: Python refuses to convert it."""
 INTEGER = re.compile(r"[0-9]{1,18}")
 
 
@@ -54,7 +56,9 @@ def natural(name: str) -> list[tuple[tuple[int, int, str], ...]]:
     """Sort key: runs of digits compare as numbers, and come before letters; folders compare part by part."""
     return [
         tuple(
-            (0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in re.split(r"(\d+)", part) if piece
+            (0, int(piece), "") if piece.isdecimal() and len(piece) < LONG else (1, 0, piece)
+            for piece in re.split(r"(\d+)", part)
+            if piece
         )
         for part in name.split("/")
     ]

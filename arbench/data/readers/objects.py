@@ -128,7 +128,8 @@ def _unbatched(images: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
 
 def _item(name: str, index: int, image: Any, label: Any) -> Item:
     """Pixels are taken now: a dataset may hand out the same buffer again."""
-    return Item(index, str(index), _pixels(name, index, image), _label(label))
+    work, held = _pixels(name, index, image)
+    return Item(index, str(index), work, _label(label), held)
 
 
 def _label(label: Any) -> int | None:
@@ -139,16 +140,18 @@ def _label(label: Any) -> int | None:
         return None
 
 
-def _pixels(name: str, index: int, image: Any) -> partial[Decoded]:
+def _pixels(name: str, index: int, image: Any) -> tuple[partial[Decoded], int]:
+    """What gives the pixels, and how many bytes it holds."""
     if isinstance(image, bytes | bytearray | memoryview):
-        return partial(decode, bytes(image))
+        return partial(decode, bytes(image)), len(image)
     if isinstance(image, Image.Image):
         try:
-            return partial(_same, from_pil(image))
+            decoded = from_pil(image)
         except BadImage as error:
-            return partial(_raise, error)
+            return partial(_raise, error), 0
         except Exception as error:  # a lazily opened file, read only now
-            return partial(_raise, pil_error(error))
+            return partial(_raise, pil_error(error)), 0
+        return partial(_same, decoded), decoded.image.nbytes
     kind = str(getattr(image, "dtype", type(image).__name__)).removeprefix("torch.")
     if kind != "uint8":
         floating = "float" in kind
@@ -158,7 +161,8 @@ def _pixels(name: str, index: int, image: Any) -> partial[Decoded]:
             QUANTISE if floating else "give uint8 tensors or arrays, Pillow images, or (image, label)",
         )
     array = np.array(image.detach().cpu().numpy() if hasattr(image, "detach") else image)
-    return partial(_same, Decoded(*_planes(name, index, array)))
+    planes, converted = _planes(name, index, array)
+    return partial(_same, Decoded(planes, converted)), planes.nbytes
 
 
 def _planes(name: str, index: int, array: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from ...errors import ImageError, InputError
 from .ahead import AGAIN, Header, Item, Shard, damaged
-from .decode import MAX_BYTES, BadImage, Decoded, decode
+from .decode import BadImage, Decoded, decode
 
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "class_label", "fine_label", "target")
@@ -122,7 +122,9 @@ class ParquetReader:
                             if shard.wants(index):
                                 cell = pictures[row].as_py()
                                 known = _known(None if labels is None else labels[row].as_py())
-                                yield Item(index, f"{prefix}{index - start}", partial(_decode, cell), known)
+                                yield Item(
+                                    index, f"{prefix}{index - start}", partial(_decode, cell), known, _size(cell)
+                                )
                             index += 1
                 first = end
 
@@ -169,11 +171,14 @@ def _is_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
+def _size(cell: bytes | dict[str, Any] | None) -> int:
+    data = cell.get("bytes") if isinstance(cell, dict) else cell
+    return len(data or b"")
+
+
 def _decode(cell: bytes | dict[str, Any] | None) -> Decoded:
     data = cell.get("bytes") if isinstance(cell, dict) else cell
     if data is None:
         path = cell.get("path") if isinstance(cell, dict) else None
         raise BadImage("empty file", f"only the path {path} is in the table" if path else "the cell is null")
-    if len(data) > MAX_BYTES:
-        raise BadImage("too large", f"{len(data)} bytes")
     return decode(data)

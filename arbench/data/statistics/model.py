@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...npy_files import npy_header, read_member
 from .checks import SetIdentity
 
 Floats = NDArray[np.float64]
@@ -52,8 +52,7 @@ class StoredFeatures:
         with zipfile.ZipFile(self.path) as archive:
             info = archive.getinfo(f"{self.member}.npy")
             if info.compress_type != zipfile.ZIP_STORED:
-                with archive.open(info) as file:
-                    return np.asarray(npy.read_array(file, allow_pickle=False))
+                return read_member(archive, info, f"{self.member} of {self.path}")
             with archive.open(info) as file:
                 shape, fortran, dtype = npy_header(file)
                 header = file.tell()
@@ -151,15 +150,6 @@ def _is_factor(factor: Floats, covariance: Floats) -> bool:
     expected = covariance @ probes
     error = np.abs(factor @ (factor.T @ probes) - expected).max()
     return bool(error <= 1e-8 * max(float(np.abs(expected).max()), float(np.abs(covariance).max())))
-
-
-def npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, Fortran order and dtype at the head of an npy stream, which is left at the data."""
-    read = npy.read_array_header_1_0 if npy.read_magic(file) == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds pickled objects, which are never unpickled")
-    return shape, fortran, dtype
 
 
 def describe(statistics: ReferenceStatistics) -> list[tuple[str, str]]:

@@ -6,15 +6,18 @@ bytes afterwards.
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from ...errors import InputError
+from ...limits import Count, refuse_beyond
+from ...npy_files import npy_header
+from ...pickle_text import check_pickle
 
 OBJECT = "O8"
 """The type of an array of Python objects, as numpy.save makes one of a dict."""
@@ -107,8 +110,12 @@ class _Restricted(pickle.Unpickler):
 def load(path: Path) -> Any:
     """Dicts, lists, texts, numbers and arrays of numbers; `InputError` for a file that asks for anything else."""
     try:
-        with path.open("rb") as file:
-            return _plain(_Restricted(file).load())
+        refuse_beyond(str(path), path.stat().st_size)
+        data = path.read_bytes()
+        check_pickle(data)
+        return _plain(_Restricted(io.BytesIO(data)).load(), Count())
+    except InputError:
+        raise
     except Exception as error:  # a hostile or broken pickle can raise anything
         raise InputError(
             f"{path} is not a pickle of plain numbers, or is damaged",
@@ -120,26 +127,29 @@ def load(path: Path) -> Any:
 def moments_in(path: Path) -> dict[str, Any] | None:
     """The dict of mu and sigma that an npy file holds as a pickled object; None for any other array."""
     try:
+        refuse_beyond(str(path), path.stat().st_size)
         with path.open("rb") as file:
-            first = npy.read_magic(file) == (1, 0)
-            shape, _, dtype = (npy.read_array_header_1_0 if first else npy.read_array_header_2_0)(file)
+            shape, _, dtype = npy_header(file)
             if not dtype.hasobject or shape != ():
                 return None
-            value = _plain(_Restricted(file).load())
+            data = file.read()
+        check_pickle(data)
+        value = _plain(_Restricted(io.BytesIO(data)).load(), Count())
     except Exception:  # a hostile or broken file can raise anything; its reader says what is wrong
         return None
     return value if isinstance(value, dict) and {"mu", "sigma"} <= value.keys() else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, count: Count) -> Any:
+    count.one_more()
     if isinstance(value, _Array):
         if value.value is None:
             raise pickle.UnpicklingError("an array without content")
         return value.value
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {key: _plain(entry, count) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [_plain(entry, count) for entry in value]
     if isinstance(value, str | int | float | bool | np.generic) or value is None:
         return value
     raise pickle.UnpicklingError(f"it holds a {type(value).__name__}")

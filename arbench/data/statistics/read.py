@@ -8,10 +8,8 @@ read only if its name, its content or `kind` says whose it is.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +18,16 @@ from typing import Any
 import numpy as np
 
 from ...errors import InputError, UnknownName
+from ...json_text import parse_json
+from ...npy_files import NPZ_DAMAGE, NpzArrays, npy_header
 from . import pickles, torch_files
 from .checks import SetIdentity, Split, from_json, known_reference, split_hint
-from .model import Format, ReferenceStatistics, StoredFeatures, StoredMoments, npy_header, valid_moments
+from .model import Format, ReferenceStatistics, StoredFeatures, StoredMoments, valid_moments
 
 DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, MemoryError),  # zipfile and NumPy
-    *(AttributeError, KeyError, TypeError, ValueError, RecursionError),  # a header that is JSON and not ours
+    *NPZ_DAMAGE,
+    *(AttributeError, LookupError, TypeError),  # a header that is JSON and not ours
+    *(MemoryError, ArithmeticError, np.linalg.LinAlgError),  # numbers that are none
 )
 """What a file that is cut short or altered raises when it is read."""
 HEADER = "arbench"
@@ -79,12 +80,14 @@ def read_statistics(path: Path, *, kind: Format | None = None) -> ReferenceStati
     if path.suffix == ".npy" and (moments := pickles.moments_in(path)) is not None:
         return _npz(path, _plain_moments(moments), kind)
     try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            step = "name a file of mu and sigma, or the images themselves"
-            raise InputError(f"{path} holds no statistics", f"it is one array, {archive.dtype} {archive.shape}", step)
-        with archive:
-            return _npz(path, archive, kind)
+        with path.open("rb") as file:
+            if file.read(6) == b"\x93NUMPY":
+                file.seek(0)
+                shape, _, dtype = npy_header(file)
+                step = "name a file of mu and sigma, or the images themselves"
+                raise InputError(f"{path} holds no statistics", f"it is one array, {dtype} {shape}", step)
+        with zipfile.ZipFile(path) as archive:
+            return _npz(path, NpzArrays(archive, str(path)), kind)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     except DAMAGE as error:
@@ -240,7 +243,7 @@ def _edm2_pickle(path: Path, content: object) -> ReferenceStatistics:
 
 def _own(path: Path, archive: Mapping[str, Any], kind: Format | None) -> ReferenceStatistics:
     """Written by arbench, in its own format or in another tool's with our header: the header says what is where."""
-    header = json.loads(str(archive[HEADER]))
+    header = parse_json(str(archive[HEADER]))
     if header["version"] > VERSION:
         raise InputError(
             f"{path} is of a later arbench ({header['arbench']})",
@@ -252,8 +255,11 @@ def _own(path: Path, archive: Mapping[str, Any], kind: Format | None) -> Referen
         raise ValueError(f"format {format!r}")
     _agrees(path, kind, format, "its header says so")
     moments, features = {}, {}
+    named = [name for output in header["outputs"] for name in output["members"].values()]
+    if len(named) > len(set(named)):
+        raise ValueError("its header names an array twice")
     for output in header["outputs"]:
-        key, members = output["key"], output["members"]
+        key, members = str(output["key"]), output["members"]
         if "mean" in members:
             factor = archive[members["cholesky"]] if "cholesky" in members else None
             mean, covariance = archive[members["mean"]], archive[members["covariance"]]

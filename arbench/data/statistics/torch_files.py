@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ...limits import refuse_inflating
 
 
 def load(path: Path) -> Any:
@@ -20,6 +21,7 @@ def load(path: Path) -> Any:
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # NumPy 2 and before
         for name in ("_reconstruct", "scalar"):
             arrays.append((getattr(multiarray, name), f"{module}.{name}"))
+    refuse_inflating(path)
     try:
         with torch.serialization.safe_globals(arrays), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError
+from ...limits import refuse_inflating
 from ..weight_files import WeightFile
 from .torchscript import is_torchscript, read_torchscript
 
@@ -26,6 +27,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if is_torchscript(path):
         return read_torchscript(path)
     content: Any
+    refuse_inflating(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...limits import refuse_beyond
 
 # field numbers of graph.proto, node_def.proto, attr_value.proto and tensor.proto
 _NODE, _NAME, _OP, _ATTR = 1, 1, 2, 5
@@ -27,7 +29,7 @@ def read(path: Path) -> dict[str, Tensor]:
     """{node name: float32 tensor} of every Const node of float type. Raises `CheckpointError` for a damaged file."""
     try:
         return dict(_constants(memoryview(path.read_bytes())))
-    except (IndexError, ValueError, struct.error, TypeError, UnicodeDecodeError) as error:
+    except (LookupError, ValueError, struct.error, TypeError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a TensorFlow graph, or is cut off", str(error), "fetch it again, or use the .pth file"
         ) from error
@@ -73,8 +75,9 @@ def _tensor(message: memoryview) -> Tensor | None:
     if dtype != _FLOAT:
         return None
     values = np.frombuffer(content, "<f4") if content else np.array(floats, np.float32)
-    count = int(np.prod(shape, dtype=np.int64))
-    if len(values) == 1 and count != 1:
+    count = math.prod(shape)
+    if len(values) == 1 and count > 1:
+        refuse_beyond(f"a constant of shape {shape}", 4 * count)
         values = np.full(count, values[0], np.float32)
     if len(values) != count:
         raise ValueError(f"a tensor of shape {shape} holds {len(values)} values")

@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 
 from ...errors import CheckpointError
+from ...limits import Count, refuse_inflating
+from ...npy_files import zip_members
+from ...pickle_text import check_pickle
 
 _STORAGES = {
     "FloatStorage": torch.float32,
@@ -36,10 +39,7 @@ _STORAGES = {
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a zip with TorchScript's table of constants, which `torch.save` does not write."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    return any(name.endswith("/constants.pkl") for name in zip_members(path))
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -47,14 +47,17 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
 
     Raises `CheckpointError` for a damaged archive, and for one that asks for anything but tensors and plain objects.
     """
+    refuse_inflating(path)
     try:
         with zipfile.ZipFile(path) as archive:
             description = next(
                 name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")
             )
             root = description.removesuffix("data.pkl")
-            module = _Reader(io.BytesIO(archive.read(description)), archive, root).load()
-            return dict(_tensors(module))
+            pickled = archive.read(description)
+            check_pickle(pickled)
+            module = _Reader(io.BytesIO(pickled), archive, root).load()
+            return dict(_tensors(module, Count()))
     except CheckpointError:
         raise
     except Exception as error:  # a pickle of unknown origin can fail in any way
@@ -115,11 +118,12 @@ def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[i
     return storage.as_strided(size, stride, offset)  # which refuses what reaches beyond the storage
 
 
-def _tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _tensors(value: Any, count: Count, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    count.one_more()
     if isinstance(value, _Object):
         value = value.state
     if isinstance(value, Tensor):
         yield prefix, value
     elif isinstance(value, dict):
         for name, item in value.items():
-            yield from _tensors(item, f"{prefix}.{name}" if prefix else str(name))
+            yield from _tensors(item, count, f"{prefix}.{name}" if prefix else str(name))
