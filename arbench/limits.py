@@ -88,7 +88,7 @@ def refuse_inflating(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             needed = sum(info.file_size for info in archive.infolist())
         room = path.stat().st_size
-    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, RuntimeError, EOFError, LookupError, zipfile.BadZipFile):
         return
     if needed > room:
         refuse_beyond(str(path), needed)

@@ -4,6 +4,7 @@ allocated, and whatever is wrong is a ValueError, or an InputError where it is t
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from .limits import refuse_beyond
 
-NPZ_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError, RuntimeError)
+NPZ_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError),
+    *(NotImplementedError, RuntimeError, LookupError, struct.error),
+)
 """What zipfile, and what is below, raises on an npz that is cut short, altered, encrypted or packed in a new way."""
 
 Header = tuple[tuple[int, ...], bool, "dtype[Any]"]

@@ -78,7 +78,7 @@ ALLOWED = {
     "front": {"terminal", "data", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds"},
-    "adapters": {"spec", "errors", "protocols", "seeds", "images", "checkpoints"},
+    "adapters": {"spec", "errors", "limits", "protocols", "seeds", "images", "checkpoints"},
 }
 
 

@@ -23,7 +23,10 @@ from .vectors import FeatureFile, Vectors
 VERSION = 1
 HEADER = "features.json"
 PICTURES = "pictures.jsonl"
-FACTS = ("source", "settings", "outputs", "shards", "rows", "complete", "tally")
+FACTS = {
+    **{"source": str, "settings": dict, "outputs": list, "shards": list},
+    **{"rows": int, "complete": bool, "tally": dict},
+}
 """What a header always has."""
 NO_ROOM = "check space and permissions, or --out DIR"
 
@@ -146,10 +149,37 @@ def read_header(folder: Path) -> dict[str, Any]:
             f"this arbench reads version {VERSION}",
             "extract them again",
         )
-    lost = [name for name in FACTS if name not in header]
-    if lost:
-        raise DamagedFile(f"cannot read {path}", f"it lacks {', '.join(lost)}", "extract the features again")
+    lost = [name for name, kind in FACTS.items() if not isinstance(header.get(name), kind)]
+    if lost or not _is_sound(header):
+        why = f"it lacks {', '.join(lost)}" if lost else "its values are not those of a set of features"
+        raise DamagedFile(f"cannot read {path}", why, "extract the features again")
     return header
+
+
+def _is_sound(header: Mapping[str, Any]) -> bool:
+    """Whether a header that has all its facts can be one that was written."""
+    try:
+        outputs = [Output(**entry) for entry in header["outputs"]]
+        tally = Tally(**header["tally"])
+    except TypeError:
+        return False
+    counts = (tally.skipped, tally.converted)
+    return (
+        all(isinstance(o.name, str) and isinstance(o.convention, str) and _is_count(o.length) for o in outputs)
+        and all(
+            isinstance(shard, list) and len(shard) == 2 and all(map(_is_count, shard)) for shard in header["shards"]
+        )
+        and _is_count(header["rows"])
+        and _is_count(tally.read)
+        and all(isinstance(found, dict) and all(map(_is_count, found.values())) for found in counts)
+        and isinstance(tally.examples, list)
+        and all(isinstance(example, str) for example in tally.examples)
+        and isinstance(header.get("digests", {}), dict)
+    )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def is_feature_set(path: Path) -> bool:
@@ -162,9 +192,21 @@ def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
     try:
         lines = (folder / PICTURES).read_text(encoding="utf-8").splitlines()[:count]
         for line in lines:
-            found.append(PictureRecord(**parse_json(line)))
+            found.append(_record(parse_json(line)))
     except (OSError, ValueError, TypeError):
         return found
+    return found
+
+
+def _record(facts: Any) -> PictureRecord:
+    """Raises ValueError or TypeError for what is no record of a picture."""
+    found = PictureRecord(**facts)
+    numbers = (found.index, found.height, found.width, 0 if found.label is None else found.label)
+    texts = (found.key, found.digest)
+    if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("a fact of another kind")
+    if len(bytes.fromhex(found.digest)) != 16 or not isinstance(found.values, dict):
+        raise ValueError("no digest of a picture")
     return found
 
 

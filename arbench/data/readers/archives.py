@@ -18,12 +18,13 @@ from typing import IO, Any
 
 from ...errors import ImageError, InputError
 from ...limits import VARIABLE, max_bytes, refuse_header
+from ...npy_files import NPZ_DAMAGE
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .budget import reserve
 from .decode import BadImage, Decoded, decode, header_size, refuse_bytes
 from .listing import Classes, is_image, natural, shown
 
-ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
+ZIP_DAMAGE = (*NPZ_DAMAGE, lzma.LZMAError)
 """What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
 TAR_DAMAGE = (
     *(tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, struct.error),
@@ -60,7 +61,7 @@ class ZipReader:
             members = [info for info in self._archive.infolist() if not info.is_dir()]
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
-        except (*ZIP_DAMAGE, ValueError) as error:
+        except ZIP_DAMAGE as error:
             raise InputError(f"{path} is not a zip file, or is damaged", str(error), AGAIN) from error
         # entries, not names: two members may have one
         self._entries = sorted((each for each in members if is_image(each.filename)), key=lambda e: natural(e.filename))
@@ -108,7 +109,7 @@ class ZipReader:
             reserve(info.file_size)
             with self._archive.open(info) as file:
                 return file.read(count)
-        except (*ZIP_DAMAGE, ValueError) as error:
+        except ZIP_DAMAGE as error:
             raise damaged(f"{info.filename} of {self._path}", error) from error
 
 

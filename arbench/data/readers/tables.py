@@ -13,6 +13,8 @@ from .decode import BadImage, Decoded, decode
 
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "class_label", "fine_label", "target")
+TABLE_DAMAGE = (OSError, ValueError, LookupError, TypeError, MemoryError)
+"""What Arrow raises beside its own: names of columns that are not UTF-8, a footer that does not add up."""
 ROWS = 32
 """Rows read at once."""
 BUFFER = 1 << 20
@@ -76,7 +78,7 @@ class ParquetReader:
                 return
             try:
                 yield from self._file(path, start, shard, image, label)
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pyarrow.ArrowException, *TABLE_DAMAGE) as error:
                 raise damaged(str(path), error) from error
             start += rows
 
@@ -89,7 +91,7 @@ class ParquetReader:
             rows = min(rows, left)
             try:
                 labels = self._labels(path, rows, label)
-            except (pyarrow.ArrowException, OSError) as error:
+            except (pyarrow.ArrowException, *TABLE_DAMAGE) as error:
                 raise damaged(str(path), error) from error
             for row, number in enumerate(labels):
                 yield Header(f"{self._prefix(path)}{row}", _known(number))
@@ -153,7 +155,7 @@ def _open(name: str, path: Path) -> Any:
         return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, *TABLE_DAMAGE) as error:
         raise InputError(f"{path} is not a parquet file, or is damaged", str(error), AGAIN) from error
 
 
