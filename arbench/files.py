@@ -24,6 +24,15 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def state_of(path: Path) -> tuple[int, int, int, int]:
+    """Differs once a file was written or replaced, be it by one of the same size whose time was set back.
+
+    Size, time of its content, and what no tool sets: time of the last change, and the number of the file.
+    """
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
 @contextlib.contextmanager
 def replacing(path: Path, hint: str = "check the path, its space and permissions") -> Iterator[BinaryIO]:
     """A new file that takes the name `path` once the block ends well, and is on the disk then; else `path` stays.

@@ -9,20 +9,31 @@ from pathlib import Path
 from ..spec.task import Data
 from .indexed import ImageSource
 from .prompts import digest_of_captions, digest_of_texts, read_prompts
-from .reading import Reading, is_statistics
+from .reading import Reading, fingerprint, is_statistics
 from .sources import open_source
 from .statistics import kept, published
 
 
-@functools.cache
 def opened(data: Data) -> ImageSource:
-    """The images of `data`, opened once in a process."""
+    """The images of `data`, opened once in a process for as long as its files stay what they are."""
+    return _opened(data, fingerprint(data.source))
+
+
+def digest_of(data: Data) -> str:
+    """Hex digest of the content, computed once in a process for as long as its files stay what they are.
+
+    Raises `InputError` and the other errors of `open_source` and `kept.locate`.
+    """
+    return _digest_of(data, fingerprint(data.source))
+
+
+@functools.cache
+def _opened(data: Data, files: str) -> ImageSource:
     return open_source(data.source, Reading(limit=data.limit, crop=data.crop, size=data.size))
 
 
 @functools.cache
-def digest_of(data: Data) -> str:
-    """Hex digest of the content. Raises `InputError` and the other errors of `open_source` and `kept.locate`."""
+def _digest_of(data: Data, files: str) -> str:
     if data.what != "images":
         return (digest_of_texts if data.what == "prompts" else digest_of_captions)(Path(data.source))
     if published.is_name(data.source):

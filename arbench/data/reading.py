@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..files import state_of
 from ..npy_files import zip_members
 from .crops import prepare
 from .readers.foreign import holds_images
@@ -100,7 +101,7 @@ def name_of(source: Source) -> str:
 
 
 def fingerprint(source: Source) -> str:
-    """Digest that changes when the source's files do: of names, sizes and times, not of contents. "" if unknown."""
+    """Digest that changes when the source's files do: of what `state_of` tells, not of contents. "" if unknown."""
     if not isinstance(source, str):
         return ""
     if source.startswith("mnist5k/"):
@@ -114,11 +115,11 @@ def fingerprint(source: Source) -> str:
 
 
 def _digest(files: Iterable[Path], start: str = "") -> str:
-    """Of names, sizes and times; of a file that is not there, of its name."""
+    """Of names and states; of a file that is not there, of its name."""
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for file in files:
-        facts = file.stat() if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
-        digest.update(os.fsencode(f"{file.absolute()}:{facts and (facts.st_size, facts.st_mtime_ns)};"))
+        facts = state_of(file) if os.path.exists(file) else None  # noqa: PTH110, Path.exists fails for a long prompt
+        digest.update(os.fsencode(f"{file.absolute()}:{facts};"))
     return digest.hexdigest()
 
 

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+NOT_READ = " files, which are not read"
+"""Ends the reason of files that are passed over, whatever is done with bad images."""
 OnBad = Literal["error", "skip"]
 
 
@@ -30,7 +32,10 @@ class Tally:
 
     read: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
-    """Reason ("truncated", "not an image", ...) -> count; always empty with on_bad="error"."""
+    """Reason ("truncated", "not an image", ".npy files, which are not read", ...) -> count.
+
+    With on_bad="error" only files that are not read.
+    """
     converted: dict[str, int] = field(default_factory=dict)
     """How pixels became RGB, where they were not ("alpha over white", "CMYK", "16-bit", ...) -> count."""
     examples: list[str] = field(default_factory=list)

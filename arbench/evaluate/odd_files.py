@@ -9,6 +9,7 @@ import numpy as np
 
 from ..data.readers.listing import is_image
 from ..data.statistics.checks import Flag
+from ..data.stream import NOT_READ
 from ..features.feature_set import Features
 from ..metrics.rows import Rows
 
@@ -36,6 +37,10 @@ def flags_of(features: Features, side: Side) -> list[Flag]:
         if how in CONVERSIONS:
             code, done = CONVERSIONS[how]
             found.setdefault(code, Flag(code, f"{count} images of the {side} were read with {done}"))
+    others = [f"{count} {why}" for why, count in features.tally.skipped.items() if why.endswith(NOT_READ)]
+    if others:
+        sentence = f"beside the images of the {side} are {' and '.join(others)}; other tools may"
+        found["files_passed_over"] = Flag("files_passed_over", sentence)
     return list(found.values())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import weights
 from ..errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
+from ..files import state_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +252,10 @@ def _given(entry: KnownWeights, path: Path) -> WeightFile:
 
 
 def sha256(path: Path) -> str:
-    """Hex sha256 of a file, computed once in a process for as long as its size and time of change stay the same."""
-    state = path.stat()
-    return _digest(path.resolve(), state.st_size, state.st_mtime_ns)
+    """Hex sha256 of a file, computed once in a process for as long as the file stays what it is."""
+    return _digest(path.resolve(), state_of(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, size: int, changed: int) -> str:
+def _digest(path: Path, state: tuple[int, ...]) -> str:
     return weights.sha256(path)

@@ -228,6 +228,11 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
         raise ConfigError(f"--set {change}: unknown key {parts[0]!r}", _suggest(parts[0], known))
     for place in places:
         _put(data, place, value, change)
+        for task in _tasks_in(data, change) if place[0] == "tasks" and len(place) > 1 else ():
+            if not isinstance(task, dict) or not isinstance(task.get("task"), str) or task["task"] not in tasks():
+                raise ConfigError(
+                    f"--set {change}: that leaves no task there", f"found {task!r:.60}", "name a field, as generate.n"
+                )
         _mark(lines, place, value, f"--set {change}")
 
 

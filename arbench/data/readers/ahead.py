@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from ...errors import ImageError
-from ..stream import OnBad, Picture, Tally
+from ..stream import NOT_READ, OnBad, Picture, Tally
 from .budget import Budget
 from .decode import BadImage, Decoded
 
@@ -99,6 +99,11 @@ class Reader(Protocol):
         """Label -> name, in the order of the labels; empty for a source without names."""
         ...
 
+    @property
+    def passed_over(self) -> Mapping[str, int]:
+        """Suffix -> count of files beside the images that may be images too; known once `items` has ended."""
+        ...
+
     def items(self, shard: Shard) -> Iterator[Item]: ...
 
 
@@ -173,6 +178,9 @@ class AheadStream:
                 fill(IN_FLIGHT)
                 if picture is not None:
                     yield picture
+            if self._shard.place == 0:  # of several shards one tells
+                for suffix, count in self._reader.passed_over.items():
+                    self.tally.skipped[suffix + NOT_READ] = count
             if isinstance(stopped, Damaged):
                 raise self._damaged(stopped) from stopped
             if stopped is not None and not isinstance(stopped, StopIteration):

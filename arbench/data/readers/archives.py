@@ -10,6 +10,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from ...npy_files import NPZ_DAMAGE
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .budget import reserve
 from .decode import BadImage, Decoded, decode, header_size, refuse_bytes
-from .listing import Classes, is_image, natural, shown
+from .listing import Classes, count_passed_over, is_image, natural, shown
 
 ZIP_DAMAGE = (*NPZ_DAMAGE, lzma.LZMAError)
 """What zipfile raises on an archive that is cut short, altered, encrypted or of an unknown compression."""
@@ -63,6 +64,9 @@ class ZipReader:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
         except ZIP_DAMAGE as error:
             raise InputError(f"{path} is not a zip file, or is damaged", str(error), AGAIN) from error
+        self.passed_over: Counter[str] = Counter()
+        for each in members:
+            count_passed_over(each.filename, self.passed_over)
         # entries, not names: two members may have one
         self._entries = sorted((each for each in members if is_image(each.filename)), key=lambda e: natural(e.filename))
         self._members = [entry.filename for entry in self._entries]
@@ -140,6 +144,7 @@ class TarReader:
         self.name = name
         self._paths = paths
         self._key = key.lstrip(".").lower() if key else None
+        self.passed_over: Counter[str] = Counter()
         for path in paths:
             if not path.is_file():
                 raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
@@ -157,6 +162,7 @@ class TarReader:
 
     def _wanted(self, shard: Shard) -> Iterator[tuple[int, str, _Sample]]:
         """Index, key and sample."""
+        self.passed_over.clear()
         index = 0
         for path in self._paths:
             prefix = "" if len(self._paths) == 1 else f"{path.name}/"
@@ -186,6 +192,7 @@ class TarReader:
                         sample = _Sample(stem)
                     if info.isdir():
                         continue
+                    count_passed_over(info.name, self.passed_over)
                     if suffix == "cls":
                         sample.label = _label(_content(archive, info))
                     elif is_image(info.name) and self._key in (None, suffix):

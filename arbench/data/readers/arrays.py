@@ -92,6 +92,7 @@ class NpzReader:
     """
 
     classes: Mapping[int, str] = {}
+    passed_over: Mapping[str, int] = {}
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
@@ -183,6 +184,7 @@ class NpyReader:
     """One uint8 array (N, H, W, C) or (N, C, H, W), C = 3 or 1, in C order."""
 
     classes: Mapping[int, str] = {}
+    passed_over: Mapping[str, int] = {}
     seeks = True
 
     def __init__(self, name: str, path: Path) -> None:
@@ -216,6 +218,7 @@ class NpyReader:
 class SourceReader:
     """Sources that give images by index, such as MNIST-5k, one after another."""
 
+    passed_over: Mapping[str, int] = {}
     seeks = True
 
     def __init__(self, name: str, sources: Sequence[ImageSource]) -> None:

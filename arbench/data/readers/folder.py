@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,7 +36,8 @@ class FolderReader:
             what = f"{folder} is not a folder" if folder.exists() else f"no folder at {folder}"
             raise InputError(what, f"asked for as {name!r}", "check the path")
         refuse_run(folder)
-        self._files = sorted(find_files(folder), key=natural)
+        self.passed_over: Counter[str] = Counter()
+        self._files = sorted(find_files(folder, self.passed_over), key=natural)
         if not self._files:
             looked, (found, step) = ", ".join(sorted(SUFFIXES)), inside(folder)
             raise ImageError(f"no images in {folder}", f"{found}; looked for {looked}, sub-folders included", step)

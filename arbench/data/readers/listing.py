@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,27 @@ from ...errors import ImageError, InputError, PrerequisiteError
 SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
 )
+NOT_READ = frozenset(
+    [
+        ".npy",
+        ".npz",
+        ".avif",
+        ".heic",
+        ".heif",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".jxl",
+        ".jfif",
+        ".jpe",
+        ".apng",
+        ".tga",
+        ".dds",
+    ]
+    + [".exr", ".hdr", ".pfm", ".pam", ".psd", ".svg", ".ico", ".pcx", ".sgi", ".qoi", ".dng", ".raw", ".cr2", ".nef"]
+    + [".dcm", ".nii", ".pt", ".pth", ".h5", ".mat"]
+)
+"""Suffixes of images and arrays that other tools may read from a folder, and that are passed over here."""
 WORDNET_ID = re.compile(r"n[0-9]{8}")
 LONG = 4000
 """Digits from which on a number in a name is text: Python refuses to convert it."""
@@ -26,15 +48,22 @@ def is_image(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not any(part.startswith((".", "__")) for part in path.parts)
 
 
+def count_passed_over(name: str, found: Counter[str]) -> None:
+    """Counts a "/"-separated name in `found`, by its suffix, if it looks like an image or array that is not read."""
+    path = PurePosixPath(name)
+    if path.suffix.lower() in NOT_READ and not any(part.startswith((".", "__")) for part in path.parts):
+        found[path.suffix.lower()] += 1
+
+
 def shown(name: str) -> str:
     """A file's name as text that can be written anywhere: bytes that are not UTF-8 become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def find_files(folder: Path) -> Iterator[str]:
+def find_files(folder: Path, passed_over: Counter[str] | None = None) -> Iterator[str]:
     """Relative "/"-separated names of the images below `folder`, links to folders included.
 
-    A folder that cannot be listed is an `InputError`.
+    A folder that cannot be listed is an `InputError`. Other files that may be images are counted in `passed_over`.
     """
 
     def refuse(error: OSError) -> None:
@@ -48,6 +77,8 @@ def find_files(folder: Path) -> Iterator[str]:
         folders[:] = [name for name in below if not here.is_relative_to(Path(place, name).resolve())]  # a link upwards
         inner = Path(place).relative_to(folder).as_posix()
         for name in names:
+            if passed_over is not None:
+                count_passed_over(name, passed_over)
             if is_image(name):
                 yield name if inner == "." else f"{inner}/{name}"
 

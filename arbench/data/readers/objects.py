@@ -27,6 +27,7 @@ class SequenceReader:
     """
 
     classes: Mapping[int, str] = {}
+    passed_over: Mapping[str, int] = {}
     seeks = True
 
     def __init__(self, name: str, items: Any, key: str | None = None) -> None:
@@ -65,6 +66,7 @@ class IterableReader:
 
     count: int | None = None
     classes: Mapping[int, str] = {}
+    passed_over: Mapping[str, int] = {}
 
     def __init__(self, name: str, items: Iterable[Any], key: str | None = None) -> None:
         self.name = name

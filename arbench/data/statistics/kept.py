@@ -19,7 +19,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from ...errors import DamagedFile, InputError, MissingReference
-from ...files import write_atomic
+from ...files import state_of, write_atomic
 from ...spec.base import Frozen
 from .model import ReferenceStatistics
 from .published import Published, known
@@ -256,12 +256,11 @@ def _untouched(path: Path, pinned: PinnedFile) -> bool:
 
 
 def _sha256(path: Path) -> str:
-    """Computed once in a process for as long as size and time of change stay the same."""
-    stat = path.stat()
-    return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    """Computed once in a process for as long as the file stays what it is."""
+    return _digest(path.resolve(), state_of(path))
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, size: int, changed: int) -> str:
+def _digest(path: Path, state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
