@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..spec.task import Data
 from .indexed import ImageSource
-from .prompts import digest_of_captions, digest_of_texts, read_prompts
-from .reading import Reading, fingerprint, is_statistics
+from .prompts import CAPTION, digest_of_captions, digest_of_texts, read_prompts
+from .reading import Reading, digest_of_states, fingerprint, is_statistics
 from .sources import open_source
 from .statistics import kept, published
 
@@ -24,7 +24,11 @@ def digest_of(data: Data) -> str:
 
     Raises `InputError` and the other errors of `open_source` and `kept.locate`.
     """
-    return _digest_of(data, fingerprint(data.source))
+    files = fingerprint(data.source)
+    if data.what != "images":  # the files that the lines name have a say too
+        named = (Path(line) for line in read_prompts(Path(data.source)) if line.endswith(CAPTION))
+        files += digest_of_states(named)
+    return _digest_of(data, files)
 
 
 @functools.cache

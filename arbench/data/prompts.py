@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import state_of
 from ..spec.card import Card
 
 CAPTION = ".safetensors"
@@ -93,19 +94,26 @@ def digest_of_captions(path: Path) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
 def _shapes(path: Path) -> frozenset[Shape]:
     """The shapes of the features of all caption files, from their headers."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     found = set()
     for line in _lines(path):
         try:
-            with safe_open(line, framework="np") as stored:
-                found.add(tuple(stored.get_slice("features").get_shape()))
-        except (SafetensorError, OSError) as error:
+            found.add(_shape(line, state_of(Path(line))))
+        except (SafetensorError, OSError, ValueError) as error:
             raise _unreadable(line, str(error)) from error
     return frozenset(found)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _shape(line: str, state: tuple[int, ...]) -> Shape:
+    """Read once in a process for as long as the file stays what it is."""
+    from safetensors import safe_open
+
+    with safe_open(line, framework="np") as stored:
+        return tuple(stored.get_slice("features").get_shape())
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -47,7 +49,7 @@ class Reading:
         settings: dict[str, object] = {"on_bad": self.on_bad, "limit": self.limit, "crop": self.crop, "size": self.size}
         settings["column"] = self.column
         if self.prompts:
-            settings["prompts"] = _digest(map(Path, self.prompts))
+            settings["prompts"] = digest_of_states(map(Path, self.prompts))
         return settings
 
 
@@ -108,13 +110,22 @@ def fingerprint(source: Source) -> str:
         return hashlib.blake2b(f"{source} mlxtend {version('mlxtend')}".encode(), digest_size=16).hexdigest()
     if source.startswith(GENERATOR):
         return ""
-    path = Path(source if Path(source).exists() else source.partition(":")[2])
-    if not path.exists():
-        return ""
-    return _digest(_files(path), f"labelling {LABELLING};")
+    files = [file for path in _paths(source) for file in _files(path)]
+    return digest_of_states(files, f"labelling {LABELLING};") if files else ""
 
 
-def _digest(files: Iterable[Path], start: str = "") -> str:
+def _paths(source: str) -> list[Path]:
+    """What is there of the path, the paths with commas between them, or the glob that a name stands for."""
+    for text in (source, source.partition(":")[2]):
+        if text and os.path.exists(text):  # noqa: PTH110
+            return [Path(text)]
+    text = source if not re.match(r"[a-z0-9]+:", source) else source.partition(":")[2]
+    parts = [part for part in text.split(",") if part]
+    found = [Path(name) for part in parts for name in sorted(glob.glob(part, recursive=True))]  # noqa: PTH207
+    return [path for path in found if path.exists()]
+
+
+def digest_of_states(files: Iterable[Path], start: str = "") -> str:
     """Of names and states; of a file that is not there, of its name."""
     digest = hashlib.blake2b(start.encode(), digest_size=16)
     for file in files:

@@ -45,30 +45,8 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-PIECES = st.sampled_from("[]{}:,-&*!|>'\"#%@`?\n\t \\<=~.") | st.sampled_from(
-    [
-        "&a ",
-        "*a",
-        "!!int ",
-        "!!binary ",
-        "!!timestamp ",
-        "!!set ",
-        "<<: ",
-        "- generate: ",
-        "2020-13-45",
-        "\\ud800",
-        "0x",
-        "1:2",
-        ".nan",
-        "tasks",
-        "settings",
-        "sources",
-        "suite: ",
-        "\ufeff",
-        "\x00",
-        "\u2028",
-    ]
-)
+TAGS = "&a ;*a;!!int ;!!binary ;!!timestamp ;!!set ;<<: ;- generate: ;2020-13-45;\\ud800;0x;1:2;.nan;tasks;suite: "
+PIECES = st.sampled_from([*"[]{}:,-&*!|>'\"#%@`?\n\t \\<=~.\ufeff\x00\u2028", *TAGS.split(";")])
 
 
 @bounded

@@ -15,26 +15,9 @@ from ...errors import ImageError, InputError, PrerequisiteError
 SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"]
 )
-NOT_READ = frozenset(
-    [
-        ".npy",
-        ".npz",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".jxl",
-        ".jfif",
-        ".jpe",
-        ".apng",
-        ".tga",
-        ".dds",
-    ]
-    + [".exr", ".hdr", ".pfm", ".pam", ".psd", ".svg", ".ico", ".pcx", ".sgi", ".qoi", ".dng", ".raw", ".cr2", ".nef"]
-    + [".dcm", ".nii", ".pt", ".pth", ".h5", ".mat"]
-)
+_OTHERS = """.npy .npz .avif .heic .heif .jp2 .j2k .jpx .jxl .jfif .jpe .apng .tga .dds .exr .hdr .pfm .pam
+.psd .svg .ico .pcx .sgi .qoi .dng .raw .cr2 .nef .dcm .nii .pt .pth .h5 .mat"""
+NOT_READ = frozenset(_OTHERS.split())
 """Suffixes of images and arrays that other tools may read from a folder, and that are passed over here."""
 WORDNET_ID = re.compile(r"n[0-9]{8}")
 LONG = 4000
