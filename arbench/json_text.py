@@ -18,9 +18,14 @@ def parse_json(data: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def writable(text: str) -> str:
+    """`text`, perhaps a name in bytes that are not UTF-8, with escapes for what no file can hold as text."""
+    return _LONE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _writable(value: Any) -> Any:
     if isinstance(value, str):
-        return _LONE.sub(lambda found: ascii(found[0])[1:-1], value)
+        return writable(value)
     if isinstance(value, list):
         return [_writable(item) for item in value]
     if isinstance(value, dict):

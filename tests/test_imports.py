@@ -39,7 +39,7 @@ ALLOWED = {
     "json_text": set(),
     "pickle_text": set(),
     "npy_files": {"limits", "errors"},
-    "spec": {"errors", "limits", "offered"},
+    "spec": {"errors", "limits", "json_text", "offered"},
     "registry": {"spec", "errors", "offered"},
     "protocols": {"spec", "errors"},
     "checkpoints": {"spec", "errors"},

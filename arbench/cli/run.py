@@ -6,6 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from arbench.json_text import writable
+
 
 def run(
     suite: str,
@@ -40,7 +42,7 @@ def run(
         device=device,
         workers=workers,
         track=track,
-        argv=tuple(sys.argv),
+        argv=tuple(map(writable, sys.argv)),
     )
     plan = store.run.plan
     console.print(

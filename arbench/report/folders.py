@@ -14,7 +14,7 @@ from .. import artifacts
 from ..artifacts import REDO
 from ..errors import DamagedFile, InputError
 from ..gallery import Gallery
-from ..json_text import parse_json
+from ..json_text import parse_json, writable
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 
@@ -58,7 +58,7 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
-        return str(self.run.get("run_id", self.path.name))
+        return str(self.run.get("run_id", writable(self.path.name)))
 
     @property
     def suite(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _read_run(folder: Path) -> RunFolder:
         raise InputError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
     run = _object(folder / "run.json")
     plan = [_planned(cell, folder) for cell in run.get("cells") or (run.get("plan") or {}).get("cells") or ()]
-    run_id = str(run.get("run_id", folder.name))
+    run_id = str(run.get("run_id", writable(folder.name)))
     order = {cell.result_id: index for index, cell in enumerate(plan)}
     files = sorted(folder.glob("cells/*/result.json"), key=lambda f: (order.get(f.parent.name, len(order)), f.parent))
     entries = tuple(Entry(_result(file), file.parent, run_id) for file in files)

@@ -26,7 +26,7 @@ from ..errors import StoreError, UsageError
 from ..features.feature_set import Features
 from ..files import write_atomic
 from ..journal import Writer, now
-from ..json_text import parse_json
+from ..json_text import parse_json, writable
 from ..spec.result import SCHEMA_VERSION, Result
 from ..table import write_tables
 
@@ -41,10 +41,10 @@ class ScoreFolder:
         self.folder = folder
         self._run: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
-            "run_id": folder.name,
+            "run_id": writable(folder.name),
             "arbench": __version__,
             "started": now(),
-            "argv": list(argv),
+            "argv": [writable(word) for word in argv],
             "suite": {"suite": "score", "version": 1, "title": title},
         }
 

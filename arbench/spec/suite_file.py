@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from .. import offered
 from ..errors import ConfigError, UnknownName, closest
+from ..json_text import writable
 from ..limits import refuse_header
 from .base import Frozen
 from .dotted import key_parts
@@ -64,6 +65,10 @@ def of_data(
 
 
 def _weighted(found: SuiteFile, weights: Mapping[str, str]) -> SuiteFile:
+    for name, path in weights.items():
+        if writable(path) != path:
+            why = "run.json, which names them for `arbench resume`, is text"
+            raise ConfigError(f"--weights {name}={path}: not UTF-8", why, "rename the file, or link to it")
     suite = found.suite.model_copy(update={"weights": {**found.suite.weights, **weights}})
     origins: dict[Location, str] = {("weights", name): f"--weights {name}={path}" for name, path in weights.items()}
     return SuiteFile(suite, found.path, {**found.origins, **origins})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ...errors import ImageError, InputError
+from ...json_text import writable
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .decode import BadImage, Decoded, decode
 
@@ -153,7 +154,9 @@ def _open(name: str, path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"no file at {path}", f"asked for as {name!r}", "check the path")
     try:
-        return pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)
+        # Arrow opens names in UTF-8 only
+        file = path if writable(str(path)) == str(path) else pyarrow.PythonFile(path.open("rb"))
+        return pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
     except PermissionError as error:
         raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
     except (pyarrow.ArrowException, *TABLE_DAMAGE) as error:
