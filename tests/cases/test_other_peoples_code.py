@@ -131,7 +131,7 @@ def test_an_adapter_whose_own_module_is_broken_fails_alone(body: str, tmp_path: 
     (place / "evil_network.py").write_text(body)
     suite = tmp_path / "s.yaml"
     suite.write_text(
-        "suite: s\nadapters: [raster/mine, raster/llamagen-mini]\n"
+        "suite: s\nadapters: [raster/mine, raster/llamagen-mini]\nsettings: {init: random}\n"
         "tasks:\n  - generate: {reference: mnist5k/heldout, n: 4, batch: 4}\n"
     )
     words = ("--out", str(tmp_path / "run"), "--track", "off", "--workers", "1")
