@@ -52,14 +52,14 @@ class Influence:
 
     @property
     def variance(self) -> float:
-        """Of the distance at the first size, n; the overshoot can be half of it at most."""
-        variance = float(np.var(self.values[0], ddof=1)) / self.n
+        """Of the distance at the last size, n; the overshoot can be half of it at most."""
+        variance = float(np.var(self.values[-1], ddof=1)) / self.n
         return max(variance / 2, variance - overshoot(self))
 
     @property
     def heavy(self) -> bool:
         """Whether so few samples decide the distance that its error cannot be told from them."""
-        return heavy_tailed(self.values[0])
+        return heavy_tailed(self.values[-1])
 
     def covariance(self, sizes: NDArray[np.integer[Any]]) -> Floats:
         """(sizes, sizes) of the distances of nested prefixes of these sizes, which `values` are for.
