@@ -71,7 +71,7 @@ class ZipReader:
         self._entries = sorted((each for each in members if is_image(each.filename)), key=lambda e: natural(e.filename))
         self._members = [entry.filename for entry in self._entries]
         if not self._members:
-            such = f", such as {', '.join(map(shown, members[:3]))}" if members else ""
+            such = f", such as {', '.join(shown(each.filename) for each in members[:3])}" if members else ""
             raise ImageError(
                 f"no images in {path}", f"it has {len(members)} other members{such}", "name an archive of images"
             )

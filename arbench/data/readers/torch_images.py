@@ -20,6 +20,7 @@ class TorchReader:
     """A uint8 tensor (N, 3, H, W) or (N, H, W, 3), grey too; or a dict with one, and perhaps integer labels (N,)."""
 
     classes: Mapping[int, str] = {}
+    passed_over: Mapping[str, int] = {}
     seeks = True
 
     def __init__(self, name: str, path: Path) -> None:

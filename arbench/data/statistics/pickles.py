@@ -53,7 +53,7 @@ class _Array:
         if isinstance(data, list):
             if shape != () or len(data) != 1:
                 raise pickle.UnpicklingError("an array of several objects")
-            self.value = _plain(data[0])
+            self.value = _plain(data[0], Count())
             return
         self.value = _from_bytes(data, dtype, shape, "F" if fortran else "C")
 
