@@ -15,6 +15,7 @@ from . import registry
 from .checkpoints import parts
 from .checkpoints.listing import Listing, list_tensors, shards_of
 from .errors import CheckpointError, ConfigError, InputError, MissingWeights
+from .files import state_of
 from .spec.card import Card
 
 
@@ -141,12 +142,11 @@ def digest_of(path: Path, part: str = "") -> str:
 
 
 def _listing(path: Path) -> Listing:
-    facts = path.stat() if path.is_file() else None
-    return _listed(path, facts and (facts.st_size, facts.st_mtime_ns))
+    return _listed(path, state_of(path) if path.is_file() else None)
 
 
 @functools.lru_cache(maxsize=8)
-def _listed(path: Path, facts: tuple[int, int] | None) -> Listing:
+def _listed(path: Path, state: tuple[int, int, int, int] | None) -> Listing:
     return list_tensors(path)
 
 

@@ -46,6 +46,7 @@ CACHES = {
     "arbench/features/weight_files.py:_digest": STATE,
     "arbench/measure/provenance.py": INSTALLED,
     "arbench/registry.py:_load": INSTALLED,
+    "arbench/weights.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,
 }

@@ -60,5 +60,5 @@ def test_they_are_counted(tmp_path: Path, kind: str) -> None:
 
 def test_a_folder_of_nothing_else_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(b"x")
-    with pytest.raises(ImageError, match=r"1 \.npy are not read"):
+    with pytest.raises(ImageError, match=r"it holds 1 \.npy"):
         open_stream(tmp_path)

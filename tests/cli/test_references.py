@@ -21,7 +21,6 @@ from PIL import Image
 
 from arbench.cli import references as verb
 from arbench.cli.main import main
-from arbench.data.digest import digest_of
 from arbench.data.statistics import kept
 from arbench.data.statistics.kept import pin_path
 from arbench.data.statistics.published import PUBLISHED, is_name
@@ -385,7 +384,6 @@ def test_a_suite_says_before_the_run_what_is_missing_and_the_rest_still_runs(fol
 
 
 def test_a_suite_takes_the_name(fetched, tmp_path):
-    digest_of.cache_clear()
     (cell,) = plan(SUITE).cells
     assert (cell.outcome, cell.data) == (None, {NAME: fetched})
     Path("s.yaml").write_text(SUITE)

@@ -12,7 +12,7 @@ import yaml
 from pandas.testing import assert_frame_equal
 
 import arbench
-from arbench.errors import ConfigError, StoreError, UnknownName
+from arbench.errors import ConfigError, UnknownName, UsageError
 
 SUITE = {
     "suite": "small",
@@ -44,19 +44,19 @@ def test_a_suite_as_data(here, capsys):
     score = arbench.score("run", conventions="offline", metrics="vendi", device="cpu")
     assert score["vendi"].value == value
     assert len(arbench.compare(run, score).frame()) == 1  # one row: these are samples of one model and setting
-    with pytest.raises(StoreError, match="holds a run already"):
+    with pytest.raises(UsageError, match="holds a run already"):
         arbench.run(SUITE, out="run", progress=False)
 
 
 def test_a_file_and_failed_cells(here, capsys):
     (here / "mine.yaml").write_text(yaml.safe_dump(SUITE))
     run = arbench.run(
-        here / "mine.yaml", adapters=["raster/llamagen-mini"], tasks="generate", set={"settings.init": "random"},
+        here / "mine.yaml", adapters=["raster/llamagen-mini"], tasks="generate", set={'sampling."*".steps': 5},
         out="run", track="off",
     )  # fmt: skip
     assert run.outcome == "nothing"
     assert "unsupported: generate raster/llamagen-mini" in repr(run)
-    assert "random weights" in run._repr_html_()
+    assert "it does not honour steps" in run._repr_html_()
     assert "unsupported" in capsys.readouterr().err
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arbench.data.digest import digest_of, opened
 from arbench.errors import InputError
 from arbench.journal import now
 from arbench.run.plan import make_plan
@@ -232,8 +231,6 @@ def test_a_cell_whose_data_has_changed(planned, tmp_path):
     store, plan = planned(text)
     state = replay(plan.cells, [])
     np.savez(images, arr_0=np.ones((4, 8, 8, 3), dtype=np.uint8))
-    digest_of.cache_clear()  # as in the process that resumes
-    opened.cache_clear()
     with pytest.raises(InputError, match="no longer matches its plan") as caught:
         replan(store, state)
     assert caught.value.why == "its data has changed"

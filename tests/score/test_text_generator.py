@@ -16,7 +16,6 @@ from open_clip.model import CLIP
 import arbench
 from arbench import registry
 from arbench.captions import Features, write
-from arbench.data.digest import digest_of
 from arbench.data.prompts import texts
 from arbench.errors import InputError, Unsupported, UsageError
 from arbench.features.extract import Extractors
@@ -335,7 +334,6 @@ def test_what_a_suite_cannot_draw_is_known_before_the_run(arbench, tmp_path) -> 
 
 def test_prompts_and_captions_are_part_of_what_a_result_is(arbench, tmp_path) -> None:
     def cell(prompts: Path) -> dict:
-        digest_of.cache_clear()
         shown = arbench("show", suite(tmp_path, prompts, "mnist5k/heldout"), "--json").stdout
         (found,) = json.loads(shown)["cells"]
         return found
