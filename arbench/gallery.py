@@ -23,7 +23,7 @@ class Gallery:
 
     names: of the rows; "" stands for the model's own name. shared: whether a row is the same for every model (the
     originals). Galleries of one `title`, `layout` and `prompts` are shown together. `lead` explains them in a sentence.
-    prompts: what the images of each id were drawn from, (k,) texts, empty where that is no text.
+    prompts: what the images of each id were drawn from, (k,) texts, empty where that is not text.
     """
 
     title: str

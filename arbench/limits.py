@@ -82,7 +82,7 @@ def refuse_inflating(path: Path) -> None:
     """Raises `InputError` for a zip whose members are, together, beyond both the bound and the bytes of the file.
 
     For archives that are read whole, by torch for instance: one of stored members is never larger than its file. What
-    is no zip, or a damaged one, is for its reader to tell.
+    is not a zip, or is a damaged one, is for its reader to tell.
     """
     try:
         with zipfile.ZipFile(path) as archive:

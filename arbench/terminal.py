@@ -21,7 +21,7 @@ _PIECE = re.compile(r"[/\-_,=:;]*[^\s/\-_,=:;]*[/\-_,=:;]*\s*")
 
 
 class PlainConsole(Console):
-    """Where all text reaches the terminal: brackets are no markup, and what a terminal would act on becomes escapes."""
+    """Where all text reaches the terminal: brackets are not markup, and terminal controls become escapes."""
 
     def __init__(self, *, stderr: bool = False, quiet: bool = False) -> None:
         super().__init__(stderr=stderr, quiet=quiet, highlight=False, markup=False, emoji=False)

@@ -71,7 +71,7 @@ def refuse(path: Path, why: str, hint: str = OFFICIAL) -> NoReturn:
 
 
 def _head(path: Path) -> tuple[bytes, int]:
-    """The first bytes and the size, of a file that is there and is no failed download."""
+    """The first bytes and the size, of a file that exists and is not a failed download."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -199,7 +199,7 @@ def read_pictures(folder: Path, count: int) -> list[PictureRecord]:
 
 
 def _record(facts: Any) -> PictureRecord:
-    """Raises ValueError or TypeError for what is no record of a picture."""
+    """Raises ValueError or TypeError for what is not a record of a picture."""
     found = PictureRecord(**facts)
     numbers = (found.index, found.height, found.width, 0 if found.label is None else found.label)
     texts = (found.key, found.digest)

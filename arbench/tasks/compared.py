@@ -288,5 +288,5 @@ def evaluated(
 
 
 def stored_prompts(units: Sequence[Stored]) -> tuple[str, ...]:
-    """What the samples of a cell's units were drawn from, in order; empty where that is no text."""
+    """What the samples of a cell's units were drawn from, in order; empty where that is not text."""
     return tuple(str(text) for unit in units if PROMPTS in unit for text in unit[PROMPTS])

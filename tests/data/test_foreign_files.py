@@ -29,7 +29,7 @@ MOMENTS: dict[str, Any] = {"mu": np.zeros(2048), "sigma": np.eye(2048)}
 
 
 def _npy(path: Path) -> None:
-    np.save(path, MOMENTS, allow_pickle=True)  # type: ignore[arg-type]
+    np.save(path, MOMENTS)  # type: ignore[arg-type]
 
 
 def _npz(path: Path) -> None:
@@ -89,7 +89,7 @@ class Trap:
 
 
 def test_an_array_of_objects_is_never_unpickled(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", {**MOMENTS, "x": Trap(tmp_path / "sprung")}, allow_pickle=True)  # type: ignore[arg-type]
+    np.save(tmp_path / "a.npy", {**MOMENTS, "x": Trap(tmp_path / "sprung")})  # type: ignore[arg-type]
     assert not is_statistics(str(tmp_path / "a.npy"))
     with pytest.raises(ArbenchError):
         open_images(str(tmp_path / "a.npy"))

@@ -86,7 +86,7 @@ def holds_images(path: Path) -> bool:
 
 
 def refuse_torch(path: Path, content: object) -> NoReturn:
-    """For a torch file whose content is no array of uint8 images."""
+    """For a torch file whose content is not an array of uint8 images."""
     what = f"{path} is a torch file, but not of images"
     if isinstance(content, StoredTensor):
         why = f"it is {describe(content)}; images are uint8 (N, 3, H, W)"
