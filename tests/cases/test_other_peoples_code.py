@@ -156,6 +156,7 @@ def test_ctrl_c_while_a_package_is_slow_is_the_users(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "arbench", "ls", "adapters"],
         env={**os.environ, "PYTHONPATH": str(place)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs inherit that it is ignored
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not flag.exists():
