@@ -9,6 +9,7 @@ from pathlib import Path
 from ..spec.task import Data
 from .indexed import ImageSource
 from .prompts import CAPTION, digest_of_captions, digest_of_texts, read_prompts
+from .random_access import ReaderSource
 from .reading import Reading, digest_of_states, fingerprint, is_statistics
 from .sources import open_source
 from .statistics import kept, published
@@ -17,6 +18,11 @@ from .statistics import kept, published
 def opened(data: Data) -> ImageSource:
     """The images of `data`, opened once in a process for as long as its files stay what they are."""
     return _opened(data, fingerprint(data.source))
+
+
+def one_size(source: ImageSource) -> tuple[int, int] | None:
+    """Height and width of every image, or None if they differ, as those of a reference may."""
+    return None if isinstance(source, ReaderSource) and source.mixed else source.resolution
 
 
 def digest_of(data: Data) -> str:
@@ -33,7 +39,7 @@ def digest_of(data: Data) -> str:
 
 @functools.cache
 def _opened(data: Data, files: str) -> ImageSource:
-    return open_source(data.source, Reading(limit=data.limit, crop=data.crop, size=data.size))
+    return open_source(data.source, Reading(limit=data.limit, crop=data.crop, size=data.size), mixed=data.mixed)
 
 
 @functools.cache

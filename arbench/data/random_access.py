@@ -1,7 +1,8 @@
-"""Any reader's pictures by index, all of one size: read where they lie, decoded in threads, never all in memory."""
+"""Any reader's pictures by index: read where they lie, decoded in threads, never all in memory."""
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +26,24 @@ SHOWN = 5
 class ReaderSource:
     """The `ImageSource` of a reader, the first `limit` pictures of it, cropped to `size` by a named recipe.
 
+    Pictures that differ in size are refused, unless `mixed`: then they have a digest, but no `resolution`, and `load`
+    refuses them.
+
     Reading continues where the last call ended. An earlier index makes it begin again, at that index where the reader
     seeks (folder, zip, npy, uncompressed npz), else at the start of the file (tar, compressed npz) or of the row group
     (parquet).
     """
 
     def __init__(
-        self, reader: IndexedReader, limit: int | None = None, crop: str = "none", size: int | None = None
+        self,
+        reader: IndexedReader,
+        limit: int | None = None,
+        crop: str = "none",
+        size: int | None = None,
+        mixed: bool = False,
     ) -> None:
         self._reader = reader
+        self._may_differ = mixed
         self._limit = limit
         self._crop, self._size = crop, size
         if crop != "none":
@@ -50,7 +60,20 @@ class ReaderSource:
         sizes = self._scan()
         if not self._keys:
             raise ImageError(f"no images of {self.name} are wanted", f"the limit is {limit}", "raise the limit")
-        self.resolution = (size, size) if crop != "none" and size else self._one_size(sizes)
+        self._sizes = Counter({(size, size): len(self)}) if crop != "none" and size else sizes or self._first_size()
+        if not mixed:
+            self._refuse_sizes(self._sizes)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether pictures differ in size, as far as it is known: of a parquet, once they were digested."""
+        return len(self._sizes) > 1
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Raises `ImageError` that tells the sizes if they differ."""
+        self._refuse_sizes(self._sizes)
+        return next(iter(self._sizes))
 
     @property
     def name(self) -> str:
@@ -68,7 +91,8 @@ class ReaderSource:
 
     def load(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Raises `ImageError` that names the broken ones among them, or all sizes and counts if one has another."""
-        out = np.empty((len(indices), 3, *self.resolution), dtype=np.uint8)
+        resolution = self.resolution
+        out = np.empty((len(indices), 3, *resolution), dtype=np.uint8)
         rows: dict[int, list[int]] = {}
         for row, index in enumerate(checked(indices, len(self), self.name).tolist()):
             rows.setdefault(index, []).append(row)
@@ -76,7 +100,7 @@ class ReaderSource:
         for item, image in self._decoded(sorted(rows)):
             if isinstance(image, str):
                 broken.append(f"{item.key}: {image}")
-            elif image.shape[1:] != self.resolution:
+            elif image.shape[1:] != resolution:
                 self._survey()
                 raise self._changed()
             else:
@@ -88,11 +112,28 @@ class ReaderSource:
         """It reads every image, and if one is broken it names and counts them all."""
         if not self._digest:
             try:
-                self._digest = content_digest(self)
+                self._digest = self._mixed_digest() if self.mixed else content_digest(self)
             except ImageError:
                 self._survey()
-                raise
+                if not self._may_differ:
+                    raise
+                self._digest = self._mixed_digest()
         return self._digest
+
+    def _mixed_digest(self) -> str:
+        """As `content_digest`, with the size of each picture before its pixels."""
+        digest = hashlib.blake2b(repr((len(self), "sizes differ")).encode(), digest_size=16)
+        broken = []
+        for item, image in self._decoded(range(len(self))):
+            if isinstance(image, str):
+                broken.append(f"{item.key}: {image}")
+            else:
+                digest.update(repr(image.shape).encode())
+                digest.update(np.ascontiguousarray(image).tobytes())
+        self._refuse_broken(broken, len(self))
+        if self.labels is not None:
+            digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
 
     def _scan(self) -> Counter[tuple[int, int]]:
         """Keys and labels from the headers, and the sizes as far as headers tell. Refuses broken ones."""
@@ -115,15 +156,13 @@ class ReaderSource:
             self.labels = np.array(labels, dtype=np.int64)
         return sizes
 
-    def _one_size(self, sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
-        self._refuse_sizes(sizes)
-        for size in sizes:
-            return size
+    def _first_size(self) -> Counter[tuple[int, int]]:
+        """Of a file whose headers tell no sizes."""
         _, first = next(self._decoded([0]))
         if isinstance(first, str):
             self._survey()
             raise self._changed()
-        return first.shape[1], first.shape[2]
+        return Counter({(first.shape[1], first.shape[2]): len(self)})
 
     def _decoded(self, indices: Sequence[int]) -> Iterator[tuple[Item, NDArray[np.uint8] | str]]:
         """Each image (3, H, W), or what is wrong with it; `indices` ascend."""
@@ -173,7 +212,7 @@ class ReaderSource:
         return image if self._crop == "none" or self._size is None else crops.prepare(image, self._crop, self._size)
 
     def _survey(self) -> None:
-        """Decodes every image. Raises `ImageError` that names and counts the broken ones, or the sizes."""
+        """Decodes every image. Raises `ImageError` that names and counts broken ones, or sizes that may not differ."""
         sizes: Counter[tuple[int, int]] = Counter()
         broken = []
         for item, image in self._decoded(range(len(self))):
@@ -182,7 +221,9 @@ class ReaderSource:
             else:
                 sizes[image.shape[1], image.shape[2]] += 1
         self._refuse_broken(broken, len(self))
-        self._refuse_sizes(sizes)
+        if not self._may_differ:
+            self._refuse_sizes(sizes)
+        self._sizes = sizes
 
     def _refuse_broken(self, messages: Sequence[str], of: int) -> None:
         if not messages:

@@ -42,8 +42,8 @@ SEVERAL = ("tar", "parquet")
 """Kinds of which several files make one source."""
 
 
-def open_source(source: Source, reading: Reading = PLAIN) -> ImageSource:
-    """The pictures of `source` by index, all of one size after the crop of `reading`.
+def open_source(source: Source, reading: Reading = PLAIN, *, mixed: bool = False) -> ImageSource:
+    """The pictures of `source` by index, all of one size after the crop of `reading` unless they may be `mixed`.
 
     Opening checks what headers tell: sizes, labels, which images are broken; of a parquet only labels. A Dataset is
     asked for each of its items once. Iterators, and bad images that are to be left out, need a stream.
@@ -66,7 +66,7 @@ def open_source(source: Source, reading: Reading = PLAIN) -> ImageSource:
     as_it_is = reading.limit is None and reading.crop == "none"
     if as_it_is and isinstance(reader, SourceReader) and len(reader.sources) == 1:
         return reader.sources[0]
-    return ReaderSource(reader, reading.limit, reading.crop, reading.size)
+    return ReaderSource(reader, reading.limit, reading.crop, reading.size, mixed)
 
 
 def open_images(source: Source, reading: Reading = PLAIN, shard: tuple[int, int] = (0, 1)) -> ImageStream:

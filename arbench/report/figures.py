@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ PHASES = {
 }
 OTHER_PHASE = "#777778"
 MARKERS = "osD^vP"
+NAME = 34
+"""Letters in a line of a name beside a bar."""
+LEGEND = 110
+"""Letters, with those that a handle takes, in a line of a legend."""
 
 _CSS = {
     INK: "var(--ink)",
@@ -185,7 +190,7 @@ def phase_bars(bars: Sequence[Bar], operation: str) -> str:
     batches = sorted({bar.batch for bar in bars})
     phases = [phase for phase in PHASES if any(phase in bar.phases for bar in bars)]
     phases += _distinct(phase for bar in bars for phase in bar.phases if phase not in PHASES)
-    rows = max(sum(bar.batch == batch for bar in bars) for batch in batches)
+    rows = max(sum(1 + wrapped(bar.name).count("\n") for bar in bars if bar.batch == batch) for batch in batches)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.6, 0.75 + len(batches) * (0.62 + 0.36 * rows)), layout="constrained")
         panels = figure.subplots(len(batches), 1, squeeze=False)[:, 0]
@@ -224,7 +229,7 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[s
             va="center",
             fontsize=9,
         )
-    axes.set_yticks(height, [bar.name for bar in bars])
+    axes.set_yticks(height, [wrapped(bar.name) for bar in bars])
     axes.invert_yaxis()
     axes.margins(x=0.08)
     axes.set_xlim(left=0)
@@ -255,8 +260,14 @@ def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> str:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.grid(True)
         handles = [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(names)]
-        figure.legend(handles=handles, loc="outside upper right", ncols=min(len(names), 4), fontsize=9)
+        fit = max(1, LEGEND // (6 + max(map(len, names))))
+        figure.legend(handles=handles, loc="outside upper right", ncols=min(len(names), fit, 4), fontsize=9)
         return svg(figure, "Time of each autoregressive step", {})
+
+
+def wrapped(name: str) -> str:
+    """A name in lines that leave room for the bars beside it."""
+    return textwrap.fill(name, NAME, break_on_hyphens=False)
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -202,9 +202,22 @@ def names(results: Iterable[Result]) -> dict[Key, str]:
     for key, result in known.items():
         own = [told[other] for other in known if other[0] == result.adapter]
         differing = [part for part in told[key] if not all(part in words for words in own)]
-        inner = DOT.join(differing or told[key])
+        inner = DOT.join(differing or _without(told[key], own) or told[key])
         found[key] = f"{short[result.adapter]} ({inner})" if several[result.adapter] > 1 else short[result.adapter]
     return found
+
+
+def _without(told: Sequence[str], others: Iterable[Sequence[str]]) -> list[str]:
+    """What settings that are plainer than those of others lack: "no guidance", "default temperature", "not compiled"."""
+    lacking = dict.fromkeys(part for words in others for part in words if part not in told)
+    found = []
+    for part in lacking:
+        name, _, value = part.rpartition(" ")
+        if part.startswith("guidance "):
+            found.append("no guidance")
+        else:
+            found.append(f"default {name}" if value.replace(".", "", 1).isdigit() else f"not {part}")
+    return list(dict.fromkeys(found))
 
 
 def short_names(results: Iterable[Result]) -> dict[str, str]:

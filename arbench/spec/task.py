@@ -67,7 +67,8 @@ class Pick:
 class Data:
     """What a task reads, named as in the suite: a set of images and how they are prepared, or a file of prompts.
 
-    what: "prompts" is what the prompts of a file say, "captions" what the caption files that it names hold.
+    what: "prompts" is what the prompts of a file say, "captions" what the caption files that it names hold. mixed:
+    images may differ in size, as feature networks take each at its own.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Data:
     size: int | None = None
     limit: int | None = None
     what: Literal["images", "prompts", "captions"] = "images"
+    mixed: bool = False
 
     @property
     def name(self) -> str:

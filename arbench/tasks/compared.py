@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from ..data.crops import CROPS
-from ..data.digest import opened
+from ..data.digest import one_size, opened
 from ..data.reading import Reading, is_statistics
 from ..errors import ArbenchError
 from ..evaluate import conventions as known_conventions
@@ -129,16 +129,21 @@ def forewarnings(card: Card, spec: Compared, n: int, data: Data | None, *, promp
     if data is None or is_statistics(data.source):
         return found
     source = opened(data)
-    height, width = source.resolution
-    if (height, width) != (card.resolution, card.resolution):
+    side = one_size(source)
+    if side != (card.resolution, card.resolution):
         found.append(
-            f"{spec.task}: {card.name} makes {card.resolution} x {card.resolution} images, those of {data.source} are"
-            f" {width} x {height}: numbers will be flagged (crop and size bring them to one size)"
+            f"{spec.task}: {card.name} makes {card.resolution} x {card.resolution} images, those of {data.source}"
+            f" {described_size(side)}: numbers will be flagged (crop and size bring them to one size)"
         )
     classes = None if source.labels is None else len(np.unique(source.labels))
     if card.condition == "class" and classes is not None and card.classes is not None and classes != card.classes:
         found.append(f"{spec.task}: {card.name} has {card.classes} classes, and {data.source} has {classes}")
     return found
+
+
+def described_size(size: tuple[int, int] | None) -> str:
+    """What images of one (height, width), or of several, are: "are 640 x 480"."""
+    return "differ in size" if size is None else f"are {size[1]} x {size[0]}"
 
 
 def effort(spec: Compared, n: int, batch: int, rates: Rates, images: float = 1.0) -> Effort:

@@ -284,6 +284,26 @@ def test_mixed_sizes_are_listed_and_a_crop_makes_them_one(tmp_path: Path, kind: 
     )
 
 
+@pytest.mark.parametrize("kind", [kind for kind in CONTAINERS if "npz" not in kind])
+def test_mixed_sizes_have_a_digest_where_they_may_differ(tmp_path: Path, kind: str) -> None:
+    odd = _png(np.random.default_rng(1).integers(0, 256, (9, 6, 3), dtype=np.uint8))
+    places = {name: tmp_path / name for name in ("mixed", "folder", "moved", "plain")}
+    for place in places.values():
+        place.mkdir()
+    source = open_source(CONTAINERS[kind](places["mixed"], [*FILES[:-1], odd], LABELS), mixed=True)
+    assert len(source) == N
+    digest = source.digest()
+    with pytest.raises(ImageError, match="differ in size"):
+        source.resolution  # noqa: B018
+    with pytest.raises(ImageError, match="differ in size"):
+        source.load([0])
+    assert digest == open_source(_folder(places["folder"], [*FILES[:-1], odd], LABELS), mixed=True).digest()
+    moved = CONTAINERS[kind](places["moved"], [*FILES[1:-1], FILES[0], odd], LABELS)
+    assert digest != open_source(moved, mixed=True).digest()
+    plain = CONTAINERS[kind](places["plain"], FILES, LABELS)
+    assert open_source(plain, mixed=True).digest() == open_source(plain).digest()
+
+
 @pytest.fixture(scope="module")
 def cut() -> list[bytes]:
     """Images of which 1 and 4 are cut short behind a whole header."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import warnings
 
-from arbench.report.figures import Point, quality_against_speed
+import numpy as np
+
+from arbench.report.figures import Bar, Point, phase_bars, quality_against_speed, step_curves
 
 
 def names_of(svg: str) -> dict[str, tuple[float, float]]:
@@ -31,3 +34,11 @@ def test_a_name_stands_above_a_point_that_is_alone() -> None:
     dots = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"', quality_against_speed(points, "distance", "lower"))
     for x, y in places.values():
         assert any(abs(float(dot[0]) - x) < 1 and 5 < float(dot[1]) - y < 12 for dot in dots)
+
+
+def test_long_names_leave_room_for_the_bars() -> None:
+    name = "a-model-of-a-long-name (bfloat16 · guidance 2.5 · top-k 900 · top-p 0.96 · steps 64 · spatial_guidance 2.5)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns where labels leave nothing for the axes
+        phase_bars([Bar("short", 1, {"ar": 1.0}), Bar(name, 1, {"ar": 2.0})], "sample")
+        step_curves({1: {name: np.arange(4.0), "short": np.arange(4.0)}})

@@ -342,6 +342,19 @@ def test_two_weight_files_have_labels_of_their_own() -> None:
     assert set(names(results).values()) == {"a (weights abababab)", "a (weights cdcdcdcd)"}
 
 
+def test_settings_that_are_plainer_are_named_by_what_they_lack() -> None:
+    plain, guided = Sampling(top_k=100), Sampling(guidance=Guidance(scale=2.0), top_k=100)
+    hot = guided.model_copy(update={"temperature": 1.5, "guidance": Guidance(scale=3.0)})
+    one, two, three = (
+        generate("raster/a", metric("m", 1.0), settings_id=f"set-{index}", sampling=each, result_id=f"res-{index}")
+        for index, each in enumerate((plain, guided, hot))
+    )
+    assert list(names([one, two]).values()) == ["a (no guidance)", "a (guidance 2)"]
+    assert list(names([one, two, three]).values()) == [
+        "a (no guidance · default temperature)", "a (guidance 2)", "a (guidance 3 · temperature 1.5)"
+    ]  # fmt: skip
+
+
 def test_two_weight_files_are_two_lines_of_the_figure() -> None:
     entries = [Entry(result, Path(), "run") for result in (*weighted("ab" * 32, 5.0), *weighted("cd" * 32, 6.0))]
     table = make_table(entries, (), "generator")

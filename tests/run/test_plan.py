@@ -8,8 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
-from arbench.errors import ConfigError, MissingWeights, NoDevice, UnknownName
+from arbench.errors import ConfigError, ImageError, MissingWeights, NoDevice, UnknownName
 from arbench.run import device as devices
 from arbench.run.device import machine, resolve_device
 from arbench.run.plan import Plan, make_plan
@@ -87,6 +88,15 @@ class TestCells:
         with pytest.raises(ConfigError, match=r"s.yaml:8: reconstruct.n is 1001") as caught:
             plan(SUITE.replace("- reconstruct", "- reconstruct: {n: 1001}"))
         assert "1000 images" in caught.value.why
+
+    def test_a_reference_may_hold_several_sizes_and_images_to_reconstruct_may_not(self, tmp_path):
+        for side in (32, 48):
+            Image.new("RGB", (side, 32)).save(tmp_path / f"{side}.png")
+        with pytest.raises(ImageError, match="differ in size"):
+            plan(SUITE.replace("- reconstruct", f"- reconstruct: {{data: {tmp_path}}}"))
+        found = plan(SUITE, f"reference={tmp_path}")
+        notes = [note for planned in found.cells for note in planned.notes]
+        assert any("differ in size: numbers will be flagged" in note for note in notes)
 
     def test_identity_follows_what_changes_the_result(self):
         def ids(*changes: str, **options) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.model import CLIP
+from PIL import Image
 
 import arbench
 from arbench import registry
@@ -354,7 +355,12 @@ def test_prompts_and_captions_are_part_of_what_a_result_is(arbench, tmp_path) ->
 def test_the_text_to_image_suite_is_rehearsed(digits, arbench, tmp_path) -> None:
     listed, _ = encoded(tmp_path / "captions", 20)
     sources = [f"sources.{name}={listed}" for name in ("mjhq-flan-t5", "mjhq-qwen2", "coco-flan-t5", "coco-qwen2")]
-    sources += [f"sources.{name}={digits['reference']}" for name in ("mjhq-images", "coco-images")]
+    photographs = tmp_path / "photographs"  # which differ in size, as COCO's do
+    photographs.mkdir()
+    for index in range(20):
+        noise = np.random.default_rng(index).integers(0, 256, (40 + index, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(photographs / f"{index:03d}.png")
+    sources += [f"sources.mjhq-images={digits['reference']}", f"sources.coco-images={photographs}"]
     changes = [*sources, "conventions=[offline, clip-score]", "batches=[1]", "min_calls=3", "max_seconds=1"]
     words = [word for change in changes for word in ("--set", change)]
     # one list of prompts for all encoders would be one task four times
@@ -369,4 +375,5 @@ def test_the_text_to_image_suite_is_rehearsed(digits, arbench, tmp_path) -> None
     assert [result["outcome"] for result in found] == ["ok"] * 6
     numbers = [m for result in found if result["task"] == "generate" for m in result["metrics"]]
     assert len([m for m in numbers if m["name"] == "frechet" and m["value"] is not None]) == 4
+    assert str(photographs) in {m["reference"]["name"] for m in numbers if m["name"] == "frechet"}
     assert all("no weights of clip-vitb32" in m["reason"] for m in numbers if m["name"] == "clip-score")

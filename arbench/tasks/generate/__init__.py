@@ -8,14 +8,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ...data.digest import count_of, opened
+from ...data.digest import count_of, one_size, opened
 from ...data.prompts import why_unfit
 from ...data.reading import is_statistics
 from ...evaluate.question import Question
 from ...spec.card import Card
 from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
-from ..compared import IN_KEY, Compared, effort, forewarnings, weights_needed
+from ..compared import IN_KEY, Compared, described_size, effort, forewarnings, weights_needed
 
 
 class Generate(Compared):
@@ -74,7 +74,7 @@ class Generate(Compared):
 
 
 def _images(spec: Generate) -> Data | None:
-    return None if spec.reference is None else Data(spec.reference, spec.crop, spec.size)
+    return None if spec.reference is None else Data(spec.reference, spec.crop, spec.size, mixed=True)
 
 
 def _data(spec: Generate) -> tuple[Data, ...]:
@@ -102,10 +102,10 @@ def why_no_floor(card: Card, spec: Generate) -> str:
         return "no reference is given that could be reconstructed"
     if is_statistics(images.source):
         return f"{images.source} holds statistics, and reconstructions are made of images"
-    height, width = opened(images).resolution
-    if (height, width) != (card.resolution, card.resolution):
+    size = one_size(opened(images))
+    if size != (card.resolution, card.resolution):
         side = card.resolution
-        return f"{card.tokenizer} takes {side} x {side} images, those of {images.source} are {width} x {height}"
+        return f"{card.tokenizer} takes {side} x {side} images, those of {images.source} {described_size(size)}"
     return ""
 
 
