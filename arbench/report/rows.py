@@ -208,7 +208,7 @@ def names(results: Iterable[Result]) -> dict[Key, str]:
 
 
 def _without(told: Sequence[str], others: Iterable[Sequence[str]]) -> list[str]:
-    """What settings that are plainer than those of others lack: "no guidance", "default temperature", "not compiled"."""
+    """What plainer settings lack that others have: "no guidance", "default temperature", "not compiled"."""
     lacking = dict.fromkeys(part for words in others for part in words if part not in told)
     found = []
     for part in lacking:
