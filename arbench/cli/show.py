@@ -129,7 +129,7 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
         Text(
             f"{len(document['cells'])} cells, about {document['minutes']:.1f} minutes,"
             f" {document['memory_gigabytes']:.1f} GB of memory and {document['disk_gigabytes']:.2f} GB of disk"
-            " (a rough model of FLOPs and image sizes)"
+            " (a rough model of FLOPs and image sizes, scaled by what earlier runs here have taken)"
         ),
         soft_wrap=True,
     )

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ..spec.result import Result
 from ..terminal import Column, table_lines
+from .pace import Pace, Seen
 from .replay import CellState, State
 
 LINE_SECONDS = 30.0
@@ -42,6 +43,8 @@ class _Row:
     """Done in this session, with those reported from running units."""
     read: int = 0
     """Images of the reference that are done, while the cell is evaluated."""
+    seconds_before: float = 0.0
+    """Of units of an earlier session."""
     begun: float | None = None
     ended: float | None = None
     said: float = 0.0
@@ -69,14 +72,17 @@ class _Row:
 class Display:
     """Both kinds of display; `live` says which (a terminal is asked about if it is None)."""
 
-    def __init__(self, state: State, console: Console, *, live: bool | None = None) -> None:
+    def __init__(self, state: State, console: Console, *, live: bool | None = None, workers: int = 1) -> None:
         self._console = console
-        self._rows = {name: _Row(cell, units=len(cell.units), before=_samples(cell)) for name, cell in state.items()}
+        self._workers = workers
+        self._rows = {
+            name: _Row(cell, units=len(cell.units), before=_samples(cell), seconds_before=cell.seconds)
+            for name, cell in state.items()
+        }
         for row in self._rows.values():
             if row.state.outcome is not None:
                 row.word = row.state.outcome
         self._begun = time.monotonic()
-        self._done_before = self._done_minutes()
         self._live: Live | None = None
         if console.is_terminal if live is None else live:
             self._live = Live(self._render(), console=console, auto_refresh=False, transient=True)
@@ -137,13 +143,41 @@ class Display:
     def _done_minutes(self) -> float:
         return sum(row.state.planned.minutes * row.fraction for row in self._rows.values())
 
+    def seen(self, *, modelled: bool = False) -> list[Seen]:
+        """What this session has done, beside what was planned for it, or `modelled`: by the cost model alone.
+
+        Seconds are those of all workers together: of cells whose units they share, a worker's divided by their number.
+        """
+        found = []
+        for row in self._rows.values():
+            planned = row.state.planned
+            minutes = planned.modelled if modelled and planned.modelled is not None else planned.minutes
+            if row.begun is None or planned.outcome is not None:
+                continue
+            result, share = row.state.result, 1 if planned.exclusive else self._workers
+            if result is not None and result.outcome == "ok" and not row.seconds_before:
+                found.append(Seen(planned.cell, 60 * minutes, result.wall_seconds / share))
+            elif not modelled and row.state.seconds > row.seconds_before:
+                part = (_samples(row.state) - row.before) / max(sum(u.stop - u.start for u in planned.units), 1)
+                found.append(Seen(planned.cell, 60 * minutes * part, (row.state.seconds - row.seconds_before) / share))
+        return found
+
     def seconds_left(self) -> float | None:
-        """From the plan's estimates, scaled by how they have fared so far; None before there is anything to go by."""
-        total = sum(row.state.planned.minutes for row in self._rows.values())
-        done = self._done_minutes()
-        fresh = done - self._done_before
-        elapsed = time.monotonic() - self._begun
-        return (total - done) * elapsed / fresh if fresh > 0 else None
+        """By the plan, scaled by how work of the closest kind has fared so far; None before there is any."""
+        pace, now = Pace.of(self.seen()), time.monotonic()
+        if not pace:
+            return None
+        left = 0.0
+        for row in self._rows.values():
+            planned = row.state.planned
+            if row.state.result is not None or planned.outcome is not None:
+                continue
+            expected = 60 * planned.minutes * (pace.factor(planned.cell) or 1.0)
+            if planned.exclusive:  # its one unit says nothing until it is over
+                left += max(expected - (0.0 if row.begun is None else now - row.begun), expected / 10)
+            else:
+                left += expected * (1 - row.fraction)
+        return left
 
     def _left(self) -> str:
         left = self.seconds_left()

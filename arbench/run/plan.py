@@ -21,6 +21,7 @@ from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
 from .cost import NO_COST, estimate
 from .device import cores, machine, resolve_device
+from .pace import kept
 from .resolve import Resolved, check_overrides, resolve_sampling
 from .sweep import words
 
@@ -39,6 +40,8 @@ class PlannedCell(Frozen):
     units: tuple[Unit, ...]
     exclusive: bool
     minutes: float
+    modelled: float | None = None
+    """Minutes by the cost model alone, before what earlier runs on this machine have shown; None: the same."""
     gigabytes: float
     disk_bytes: int
     data: dict[str, str]
@@ -127,6 +130,7 @@ class _Planner:
         self.settings = suite_file.suite.settings.model_copy(update={"device": device})
         self.device_given = device_given
         self.machine = machine(device)
+        self.pace = kept(self.machine)
         self.weights: dict[str, str] = {}
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
@@ -191,21 +195,23 @@ class _Planner:
         cost = NO_COST
         if lacking is None:
             cost = estimate(card, tokenizer, task, self.settings, sampling, cores=cores(), missing=missing)
+        cell = make_cell(
+            card,
+            task,
+            self.settings,
+            sampling,
+            digests,
+            data=data,
+            machine=self.machine,
+            features_sha256=features,
+            swept=words(setting.at) if setting else "",
+        )
         return PlannedCell(
-            cell=make_cell(
-                card,
-                task,
-                self.settings,
-                sampling,
-                digests,
-                data=data,
-                machine=self.machine,
-                features_sha256=features,
-                swept=words(setting.at) if setting else "",
-            ),
+            cell=cell,
             units=definition.units(task) if lacking is None else (),
             exclusive=definition.exclusive,
-            minutes=cost.minutes,
+            minutes=cost.minutes * (self.pace.factor(cell) or 1.0),
+            modelled=cost.minutes,
             gigabytes=cost.gigabytes,
             disk_bytes=cost.disk_bytes,
             data=data,
@@ -362,6 +368,6 @@ def _refuse_duplicates(cells: Sequence[PlannedCell]) -> None:
         seen.add(planned.cell.result_id)
 
 
-def seconds_per_unit(planned: PlannedCell) -> float:
-    """The estimate of one unit in seconds, the basis of its timeout."""
-    return planned.minutes * 60 / max(len(planned.units), 1)
+def longest_seconds(planned: PlannedCell) -> float:
+    """The longer of both estimates of a cell in seconds, the basis of its timeout."""
+    return 60 * max(planned.minutes, planned.modelled or 0.0)

@@ -18,6 +18,7 @@ from ..track import target as tracking
 from ..track.sink import Tracker
 from .device import all_devices, cores
 from .display import Display
+from .pace import keep
 from .plan import Plan
 from .pool import Slot
 from .replay import FINAL, CellState, State, replay, verify
@@ -89,7 +90,7 @@ class Session:
     def _run(self, plan: Plan, slots: list[Slot], alone: Slot, notes: list[str]) -> int:
         store = self.store
         self.tracker = self._tracker()
-        display = Display(self.state, self.console)
+        display = Display(self.state, self.console, workers=len(slots))
         supervisor = Supervisor(
             store, plan, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
         )
@@ -111,6 +112,7 @@ class Session:
             finally:
                 supervisor.close()
                 display.close()
+                keep(plan.machine, display.seen(modelled=True))
             if stop.requests:
                 return self._interrupted()
         return self._complete()

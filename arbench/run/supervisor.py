@@ -15,7 +15,7 @@ from ..journal import Writer
 from ..spec.result import Outcome, Result
 from ..spec.unit import Unit
 from .nursery import Nursery
-from .plan import Plan, seconds_per_unit
+from .plan import Plan, longest_seconds
 from .pool import Job, Slot, WorkerProcess, death, end_all
 from .replay import CellState, State
 from .results import failed_result
@@ -268,7 +268,7 @@ class Supervisor:
 
     def _patience(self, job: Job) -> float:
         """Seconds of silence after which a job has timed out; finishing may take as long as the whole cell."""
-        estimate = seconds_per_unit(job.planned) if job.unit else job.planned.minutes * 60
+        estimate = longest_seconds(job.planned) / (max(len(job.planned.units), 1) if job.unit else 1)
         return max(self._limits.factor * estimate, self._limits.silence)
 
     # ---- results ----

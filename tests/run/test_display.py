@@ -52,7 +52,7 @@ def test_plain_lines():
     display = Display(state, shown)
     display.started(first)
     display.advanced(first, 10)
-    first.units["000000-000064"] = "x"
+    first.units["000000-000064"], first.seconds = "x", 1.5
     display.advanced(first, 0)
     display.refresh()  # nothing is due yet
     first.result = failed_result(first.planned.cell, "oom", "no [memory]")
@@ -78,12 +78,12 @@ def test_long_running_cells_are_mentioned_now_and_then(monkeypatch):
     for second in range(0, 100, 10):
         now[0] = float(second)
         if second == 50:
-            cell.units["000000-000064"] = "x"
+            cell.units["000000-000064"], cell.seconds = "x", 50.0
         display.advanced(cell, 0)
         display.refresh()
     lines = text(shown).splitlines()[1:]
     assert lines[0] == "       generate a/one: 0 of 2 units, 30 s"
-    assert lines[1].startswith("       generate a/one: 1 of 2 units, 1.1 images/s; about 2 min 0 s left")
+    assert lines[1].startswith("       generate a/one: 1 of 2 units, 1.1 images/s; about 1 min 7 s left")
     assert len(lines) == 3
 
 
