@@ -123,9 +123,30 @@ def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPat
     assert (small.adapter, small.batch, large.batch) == (mini.name, 1, 3)
     assert small.images_per_second > 0
     assert small.peak_bytes is None
+    assert (small.forwards, small.peer_per_second, small.ratio, small.kernels) == (8, None, None, None)
     names = [each.name for each in bench.official_cards()]
     assert len(names) > 20
     assert not any("mini" in name for name in names)
+
+
+def test_a_peer_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench, mini = imported("adapters", monkeypatch), card("next_scale/var-mini")
+    lines = (
+        "calls = []",
+        "def theirs(adapter, batch, device, dtype):",
+        "    return None if batch == 1 else lambda: calls.append((adapter, batch, device, dtype))",
+    )
+    (tmp_path / "peer.py").write_text("\n".join(lines))
+    peer = bench.peer_of(f"{tmp_path}/peer.py:theirs")
+    small, large = bench.measure(mini, (1, 3), "cpu", "float32", calls=2, peer=peer, bandwidth=1e9)
+    assert peer.__globals__["calls"] == [(mini.name, 3, "cpu", "float32")] * 3  # once before it is timed
+    assert small.peer_per_second is None
+    assert large.ratio == pytest.approx(large.images_per_second / large.peer_per_second)
+    seconds = 3 / large.images_per_second
+    assert large.bandwidth_share == pytest.approx(4 * mini.parameters * 8 / 1e9 / seconds)
+    for wrong, why in ((f"{tmp_path}/none.py:theirs", "FILE.py:NAME"), (f"{tmp_path}/peer.py:ours", "has no 'ours'")):
+        with pytest.raises(ValueError, match=why):
+            bench.peer_of(wrong)
 
 
 def test_the_command_prints_a_table_and_writes_its_numbers(
