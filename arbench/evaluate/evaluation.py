@@ -29,7 +29,7 @@ from .conventions import Definition
 from .inputs import Inputs
 from .known_reference import KnownReference
 from .numbers import numbers
-from .odd_files import Side, flags_of
+from .odd_files import Side, flags_of, more_files
 from .question import Question, variants_of, weight_files, why_missing
 
 
@@ -145,6 +145,9 @@ def evaluate(
     if strict:
         checks.refuse(flags)
     flags = (*flags, *_odd_files(any_set, reference))
+    theirs = next(iter(reference.sets.values()), None) if reference is not None else None
+    sides: dict[Side, Features | None] = {"samples": any_set, "reference": theirs}
+    more = more_files((item.convention for item in wanted), sides)
     inputs = Inputs(
         samples,
         reference,
@@ -165,7 +168,7 @@ def evaluate(
         metrics=tuple(numbers(wanted, inputs, progress)),
         samples=_summary(any_set, known),
         reference=_reference_summary(reference, len(any_set or ())) if reference is not None else None,
-        remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in flags),
+        remarks=tuple(Remark(code=flag.code, text=flag.sentence) for flag in (*flags, *more)),
         weights={file.name: file.sha256 for file in files},
         per_image=inputs.per_image,
     )

@@ -22,7 +22,7 @@ from ..metrics.sets.published_roots import Route, frechet_distance_by
 from .class_labels import class_names, matched
 from .conventions import Definition
 from .known_reference import KnownReference
-from .odd_files import TEXT_ORDER, in_text_order
+from .odd_files import TEXT_ORDER, in_text_order, more_than
 
 Extras = dict[str, float | None]
 Number = tuple[Estimate, Extras]
@@ -86,6 +86,12 @@ class Inputs:
             found.append((self.reference_rows(definition.output), known.sets.get(recipe) if known else None))
         as_text = definition.settings["preset"] in TEXT_ORDER
         return tuple(in_text_order(*each) if as_text else each[0] for each in found)
+
+    def more_files(self, definition: Definition) -> bool:
+        """Whether a folder of either side holds images that the convention's tool would not take."""
+        mine, known = self.samples.get(definition.recipe), self.reference
+        theirs = known.sets.get(definition.recipe) if known is not None and not definition.alone else None
+        return any(more_than(definition.convention, one) for one in (mine, theirs))
 
     def known_reference(self) -> KnownReference:
         if self.reference is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -15,6 +18,34 @@ from ..metrics.rows import Rows
 
 TEXT_ORDER = frozenset({"torch-fidelity", "clean-fid"})
 """Presets of the tools that sort the names of files as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """Which files of a folder a tool takes, without options: of these suffixes, in sub-folders too or not."""
+
+    tool: str
+    suffixes: frozenset[str]
+    any_case: bool
+    deep: bool
+
+    def takes(self, key: str) -> bool:
+        """`key`: a "/"-separated name below the folder."""
+        path = PurePosixPath(key)
+        suffix = path.suffix.lower() if self.any_case else path.suffix
+        return suffix[1:] in self.suffixes and (self.deep or len(path.parts) == 1)
+
+
+_PILLOW = frozenset(["bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"])
+_FIDELITY = FileRule("torch-fidelity", frozenset({"png", "jpg", "jpeg"}), any_case=True, deep=False)
+FILE_RULES: Mapping[str, FileRule] = {
+    "torch-fidelity": _FIDELITY,
+    "torch-fidelity-2048": _FIDELITY,
+    "clean-fid": FileRule("clean-fid", _PILLOW | {"npy", "JPEG", "JPG", "PNG"}, any_case=False, deep=True),
+    "pytorch-fid": FileRule("pytorch-fid", _PILLOW, any_case=False, deep=False),
+}
+"""Convention -> rule of its tool (torch-fidelity 0.4.0, clean-fid 0.1.35, pytorch-fid 0.3.0; see docs/odd-files.md)."""
+MORE_FILES = "more_files_than_the_tool"
 
 Side = Literal["samples", "reference"]
 
@@ -42,6 +73,30 @@ def flags_of(features: Features, side: Side) -> list[Flag]:
         sentence = f"beside the images of the {side} are {' and '.join(others)}; other tools may"
         found["files_passed_over"] = Flag("files_passed_over", sentence)
     return list(found.values())
+
+
+def more_than(convention: str, features: Features | None) -> dict[str, int]:
+    """Images of a set that the convention's tool would leave out: "in sub-folders" or "named .gif" -> count."""
+    rule = FILE_RULES.get(convention)
+    keys = [picture.key for picture in features.pictures] if features is not None and rule is not None else []
+    found: Counter[str] = Counter()
+    for key in keys:
+        if rule is not None and is_image(key) and not rule.takes(key):
+            alone = rule.takes(PurePosixPath(key).name)
+            found["in sub-folders" if alone else f"named {PurePosixPath(key).suffix}"] += 1
+    return dict(found)
+
+
+def more_files(conventions: Iterable[str], sets: Mapping[Side, Features | None]) -> list[Flag]:
+    """What of each side a convention's tool, run without options, would leave out and is read here."""
+    found = []
+    for convention in dict.fromkeys(conventions):
+        for side, features in sets.items():
+            if others := more_than(convention, features):
+                counted = " and ".join(f"{count} {what}" for what, count in others.items())
+                tool = FILE_RULES[convention].tool
+                found.append(Flag(MORE_FILES, f"of the {side}, {tool} would leave out {counted}"))
+    return found
 
 
 def in_text_order(rows: Rows, features: Features | None) -> Rows:

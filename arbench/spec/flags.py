@@ -35,6 +35,7 @@ FLAGS = {
     "same_images": "samples and reference are the same images",
     "alpha_over_white": "transparent pixels were read over white; the tools drop the alpha channel",
     "upper_8_bits": "the upper 8 of 16 bits were read; the tools clip grey ones at 255",
+    "more_files_than_the_tool": "images were read that the convention's tool, run without options, leaves out",
     "files_passed_over": "beside the images are files that may be images or arrays, and are not read",
     # of timings and memory
     "warmup_unsettled": "calls were still getting faster or slower when measuring began",

@@ -32,10 +32,18 @@ def is_image(name: str) -> bool:
 
 
 def count_passed_over(name: str, found: Counter[str]) -> None:
-    """Counts a "/"-separated name in `found`, by its suffix, if it looks like an image or array that is not read."""
+    """Counts a "/"-separated name in `found`, by its suffix, if it looks like an image or array that is not read.
+
+    Of hidden files images too, which torch-fidelity and pytorch-fid take, but not macOS's companions of other files.
+    """
     path = PurePosixPath(name)
-    if path.suffix.lower() in NOT_READ and not any(part.startswith((".", "__")) for part in path.parts):
-        found[path.suffix.lower()] += 1
+    suffix = path.suffix.lower()
+    if any(part.startswith((".", "__")) for part in path.parts[:-1]):
+        return
+    if suffix in NOT_READ and not path.name.startswith((".", "__")):
+        found[suffix] += 1
+    elif suffix in SUFFIXES and path.name.startswith((".", "__")) and not path.name.startswith("._"):
+        found[f"hidden {suffix}"] += 1
 
 
 def shown(name: str) -> str:

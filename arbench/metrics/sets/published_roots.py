@@ -8,6 +8,7 @@ The order of the two factors, and whether covariances come from centred rows, ma
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal
 
 import numpy as np
@@ -40,17 +41,24 @@ def _eigvals(one: Floats, two: Floats) -> float:
     return float(np.sqrt(np.linalg.eigvals(one @ two).astype(np.complex128)).real.sum())
 
 
-def _sqrtm(one: Floats, two: Floats, route: Route) -> float | None:
-    from scipy.linalg import sqrtm
+def _root(product: Floats) -> Floats:
+    """SciPy warns of a singular product, which a flag of the number says already."""
+    from scipy.linalg import LinAlgWarning, sqrtm
 
-    root = np.asarray(sqrtm(one @ two))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LinAlgWarning)
+        return np.asarray(sqrtm(product))
+
+
+def _sqrtm(one: Floats, two: Floats, route: Route) -> float | None:
+    root = _root(one @ two)
     if not np.isfinite(root).all():
         if route == "sqrtm-plain":
             return None
         if route == "sqrtm-diagonal":
             return float(np.sqrt(one.diagonal() * two.diagonal()).sum())
         offset = OFFSET * np.eye(len(one))
-        root = np.asarray(sqrtm((one + offset) @ (two + offset)))
+        root = _root((one + offset) @ (two + offset))
         if not np.isfinite(root).all():
             return None
     diagonal = root.diagonal()
