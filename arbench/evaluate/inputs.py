@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,14 @@ from ..features.weight_files import Weights
 from ..metrics.estimate import Estimate
 from ..metrics.rows import Rows
 from ..metrics.sets.frechet import frechet, jackknife
-from ..metrics.sets.kernel import kid
+from ..metrics.sets.kernel import Sums, kid
 from ..metrics.sets.moments import Moments, moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.published_roots import Route, frechet_distance_by
 from .class_labels import class_names, matched
 from .conventions import Definition
-from .known_reference import KnownReference
+from .known_reference import Kernel, KnownReference
 from .odd_files import TEXT_ORDER, in_text_order, more_than
 
 Extras = dict[str, float | None]
@@ -131,8 +132,15 @@ class Inputs:
     def kid(self, output: str) -> Estimate:
         """The kernel distance over all pairs."""
         if output not in self._kid:
-            self._kid[output] = kid(self.rows(output), self.reference_rows(output))
+            rows, real = self.rows(output), self.reference_rows(output)
+            self._kid[output] = kid(rows, real, known=partial(self.kernel_sums, output, "polynomial"))
         return self._kid[output]
+
+    def kernel_sums(self, output: str, kernel: Kernel) -> Sums:
+        """Of the reference alone."""
+        found = self.known_reference().kernel_sums(output, kernel)
+        assert found is not None
+        return found
 
     def neighbours(self, output: str, distance: Distance = "float32", limit: int | None = None) -> Neighbours:
         """`limit`: so many vectors of each side at most, and as many of one as of the other.
@@ -142,10 +150,15 @@ class Inputs:
         key = f"{output} {distance} {limit}"
         if key not in self._neighbours:
             rows, real = self.rows(output), self.reference_rows(output)
+            chosen = None
             if limit is not None:
                 draw, size = np.random.RandomState(0), min(limit, len(rows), len(real))
-                real, rows = (each[np.sort(draw.choice(len(each), size, replace=False))] for each in (real, rows))
-            self._neighbours[key] = Neighbours(rows, real, self.ks, distance=distance, device=self.device)
+                chosen, mine = (np.sort(draw.choice(len(each), size, replace=False)) for each in (real, rows))
+                real, rows = real[chosen], rows[mine]
+            found = partial(self.known_reference().radii, output, distance=distance, device=self.device, chosen=chosen)
+            self._neighbours[key] = Neighbours(
+                rows, real, self.ks, distance=distance, device=self.device, reference_radii=found
+            )
         return self._neighbours[key]
 
     def labels(self, output: str) -> tuple[Any, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,16 @@ from ..data.statistics.kept import Kept
 from ..data.statistics.model import ReferenceStatistics
 from ..features.feature_set import Features
 from ..metrics.rows import Rows
+from ..metrics.sets.kernel import Sums, gaussian_sums, polynomial_sums
 from ..metrics.sets.moments import Factored, Moments
+from ..metrics.sets.neighbour_passes import Distance
+from ..metrics.sets.neighbours import Radii, radii
 from ..spec.result import ReferenceSet
+from .computed import Arrays, kept
+
+Kernel = Literal["polynomial", "gaussian"]
+Chosen = NDArray[np.int64] | None
+KERNELS: dict[Kernel, Callable[[Rows], Sums]] = {"polynomial": polynomial_sums, "gaussian": gaussian_sums}
 
 
 @dataclass(slots=True)
@@ -58,10 +67,47 @@ class KnownReference:
                 n = stored.n if stored.n is not None else 10 * len(stored.mean) + 1
                 self._factored[output] = Factored(Moments(stored.mean, stored.covariance, n), stored.cholesky)
             elif rows is not None:
-                self._factored[output] = Factored.of(rows)
+                self._factored[output] = kept(
+                    self._set(output), output, "moments", {}, "cpu", lambda: _of_moments(Factored.of(rows)), _moments
+                )
             else:
                 return None
         return self._factored[output]
+
+    def kernel_sums(self, output: str, kernel: Kernel) -> Sums | None:
+        """Sums of the kernel over all pairs of images; None where their vectors are not known."""
+        rows = self.rows(output)
+        if rows is None:
+            return None
+        return kept(
+            self._set(output),
+            output,
+            "kernel",
+            {"kernel": kernel},
+            "cpu",
+            lambda: _of_sums(KERNELS[kernel](rows)),
+            _sums,
+        )
+
+    def radii(self, output: str, ks: Sequence[int], distance: Distance, device: str, chosen: Chosen = None) -> Radii:
+        """For each k the distance of every image to its k-th neighbour, of the images with the numbers `chosen`."""
+        rows = self.rows(output)
+        assert rows is not None
+        taken = rows if chosen is None else rows[chosen]
+        settings = {"ks": sorted({1, *ks}), "distance": distance, "chosen": None if chosen is None else chosen.tolist()}
+        return kept(
+            self._set(output),
+            output,
+            "radii",
+            settings,
+            device,
+            lambda: {str(k): each for k, each in radii(taken, ks, distance=distance, device=device).items()},
+            lambda arrays: {k: arrays[str(k)] for k in (1, *ks)},
+        )
+
+    def _set(self, output: str) -> Features | None:
+        """The features that `rows` are of, if they are a set."""
+        return self.sets.get(output.partition(":")[0])
 
     def labels(self, recipe: str) -> NDArray[np.int64] | None:
         return self.sets[recipe].labels if recipe in self.sets else None
@@ -76,3 +122,25 @@ class KnownReference:
             return f"no features of the reference for {output}"
         held = ", ".join(self.statistics.moments) or "none"
         return f"{Path(self.statistics.path).name} holds moments of {held}, not of {output}"
+
+
+# ---- as arrays on disk -----------------------------------------------------------------------------------------------
+
+
+def _of_moments(found: Factored) -> Arrays:
+    arrays = {"mean": found.moments.mean, "covariance": found.moments.covariance, "n": np.array(found.moments.n)}
+    return {**arrays, "factor": found.factor} if found.moments.finite else arrays
+
+
+def _moments(arrays: Arrays) -> Factored:
+    found = Moments(arrays["mean"], arrays["covariance"], int(arrays["n"]))
+    return Factored(found, arrays["factor"] if "factor" in arrays else None)
+
+
+def _of_sums(found: Sums) -> Arrays:
+    return {"rows": found.rows, "squares": np.array(found.squares), "diagonal": np.array(found.diagonal)}
+
+
+def _sums(arrays: Arrays) -> Sums:
+    rows = arrays["rows"]
+    return Sums(rows, rows, float(arrays["squares"]), float(arrays["diagonal"]))

@@ -102,6 +102,8 @@ class FeatureSet:
         self.tally = Tally(**header["tally"])
         self.outputs = {entry["name"]: Output(**entry) for entry in header["outputs"]}
         self.shards = [tuple(shard) for shard in header["shards"]]
+        self.digests: Mapping[str, str] = header.get("digests", {})
+        """File -> blake2b of its bytes; sets of version 0.1 have none."""
         self._count: int = header["rows"]
         self._pictures: list[PictureRecord] | None = None
 

@@ -169,6 +169,27 @@ def test_a_job_takes_all_of_a_reading(tmp_path: Path) -> None:
     assert len({job.store().place("r", [Output("r:o", 4, "c")]) for job in jobs}) == len(jobs)
 
 
+# ---- what is kept beside features: each ingredient is changed in tests/evaluate/test_computed.py ---------------------
+
+KEPT_ON_DISK = {
+    "arbench/evaluate/known_reference.py:moments": "the vectors",
+    "arbench/evaluate/known_reference.py:kernel_sums": "the vectors and the kernel",
+    "arbench/evaluate/known_reference.py:radii": "the vectors, the numbers of those taken, ks, distance and device",
+}
+"""Function that calls `arbench.evaluate.computed.kept` -> what its key holds beside software, hardware and threads."""
+
+
+def test_all_that_is_kept_of_a_reference_is_listed() -> None:
+    found = set()
+    for path in (ROOT / "arbench").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and any(
+                isinstance(each, ast.Call) and ast.unparse(each.func) == "kept" for each in ast.walk(node)
+            ):
+                found.add(f"{path.relative_to(ROOT).as_posix()}:{node.name}")
+    assert found == set(KEPT_ON_DISK)
+
+
 # ---- generators and their floor --------------------------------------------------------------------------------------
 
 

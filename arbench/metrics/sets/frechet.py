@@ -104,8 +104,12 @@ def frechet(
         if heavy:
             return Estimate(cut.value, n=len(samples), flags=(*flags, "heavy_tails"))
         return floored(_around_blocks(cut.value, error, cut.blocks, named, len(samples), flags))
-    roots = roots_of(found, real) if len(samples) > real.factor.shape[1] else _roots_of_rows(samples, found, real)
-    sides = [influence(samples, found, real, roots)]
+    product = real.product(found.covariance) if len(samples) > real.factor.shape[1] else None
+    if product is not None:
+        roots = _kept_roots(eigenvalues(product), found, real)
+    else:
+        roots = _roots_of_rows(samples, found, real)
+    sides = [influence(samples, found, real, roots, product=product)]
     if not reference_fixed and not isinstance(reference, Factored):
         sides.append(influence(reference, real.moments, Factored(found), roots))
     value = _assembled(found, real.moments, float(roots.sum()))
@@ -214,8 +218,7 @@ def _assembled(one: Moments, two: Moments, cross: float) -> float:
 
 def roots_of(found: Moments, real: Factored) -> Floats:
     """Square roots (r,) of the eigenvalues of L^T S L."""
-    root = real.factor
-    return _kept_roots(eigenvalues(root.T @ found.covariance @ root), found, real)
+    return _kept_roots(eigenvalues(real.product(found.covariance)), found, real)
 
 
 def _roots_of_rows(rows: Rows, found: Moments, real: Factored) -> Floats:
@@ -231,7 +234,9 @@ def _kept_roots(values: NDArray[np.floating[Any]], found: Moments, real: Factore
     Noise are they where a covariance is singular. Else small ones are right: of a spectrum that falls by 1e7 and more,
     all but a few lie below the noise that a general matrix would have.
     """
+    floor = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
+    if values[0] > floor:
+        return np.asarray(np.sqrt(values), np.float64)
     if real.definite and found.n > found.dimension and cholesky(found.covariance) is not None:
         return np.asarray(np.sqrt(values.clip(0)), np.float64)
-    floor = len(values) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     return np.asarray(np.sqrt(np.where(values > floor, values, 0.0)), np.float64)

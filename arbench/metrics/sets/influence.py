@@ -35,6 +35,8 @@ FLOOR: that leaves the width as it is to 0.5 % (less where spectra are flatter t
 PAIRS = 4096
 """Samples whose pairs tell E q^2."""
 SIGNS = 16
+STEP = 0.6
+"""Of the quadrature of `_inverse_sums`: its error is some 15 exp(-pi^2 / STEP)."""
 MARGIN = 3
 """Steps of a factor e that the quadratures go beyond the smallest and the largest s."""
 
@@ -81,14 +83,19 @@ def overshoot(found: Influence) -> float:
 
 
 def influence(
-    rows: Rows, found: Moments, real: Factored, roots: Floats, sizes: Sequence[int] | NDArray[np.integer[Any]] = ()
+    rows: Rows,
+    found: Moments,
+    real: Factored,
+    roots: Floats,
+    sizes: Sequence[int] | NDArray[np.integer[Any]] = (),
+    product: Floats | None = None,
 ) -> Influence:
     """Of each of the rows (n, D) with moments `found` on its distance to `real`, in one pass.
 
     `roots` are the square roots of the eigenvalues of L^T S L. `sizes`: of prefixes, whose own moments are taken to be
-    those of all rows; none stands for n alone.
+    those of all rows; none stands for n alone. `product` is L^T S L, if it is at hand.
     """
-    n, basis = found.n, _basis(rows, found, real)
+    n, basis = found.n, _basis(rows, found, real, product)
     shift = found.mean.astype(np.float64) - real.moments.mean
     wanted = [int(size) for size in sizes] or [n]
     trace, total = float(np.trace(found.covariance)), float(roots.sum())
@@ -146,8 +153,10 @@ def _squares(y: NDArray[Any], s: Floats) -> float:
     """
     m, half = len(y), 0.5 * float(s.sum())
     inverse = (1 / (s[:, None] + s)).astype(y.dtype)
-    lengths, squared = np.einsum("ij,ij->i", y, y).astype(np.float64), y * y
-    own = lengths + 0.5 * (np.einsum("ij,ij->i", squared @ inverse, squared).astype(np.float64) - lengths + half)
+    lengths = np.einsum("ij,ij->i", y, y).astype(np.float64)
+    decays, weights = _inverse_sums(s)
+    quadratic = ((y * y) @ decays.astype(y.dtype)).astype(np.float64) ** 2 @ weights
+    own = lengths + 0.5 * (quadratic - lengths + half)
     draw, found = np.random.RandomState(0), []
     for _ in range(1 if len(s) >= LARGE else SIGNS):
         signs = np.where(draw.permutation(m) % 2 == 0, 1.0, -1.0).astype(y.dtype)
@@ -158,6 +167,15 @@ def _squares(y: NDArray[Any], s: Floats) -> float:
         summed += 0.5 * (quadratic - 0.5 * lengths * total - 0.5 * float(lengths @ signs) + half * total)
         found.append(float(np.mean(summed**2)) / (m - 1))
     return float(np.mean(found))
+
+
+def _inverse_sums(s: Floats) -> tuple[Floats, Floats]:
+    """E (r, q) and w (q,) with 1 / (s_j + s_k) = sum_q w_q E_jq E_kq, to 1e-6 of each.
+
+    The trapezoidal rule over log u in the integral of exp(-(s_j + s_k) u) du.
+    """
+    u = np.exp(np.arange(math.log(1e-7 / float(s[-1])), math.log(10 / float(s[0])), STEP))
+    return np.exp(-s[:, None] * u), STEP * u
 
 
 def _chosen(n: int) -> NDArray[np.int64]:
@@ -183,7 +201,7 @@ class _Basis:
         return np.asarray(centred.astype(self.through.dtype, copy=False) @ self.through)
 
 
-def _basis(rows: Rows, found: Moments, real: Factored) -> _Basis:
+def _basis(rows: Rows, found: Moments, real: Factored, product: Floats | None = None) -> _Basis:
     """No inverse of a covariance is taken, so a singular one is safe. With n <= r all comes from the singular values of
     the n rows times L."""
     root, n = real.factor, found.n  # (D, r)
@@ -194,7 +212,7 @@ def _basis(rows: Rows, found: Moments, real: Factored) -> _Basis:
         u, s, _ = np.linalg.svd(centred / (math.sqrt(n - found.ddof) * scale), full_matrices=False)
         s = s[::-1].clip(FLOOR * max(float(s[0]), FLOOR))
         return _Basis(s, scale, known=math.sqrt(n - found.ddof) * u[:, ::-1] * np.sqrt(s))
-    product = root.T @ found.covariance @ root
+    product = real.product(found.covariance) if product is None else product
     scale = float(np.sqrt(np.trace(product))) or 1.0
     if len(product) >= LARGE:
         values, vectors = eigenvectors((product / scale**2).astype(np.float32))

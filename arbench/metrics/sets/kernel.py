@@ -20,7 +20,9 @@ OUTER, INNER = 4096, 1024
 Kernel = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 
-def kid(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Estimate:
+def kid(
+    samples: Rows, reference: Rows, *, reference_fixed: bool = True, known: Callable[[], Sums] | None = None
+) -> Estimate:
     """The kernel distance over all pairs: the unbiased squared MMD of the kernel (x.y / D + 1)^3.
 
     No random subsets: this is the quantity that they estimate. The variance is that of a two-sample U-statistic, every
@@ -28,9 +30,10 @@ def kid(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Esti
     when the two distributions agree, and the quadratic one 2/(n (n - 1)) E a2^2 (+ 4/(n m) E c2^2), which does not.
     Here a and c are the kernel's means over samples and over references, a2 and c2 what is left of it without them.
     The interval lets the linear term grow with the distance (`Spread`). The value may be below 0. Matrix products are
-    taken in the precision of the rows, sums in float64.
+    taken in the precision of the rows, sums in float64. `known` tells the reference's `polynomial_sums`, if they are
+    at hand; it is asked once both sets are known to be large enough.
     """
-    sums = _all_sums(samples, reference, _polynomial)
+    sums = _all_sums(samples, reference, _polynomial, known=known)
     if isinstance(sums, Estimate):
         return sums
     n, m = len(samples), len(reference)
@@ -44,15 +47,18 @@ LARGEST = 5000
 """Rows of a set up to which CMMD's whole matrices, 100 MB each, are held."""
 
 
-def cmmd(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Estimate:
+def cmmd(
+    samples: Rows, reference: Rows, *, reference_fixed: bool = True, known: Callable[[], Sums] | None = None
+) -> Estimate:
     """CMMD (Jayasumana et al., CVPR 2024): 1000 times the squared MMD of unit vectors under a Gaussian kernel.
 
     sigma is 10; the estimate is the biased one, over all pairs with the diagonal, as published. Rows are normalised
     here. The kernel is summed as exp(...) - 1, which cancels in the distance, so that float32 rows lose no digits; the
     published codes take the three means in float32 (`cmmd_float32`). The interval is that of the unbiased
-    statistic, which differs from this one by a constant and a factor 1 - 1/n.
+    statistic, which differs from this one by a constant and a factor 1 - 1/n. `known` tells the reference's
+    `gaussian_sums`, as in `kid`.
     """
-    sums = _all_sums(samples, reference, _gaussian, unit=True)
+    sums = _all_sums(samples, reference, _gaussian, unit=True, known=known)
     if isinstance(sums, Estimate):
         return sums
     n, m = len(samples), len(reference)
@@ -61,6 +67,16 @@ def cmmd(samples: Rows, reference: Rows, *, reference_fixed: bool = True) -> Est
     found = _interval(sums, reference_fixed).around(value, unbiased, _method(reference_fixed), n)
     low, high = (None if limit is None else CMMD_SCALE * limit for limit in (found.low, found.high))
     return floored(replace(found, value=CMMD_SCALE * value, low=low, high=high))
+
+
+def polynomial_sums(rows: Rows) -> Sums:
+    """Of KID's kernel over all pairs of one set (n, D): what `kid` needs of a reference alone."""
+    return _within_sums(rows, _polynomial, unit=False)
+
+
+def gaussian_sums(rows: Rows) -> Sums:
+    """The same of CMMD's kernel."""
+    return _within_sums(rows, _gaussian, unit=True)
 
 
 def _polynomial(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -164,7 +180,9 @@ class _AllSums:
     xy: Sums
 
 
-def _all_sums(samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False) -> _AllSums | Estimate:
+def _all_sums(
+    samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False, known: Callable[[], Sums] | None = None
+) -> _AllSums | Estimate:
     check_rows(samples)
     check_rows(reference)
     same_length(samples.shape[1], reference.shape[1])
@@ -175,7 +193,7 @@ def _all_sums(samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False
     xx = _within_sums(samples, kernel, unit)
     if not math.isfinite(xx.total):
         return missing(NOT_FINITE.format("samples"), n)
-    yy = _within_sums(reference, kernel, unit)
+    yy = known() if known is not None else _within_sums(reference, kernel, unit)
     if not math.isfinite(yy.total):
         return missing(NOT_FINITE.format("reference"), n)
     return _AllSums(xx, yy, _cross_sums(samples, reference, kernel, unit))

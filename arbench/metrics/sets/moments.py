@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyr, dsyrk
+from scipy.linalg.blas import dsyr, dsyrk, dtrmm
 
 from ...errors import InputError
 from ..rows import BLOCK, Rows, blocks
@@ -172,6 +172,15 @@ class Factored:
         root = self.factor
         square = root.shape[0] == root.shape[1]
         return square and bool((root.diagonal() > 0).all()) and not np.triu(root, 1).any()
+
+    def product(self, covariance: Floats) -> Floats:
+        """L^T S L (r, r) of another covariance S (D, D); a triangular L halves the work."""
+        root = self.factor
+        if not self.definite:
+            return np.asarray(root.T @ covariance @ root, np.float64)
+        upper = root.T  # Fortran's order, so that BLAS copies nothing; S is its own transpose
+        half = dtrmm(1.0, upper, np.array(covariance.T, order="F"), overwrite_b=1)
+        return np.asarray(dtrmm(1.0, upper, half, side=1, trans_a=1, overwrite_b=1), np.float64)
 
     @property
     def dimension(self) -> int:

@@ -15,7 +15,7 @@ cached radii), samples with reference. All intervals take the reference as it is
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -76,7 +76,8 @@ class Neighbours:
     """The metrics of `samples` (n, D) against `reference` (m, D), arrays or files on disk.
 
     `ks` names every k that will be asked for: the passes run once, on the first call, for all of them. O((n + m) k)
-    numbers are kept. Rows of different length raise InputError; too few rows or values that are not finite make every
+    numbers are kept. `reference_radii` are those of `radii`, or a function that tells them for the ks it is asked for,
+    once they are needed. Rows of different length raise InputError; too few rows or values that are not finite make every
     metric null with the reason.
     """
 
@@ -88,7 +89,7 @@ class Neighbours:
         *,
         distance: Distance = "float32",
         device: str = "cpu",
-        reference_radii: Radii | None = None,
+        reference_radii: Radii | Callable[[Sequence[int]], Radii] | None = None,
         seed: int = 0,
     ) -> None:
         if not ks or min(ks) < 1:
@@ -99,7 +100,7 @@ class Neighbours:
         same_length(samples.shape[1], reference.shape[1])
         self.ks, self.distance, self.seed = tuple(sorted(set(ks))), distance, seed
         self._samples, self._reference, self._device, self._given = samples, reference, device, reference_radii
-        if reference_radii is not None:
+        if reference_radii is not None and not callable(reference_radii):
             for k in {1, *ks}:
                 if k not in reference_radii or len(reference_radii[k]) != len(reference):
                     raise InputError(
@@ -188,7 +189,8 @@ class Neighbours:
     @cached_property
     def _reference_tensors(self) -> dict[int, Tensor]:
         ks = {1, *self._k_possible()}
-        found = self._given or radii(self._reference, sorted(ks), distance=self.distance, device=self._device)
+        given = self._given(sorted(ks)) if callable(self._given) else self._given
+        found = given or radii(self._reference, sorted(ks), distance=self.distance, device=self._device)
         return {k: torch.as_tensor(np.asarray(found[k]), device=self._device) for k in ks}
 
     @cached_property
