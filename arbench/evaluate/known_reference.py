@@ -134,7 +134,7 @@ def _of_moments(found: Factored) -> Arrays:
 
 def _moments(arrays: Arrays) -> Factored:
     found = Moments(arrays["mean"], arrays["covariance"], int(arrays["n"]))
-    return Factored(found, arrays["factor"] if "factor" in arrays else None)
+    return Factored(found, arrays.get("factor"))
 
 
 def _of_sums(found: Sums) -> Arrays:

@@ -77,8 +77,8 @@ class Neighbours:
 
     `ks` names every k that will be asked for: the passes run once, on the first call, for all of them. O((n + m) k)
     numbers are kept. `reference_radii` are those of `radii`, or a function that tells them for the ks it is asked for,
-    once they are needed. Rows of different length raise InputError; too few rows or values that are not finite make every
-    metric null with the reason.
+    once they are needed. Rows of different length raise InputError; too few rows or values that are not finite make
+    every metric null with the reason.
     """
 
     def __init__(
