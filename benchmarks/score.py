@@ -6,6 +6,8 @@ that its load falls on all of them. Weights are random (made here): timings do n
     python benchmarks/score.py images        the whole job from PNG files
     python benchmarks/score.py statistics    metrics from ready features, n = 10,000, D = 2048
     python benchmarks/score.py memory        ours from features on disk, n = 50,000, D = 2048
+    python benchmarks/score.py second        the second FID against one reference, n = 10,000, D = 2048, in one process
+    python benchmarks/score.py stages        images/s of each step from PNG to features alone: which one binds (--device)
 """
 
 from __future__ import annotations
@@ -251,8 +253,10 @@ def main() -> None:
         print("\n" + json.dumps({"peak_mb": peak}))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["images", "statistics", "memory"], nargs="?", default="statistics")
-    parser.add_argument("--n", type=int, help="images or vectors a side; default 100, 10,000 or 50,000")
+    whats = ["images", "statistics", "memory", "second", "stages"]
+    parser.add_argument("what", choices=whats, nargs="?", default="statistics")
+    parser.add_argument("--n", type=int, help="images or vectors a side; default 100, 10,000, 50,000, 10,000 or 128")
+    parser.add_argument("--device", default="cpu", help="of stages: cpu, cuda, cuda:1, ...")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--part", choices=list(PART_LABELS), action="append", help="of statistics: these alone")
     given = parser.parse_args()
@@ -260,8 +264,10 @@ def main() -> None:
         root = Path(name)
         if given.what == "statistics":
             statistics(root, given.n, given.repeats, given.part or list(PART_LABELS))
+        elif given.what == "stages":
+            stages(root, given.n, given.repeats, given.device)
         else:
-            {"images": images, "memory": memory}[given.what](root, given.n, given.repeats)
+            {"images": images, "memory": memory, "second": second}[given.what](root, given.n, given.repeats)
 
 
 def images(root: Path, n: int | None, repeats: int) -> None:
@@ -306,6 +312,113 @@ def memory(root: Path, n: int | None, repeats: int) -> None:
     reference = make_features(root / "reference", 10_000, 1, OUTPUTS, 0.85)
     print(f"features {n} x 2048 against 10,000 on disk, {os.cpu_count()} cores\n")
     turns({"arbench, FID sFID IS KID P/R D/C": lambda: run("statistics_ours", samples, reference, "all")}, 1)
+
+
+def second(root: Path, n: int | None, repeats: int) -> None:
+    """FID of new samples against a reference that has been met before, and what a further convention adds.
+
+    All in this process, by turns. Wall and processor time, so that a shared machine's wall time can be told.
+    """
+    import torch
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    from arbench.evaluate.conventions import BUILT_IN
+    from arbench.evaluate.inputs import Inputs
+    from arbench.evaluate.known_reference import KnownReference
+    from arbench.evaluate.numbers import numbers
+    from arbench.features.feature_folder import sets_in
+
+    n, recipe, output = n or 10_000, "inception/tf1", "inception/tf1:pool3"
+    paths = [make_features(root / name, n, seed, {"pool3": 2048}, 0.8) for seed, name in enumerate(("a", "b", "c"))]
+    reference, *samples = (sets_in(path)[recipe] for path in paths)
+    fid = {name: [each for each in BUILT_IN[name].definitions if each.metric == "fid"] for name in ("arbench", "adm")}
+    theirs = fid_features_to_statistics(torch.from_numpy(reference.rows(output)[:]))
+    times: dict[str, list[tuple[float, float]]] = {}
+
+    def timed(label: str, job: Callable[[], object]) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        job()
+        times.setdefault(label, []).append((time.perf_counter() - wall, time.process_time() - processor))
+
+    def peer(which: int, known: bool) -> None:
+        one = fid_features_to_statistics(torch.from_numpy(samples[which].rows(output)[:]))
+        two = theirs if known else fid_features_to_statistics(torch.from_numpy(reference.rows(output)[:]))
+        fid_statistics_to_metric(one, two, False)
+
+    for turn in range(repeats):
+        for kept in reference.folder.glob("computed--*"):
+            kept.unlink()
+        fresh = [Inputs({recipe: one}, KnownReference("r", {recipe: reference}), {}) for one in samples]
+        timed("arbench, first FID", partial(numbers, fid["arbench"], fresh[0]))
+        timed("arbench, second FID", partial(numbers, fid["arbench"], fresh[1]))
+        timed("arbench, a further convention", partial(numbers, fid["adm"], fresh[1]))
+        timed("torch-fidelity, FID", partial(peer, turn % 2, known=False))
+        timed("torch-fidelity, FID, reference's statistics kept", partial(peer, turn % 2, known=True))
+    print(f"{n} x 2048 a side, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {repeats} turns\n")
+    print(
+        "| job | median s | range s | processor s | share of torch-fidelity's processor time |\n|---|---|---|---|---|"
+    )
+    base = median(used for _, used in times["torch-fidelity, FID"])
+    for label, costs in times.items():
+        walls, used = sorted(wall for wall, _ in costs), median(used for _, used in costs)
+        print(f"| {label} | {median(walls):.2f} | {walls[0]:.2f} to {walls[-1]:.2f} | {used:.2f} | {used / base:.2f} |")
+
+
+def stages(root: Path, n: int | None, repeats: int, device: str) -> None:
+    """Each step from PNG files to features by itself, then the whole pass, in images a second."""
+    import torch
+
+    from arbench.data.readers.ahead import threads
+    from arbench.data.reading import PLAIN
+    from arbench.data.sources import open_images
+    from arbench.features.extract import Extractors, Job, features_of
+    from arbench.features.weight_files import Weights
+    from arbench.images import digest
+    from arbench.metrics.sets.moments import moments
+
+    n, recipe = n or 128, "inception/tf1"
+    weights, folder = make_weights(root / "weights.pth"), make_images(root / "images", n, 0)
+    extractors = Extractors(Weights({"inception": weights}), device, "parity")
+    network = extractors.get(recipe)
+    images = [picture.image for picture in open_images(str(folder))]
+    parts = [torch.from_numpy(np.stack(images[at : at + network.batch])) for at in range(0, n, network.batch)]
+    there = [part.to(device) for part in parts]
+    with torch.inference_mode():
+        prepared = [network.prepare(part).contiguous(memory_format=network.layout) for part in there]
+    vectors = np.random.default_rng(0).standard_normal((20 * 2048, 2048), np.float32)
+    outs = iter(range(1000))
+
+    def each(job: Callable[[torch.Tensor], object], given: list[torch.Tensor]) -> None:
+        with torch.inference_mode():
+            for part in given:
+                job(part)
+        if torch.device(device).type == "cuda":
+            torch.cuda.synchronize(device)
+
+    def whole() -> None:
+        features_of(Job(str(folder), PLAIN, root / f"out{next(outs)}"), [recipe], extractors, lambda *_: None)
+
+    found: dict[str, tuple[int, Callable[[], object]]] = {
+        f"decode and digest ({threads()} threads)": (n, lambda: list(open_images(str(folder)))),
+        "digest alone (1 thread)": (n, lambda: [digest(image) for image in images]),
+        "copy to the device": (n, lambda: each(lambda part: part.to(device), parts)),
+        "resize": (n, lambda: each(network.prepare, there)),
+        "forward": (n, lambda: each(network.forward, prepared)),
+        "statistics (moments, D = 2048)": (len(vectors), lambda: moments(vectors)),
+        "the whole pass": (n, whole),
+    }
+    rates: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for label, (count, job) in found.items():
+            started = time.perf_counter()
+            job()
+            rates.setdefault(label, []).append(count / (time.perf_counter() - started))
+    print(f"{n} PNG files of {SIZE} x {SIZE}, {device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads\n")
+    print("| stage | images/s, median | range |\n|---|---|---|")
+    for label, several in rates.items():
+        print(f"| {label} | {median(several):.1f} | {min(several):.1f} to {max(several):.1f} |")
+    slowest = min(list(rates)[:-1], key=lambda label: median(rates[label]))
+    print(f"\nIt is {slowest} that binds.")
 
 
 if __name__ == "__main__":

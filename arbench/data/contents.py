@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..images import digests
+from ..images import digest
 from .stream import Picture
 
 NO_LABEL = int(np.iinfo(np.int64).min)
@@ -49,7 +49,7 @@ class IdentityTally:
         self._index.append(picture.index)
         self._label.append(NO_LABEL if picture.label is None else picture.label)
         self._size.extend(picture.image.shape[1:])
-        self._digest += bytes.fromhex(digests(picture.image[None])[0])
+        self._digest += bytes.fromhex(picture.digest or digest(picture.image))
 
     def merge(self, other: IdentityTally) -> None:
         """Adds the pictures of another shard, in any order of shards."""

@@ -8,9 +8,13 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..files import state_of
@@ -57,11 +61,14 @@ PLAIN = Reading()
 """All images as they are."""
 
 
+Crop = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
 class CroppedStream:
     """A stream whose pictures are cropped and resized by a named recipe."""
 
-    def __init__(self, stream: ImageStream, crop: str, size: int) -> None:
-        self._stream, self._crop, self._size = stream, crop, size
+    def __init__(self, stream: ImageStream, crop: Crop) -> None:
+        self._stream, self._crop = stream, crop
 
     @property
     def name(self) -> str:
@@ -77,17 +84,22 @@ class CroppedStream:
 
     def __iter__(self) -> Iterator[Picture]:
         for picture in self._stream:
-            image = prepare(picture.image, self._crop, self._size)
-            yield Picture(picture.index, picture.key, image, picture.label)
+            yield Picture(picture.index, picture.key, self._crop(picture.image), picture.label)
 
 
 def cropped(stream: ImageStream, reading: Reading) -> ImageStream:
     """`stream`, with its pictures cropped and resized as `reading` says."""
+    crop = crop_of(reading)
+    return stream if crop is None else CroppedStream(stream, crop)
+
+
+def crop_of(reading: Reading) -> Crop | None:
+    """What `reading` does to an image once it is decoded, or None. Raises `InputError` for a crop without a size."""
     if reading.crop == "none":
-        return stream
+        return None
     if reading.size is None:
         raise InputError(f"the crop {reading.crop} needs a size", "", "add --size 256")
-    return CroppedStream(stream, reading.crop, reading.size)
+    return partial(prepare, recipe=reading.crop, size=reading.size)
 
 
 Open = Callable[[Source, Reading, tuple[int, int]], ImageStream]

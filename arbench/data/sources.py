@@ -31,7 +31,7 @@ from .readers.mnist import SPLITS, mnist5k
 from .readers.objects import IterableReader, SequenceReader
 from .readers.tables import ParquetReader
 from .readers.torch_images import TorchReader
-from .reading import PLAIN, Reading, Source, cropped, name_of
+from .reading import PLAIN, Reading, Source, crop_of, name_of
 from .statistics import published
 from .stream import ImageStream, OnBad
 
@@ -71,8 +71,8 @@ def open_source(source: Source, reading: Reading = PLAIN, *, mixed: bool = False
 
 def open_images(source: Source, reading: Reading = PLAIN, shard: tuple[int, int] = (0, 1)) -> ImageStream:
     """The pictures of `source` as a stream, cropped as `reading` says."""
-    stream = open_stream(source, on_bad=reading.on_bad, shard=shard, limit=reading.limit, key=reading.column)
-    return cropped(stream, reading)
+    places = Shard(*shard, reading.limit)
+    return AheadStream(_reader(source, reading.column), places, reading.on_bad, treat=crop_of(reading))
 
 
 def open_stream(

@@ -24,6 +24,8 @@ class Picture:
     image: NDArray[np.uint8]
     """(3, H, W) RGB."""
     label: int | None = None
+    digest: str = ""
+    """`arbench.images.digest` of the image, if it is known already."""
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..data.stream import ImageStream, Picture
 from ..errors import InputError
-from ..images import digests
+from ..images import digest
 from ..limits import max_bytes
 from .extractor import FeatureExtractor
 from .feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
@@ -114,5 +114,5 @@ def _chunks(stream: ImageStream, size: int) -> Iterator[list[Picture]]:
 
 def _record(picture: Picture) -> PictureRecord:
     _, height, width = picture.image.shape
-    (digest,) = digests(picture.image[None])
-    return PictureRecord(picture.index, picture.key, height, width, picture.label, digest)
+    mark = picture.digest or digest(picture.image)
+    return PictureRecord(picture.index, picture.key, height, width, picture.label, mark)
