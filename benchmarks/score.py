@@ -7,7 +7,7 @@ that its load falls on all of them. Weights are random (made here): timings do n
     python benchmarks/score.py statistics    metrics from ready features, n = 10,000, D = 2048
     python benchmarks/score.py memory        ours from features on disk, n = 50,000, D = 2048
     python benchmarks/score.py second        the second FID against one reference, n = 10,000, D = 2048, in one process
-    python benchmarks/score.py stages        images/s of each step from PNG to features alone: which one binds (--device)
+    python benchmarks/score.py stages        images/s of each step from PNG to features: which one binds (--device)
 """
 
 from __future__ import annotations
@@ -356,7 +356,7 @@ def second(root: Path, n: int | None, repeats: int) -> None:
         timed("torch-fidelity, FID, reference's statistics kept", partial(peer, turn % 2, known=True))
     print(f"{n} x 2048 a side, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {repeats} turns\n")
     print(
-        "| job | median s | range s | processor s | share of torch-fidelity's processor time |\n|---|---|---|---|---|"
+        "| job | median s | range s | processor s | of torch-fidelity's processor s |\n|---|---|---|---|---|"
     )
     base = median(used for _, used in times["torch-fidelity, FID"])
     for label, costs in times.items():
@@ -378,7 +378,7 @@ def stages(root: Path, n: int | None, repeats: int, device: str) -> None:
 
     n, recipe = n or 128, "inception/tf1"
     weights, folder = make_weights(root / "weights.pth"), make_images(root / "images", n, 0)
-    extractors = Extractors(Weights({"inception": weights}), device, "parity")
+    extractors = Extractors(Weights({"inception": weights}, root), device, "parity")
     network = extractors.get(recipe)
     images = [picture.image for picture in open_images(str(folder))]
     parts = [torch.from_numpy(np.stack(images[at : at + network.batch])) for at in range(0, n, network.batch)]
