@@ -355,9 +355,7 @@ def second(root: Path, n: int | None, repeats: int) -> None:
         timed("torch-fidelity, FID", partial(peer, turn % 2, known=False))
         timed("torch-fidelity, FID, reference's statistics kept", partial(peer, turn % 2, known=True))
     print(f"{n} x 2048 a side, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {repeats} turns\n")
-    print(
-        "| job | median s | range s | processor s | of torch-fidelity's processor s |\n|---|---|---|---|---|"
-    )
+    print("| job | median s | range s | processor s | of torch-fidelity's processor s |\n|---|---|---|---|---|")
     base = median(used for _, used in times["torch-fidelity, FID"])
     for label, costs in times.items():
         walls, used = sorted(wall for wall, _ in costs), median(used for _, used in costs)

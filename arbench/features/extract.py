@@ -7,20 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..data.reading import Open, Reading, Source, fingerprint, name_of
 from ..data.sources import open_images
 from . import recipes
-from .extractor import FeatureExtractor, Mode, deviation
+from .extractor import FeatureExtractor, Mode
+from .fast_mode import kept_deviation
 from .feature_folder import PAIRS, FeatureFolder
 from .feature_set import FeatureSet
 from .gather import Target, Values, gather, outputs_of
 from .weight_files import Weights
-
-PROBE = 16
-"""Images on which the fast mode is compared with the parity mode."""
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is read, how many images are done, and of how many (None: unknown)."""
@@ -35,19 +30,24 @@ class Extractors:
     mode: Mode
     _loaded: dict[str, FeatureExtractor] = field(default_factory=dict)
     deviation: dict[str, float] = field(default_factory=dict)
-    """Recipe -> largest relative deviation of this mode from parity, measured on the first images seen."""
+    """Recipe -> largest relative deviation of this mode from parity: see `fast_mode`."""
 
     def get(self, recipe: str) -> FeatureExtractor:
         if recipe not in self._loaded:
             self._loaded[recipe] = recipes.load(recipe, self.weights, self.device, self.mode)
         return self._loaded[recipe]
 
-    def probe(self, recipe: str, images: Sequence[NDArray[np.uint8]]) -> None:
-        """Measures the deviation of fast mode on some images."""
-        if self.mode == "parity" or recipe in self.deviation:
+    def expect(self, recipe: str, count: int | None) -> None:
+        """Before a pass over `count` images (None: unknown): in fast mode its network may compile itself for many, and
+        its deviation is looked up, or measured if this machine has not."""
+        if self.mode == "parity":
             return
-        exact = recipes.load(recipe, self.weights, self.device, "parity")
-        self.deviation[recipe] = deviation(self.get(recipe), exact, images[:PROBE])
+        extractor = self.get(recipe)
+        before = extractor.compiled
+        extractor.expect(count)
+        if recipe not in self.deviation or extractor.compiled != before:
+            found = kept_deviation(extractor, lambda: recipes.load(recipe, self.weights, self.device, "parity"))
+            self.deviation[recipe] = max(found, self.deviation.get(recipe, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,10 @@ def features_of(
         stream = job.open(job.source, job.reading, job.shard)
         name, count = stream.name, stream.count
         progress(name, 0, count)
-
-        def probe(images: Sequence[NDArray[np.uint8]]) -> None:
-            for recipe in targets:
-                if recipe != PAIRS:
-                    extractors.probe(recipe, images)
-
-        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count), probe)
+        for recipe in targets:
+            if recipe != PAIRS:
+                extractors.expect(recipe, count)
+        sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count))
         found |= dict(zip(targets, sets, strict=True))
     if timings is not None:
         key = f"features of {name_of(job.source)}"

@@ -34,11 +34,16 @@ class FeatureExtractor(ABC):
     device: torch.device
     batch: int
     layout: torch.memory_format = torch.contiguous_format
+    compiled: bool = False
+    """Whether the network runs through `torch.compile`."""
 
     @property
     def convention(self) -> str:
         digest = f", weights {self.weights.sha256[:8]}" if self.weights else ""
         return f"{self.recipe}{digest}, {self.mode}"
+
+    def expect(self, count: int | None) -> None:  # noqa: B027, most have nothing to prepare
+        """Told before a pass how many images it has, or None: a network may compile itself if they are many."""
 
     @abstractmethod
     def prepare(self, images: Tensor) -> Tensor:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..data.stream import ImageStream, Picture
 from ..errors import InputError
 from ..images import digest
@@ -41,11 +38,8 @@ def gather(
     stream: ImageStream,
     targets: Sequence[Target],
     progress: Callable[[int], None] = lambda done: None,
-    first: Callable[[Sequence[NDArray[np.uint8]]], None] = lambda images: None,
 ) -> list[FeatureSet]:
     """Fills every target from one reading of `stream`. `progress` is told how many pictures are done.
-
-    `first` is given the first images, before anything is computed of them.
 
     Pictures that an interrupted call has finished are not computed again; if they are not the same any more, that is an
     error.
@@ -53,8 +47,6 @@ def gather(
     done = 0
     try:
         for chunk in _chunks(stream, CHUNK):
-            if not done:
-                first([picture.image for picture in chunk])
             records = [_record(picture) for picture in chunk]
             for target in targets:
                 _append(chunk, records, target, done)

@@ -176,7 +176,10 @@ KEPT_ON_DISK = {
     "arbench/evaluate/known_reference.py:kernel_sums": "the vectors and the kernel",
     "arbench/evaluate/known_reference.py:radii": "the vectors, the numbers of those taken, ks, distance and device",
 }
-"""Function that calls `arbench.evaluate.computed.kept` -> what its key holds beside software, hardware and threads."""
+"""Function that calls `arbench.evaluate.computed.kept` -> what its key holds beside software, hardware and threads.
+
+The deviation of fast mode is kept by `arbench.features.fast_mode`: tests/features/test_fast_mode.py changes its key.
+"""
 
 
 def test_all_that_is_kept_of_a_reference_is_listed() -> None:

@@ -28,6 +28,8 @@ SPATIAL_CHANNELS = 7
 
 # from 16 on the CPU's convolutions take the same kernels as in the batches of 32 to 64 of other tools: equal to the bit
 _BATCH = {"cpu": 16, "cuda": 64}
+COMPILED_FROM = 20_000
+"""Images of a pass from which compiling is worth its time; on an H200, 8,000 images in all do not earn it back."""
 
 
 def _levels(grey: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class Inception(FeatureExtractor):
     """Inception-2015 behind one of the resize conventions.
 
     parity runs the layers of the reference in its memory format; fast has batch norm folded and channels last, and on
-    CUDA is compiled and uses TF32.
+    CUDA uses TF32 and is compiled for large sets.
     """
 
     def __init__(self, recipe: str, weights: WeightFile | None, net: Network, device: torch.device, mode: Mode) -> None:
@@ -143,9 +145,13 @@ class Inception(FeatureExtractor):
         self.layout = torch.channels_last if mode == "fast" else torch.contiguous_format
         if mode == "fast":
             net = fold(net).to(memory_format=self.layout)
-        # the batch is always full, so that there is one shape to compile for
-        compiled = mode == "fast" and device.type == "cuda"
-        self._net: Callable[[Tensor], dict[str, Tensor]] = torch.compile(net, dynamic=False) if compiled else net
+        self._net: Callable[[Tensor], dict[str, Tensor]] = net
+
+    def expect(self, count: int | None) -> None:
+        """Fast mode on CUDA is compiled for COMPILED_FROM images and more; torch keeps the kernels on disk."""
+        if self.mode == "fast" and self.device.type == "cuda" and not self.compiled and (count or 0) >= COMPILED_FROM:
+            # the batch is always full, so that there is one shape to compile for
+            self._net, self.compiled = torch.compile(self._net, dynamic=False), True
 
     def prepare(self, images: Tensor) -> Tensor:
         return _PREPARE[self.recipe](images)
