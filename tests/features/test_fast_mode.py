@@ -25,7 +25,7 @@ class Means(FeatureExtractor):
     """The mean of each colour; in fast mode a hundredth too large."""
 
     recipe = "means"
-    outputs: Mapping[str, int] = {"mean": 3}  # noqa: RUF012
+    outputs: Mapping[str, int] = {"mean": 3}
     device = torch.device("cpu")
     batch = 4
 
