@@ -34,6 +34,8 @@ __all__ = [
     "Phase",
     "Prefix",
     "Probe",
+    "Recorded",
+    "Replays",
     "Request",
     "Sampling",
     "Scores",
@@ -94,7 +96,8 @@ class LoadSpec:
 
     `weights` is the checkpoint file; None only with `init="random"`, which builds the real shapes with random
     weights (seeded), for speed and memory cells. `part` names what is to be loaded of a file that holds several state
-    dicts ("ema", "trainer.var_wo_ddp"); "": the one that fits.
+    dicts ("ema", "trainer.var_wo_ddp"); "": the one that fits. `graph` says whether whole calls may be recorded as one
+    CUDA graph ("auto": on CUDA); adapters that offer no `Replays` let it be.
     """
 
     weights: Path | None = None
@@ -102,6 +105,7 @@ class LoadSpec:
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     compile: bool = False
+    graph: Literal["auto", "on", "off"] = "auto"
     part: str = ""
 
 
@@ -227,4 +231,21 @@ class Edits(Protocol):
         `codes` are the tokenizer's of the images to edit. `mask` (h, w) is bool on its finest grid of tokens, one for
         the whole batch, true somewhere. Tokens of that grid outside the mask come back as given.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Whether `sample` replays a CUDA graph, and why not where one was asked for and there is none."""
+
+    replayed: bool
+    reason: str = ""
+
+
+@runtime_checkable
+class Replays(Protocol):
+    """Optional: `prepare` records a whole call as one CUDA graph, which `sample` replays unless it has a probe."""
+
+    def recorded(self, batch: int, sampling: Sampling) -> Recorded:
+        """How calls of this batch size and sampling are made after `prepare`."""
         ...

@@ -81,6 +81,15 @@ class Philox:
     def batch(self) -> int:
         return self._key.shape[0]
 
+    def follow(self, other: Philox) -> None:
+        """Take over the samples of `other`, as many: its keys are copied to where this one has its own."""
+        self._key.copy_(other._key)
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw again what is asked for next, even if it was drawn before: in a CUDA graph, from keys yet to come."""
+        self._kept.clear()
+
     def uniform(self, stream: str, n: int, start: int = 0) -> Tensor:
         block, offset = divmod(start, BLOCK)
         if offset + n > BLOCK:

@@ -73,6 +73,18 @@ class DiffusionHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = Linear(width, 2 * width)
         self.out = Linear(width, 2 * channels)
+        self._times: dict[tuple[int, ...], Tensor] = {}
+
+    def times(self, steps: Sequence[Step]) -> Tensor:
+        """(T,) the timesteps of a process, on the device of the weights.
+
+        Copied there once: the host does not wait in a call, and a recorded call copies nothing from the host.
+        """
+        asked, device = tuple(step.time for step in steps), self.time_in.weight.device
+        kept = self._times.get(asked)
+        if kept is None or kept.device != device:
+            kept = self._times[asked] = torch.tensor(asked).to(device)
+        return kept
 
     def time(self, timesteps: Tensor) -> Tensor:
         """(N, W) embedding of timesteps (N,) of the 1000 it was trained on."""
@@ -207,9 +219,8 @@ def step_noise(noise: Noise, stream: str, steps: int, shape: Sequence[int]) -> I
 
 
 def embedded_times(head: DiffusionHead, steps: Sequence[Step]) -> Tensor:
-    """(T, W): the head's embedding of the time of each step; the same for all tokens, so made once."""
-    times = torch.tensor([step.time for step in steps])
-    return head.time(times.to(head.time_in.weight.device, non_blocking=True))  # the host does not wait for a copy
+    """(T, W): the head's embedding of the time of each step; the same for all tokens, so made once a call."""
+    return head.time(head.times(steps))
 
 
 def sample_tokens(

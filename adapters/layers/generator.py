@@ -1,4 +1,4 @@
-"""What generators share around their networks: whether a tokenizer fits, class labels, key-value caches."""
+"""What generators share around their networks: whether a tokenizer fits, labels, recorded calls, caches."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError, UsageError
-from arbench.protocols import Card, Request, Sampling, Tokenizer
+from arbench.protocols import Card, Generated, LoadSpec, Noise, Probe, Recorded, Request, Sampling, Tokenizer
 
 from .attention import KVCache
+from .graph import Recorder
 from .sampling import check_supported
 
 T = TypeVar("T", bound=Tokenizer)
@@ -70,41 +71,82 @@ def check_mask(card: Card, mask: Tensor, side: int) -> None:
         )
 
 
-# ---- the network and its caches --------------------------------------------------------------------------------------
+# ---- the network, its recorded calls and its caches ------------------------------------------------------------------
 
 
-class CachedGenerator:
-    """A card, a tokenizer, and a network with `allocate(rows)`, whose caches are kept from batch to batch."""
+class RecordedGenerator:
+    """A card, a network and a tokenizer, and the calls of `draw` that are recorded as CUDA graphs.
 
-    def __init__(self, card: Card, network: Any, tokenizer: Any) -> None:
+    `spec` is what the network was loaded by; without one nothing is recorded.
+    """
+
+    def __init__(self, card: Card, network: Any, tokenizer: Any, spec: LoadSpec | None = None) -> None:
         self.card = card
         self.tokenizer = tokenizer
         self.network = network
-        self._caches: list[KVCache] = []
+        self.calls = Recorder(spec or LoadSpec(graph="off"))
 
     def check(self, sampling: Sampling) -> None:
         """Raise `Unsupported` or UsageError for settings that this generator would have to ignore or cannot take."""
         check_supported(self.card, sampling)
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:
+        """A whole call on tensors of the device, which reads nothing back; see `Recorder`."""
+        raise NotImplementedError
+
+    def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        """Inputs of `draw` for so many samples: by default labels."""
+        return (torch.zeros(batch, dtype=torch.int64, device=self.calls.device),)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        """Record the call for this batch size and sampling where calls are recorded."""
+        self.check(sampling)
+        self.calls.prepare(self.draw, batch, sampling, *self.example(batch, sampling))
+
+    def recorded(self, batch: int, sampling: Sampling) -> Recorded:
+        return self.calls.recorded(batch, sampling)
+
+    def close(self) -> None:
+        """Free weights and recordings; closing twice is fine."""
+        self.calls.close()
+        vars(self).pop("network", None)
+
+
+class CachedGenerator(RecordedGenerator):
+    """A generator whose network has `allocate(rows)`, the caches being kept from batch to batch."""
+
+    def __init__(self, card: Card, network: Any, tokenizer: Any, spec: LoadSpec | None = None) -> None:
+        super().__init__(card, network, tokenizer, spec)
+        self._caches: list[KVCache] = []
 
     def copies(self, sampling: Sampling) -> int:
         """Of the batch in one pass: conditional, and with guidance unconditional."""
         return 2 if sampling.guidance.on else 1
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
-        """Allocate caches for this batch size and sampling, unless they are there."""
-        self.check(sampling)
-        rows = batch * self.copies(sampling)
-        if not self._caches or self._caches[0].rows != rows:
-            self._caches = []  # the old ones are freed first
-            self._caches = self.network.allocate(rows)
+        """Record the call, or allocate its caches, for this batch size and sampling, unless they are there."""
+        if self.calls.on:
+            self._caches = []  # recorded calls have their own; those of the old ones are freed first
+        super().prepare(batch, sampling)
+        if not self.recorded(batch, sampling).replayed:
+            self._allocate(batch * self.copies(sampling))
 
     def caches(self, batch: int, sampling: Sampling) -> list[KVCache]:
-        """Caches with at least the rows that a batch needs: those at hand if they do."""
-        if not self._caches or self._caches[0].rows < batch * self.copies(sampling):
-            self.prepare(batch, sampling)
+        """Caches with at least the rows that a batch needs: those at hand if they do, new ones for a recorded call."""
+        rows = batch * self.copies(sampling)
+        if self.calls.recording:
+            made: list[KVCache] = self.network.allocate(rows)
+            return made
+        if not self._caches or self._caches[0].rows < rows:
+            self._allocate(rows)
         return self._caches
 
     def close(self) -> None:
-        """Free weights and caches; closing twice is fine."""
+        """Free weights, recordings and caches; closing twice is fine."""
         self._caches = []
-        vars(self).pop("network", None)
+        super().close()
+
+    def _allocate(self, rows: int) -> None:
+        if not self._caches or self._caches[0].rows != rows:
+            self._caches = []  # the old ones are freed first
+            self._caches = self.network.allocate(rows)

@@ -11,14 +11,21 @@ from torch import Tensor
 from arbench.protocols import Noise
 
 
-def decoding_order(
-    kind: Literal["raster", "random", "halton"], noise: Noise, side: int, device: torch.device
-) -> Tensor:
-    """(B, side^2) int64: the raster index of the token that each sample decodes first, second, ..."""
-    if kind == "random":
+def decoding_order(noise: Noise, fixed: Tensor | None, side: int) -> Tensor:
+    """(B, side^2) int64: the raster index of the token that each sample decodes first, second, ...
+
+    `fixed` is the `fixed_order` of all samples; None: each has a random one.
+    """
+    if fixed is None:
         return noise.permutation("order", side * side)
-    cells = range(side * side) if kind == "raster" else halton_cells(side)
-    return torch.tensor(cells, device=device).expand(noise.batch, -1)
+    return fixed.expand(noise.batch, -1)
+
+
+def fixed_order(kind: Literal["raster", "random", "halton"], side: int, device: torch.device | str) -> Tensor | None:
+    """(side^2,) int64, on the device, of an order that is the same for all samples; None for a random one."""
+    if kind == "random":
+        return None
+    return torch.tensor(range(side * side) if kind == "raster" else halton_cells(side), device=device)
 
 
 @lru_cache(maxsize=8)

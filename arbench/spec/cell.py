@@ -66,6 +66,8 @@ def make_cell(
         "dtype": settings.dtype,
         "compile": settings.compile,
     }
+    if settings.graph != "auto":  # what the device gives has no name of its own
+        shared["graph"] = settings.graph
     parameters = {key: value for key, value in task.plain().items() if key not in definition.transport}
     own: dict[str, Any] = {
         **shared,

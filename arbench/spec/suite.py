@@ -11,6 +11,7 @@ from .base import Written
 from .task import TaskSpec, tasks
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+GraphMode = Literal["auto", "on", "off"]
 
 
 class Settings(Written):
@@ -24,6 +25,8 @@ class Settings(Written):
     """Number format of the networks that sample, encode and decode."""
     compile: bool = False
     """Compile the networks with `torch.compile`, before anything is timed."""
+    graph: GraphMode = "auto"
+    """Record a whole sampling call as one CUDA graph, before anything is timed: "auto" on CUDA; "on" asks for CUDA."""
     device: str = "auto"
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     keep_images: int | None = Field(default=256, ge=0)

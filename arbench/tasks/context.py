@@ -29,19 +29,20 @@ SHARED: Mapping[str, str] = MappingProxyType(
 )
 """Networks that several cells use, "module:attribute" of what builds one for a device. Imported when asked for."""
 
-Key = tuple[str, str, str, bool]
+Key = tuple[str, str, str, bool, str]
 
 
 def _key(name: str, cell: Cell) -> Key:
-    return name, cell.settings.init, cell.settings.dtype, cell.settings.compile
+    settings = cell.settings
+    return name, settings.init, settings.dtype, settings.compile, settings.graph
 
 
 class WorkerContext:
     """The `Context` of a worker process.
 
     `given` maps names of adapters, and of feature networks' weights, to files named by the user. `progress` is told how
-    many samples or calls of the present unit are done. Loaded adapters are kept by name, initialisation, number format
-    and compilation.
+    many samples or calls of the present unit are done. Loaded adapters are kept by name, initialisation, number format,
+    compilation and recording.
     """
 
     def __init__(
@@ -158,5 +159,6 @@ class WorkerContext:
             device=self.device,
             dtype=settings.dtype,
             compile=settings.compile,
+            graph=settings.graph,
             part=part,
         )

@@ -28,9 +28,9 @@ from arbench.seeds import Greedy
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.diffusion_head import embedded_times, reverse_steps, sample_tokens, spaced
-from ...layers.generator import check_form, check_mask, class_labels, of_kind
-from ...layers.sampling import check_supported, guided_steps
+from ...layers.diffusion_head import Step, embedded_times, reverse_steps, sample_tokens, spaced
+from ...layers.generator import RecordedGenerator, check_form, check_mask, class_labels, of_kind
+from ...layers.sampling import guided_steps
 from ...tokenizers.mar_kl.adapter import MARKL
 from ...tokenizers.mar_kl.adapter import restored as restored_tokenizer
 from ...tokenizers.mar_kl.network import LATENT_SCALE
@@ -54,6 +54,11 @@ def unknown_after(iterations: int, tokens: int) -> list[int]:
     return [*counts, 0]
 
 
+def head_steps(sampling: Sampling) -> tuple[Step, ...]:
+    """The diffusion process of every token. Raises UsageError for a number of steps that no head can take."""
+    return reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
+
+
 def generate(
     network: Network,
     labels: Tensor,
@@ -74,7 +79,7 @@ def generate(
     config, batch = network.config, len(labels)
     counts = unknown_after(sampling.steps or ITERATIONS, int(given[1].sum()) if given else config.tokens)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
-    steps = reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
+    steps = head_steps(sampling)
     with probe("condition"):
         condition, times = network.condition(labels, guided=guided > 0), embedded_times(network.head, steps)
         if order is None:
@@ -117,13 +122,11 @@ def generate(
     return network.grid(tokens), taken, forwards
 
 
-class MAR:
+class MAR(RecordedGenerator):
     """`Generator`. Guidance starts at 1 and grows linearly with the tokens known, or is constant."""
 
-    def __init__(self, card: Card, network: Network, tokenizer: MARKL) -> None:
-        self.card = card
-        self.tokenizer = tokenizer
-        self.network = network
+    network: Network
+    tokenizer: MARKL
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -132,17 +135,24 @@ class MAR:
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
         blocks = (*network.encoder, *network.decoder, *network.head.blocks)
         compile_blocks(spec, blocks, dynamic=True)  # lengths change with every iteration
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
+
+    def check(self, sampling: Sampling) -> None:
+        super().check(sampling)
+        head_steps(sampling)
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
-        check_supported(self.card, sampling)
-        spaced(sampling.inner_steps or DIFFUSION_STEPS)
+        self.check(sampling)
+        self.network.head.times(head_steps(sampling))
+        super().prepare(batch, sampling)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        check_supported(self.card, sampling)
-        labels = class_labels(self.card, request)
-        latents, taken, forwards = generate(self.network, labels, sampling, request.noise, probe=probe)
+        self.check(sampling)
+        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
+        latents, taken, forwards = generate(self.network, labels, sampling, noise, probe=probe)
         return Generated(
             codes=Codes(latents=latents / self.tokenizer.latent_scale), outer_steps=taken, forwards=forwards
         )
@@ -155,7 +165,7 @@ class MAR:
 
         A token of several latents (`patch_size` above one) is found anew if one of them is in the mask.
         """
-        check_supported(self.card, sampling)
+        self.check(sampling)
         labels, config = class_labels(self.card, request), self.network.config
         latents = editable(self.card, config, codes, mask, len(labels))
         side, patch = config.side, config.patch_size
@@ -164,9 +174,6 @@ class MAR:
         drawn, taken, forwards = generate(self.network, labels, sampling, request.noise, given=given, probe=probe)
         edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
         return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
-
-    def close(self) -> None:
-        vars(self).pop("network", None)
 
 
 def editable(card: Card, config: Config, codes: Codes, mask: Tensor, batch: int) -> Tensor:

@@ -62,12 +62,17 @@ class HART(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, whole, names=official_names(config), ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:
         super().check(sampling)
         Knobs.of(sampling, self.network.config)
         residual_steps(self.network.config, sampling)
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        self.check(sampling)
+        self.network.residual_head.times(residual_steps(self.network.config, sampling))
+        super().prepare(batch, sampling)
 
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.check(sampling)
@@ -79,6 +84,9 @@ class HART(CachedGenerator):
     ) -> Generated:
         """Images for features (B, T, D) of the text encoder, with `mask` (B, T) 1 where there is text."""
         self.check(sampling)
+        return self.calls(self.draw, noise, sampling, probe, captions, mask)
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, captions: Tensor, mask: Tensor) -> Generated:
         levels, features, forwards = generate(
             self.network,
             self.tokenizer.quantizer,
@@ -91,6 +99,11 @@ class HART(CachedGenerator):
         )
         steps = len(levels) - 1 + Knobs.of(sampling, self.network.config).last_scale_iterations
         return Generated(codes=self.tokenizer.hybrid(levels, features), outer_steps=steps, forwards=forwards)
+
+    def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        config = self.network.config
+        captions = torch.zeros(batch, config.context_token, config.context_dim, device=self.calls.device)
+        return captions, torch.ones(captions.shape[:2], dtype=torch.int64, device=captions.device)
 
     @torch.inference_mode()
     def logits(self, request: Request, codes: Codes) -> Tensor:

@@ -122,11 +122,12 @@ class VAR(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, whole, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        return self._generated(request, sampling, None, probe)
+        self.check(sampling)
+        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     @torch.inference_mode()
     def edit(
@@ -139,7 +140,10 @@ class VAR(CachedGenerator):
         change even where all fine tokens are kept. A mask that is true everywhere gives what `sample` gives. Raises
         InputError for a mask of another shape or type or without a token, and for codes of another form or batch.
         """
-        return self._generated(request, sampling, self._given(request, codes, mask), probe)
+        given = self._given(request, codes, mask)
+        self.check(sampling)
+        tensors = (class_labels(self.card, request), *given.levels, *given.redrawn)
+        return self.calls(self.draw, request.noise, sampling, probe, *tensors, record=True)
 
     def _given(self, request: Request, codes: Codes, mask: Tensor) -> Given:
         sides = self.network.config.patch_nums
@@ -154,16 +158,16 @@ class VAR(CachedGenerator):
         redrawn = tuple(touched(mask, side).flatten().to(codes.ids[0].device) for side in sides)
         return Given(codes.ids, redrawn)
 
-    def _generated(self, request: Request, sampling: Sampling, given: Given | None, probe: Probe) -> Generated:
-        self.check(sampling)
-        labels = class_labels(self.card, request)
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor, *given: Tensor) -> Generated:
+        """`given`, in an edit: the ids of every scale, then the masks of every scale."""
+        half = len(given) // 2
         levels, f_hat, forwards = generate(
             self.network,
             self.tokenizer.quantizer,
             labels,
             sampling,
-            request.noise,
-            given=given,
+            noise,
+            given=Given(given[:half], given[half:]) if given else None,
             caches=self.caches(len(labels), sampling),
             probe=probe,
         )

@@ -16,6 +16,7 @@ from arbench.protocols import (
     Generated,
     Guidance,
     LoadSpec,
+    Noise,
     Probe,
     Request,
     Sampling,
@@ -26,10 +27,10 @@ from arbench.seeds import Greedy
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_mask, check_vocabulary, class_labels
-from ...layers.order import decoding_order
+from ...layers.order import decoding_order, fixed_order
 from ...layers.sampling import check_replayable
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
-from .sampling import coarse_first, extrapolate, first_where, generate
+from .sampling import BOUNDARY, coarse_first, extrapolate, first_where, generate
 
 
 class RandAR(CachedGenerator):
@@ -45,15 +46,28 @@ class RandAR(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.check(sampling)
-        config, labels, noise = self.network.config, class_labels(self.card, request), request.noise
+        labels = class_labels(self.card, request)
+        return self.calls(self.draw, request.noise, sampling, probe, labels, self._fixed(sampling))
+
+    def prepare(self, batch: int, sampling: Sampling) -> None:
+        if self.network.config.extrapolation_factor != 1:
+            self.network.fine_rotations(BOUNDARY)
+        super().prepare(batch, sampling)
+
+    def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        return *super().example(batch, sampling), self._fixed(sampling)
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor, fixed: Tensor | None) -> Generated:
+        """`fixed`: the order of all samples, (side^2,); None: each has one of its own."""
+        config = self.network.config
         spatial, ratio = self._spatial(sampling)
         caches = self.caches(len(labels), sampling)
-        order = self._order(request, sampling)
+        order = decoding_order(noise, fixed, config.side)
         if config.extrapolation_factor == 1:
             made = generate(self.network, labels, order, sampling, noise, caches=caches, probe=probe)
         else:
@@ -81,7 +95,7 @@ class RandAR(CachedGenerator):
                 "its images are decoded in two stages at two resolutions",
                 "score with the card of the trained resolution",
             )
-        order = self._order(request, Sampling())
+        order = self._order(request.noise, Sampling())
         scores = self.network.score_in_order(class_labels(self.card, request), codes.ids[0], order)
         return scores.gather(1, order.argsort(dim=1).unsqueeze(-1).expand_as(scores))
 
@@ -109,23 +123,33 @@ class RandAR(CachedGenerator):
                 f"it needs {(len(labels), config.block_size)}: a row for each sample of the request",
                 f"encode the images with {self.card.tokenizer}",
             )
-        order = first_where(self._order(request, sampling), ~chosen)
+        order = first_where(self._order(request.noise, sampling), ~chosen)
+        given = tokens.gather(1, order[:, : int((~chosen).sum())])
+        return self.calls(self._redraw, request.noise, sampling, probe, labels, order, given, record=True)
+
+    def _redraw(
+        self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor, order: Tensor, given: Tensor
+    ) -> Generated:
         drawn, passes, forwards = generate(
             self.network,
             labels,
             order,
             sampling,
-            request.noise,
-            given=tokens.gather(1, order[:, : int((~chosen).sum())]),
+            noise,
+            given=given,
             caches=self.caches(len(labels), sampling),
             probe=probe,
         )
         return Generated(codes=Codes(ids=(drawn,)), outer_steps=passes, forwards=forwards)
 
-    def _order(self, request: Request, sampling: Sampling) -> Tensor:
+    def _fixed(self, sampling: Sampling) -> Tensor | None:
+        """The order of all samples, None where each has its own."""
         config = self.network.config
         kind = config.position_order if sampling.order == "native" else sampling.order
-        return decoding_order(kind, request.noise, config.side, self.network.rotations.device)
+        return fixed_order(kind, config.side, self.network.rotations.device)
+
+    def _order(self, noise: Noise, sampling: Sampling) -> Tensor:
+        return decoding_order(noise, self._fixed(sampling), self.network.config.side)
 
     def copies(self, sampling: Sampling) -> int:
         """Of the batch in one pass: conditional, unconditional, and that without some of its neighbours."""
@@ -208,7 +232,8 @@ def replay(
         if network.config.position_order == "random":
             raise InputError("cannot replay this recording", "its order of tokens was random and is not in it", "")
         labels = inputs["class_ids"]
-        return decoding_order("raster", Greedy(len(labels)), network.config.side, labels.device)
+        side = network.config.side
+        return decoding_order(Greedy(len(labels)), fixed_order("raster", side, labels.device), side)
 
     def tokens_of(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         check_replayable(settings, SETTINGS | EXTRAPOLATION)
@@ -225,7 +250,7 @@ def replay(
             noise,
             spatial=spatial if spatial.on else None,
             dropped=inputs.get("dropped"),
-            boundary=settings.get("ntk_boundary", 2),
+            boundary=settings.get("ntk_boundary", BOUNDARY),
         )[0]
 
     @torch.inference_mode()

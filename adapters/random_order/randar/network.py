@@ -18,7 +18,7 @@ from arbench.errors import ConfigError
 from ...layers import llama
 from ...layers.attention import KVCache
 from ...layers.llama import IGNORED
-from ...layers.rope import rotate_pairs
+from ...layers.rope import rotate_pairs, stretched_rotations
 
 __all__ = ["IGNORED", "TRAINING_ONLY", "Config", "Network", "interleave", "official_names"]
 
@@ -59,6 +59,17 @@ class Network(llama.Decoder):
         super().__init__(config)
         self.instruction = nn.Parameter(torch.empty(1, config.dim))
         nn.init.normal_(self.instruction, std=0.02)
+        self._fine: dict[int, Tensor] = {}
+
+    def fine_rotations(self, boundary: int) -> Tensor:
+        """(4 * block_size, head_width / 2, 2): rotations of twice the trained side, copied to the device once."""
+        kept = self._fine.get(boundary)
+        if kept is None or kept.device != self.rotations.device:
+            config = self.config
+            side = 2 * math.isqrt(config.block_size)
+            made = stretched_rotations(side, config.head_width, factor=2, boundary=boundary, base=config.rope_base)
+            kept = self._fine[boundary] = made.to(self.rotations.device)
+        return kept
 
     def instructions(self, rotations: Tensor) -> Tensor:
         """(B, n, dim) queries for places with rotations (B, 1, n, head_width / 2, 2)."""

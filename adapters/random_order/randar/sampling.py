@@ -13,9 +13,11 @@ from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Guidance, Noise, Probe, Sampling
 
 from ...layers.attention import KVCache
-from ...layers.rope import stretched_rotations
 from ...layers.sampling import draw_tokens, guided_steps
 from .network import Network, interleave
+
+BOUNDARY = 2
+"""Of `stretched_rotations`, as upstream extrapolates."""
 
 
 def group_sizes(steps: int, total: int, done: int = 0) -> list[int]:
@@ -147,7 +149,7 @@ def extrapolate(
     *,
     spatial: Guidance | None = None,
     dropped: Tensor | None = None,
-    boundary: int = 2,
+    boundary: int = BOUNDARY,
     caches: Sequence[KVCache] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
@@ -174,9 +176,7 @@ def extrapolate(
         guides = (*guides, spatial)
         kept = torch.ones_like(drawn).scatter_(1, dropped, 0)
         seen.append(embedded * kept.unsqueeze(-1).to(embedded.dtype))
-    fine = stretched_rotations(side, config.head_width, factor=2, boundary=boundary, base=config.rope_base).to(
-        table.device
-    )
+    fine = network.fine_rotations(boundary)
     more = group_sizes(steps, total, config.block_size)[:-1]
     known = Known(drawn, torch.cat(seen))
     drawn, again = decode(

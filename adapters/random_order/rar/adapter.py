@@ -94,19 +94,19 @@ class RAR(CachedGenerator):
         check_vocabulary(card, tokenizer, config.codebook_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
         compile_blocks(spec, network.blocks)
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.check(sampling)
-        labels = class_labels(self.card, request)
+        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         order = None
         if sampling.order == "random":
-            order = request.noise.permutation("order", self.network.config.image_seq_len)
-        tokens, forwards = generate(
-            self.network, labels, sampling, request.noise, order=order, caches=caches, probe=probe
-        )
+            order = noise.permutation("order", self.network.config.image_seq_len)
+        tokens, forwards = generate(self.network, labels, sampling, noise, order=order, caches=caches, probe=probe)
         return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
 
     @torch.inference_mode()

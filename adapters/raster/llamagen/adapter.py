@@ -103,17 +103,26 @@ class LlamaGen(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
-        return cls(card, network, tokenizer)
+        return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()
     def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
         self.check(sampling)
-        given, valid = self._condition(request)
+        return self.calls(self.draw, request.noise, sampling, probe, *self._condition(request))
+
+    def draw(
+        self, noise: Noise, sampling: Sampling, probe: Probe, given: Tensor, valid: Tensor | None = None
+    ) -> Generated:
         caches = self.caches(len(given), sampling)
-        tokens, forwards = generate(
-            self.network, given, sampling, request.noise, caches=caches, valid=valid, probe=probe
-        )
+        tokens, forwards = generate(self.network, given, sampling, noise, caches=caches, valid=valid, probe=probe)
         return Generated(codes=Codes(ids=(tokens,)), outer_steps=tokens.shape[1], forwards=forwards)
+
+    def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        config = self.network.config
+        if config.model_type == "c2i":
+            return *super().example(batch, sampling), None
+        captions = torch.zeros(batch, config.cls_token_num, config.caption_dim, device=self.calls.device)
+        return captions, torch.ones(captions.shape[:2], dtype=torch.int64, device=captions.device)
 
     @torch.inference_mode()
     def logits(self, request: Request, codes: Codes) -> Tensor:
