@@ -6,10 +6,11 @@ Python's numbers.
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -122,7 +123,10 @@ _TORCH = str(Path(torch.__file__).parent)
 
 def _place() -> str:
     """The innermost line that is neither torch's nor this module's."""
-    for frame in reversed(traceback.extract_stack()):
-        if frame.filename not in _OWN and not frame.filename.startswith((_TORCH, "<")):
-            return f"in {Path(frame.filename).name}, line {frame.lineno} ({frame.name})"
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename not in _OWN and not code.co_filename.startswith((_TORCH, "<")):
+            return f"in {Path(code.co_filename).name}, line {frame.f_lineno} ({code.co_name})"
+        frame = frame.f_back
     return "somewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from arbench import registry, weights
-from arbench.adapters.layers.graph import Recorder, StaticCall, copied
+from arbench.adapters.layers.graph import Recorder, StaticCall
 from arbench.adapters.layers.host_reads import watched
 from arbench.errors import UsageError
-from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Replays, Request, Sampling
+from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Recorded, Replays, Sampling
 from arbench.seeds import Greedy, Philox, noise_for
 from arbench.tasks.outputs import measured_request
 
@@ -26,8 +29,58 @@ MINIS = [
     and card.checkpoint.packaged
     and (weights.find(card) or Path()).is_file()
 ]
-FEW = dict.fromkeys(("steps", "inner_steps"), 4)
-MICRO = ("random_order/randar-mini", "continuous/mar-mini")
+FEW = {"steps": 4, "inner_steps": 4}
+
+
+class Tape(TorchDispatchMode):
+    """On a CPU what a CUDA graph is on a GPU: the operations of a call, run again without any of our Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[tuple[Any, Any, Any, list[Any]]] = []
+        self.result = Generated()
+        self.replays, self.freed = 0, False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.operations.append((func, args, kwargs or {}, tree_leaves(made)))  # and so all tensors live on
+        return made
+
+    def replay(self) -> None:
+        """What is not made by the operations, weights and static inputs, is read as it now is."""
+        now: dict[int, Any] = {}
+
+        def current(value: Any) -> Any:
+            return now.get(id(value), value)
+
+        for func, args, kwargs, made in self.operations:
+            again = tree_leaves(func(*tree_map(current, args), **tree_map(current, kwargs)))
+            now |= {id(old): new for old, new in zip(made, again, strict=True) if isinstance(old, Tensor)}
+        for place in tensors(self.result):
+            place.copy_(now[id(place)])
+        self.replays += 1
+
+    def reset(self) -> None:
+        self.freed = True
+
+
+class TapeRecorder(Recorder):
+    """Records on a CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(LoadSpec())
+        self.on = True
+        self.made: list[Tape] = []
+
+    def _warm_up(self, call: StaticCall) -> None:
+        self.look(call)
+
+    def _capture(self, call: StaticCall) -> tuple[Any, Generated]:
+        tape = Tape()
+        with torch.inference_mode(False), torch.no_grad(), tape:
+            tape.result = self.run_as_recorded(call)
+        self.made.append(tape)
+        return tape, tape.result
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +101,7 @@ def loaded(card: Card) -> Any:
 
 def settings(card: Card) -> list[Sampling]:
     """Native and another, both of few steps where steps can be chosen."""
-    short = {name: few for name, few in FEW.items() if name in card.supports and card.family in MICRO[0] + MICRO[1]}
+    short = {name: few for name, few in FEW.items() if name in card.supports}
     native = card.native.model_copy(update=short)
     other: dict[str, Any] = {"temperature": 0.9}
     other |= {"top_k": 20} if "top_k" in card.supports else {}
@@ -67,52 +120,47 @@ def test_there_are_six_minis() -> None:
 
 
 @pytest.mark.parametrize("name", MINIS)
-def test_a_call_on_static_tensors_is_the_plain_call(minis: dict[str, Any], name: str) -> None:
-    """What is recorded runs again and again over other samples, and gives what the plain call gives of each."""
+def test_recorded_calls_draw_the_same_samples(minis: dict[str, Any], name: str) -> None:
+    """One recording for a batch size and sampling, replayed for other seeds and labels, without a number read back."""
     model = minis[name]
-    card = model.card
     assert isinstance(model, Replays)
-    for batch, sampling in ((1, settings(card)[0]), (7, settings(card)[1])):
+    plain, model.calls = model.calls, TapeRecorder()
+    for batch, sampling in zip((1, 7), settings(model.card), strict=True):
         model.prepare(batch, sampling)
-        call = static_call(model, batch, sampling)
-        for seed, first in ((0, 0), (5, 30)):  # other seeds and other labels
-            request = measured_request(card, range(first, first + batch), seed, "cpu")
-            call.take(request.noise, inputs_of(model, request, sampling))  # type: ignore[arg-type]
-            again = tensors(copied(model.calls.run_as_recorded(call)))
-            plain = tensors(model.sample(request, sampling))
-            assert all(torch.equal(one, other) for one, other in zip(again, plain, strict=True))
+        assert model.recorded(batch, sampling) == Recorded(True)
+        tape = model.calls.made[-1]
+        for seed, first in ((0, 0), (5, 30)):
+            request = measured_request(model.card, range(first, first + batch), seed, "cpu")
+            replayed = model.sample(request, sampling)
+            assert tape.replays == (2 if seed else 1)
+            recorder, model.calls = model.calls, plain
+            drawn = model.sample(request, sampling)
+            model.calls = recorder
+            assert (replayed.outer_steps, replayed.forwards) == (drawn.outer_steps, drawn.forwards)
+            for one, other in zip(tensors(replayed), tensors(drawn), strict=True):
+                assert torch.equal(one, other)
+    model.calls.close()
+    model.calls = plain
 
 
-def static_call(model: Any, batch: int, sampling: Sampling) -> StaticCall:
-    return StaticCall.like(model.draw, batch, sampling, model.example(batch, sampling), torch.device("cpu"))
-
-
-def inputs_of(model: Any, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
-    """What `sample` hands to the recorder."""
-    seen: list[tuple[Tensor | None, ...]] = []
-    calls = model.calls
-
-    def spy(draw: Any, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Tensor | None) -> Generated:
-        seen.append(inputs)
-        return Generated()
-
-    model.calls = spy
-    try:
-        model.sample(request, sampling)
-    finally:
-        model.calls = calls
-    return seen[0]
-
-
-@pytest.mark.parametrize("name", MINIS)
-def test_a_call_reads_nothing_back(minis: dict[str, Any], name: str) -> None:
+@pytest.mark.parametrize("name", ["next_scale/var-mini", "random_order/randar-mini"])
+def test_edits_of_one_shape_are_recorded_when_first_met(minis: dict[str, Any], name: str) -> None:
     model = minis[name]
-    for sampling in settings(model.card):
-        model.prepare(2, sampling)
-        call = static_call(model, 2, sampling)
-        with watched() as reads:
-            model.calls.run_as_recorded(call)
-        assert reads.first == ""
+    sampling = settings(model.card)[0]
+    codes = model.sample(measured_request(model.card, range(3), 8, "cpu"), sampling).codes
+    side = math.isqrt(codes.ids[-1].shape[1])
+    mask = torch.arange(side * side).reshape(side, side) % 3 == 0
+    plain, model.calls = model.calls, TapeRecorder()
+    for seed, where in ((1, mask), (2, mask.flip(0))):
+        request = measured_request(model.card, range(3), seed, "cpu")
+        replayed = tensors(model.edit(request, codes, where, sampling))
+        recorder, model.calls = model.calls, plain
+        expected = tensors(model.edit(request, codes, where, sampling))
+        model.calls = recorder
+        assert all(torch.equal(one, other) for one, other in zip(replayed, expected, strict=True))
+    assert [tape.replays for tape in model.calls.made] == [2]
+    model.calls.close()
+    model.calls = plain
 
 
 @pytest.mark.parametrize(
@@ -174,39 +222,7 @@ def test_a_recording_on_the_cpu_is_one_clear_error() -> None:
         registry.resolve(card.implementation).load(card, LoadSpec(init="random", graph="on"), None)
 
 
-# ---- which call is replayed, with a recording in place of CUDA's -----------------------------------------------------
-
-
-class Replayed:
-    """In place of a CUDA graph: replaying runs the call, and its results go where the first one's went."""
-
-    def __init__(self, run: Callable[[], Generated], result: Generated) -> None:
-        self.run, self.result, self.replays, self.freed = run, result, 0, False
-
-    def replay(self) -> None:
-        self.replays += 1
-        for place, value in zip(tensors(self.result), tensors(self.run()), strict=True):
-            place.copy_(value)
-
-    def reset(self) -> None:
-        self.freed = True
-
-
-class Recording(Recorder):
-    """Records on the CPU."""
-
-    def __init__(self) -> None:
-        super().__init__(LoadSpec())
-        self.on = True
-        self.made: list[Replayed] = []
-
-    def _capture(self, call: StaticCall) -> tuple[Any, Generated]:
-        result = self.run_as_recorded(call)
-        self.made.append(Replayed(lambda: self.run_as_recorded(call), result))
-        return self.made[-1], result
-
-    def _warm_up(self, call: StaticCall) -> None:
-        self.look(call)
+# ---- which call is replayed ------------------------------------------------------------------------------------------
 
 
 def plus(noise: Noise, sampling: Sampling, probe: Probe, x: Tensor) -> Generated:
@@ -223,7 +239,7 @@ def ids(generated: Generated) -> Tensor:
 
 
 def test_a_prepared_call_is_replayed_for_other_samples() -> None:
-    calls, sampling = Recording(), Sampling()
+    calls, sampling = TapeRecorder(), Sampling()
     calls.prepare(plus, 2, sampling, torch.zeros(2, dtype=torch.int64))
     assert calls.recorded(2, sampling).replayed
     kept = []
@@ -239,7 +255,7 @@ def test_a_prepared_call_is_replayed_for_other_samples() -> None:
 
 
 def test_what_was_not_prepared_or_is_probed_or_greedy_is_not_replayed() -> None:
-    calls, sampling, x = Recording(), Sampling(), torch.zeros(2, dtype=torch.int64)
+    calls, sampling, x = TapeRecorder(), Sampling(), torch.zeros(2, dtype=torch.int64)
     calls.prepare(plus, 2, sampling, x)
     probed: Any = lambda *given, **named: NO_PROBE(*given, **named)  # noqa: E731
     calls(plus, noise_for(0, [0, 1]), sampling, probed, x)
@@ -253,7 +269,7 @@ def test_what_was_not_prepared_or_is_probed_or_greedy_is_not_replayed() -> None:
 
 
 def test_a_call_that_reads_back_works_and_is_told_what_stopped_it() -> None:
-    calls, sampling, x = Recording(), Sampling(), torch.tensor([1, 2])
+    calls, sampling, x = TapeRecorder(), Sampling(), torch.tensor([1, 2])
     calls.prepare(reading, 2, sampling, x)
     told = calls.recorded(2, sampling)
     assert not told.replayed
@@ -267,7 +283,7 @@ def test_a_call_that_reads_back_works_and_is_told_what_stopped_it() -> None:
 
 
 def test_few_recordings_are_kept_and_closing_frees_them() -> None:
-    calls, x = Recording(), torch.zeros(1, dtype=torch.int64)
+    calls, x = TapeRecorder(), torch.zeros(1, dtype=torch.int64)
     samplings = [Sampling(temperature=1 + index / 10) for index in range(10)]
     for sampling in samplings:
         calls.prepare(plus, 1, sampling, x)
