@@ -6,6 +6,7 @@ back to the host is what makes a recording of it repeat it; where it does read, 
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,9 +15,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from arbench.errors import UsageError
 from arbench.protocols import NO_PROBE, Codes, Generated, LoadSpec, Noise, Probe, Recorded, Sampling
 from arbench.seeds import Philox
+from arbench.spec.suite import check_graph
 
 from .host_reads import watched
 
@@ -72,9 +73,9 @@ class Recorder:
     """The recorded calls of one generator, in one pool of memory. On other devices than CUDA it records nothing."""
 
     def __init__(self, spec: LoadSpec) -> None:
-        """Raises UsageError if recordings are asked for on another device than CUDA."""
+        """Raises ConfigError if recordings are asked for on another device than CUDA."""
         self.device = torch.device(spec.device)
-        check_mode(spec.graph, self.device.type)
+        check_graph(spec.graph, spec.device)
         self.on = spec.graph != "off" and self.device.type == "cuda"
         self.recording = False
         """Whether the call that runs now is one that is, or will be, recorded."""
@@ -154,7 +155,9 @@ class Recorder:
             self._warm_up(call)
             self._graphs[key] = Graph(call, *self._capture(call))
         except (_ReadsBack, RuntimeError) as error:  # RuntimeError: CUDA's, also for lack of memory
-            self._refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
+            why = str(error).strip().split("\n")[0] or type(error).__name__
+            self._refused[key] = why
+            warnings.warn(f"calls of {batch} are not replayed as a CUDA graph: {why}", RuntimeWarning, stacklevel=2)
 
     def look(self, call: StaticCall) -> None:
         """Run the call, uncompiled, and raise `_ReadsBack` if it reads back."""
@@ -187,16 +190,6 @@ class Recorder:
 
 class _ReadsBack(Exception):
     """The call would not repeat itself from a recording."""
-
-
-def check_mode(mode: str, device: str) -> None:
-    """Raise UsageError if recordings are asked for on a device that has none."""
-    if mode == "on" and not device.startswith("cuda"):
-        raise UsageError(
-            f"graph: on, but {device!r} records no CUDA graphs",
-            "a graph is what a CUDA device replays",
-            "leave graph at auto, or choose a CUDA device",
-        )
 
 
 def copied(result: Generated) -> Generated:

@@ -75,7 +75,8 @@ def _load_spec(
     card: Card, path: Path | None, given: Mapping[str, str] | None, device: str, *, random: bool
 ) -> LoadSpec:
     part = "" if path is None else weights.part_of(card, path, given).name
-    return LoadSpec(weights=path, init="random" if random else "checkpoint", device=device, part=part)
+    # the work of a call is counted by the modules that it runs through, and a replayed one runs through none
+    return LoadSpec(weights=path, init="random" if random else "checkpoint", device=device, graph="off", part=part)
 
 
 def _located(card: Card, given: Mapping[str, str] | None) -> Path | None:

@@ -24,7 +24,7 @@ from ..run.resolve import check_overrides, resolve_sampling
 from ..score.generated import check_prompts, digests_of, origin_of
 from ..seeds import noise_for
 from ..spec.cell import Cell, make_cell
-from ..spec.suite import Dtype, Settings, Suite
+from ..spec.suite import Dtype, GraphMode, Settings, Suite
 from ..spec.suite_file import SuiteFile
 from ..tasks.context import WorkerContext
 from ..tasks.generate import Generate
@@ -206,6 +206,7 @@ def load(
     device: str = "auto",
     dtype: Dtype = "float32",
     compile: bool = False,
+    graph: GraphMode = "auto",
 ) -> Model:
     """Loads an adapter by its name in `arbench ls adapters`, such as "next_scale/var-mini".
 
@@ -216,8 +217,9 @@ def load(
     card = registry.card(name)
     one_of("init", init, get_args(Init))
     one_of("dtype", dtype, get_args(Dtype))
+    one_of("graph", graph, get_args(GraphMode))
     given = {name: weights} if isinstance(weights, str | Path) else weights
-    settings = Settings(init=init, dtype=dtype, compile=compile, device=resolve_device(device))
+    settings = Settings(init=init, dtype=dtype, compile=compile, graph=graph, device=resolve_device(device))
     return Model(card, settings, given_weights(given))
 
 

@@ -175,6 +175,8 @@ def describe(result: Result) -> str:
         parts.append("random weights")
     if result.load.get("compile"):
         parts.append("compiled")
+    if result.load.get("graph", "auto") != "auto":
+        parts.append("CUDA graphs" if result.load["graph"] == "on" else "no CUDA graphs")
     sampling = result.sampling
     if sampling:
         guidance = sampling.guidance

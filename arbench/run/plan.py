@@ -15,7 +15,7 @@ from ..spec.base import Frozen
 from ..spec.card import Card
 from ..spec.cell import Cell, make_cell
 from ..spec.result import Outcome
-from ..spec.suite import Settings
+from ..spec.suite import Settings, check_graph
 from ..spec.suite_file import SuiteFile, where
 from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
@@ -101,7 +101,9 @@ def make_plan(
     check_overrides(suite_file, registry.cards().values())
     _check_weight_names(suite_file)
     chosen = _chosen_tasks(suite_file, task_names)
-    planner = _Planner(suite_file, resolve_device(device or suite.settings.device), device is not None)
+    resolved = resolve_device(device or suite.settings.device)
+    check_graph(suite.settings.graph, resolved)
+    planner = _Planner(suite_file, resolved, device is not None)
     cards = _cards(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
     cells = [

@@ -44,6 +44,7 @@ FLAGS = {
     "drift": "calls got slower or faster while they were measured",
     "probe_overhead": "marking phases slowed the call down, so phases are too long",
     "open_phases": "the phases do not add up to the call: part of it is outside of all",
+    "eager_phases": "phases are of calls that were not replayed: a CUDA graph shows none",
     "after_larger_batch": "measured after a larger batch, whose memory may not have been given back",
     "peak_of_process": "the peak of the whole process, not of this call alone",
 }

@@ -6,12 +6,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from ..errors import closest
+from ..errors import ConfigError, closest
 from .base import Written
 from .task import TaskSpec, tasks
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 GraphMode = Literal["auto", "on", "off"]
+
+
+def _switched(value: Any) -> Any:
+    """What YAML reads `on` and `off` as, in the words of the file."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 class Settings(Written):
@@ -25,12 +30,22 @@ class Settings(Written):
     """Number format of the networks that sample, encode and decode."""
     compile: bool = False
     """Compile the networks with `torch.compile`, before anything is timed."""
-    graph: GraphMode = "auto"
+    graph: Annotated[GraphMode, BeforeValidator(_switched)] = "auto"
     """Record a whole sampling call as one CUDA graph, before anything is timed: "auto" on CUDA; "on" asks for CUDA."""
     device: str = "auto"
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
     keep_images: int | None = Field(default=256, ge=0)
     """Megabytes of images that each cell keeps, from its first sample on; null: all. Features are always kept."""
+
+
+def check_graph(mode: str, device: str) -> None:
+    """Raise ConfigError if CUDA graphs are asked for on a device that has none."""
+    if mode == "on" and not device.startswith("cuda"):
+        raise ConfigError(
+            f"graph: on, but {device!r} records no CUDA graphs",
+            "a graph is what a CUDA device replays",
+            "leave graph at auto, or choose a CUDA device",
+        )
 
 
 def _parsed(value: Any) -> Any:

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from arbench import registry, weights
 from arbench.adapters.layers.graph import Recorder, StaticCall
 from arbench.adapters.layers.host_reads import watched
-from arbench.errors import UsageError
+from arbench.errors import ConfigError
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Recorded, Replays, Sampling
 from arbench.seeds import Greedy, Philox, noise_for
 from arbench.tasks.outputs import measured_request
@@ -215,10 +215,10 @@ def test_noise_follows_other_noise_in_place() -> None:
 
 
 def test_a_recording_on_the_cpu_is_one_clear_error() -> None:
-    with pytest.raises(UsageError, match=r"'cpu' records no CUDA graphs"):
+    with pytest.raises(ConfigError, match=r"'cpu' records no CUDA graphs"):
         Recorder(LoadSpec(graph="on"))
     card = registry.card("raster/llamagen-mini")
-    with pytest.raises(UsageError, match="leave graph at auto"):
+    with pytest.raises(ConfigError, match="leave graph at auto"):
         registry.resolve(card.implementation).load(card, LoadSpec(init="random", graph="on"), None)
 
 
@@ -270,7 +270,8 @@ def test_what_was_not_prepared_or_is_probed_or_greedy_is_not_replayed() -> None:
 
 def test_a_call_that_reads_back_works_and_is_told_what_stopped_it() -> None:
     calls, sampling, x = TapeRecorder(), Sampling(), torch.tensor([1, 2])
-    calls.prepare(reading, 2, sampling, x)
+    with pytest.warns(RuntimeWarning, match="calls of 2 are not replayed as a CUDA graph: reads a number"):
+        calls.prepare(reading, 2, sampling, x)
     told = calls.recorded(2, sampling)
     assert not told.replayed
     assert told.reason.startswith("reads a number off a tensor")

@@ -105,10 +105,16 @@ class TestCells:
         same = ids()
         assert ids("settings.device=auto", device="cpu") == same
         assert ids("generate.batch=7", "generate.show=0") == same
+        assert ids("settings.graph=auto") == same
+        assert not set(ids("settings.graph=off")) & set(same)
         seeded = ids("settings.seed=1")
         assert not set(seeded) & set(same)
         fewer = ids("generate.n=99")
         assert [one == other for one, other in zip(fewer, same, strict=True)] == [False, False, *[True] * 4]
+
+    def test_graphs_on_a_cpu(self):
+        with pytest.raises(ConfigError, match="graph: on, but 'cpu' records no CUDA graphs"):
+            plan(SUITE, "settings.graph=on")
 
     def test_random_weights_are_a_rehearsal_of_every_task(self):
         found = plan(SUITE, "settings.init=random")

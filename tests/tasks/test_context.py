@@ -22,7 +22,7 @@ def test_an_adapter_is_loaded_once_with_its_tokenizer(cell, context):
     assert Blocks.loads == 1
 
 
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"init": "random"}, {"compile": True}])
+@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"init": "random"}, {"compile": True}, {"graph": "off"}])
 def test_other_settings_are_another_load_and_reach_the_adapter(cell, context, change):
     first = context.generator(cell("raster/tinted", Generate()))
     other = context.generator(cell("raster/tinted", Generate(), **change))

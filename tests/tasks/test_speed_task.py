@@ -12,7 +12,7 @@ from arbench.errors import CellError
 from arbench.images import unpack
 from arbench.measure.clock import FakeClock
 from arbench.measure.probe import HostStamps
-from arbench.protocols import NO_PROBE, Codes, Generated
+from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
 from arbench.spec.unit import Unit
 from arbench.tasks.outputs import synthetic_images
 from arbench.tasks.speed import Speed
@@ -105,6 +105,28 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     assert metrics["phase-closure", 1, "sample"].flags == ("open_phases",)
     assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
     assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {("steps",), ("forwards",)}
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said", "flag"),
+    [
+        (Recorded(True), "each call one replayed CUDA graph", "eager_phases"),
+        (Recorded(False, "reads a number, in a.py, line 3"), "no CUDA graph: reads a number, in a.py, line 3", ""),
+        (Recorded(False), "", ""),
+    ],
+)
+def test_a_replayed_call_says_so_and_that_its_phases_are_eager(
+    clocked, cell, through, monkeypatch, recorded, said, flag
+):
+    monkeypatch.setattr(Clocked, "recorded", lambda self, batch, sampling: recorded, raising=False)
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=3, max_seconds=500)), clocked)
+    metrics = by_key(finished)
+    how = metrics["latency", 1, "sample"].how
+    assert how.endswith(f"; {said}" if said else "synchronisation")
+    for name in ("probe-overhead", "phase-closure"):
+        metric = metrics[name, 1, "sample"]
+        assert (flag in metric.flags) == bool(flag)
+        assert ("phases are of eager calls, 1.01 times as long" in metric.how) == bool(flag)
 
 
 def test_phases_are_exclusive_and_their_shares_add_up(clocked, cell, through):

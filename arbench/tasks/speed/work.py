@@ -17,7 +17,18 @@ from ...measure import statistics
 from ...measure.clock import Clock, WallClock
 from ...measure.loop import StopRule, Timed, collector_paused, time_calls
 from ...measure.probe import GAP, ORDER, PhaseProbe, Stamps, stamps_for
-from ...protocols import NO_PROBE, Codes, Generated, Probe, Request, Tokenizer
+from ...protocols import (
+    NO_PROBE,
+    Codes,
+    Generated,
+    Generator,
+    Probe,
+    Recorded,
+    Replays,
+    Request,
+    Sampling,
+    Tokenizer,
+)
 from ...spec.cell import Cell
 from ...spec.result import At, Interval, Metric, PhaseTime, SpeedRecord
 from ...spec.unit import Unit
@@ -78,6 +89,7 @@ class SpeedWork:
             start = clock.now()
             calls.generator.prepare(batch, calls.sampling)
             arrays["prepare_seconds"] = np.array([clock.now() - start])
+            arrays["calls"] = np.array([_calls_of(calls.generator, batch, calls.sampling)])
             operations = [Operation("sample", calls.prepare, calls.call, calls.consume)]
         else:
             operations = _tokenizer_operations(cell, batch, context)
@@ -137,6 +149,17 @@ def _raw(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[Any
             ]
         )
     return raw
+
+
+REPLAYED = "each call one replayed CUDA graph"
+
+
+def _calls_of(generator: Generator, batch: int, sampling: Sampling) -> str:
+    """How the calls are made, in words; "" where there is nothing to say."""
+    recorded = generator.recorded(batch, sampling) if isinstance(generator, Replays) else Recorded(False)
+    if recorded.replayed:
+        return REPLAYED
+    return f"no CUDA graph: {recorded.reason}" if recorded.reason else ""
 
 
 class _GeneratorCalls:
@@ -300,7 +323,10 @@ def _metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             **({"n": count, "direction": "lower"} | rest),
         )
 
+    calls_made = str(unit["calls"][0]) if "calls" in unit else ""
+    replayed = calls_made == REPLAYED
     timing = f"median of calls, {what}; {device}, host clock after synchronisation"
+    timing += f"; {calls_made}" if calls_made else ""
     interval = _interval(bounds)
     ninetieth = statistics.percentile(seconds, 0.9)
     needed = f"{count} calls; a 90th percentile needs {statistics.needed_for(0.9)}"
@@ -309,6 +335,7 @@ def _metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
     calls = len(unit[f"{name}_traced"])
     overhead = traced / middle - 1
     closure = 1 - float(unit[f"{name}_phase_{GAP}"].sum() / unit[f"{name}_traced"].sum())
+    eager = f"; the phases are of eager calls, {traced / middle:.3g} times as long as the replayed" if replayed else ""
     return [
         metric("latency", middle, "s", timing, interval=interval, flags=tuple(flags)),
         metric(
@@ -329,18 +356,18 @@ def _metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             "probe-overhead",
             overhead,
             "fraction",
-            "median latency with the phase probe over the one without it, less one",
+            "median latency with the phase probe over the one without it, less one" + eager,
             n=calls,
-            flags=("probe_overhead",) if overhead > OVERHEAD_LIMIT else (),
+            flags=("eager_phases",) if replayed else ("probe_overhead",) if overhead > OVERHEAD_LIMIT else (),
         ),
         metric(
             "phase-closure",
             closure,
             "fraction",
-            "share of the call inside any phase; the rest is the gap",
+            "share of the call inside any phase; the rest is the gap" + eager,
             n=calls,
             direction="higher",
-            flags=("open_phases",) if closure < CLOSURE_LIMIT else (),
+            flags=(*(("eager_phases",) if replayed else ()), *(("open_phases",) if closure < CLOSURE_LIMIT else ())),
         ),
     ]
 
@@ -359,7 +386,7 @@ def _load_metric(unit: Stored) -> Metric:
 
 
 def _prepare_metric(unit: Stored, batch: int) -> Metric:
-    text = "one-off work for this batch size: caches, compilation"
+    text = "one-off work for this batch size: caches, compilation, recording of the CUDA graph"
     return _single("prepare", float(unit["prepare_seconds"][0]), text, {"batch": batch})
 
 
