@@ -81,6 +81,7 @@ class Recorder:
         """Whether the call that runs now is one that is, or will be, recorded."""
         self._graphs: OrderedDict[Key, Graph] = OrderedDict()
         self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None
         self._refused: dict[Key, str] = {}
         self._prepared: dict[Setting, Key] = {}
 
@@ -168,12 +169,14 @@ class Recorder:
 
     def _warm_up(self, call: StaticCall) -> None:
         """What must be done before a recording, on another stream than the device's own."""
-        current, stream = torch.cuda.current_stream(self.device), torch.cuda.Stream(self.device)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream):
+        current = torch.cuda.current_stream(self.device)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
             self.look(call)
             self.run_as_recorded(call)
-        current.wait_stream(stream)
+        current.wait_stream(self._stream)
         torch.cuda.synchronize(self.device)
 
     def _capture(self, call: StaticCall) -> tuple[torch.cuda.CUDAGraph, Generated]:
@@ -182,7 +185,8 @@ class Recorder:
         graph = torch.cuda.CUDAGraph()
         with (
             torch.cuda.device(self.device),
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+            # the stream of the warm-up, so that the libraries' workspaces are there and not in the pool
+            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
         ):
             result = self.run_as_recorded(call)
         return graph, result

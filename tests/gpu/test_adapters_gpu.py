@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
+from on_gpu import GENERATORS, MINIS, close, load
 from torch import Tensor
 
-from arbench import registry, weights
-from arbench.protocols import Card, Codes, Generator, LoadSpec, Sampling
+from arbench import registry
+from arbench.protocols import Card, Codes, Generator, Sampling
 from arbench.tasks.outputs import check_generated, check_images, measured_request
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("exact")]
 
-GENERATORS = [card for card in registry.cards().values() if card.kind == "generator"]
-MINIS = [
-    card.name
-    for card in GENERATORS
-    if card.checkpoint and card.checkpoint.packaged and (weights.find(card) or Path()).is_file()
-]
 OFFICIAL = [card for card in GENERATORS if not (card.checkpoint and card.checkpoint.packaged)]
 SMALLEST = sorted(
     {
@@ -33,36 +26,6 @@ SMALLEST = sorted(
 SAMPLES = 100
 NEAR = 1e-3
 """Relative difference of latents of one sample: rounding, after some tens of diffusion steps."""
-
-
-@pytest.fixture(autouse=True)
-def exact() -> Iterator[None]:
-    """Convolutions in float32 proper: the feature map that VAR's scales read goes through some."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def load(card: Card, **how: Any) -> Generator:
-    """With its weights where it has some, else random ones, and so its tokenizer."""
-
-    def spec_of(each: Card) -> LoadSpec:
-        path = weights.find(each)
-        return LoadSpec(weights=path, init="checkpoint" if path else "random", **how)
-
-    tokenizer = None
-    if card.tokenizer is not None:
-        theirs = registry.card(card.tokenizer)
-        tokenizer = registry.resolve(theirs.implementation).load(theirs, spec_of(theirs))
-    model: Generator = registry.resolve(card.implementation).load(card, spec_of(card), tokenizer)
-    return model
-
-
-def close(model: Generator) -> None:
-    model.close()
-    if model.tokenizer is not None:
-        model.tokenizer.close()
 
 
 def drawn(model: Generator, count: int, device: str) -> Codes:
@@ -100,7 +63,7 @@ def test_every_family_has_a_mini_and_an_official_size() -> None:
 @pytest.mark.parametrize("name", MINIS)
 def test_minis_draw_the_same_samples_as_on_the_cpu(name: str) -> None:
     card = registry.card(name)
-    on_cpu, on_gpu = load(card, device="cpu"), load(card, device="cuda")
+    on_cpu, on_gpu = load(card, device="cpu"), load(card, device="cuda", graph="off")
     expected, got = drawn(on_cpu, SAMPLES, "cpu"), drawn(on_gpu, SAMPLES, "cuda")
     assert alike(got, expected) >= 0.99 * SAMPLES
     images, there = decoded(on_cpu, expected), decoded(on_gpu, got).cpu()
@@ -130,7 +93,7 @@ def test_official_sizes_run_in_bf16(name: str) -> None:
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()
     card = registry.card(name)
-    model = load(card, device="cuda", dtype="bfloat16")
+    model = load(card, device="cuda", dtype="bfloat16", graph="off")
     sampling = quick(card)
     model.prepare(2, sampling)
     generated = model.sample(measured_request(card, range(2), 0, "cuda"), sampling)
@@ -146,7 +109,7 @@ def test_official_sizes_run_in_bf16(name: str) -> None:
 @pytest.mark.parametrize("name", MINIS)
 def test_sampling_does_not_wait_for_the_device(name: str) -> None:
     card = registry.card(name)
-    model, sampling = load(card, device="cuda"), card.native
+    model, sampling = load(card, device="cuda", graph="off"), card.native
     drawn(model, 4, "cuda")  # what is set up once may wait
     request = measured_request(card, range(4), 0, "cuda")
     torch.cuda.synchronize()
