@@ -189,6 +189,7 @@ class Recorder:
             torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
         ):
             result = self.run_as_recorded(call)
+        call.noise.forget()  # what was drawn is memory of the recording, free for the next one
         return graph, result
 
 

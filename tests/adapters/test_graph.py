@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -297,3 +299,40 @@ def test_few_recordings_are_kept_and_closing_frees_them() -> None:
     calls.close()
     assert all(each.freed for each in calls.made)
     assert not calls.recorded(1, samplings[0]).replayed
+
+
+def test_cuda_is_asked_for_one_pool_and_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of CUDA itself, with a tape where CUDA would record."""
+    made: list[tuple[Tape, Any, Any]] = []
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    handles = iter("ab")
+
+    @contextmanager
+    def graph(tape: Tape, *, pool: Any, stream: Any, capture_error_mode: str) -> Iterator[None]:
+        made.append((tape, pool, stream))
+        with torch.inference_mode(False), torch.no_grad(), tape:
+            yield
+
+    for name, stand_in in {
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": lambda which: nullcontext(),
+        "device": lambda which: nullcontext(),
+        "synchronize": lambda device: None,
+        "graph_pool_handle": lambda: next(handles),
+        "CUDAGraph": Tape,
+        "graph": graph,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    calls = Recorder(LoadSpec())
+    calls.on = True
+    for batch in (1, 2):
+        calls.prepare(plus, batch, Sampling(), torch.zeros(batch, dtype=torch.int64))
+        made[-1][0].result = calls._graphs[next(reversed(calls._graphs))].result
+        x, noise = torch.arange(batch), noise_for(4, range(batch))
+        got, expected = calls(plus, noise, Sampling(), NO_PROBE, x), plus(noise, Sampling(), NO_PROBE, x)
+        assert torch.equal(ids(got), ids(expected))
+    calls.close()
+    assert all(tape.freed for tape, _, _ in made)
+    calls.prepare(plus, 1, Sampling(), torch.zeros(1, dtype=torch.int64))
+    assert [(pool, on) for _, pool, on in made] == [("a", stream), ("a", stream), ("b", stream)]
