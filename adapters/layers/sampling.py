@@ -58,15 +58,17 @@ def keep_top_p(logits: Tensor, p: float, *, reach: bool = False) -> Tensor:
     more (LlamaGen's). The two differ only where a cumulative sum equals `p`.
     """
     ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    mass = ordered.softmax(-1).cumsum(-1).roll(1, -1)  # mass of the likelier tokens
-    outside = mass >= p if reach else mass > p
-    outside[..., 0] = False
-    return logits.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), -torch.inf)
+    likelier = ordered.softmax(-1).cumsum(-1)[..., :-1]  # mass before each token but the first
+    outside = torch.zeros_like(order, dtype=torch.bool)
+    (torch.ge if reach else torch.gt)(likelier, p, out=outside[..., 1:])
+    return logits.masked_fill(torch.empty_like(outside).scatter_(-1, order, outside), -torch.inf)
 
 
 def token_probabilities(logits: Tensor, sampling: Sampling, *, reach: bool = False) -> Tensor:
     """(..., V) float32 probabilities to draw from: temperature, then top-k, then nucleus."""
-    logits = logits.float() / max(sampling.temperature, COLDEST)  # 0: the most likely token
+    logits = logits.float()
+    if sampling.temperature != 1:
+        logits = logits / max(sampling.temperature, COLDEST)  # 0: the most likely token
     if sampling.top_k is not None:
         logits = keep_top_k(logits, sampling.top_k)
     if sampling.top_p is not None and sampling.top_p < 1:
