@@ -89,6 +89,19 @@ def around(value: float, error: float, method: str, n: int, flags: tuple[str, ..
     return Estimate(value, value - Z * error, value + Z * error, method, n, flags)
 
 
+def around_root(
+    value: float, error: float, method: str, n: int, flags: tuple[str, ...] = (), quantile: float = Z
+) -> Estimate:
+    """`value`, a squared distance, with the interval of its root, squared, whose limits are at 0 or above.
+
+    The error of a squared distance grows with it, that of its root does not, so draws that are too small have too small
+    an error: both limits are higher by half^2 / (4 value). Where the value is below half the width, by a quarter of it.
+    """
+    half = quantile * error
+    higher = half * half / (4 * max(value, half)) if half > 0 else 0.0
+    return floored(Estimate(value, value - half + higher, value + half + higher, method, n, flags))
+
+
 def floored(estimate: Estimate, least: float = 0.0) -> Estimate:
     """The same with no limit below `least`, which what is estimated cannot fall below."""
     if estimate.low is None or estimate.low >= least:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimate import Estimate, around, missing
+from ..estimate import Estimate, missing, student
 from ..rows import Rows
 from .frechet import frechet_distance, roots_of
 from .influence import influence
@@ -46,8 +46,8 @@ def fid_infinity(
     The sizes are prefixes of one shuffled order, so moments are added up once and nothing is computed twice.
     `smallest=None` is dgm-eval's schedule; `root`: of distances between singular covariances, by a tool's own route.
     Prefixes share samples, which the textbook error of a regression ignores: the interval is that of the intercept
-    under their covariances, the part of order 1 / N^2 included (`Influence.covariance`), and it is not of the line's
-    own error at finite N.
+    under their covariances, the part of order 1 / N^2 included (`Influence.covariance`), by Student's quantile with
+    `points` - 2 degrees of freedom, and it is not of the line's own error at finite N.
     """
     n = len(samples)
     first = dgm_smallest(n) if smallest is None else smallest
@@ -74,7 +74,9 @@ def fid_infinity(
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
     intercept, slope = weights @ np.array(distances)
-    error = math.sqrt(float(weights[0] @ covariance @ weights[0]))
+    half = student(points - 2) * math.sqrt(float(weights[0] @ covariance @ weights[0]))
+    # the error grows with the distance: see `around_root`, of which this is the same to first order
+    higher = student(points - 2) ** 2 * float(weights[0] @ covariance[:, -1]) / (4 * max(distances[-1], half))
     flags = ["extrapolated"]
     if first <= real.dimension:
         flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N
@@ -83,5 +85,7 @@ def fid_infinity(
     if effect.heavy:
         estimate = Estimate(float(intercept), n=n, flags=(*flags, "heavy_tails"))
     else:
-        estimate = around(float(intercept), error, "leave-one-out over prefixes, reference fixed", n, tuple(flags))
+        method = "leave-one-out over prefixes, reference fixed"
+        centre = float(intercept) + higher
+        estimate = Estimate(float(intercept), centre - half, centre + half, method, n, tuple(flags))
     return Extrapolation(estimate, tuple(sizes.tolist()), tuple(distances), float(slope))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..estimate import Estimate, around, floored, missing, student
+from ..estimate import Estimate, around_root, missing, student
 from ..rows import Rows
 from .influence import influence, overshoot
 from .moments import (
@@ -59,10 +59,11 @@ def frechet(
 ) -> Estimate:
     """The Frechet distance with a 95 % interval, in two passes over the samples (n, D).
 
-    `delta`, written `leave-one-out` in results: the exact jackknife of single samples, less what it counts twice;
-    see `arbench.metrics.sets.influence`. With n <= D the covariance is singular and the distance is still defined; the
-    estimate says `rank_deficient`. Where a few samples decide the distance there is no interval, and the flag
-    `heavy_tails`. `jackknife`: see `jackknife`; the value is the plain distance all the same.
+    `delta`, written `leave-one-out` in results: the exact jackknife of single samples, less what it counts twice; on a
+    smooth tail of the samples' lengths; see `arbench.metrics.sets.influence`. With n <= D the covariance is singular
+    and the distance is still defined; the estimate says `rank_deficient`. Where outliers that no such tail explains
+    decide the distance, there is no interval, and the flag `heavy_tails`. `jackknife`: see `jackknife`; the value is
+    the plain distance all the same.
 
     A bootstrap is refused: resampling repeats points, which adds the bias a second time, and its interval can miss the
     estimate itself. `known`: the samples' moments, if they are at hand already. `ddof` and `float32_mean` as in
@@ -103,7 +104,7 @@ def frechet(
             error, heavy = math.hypot(error, back.error), heavy or back.heavy
         if heavy:
             return Estimate(cut.value, n=len(samples), flags=(*flags, "heavy_tails"))
-        return floored(_around_blocks(cut.value, error, cut.blocks, named, len(samples), flags))
+        return around_root(cut.value, error, named, len(samples), flags, student(cut.blocks - 1))
     product = real.product(found.covariance) if len(samples) > real.factor.shape[1] else None
     if product is not None:
         roots = _kept_roots(eigenvalues(product), found, real)
@@ -115,7 +116,7 @@ def frechet(
     value = _assembled(found, real.moments, float(roots.sum()))
     if any(side.heavy for side in sides):
         return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
-    return floored(around(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags))
+    return around_root(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ def _leave_out(samples: Rows, found: Moments, real: Factored, groups: int, seed:
         left[index] = frechet_distance(Moments(mean, scatter / (rest - ddof), rest, ddof), real)
     variance = (groups - 1) * float(left.var())
     effect = influence(samples, found, real, roots)
+    variance *= effect.smoothing
     variance = max(variance / 2, variance - overshoot(effect))
     error = math.sqrt(variance)
     bias = (groups - 1) * (float(left.mean()) - value)

@@ -12,6 +12,12 @@ diagonalises L^T S L, and w_jk = s_j s_k / (s_j + s_k),
     q = d.T d' + 1/2 sum_jk w_jk (u_j u_k - [j = k]) (u'_j u'_k - [j = k]).
 
 E q^2 is measured on the samples themselves, so heavy tails are in it.
+
+Where lengths are skewed, a few long samples rule the variance, and most draws have none: their intervals are too narrow
+just where their distance is too small. So the variance is not that of the samples but of a smooth law of their lengths:
+the longest follow a line of log length against normal scores, as far as the length that one set in forty reaches, and
+the exact effect of each stretched sample is computed. A sample's length is q(x, x)^(1/4), by the moments of the others.
+Gaussian features keep their width (docs/coverage.md).
 """
 
 from __future__ import annotations
@@ -24,7 +30,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimate import heavy_tailed
 from ..rows import BLOCK, Rows, blocks
 from .moments import Factored, Floats, Moments
 from .symmetric import eigenvectors
@@ -39,29 +44,50 @@ STEP = 0.6
 """Of the quadrature of `_inverse_sums`: its error is some 15 exp(-pi^2 / STEP)."""
 MARGIN = 3
 """Steps of a factor e that the quadratures go beyond the smallest and the largest s."""
+TAIL, LEAST = 0.2, 8
+"""The share of longest samples whose lengths are smoothed, and how many there are at least."""
+RAISE = 0.5
+"""How much steeper the line of k lengths is taken than it was found, in units of k^(-1/2): its error makes intervals
+miss more often than it makes them hold."""
+NEAR = 0.3
+"""How far along the tail, as a share of it, a sample may move to another length."""
+COPIES = 20
+"""Lengths for each of them: the longest has a probability of 1 / 40 in n samples."""
+OUTLIERS, TOO_FEW = 4, 10
+"""Ratios of the samples' own variance to that under the smooth law, which their outliers do not follow: from the first
+on their own is taken, from the second on there is no interval."""
+CHUNK = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
 class Influence:
     """`values` (sizes, n): a - 1 times what a sample adds to the distance of a samples, for every size a.
 
-    `squares` is E q^2 of the quadratic part, `n` the number of samples.
+    `spread` (sizes, sizes) is their covariance under the smooth law of lengths, `squares` E q^2 of the quadratic part
+    under it, `outliers` the variance of the last values over that under this law, `n` the number of samples.
     """
 
     values: Floats
+    spread: Floats
     squares: float
+    outliers: float
     n: int
 
     @property
     def variance(self) -> float:
         """Of the distance at the last size, n; the overshoot can be half of it at most."""
-        variance = float(np.var(self.values[-1], ddof=1)) / self.n
+        variance = float(self.spread[-1, -1]) / self.n
         return max(variance / 2, variance - overshoot(self))
+
+    @property
+    def smoothing(self) -> float:
+        """The variance that is taken over that of the samples."""
+        return 1.0 if self.outliers > OUTLIERS else 1 / self.outliers
 
     @property
     def heavy(self) -> bool:
         """Whether so few samples decide the distance that its error cannot be told from them."""
-        return heavy_tailed(self.values[-1])
+        return self.outliers > TOO_FEW
 
     def covariance(self, sizes: NDArray[np.integer[Any]]) -> Floats:
         """(sizes, sizes) of the distances of nested prefixes of these sizes, which `values` are for.
@@ -69,7 +95,7 @@ class Influence:
         Prefixes of a <= b samples share a of them: Cov(h_a, h_b) / b + 2 E q^2 / b^2. The second term, of order
         1 / b^2, is all there is where the two sets have one distribution.
         """
-        linear = np.atleast_2d(np.cov(self.values)) - 4 * self.squares / self.n
+        linear = self.spread - 4 * self.squares / self.n
         larger = np.maximum(sizes[:, None], sizes)
         # a negative variance is noise of the subtraction
         least = np.minimum(linear.diagonal(), 0)
@@ -95,53 +121,141 @@ def influence(
     `roots` are the square roots of the eigenvalues of L^T S L. `sizes`: of prefixes, whose own moments are taken to be
     those of all rows; none stands for n alone. `product` is L^T S L, if it is at hand.
     """
+    wanted = [int(size) for size in sizes] or [found.n]
+    whole, each, squares = _reduced(rows, found, real, roots, product)
+    values = _added(wanted, whole, each)
+    longest, stretch = _tail(each.lengths(whole.nodes, whole.taken))
+    body = np.delete(values, longest, axis=1)
+    smooth = _added(wanted, whole, each.of(longest), stretch)
+    share = np.concatenate([np.ones(body.shape[1]), np.full(smooth.shape[1], 1 / COPIES)])
+    plain = np.atleast_2d(np.cov(values))
+    spread = np.atleast_2d(np.cov(np.concatenate([body, smooth], axis=1), aweights=share))
+    outliers = float(plain[-1, -1] / spread[-1, -1]) if min(plain[-1, -1], spread[-1, -1]) > 0 else 1.0
+    if outliers > OUTLIERS:
+        return Influence(values, plain, squares, outliers, found.n)
+    return Influence(values, spread, squares / outliers, outliers, found.n)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    """What is kept of n samples d: `forms` (n, nodes), sum_j y_j^2 s_j / (s_j^2 + m^2) at every node m of the
+    quadrature; `squares` |d|^2; `along` d.(mean - mean_ref)."""
+
+    forms: NDArray[Any]
+    squares: Floats
+    along: Floats
+
+    def lengths(self, nodes: Floats, taken: float) -> Floats:
+        """(n,) q(x, x)^(1/4): (sum_jk y_j^2 y_k^2 / (s_j + s_k))^(1/4), by the same quadrature, but for a factor."""
+        forms = self.forms.astype(np.float64)
+        return np.asarray((np.square(forms / np.maximum(1 - taken * forms, 1e-4)) @ nodes) ** 0.25, np.float64)
+
+    def of(self, rows: NDArray[np.int64] | slice) -> _Reduced:
+        return _Reduced(self.forms[rows], self.squares[rows], self.along[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """All samples' moments, the quadrature's `nodes` in units of `scale`, traces of the covariance and of the root."""
+
+    found: Moments
+    nodes: Floats
+    scale: float
+    trace: float
+    total: float
+
+    @property
+    def taken(self) -> float:
+        """The covariance without a sample d is in proportion to S - taken d d^T."""
+        return self.found.n / ((self.found.n - 1) * (self.found.n - self.found.ddof))
+
+    def of_root(self, forms: NDArray[Any], weight: float | Floats) -> Floats:
+        return self.total + self.scale * _of_root(forms, self.nodes, weight)
+
+
+def _reduced(
+    rows: Rows, found: Moments, real: Factored, roots: Floats, product: Floats | None
+) -> tuple[_Whole, _Reduced, float]:
+    """All rows in one pass, and E q^2."""
     n, basis = found.n, _basis(rows, found, real, product)
     shift = found.mean.astype(np.float64) - real.moments.mean
-    wanted = [int(size) for size in sizes] or [n]
-    trace, total = float(np.trace(found.covariance)), float(roots.sum())
-    values, chosen = np.empty((len(wanted), n)), _chosen(n)
-    kept = np.empty((len(chosen), len(basis.roots)), basis.through.dtype if basis.through is not None else np.float64)
+    s, chosen = basis.roots, _chosen(n)
+    nodes = np.exp(np.arange(math.log(float(s[0])) - MARGIN, math.log(float(s[-1])) + MARGIN + 1))
+    weights = (s[:, None] / (s[:, None] ** 2 + nodes**2)).astype(basis.type)
+    kept = np.empty((len(chosen), len(s)), basis.type)
+    each = _Reduced(np.empty((n, len(nodes)), basis.type), np.empty(n), np.empty(n))
     for start, centred in _centred(rows, found.mean):
         part = slice(start, start + len(centred))
         y = basis.of(centred, start)
         here = chosen[(chosen >= start) & (chosen < part.stop)]
         kept[np.searchsorted(chosen, here)] = y[here - start]
-        squares, along = np.einsum("ij,ij->i", centred, centred), centred @ shift
-        for index, size in enumerate(wanted):
-            values[index, part] = _added(size, found, y, basis, squares, along, trace, total)
-    return Influence(values, basis.scale * basis.scale * _squares(kept, basis.roots), n)
+        each.forms[part] = y * y @ weights
+        each.squares[part], each.along[part] = np.einsum("ij,ij->i", centred, centred), centred @ shift
+    whole = _Whole(found, nodes, basis.scale, float(np.trace(found.covariance)), float(roots.sum()))
+    return whole, each, basis.scale**2 * _squares(kept, s)
 
 
-def _added(
-    a: int, found: Moments, y: NDArray[Any], basis: _Basis, squares: Floats, along: Floats, trace: float, total: float
-) -> Floats:
-    """a - 1 times what a sample adds to a - 1 others, which have the moments of the whole without it.
+def _added(sizes: Sequence[int], whole: _Whole, each: _Reduced, stretch: Floats | None = None) -> Floats:
+    """(sizes, rows) of a - 1 times what a sample adds to a - 1 others, which have the moments of the whole without it.
 
-    `squares` are |d|^2, `along` d.(mean - mean_ref), `trace` and `total` the traces of the covariance and of the root.
+    `stretch`: the sample is so many times as far from the mean when it is added as when it was taken away.
     """
-    n, ddof = found.n, found.ddof
-    less = (n - ddof) / (n - 1 - ddof)  # covariance without the sample: less (S - taken d d^T)
-    taken = n / ((n - 1) * (n - ddof))
-    shrunk = (a - 1 - ddof) / (a - ddof)  # with it again, at size a: shrunk S_-i + given (d n / (n - 1)) (...)^T
-    given = (a - 1) / (a * (a - ddof)) * (n / (n - 1)) ** 2
-    without = less * (trace - taken * squares)
-    to_mean = 2 * n / (n - 1) * (along - squares / (n - 1)) / a + (n / (n - 1)) ** 2 * squares / a**2
-    to_trace = (shrunk - 1) * without + given * squares
-    before = math.sqrt(less) * (total + basis.scale * _of_root(y, basis.roots, -taken))
-    after = math.sqrt(shrunk * less) * (total + basis.scale * _of_root(y, basis.roots, given / (shrunk * less) - taken))
-    return np.asarray((a - 1) * (to_mean + to_trace - 2 * (after - before)), np.float64)
+    by = np.ones(len(each.squares)) if stretch is None else stretch
+    parts = [slice(start, start + CHUNK) for start in range(0, len(by), CHUNK)]
+    return np.concatenate([_added_by(sizes, whole, each.of(part), by[part]) for part in parts], axis=1)
 
 
-def _of_root(y: NDArray[Any], s: Floats, weight: float) -> Floats:
-    """tr (diag(s^2) + weight z z^T)^(1/2) - sum s for each row of y = z / s^(1/2), (n, r).
+def _added_by(sizes: Sequence[int], whole: _Whole, each: _Reduced, stretch: Floats) -> Floats:
+    n, ddof = whole.found.n, whole.found.ddof
+    less, taken = (n - ddof) / (n - 1 - ddof), whole.taken  # covariance without the sample: less (S - taken d d^T)
+    without = less * (whole.trace - taken * each.squares)
+    traced = whole.of_root(each.forms, -taken)
+    away = stretch + 1 / (n - 1)  # of the mean without it, in units of d
+    values = np.empty((len(sizes), len(stretch)))
+    for index, a in enumerate(sizes):
+        shrunk = (a - 1 - ddof) / (a - ddof)  # with it again, at size a: shrunk S_-i + given d d^T
+        given = (a - 1) / (a * (a - ddof)) * away**2
+        to_mean = 2 * away * (each.along - each.squares / (n - 1)) / a + away**2 * each.squares / a**2
+        to_trace = (shrunk - 1) * without + given * each.squares
+        before = math.sqrt(less) * traced
+        after = math.sqrt(shrunk * less) * whole.of_root(each.forms, given / (shrunk * less) - taken)
+        values[index] = (a - 1) * (to_mean + to_trace - 2 * (after - before))
+    return values
+
+
+def _tail(lengths: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """The longest samples, `COPIES` times each, and by what each copy is stretched.
+
+    The new lengths are quantiles, at even steps, of a line through log length against normal scores (the lognormal law
+    that fits the tail). Which sample gets which is by rank, moved by up to `NEAR`.
+    """
+    from scipy.special import ndtri
+
+    n = len(lengths)
+    k = min(max(round(TAIL * n), LEAST), n)
+    longest = np.argsort(lengths, kind="stable")[n - k :]
+    logs = np.log(np.maximum(lengths[longest], np.finfo(np.float64).tiny))
+    scores = ndtri((np.arange(n - k, n) + 0.625) / (n + 0.25))
+    away = scores - scores.mean()
+    slope = float(away @ logs) / float(away @ away)
+    rank = np.repeat((np.arange(k) + 0.5) / k, COPIES)
+    moved = np.abs(rank + NEAR * np.random.RandomState(0).uniform(-1, 1, len(rank)))
+    moved = np.where(moved > 1, 2 - moved, moved)  # reflected at both ends, so that all ranks are as frequent
+    place = np.empty(len(rank))
+    place[np.argsort(moved, kind="stable")] = (np.arange(len(rank)) + 0.5) / len(rank)
+    quantiles = logs.mean() + slope * (1 + RAISE / math.sqrt(k)) * (ndtri(1 - k / n * (1 - place)) - scores.mean())
+    return np.repeat(longest, COPIES), np.exp(quantiles - np.repeat(logs, COPIES))
+
+
+def _of_root(forms: NDArray[Any], nodes: Floats, weight: float | Floats) -> Floats:
+    """tr (diag(s^2) + weight z z^T)^(1/2) - sum s for each row z, (n,), by its `forms` (n, nodes).
 
     tr X^(1/2) is 1 / pi times the integral over m from 0 of log det(1 + X / m^2), and the determinants' ratio is
     1 + weight sum_j z_j^2 / (s_j^2 + m^2). The trapezoidal rule over log m in steps of 1 is exact to 1e-4, its singular
     points being pi / 2 away; beyond its ends the integrand falls by e a step.
     """
-    m = np.exp(np.arange(math.log(float(s[0])) - MARGIN, math.log(float(s[-1])) + MARGIN + 1))
-    weights = (s[:, None] / (s[:, None] ** 2 + m**2)).astype(y.dtype)
-    ratio = np.log1p(np.maximum(weight * (y * y @ weights).astype(np.float64), 1e-12 - 1)) * m
+    scaled = np.asarray(weight).reshape(-1, 1) * forms.astype(np.float64)
+    ratio = np.log1p(np.maximum(scaled, 1e-12 - 1)) * nodes
     return np.asarray((ratio.sum(1) + (ratio[:, 0] + ratio[:, -1]) / (math.e - 1)) / math.pi, np.float64)
 
 
@@ -193,6 +307,10 @@ class _Basis:
     scale: float
     known: Floats | None = None
     through: NDArray[np.floating[Any]] | None = None
+
+    @property
+    def type(self) -> np.dtype[np.floating[Any]]:
+        return np.dtype(np.float64) if self.through is None else self.through.dtype
 
     def of(self, centred: Floats, start: int) -> NDArray[Any]:
         if self.through is None:
