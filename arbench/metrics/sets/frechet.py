@@ -59,11 +59,11 @@ def frechet(
 ) -> Estimate:
     """The Frechet distance with a 95 % interval, in two passes over the samples (n, D).
 
-    `delta`, written `leave-one-out` in results: the exact jackknife of single samples, less what it counts twice; on a
-    smooth tail of the samples' lengths; see `arbench.metrics.sets.influence`. With n <= D the covariance is singular
-    and the distance is still defined; the estimate says `rank_deficient`. Where outliers that no such tail explains
-    decide the distance, there is no interval, and the flag `heavy_tails`. `jackknife`: see `jackknife`; the value is
-    the plain distance all the same.
+    `delta`, written `leave-one-out` in results: the exact jackknife of single samples, less what it counts twice, on a
+    smooth tail of the samples' lengths (`arbench.metrics.sets.influence`). With n <= D the covariance is singular and
+    the distance is still defined; the estimate says `rank_deficient`. Where outliers that no such tail explains decide
+    it, there is no interval, and the flag `heavy_tails`. `jackknife`: see `jackknife`; the value is the plain distance
+    all the same.
 
     A bootstrap is refused: resampling repeats points, which adds the bias a second time, and its interval can miss the
     estimate itself. `known`: the samples' moments, if they are at hand already. `ddof` and `float32_mean` as in
