@@ -53,9 +53,11 @@ NEAR = 0.3
 """How far along the tail, as a share of it, a sample may move to another length."""
 COPIES = 20
 """Lengths for each of them: the longest has a probability of 1 / 40 in n samples."""
-OUTLIERS, TOO_FEW = 4, 10
-"""Ratios of the samples' own variance to that under the smooth law, which their outliers do not follow: from the first
-on their own is taken, from the second on there is no interval."""
+OUTLIERS, TOO_FEW, UNFIT = 4, 10, 0.01
+"""Ratios of the samples' own variance to that under the smooth law, which outliers do not follow: from the first on
+their own is taken, from the second on there is no interval, nor below the third, where lengths are on no such line."""
+LONGEST = 20
+"""Logarithm of the largest stretch: where it is reached, lengths are on no line."""
 CHUNK = 1 << 15
 
 
@@ -86,8 +88,8 @@ class Influence:
 
     @property
     def heavy(self) -> bool:
-        """Whether so few samples decide the distance that its error cannot be told from them."""
-        return self.outliers > TOO_FEW
+        """Whether so few samples decide the distance, or lengths so unlike a tail, that its error cannot be told."""
+        return not UNFIT <= self.outliers <= TOO_FEW
 
     def covariance(self, sizes: NDArray[np.integer[Any]]) -> Floats:
         """(sizes, sizes) of the distances of nested prefixes of these sizes, which `values` are for.
@@ -244,7 +246,7 @@ def _tail(lengths: Floats) -> tuple[NDArray[np.int64], Floats]:
     place = np.empty(len(rank))
     place[np.argsort(moved, kind="stable")] = (np.arange(len(rank)) + 0.5) / len(rank)
     quantiles = logs.mean() + slope * (1 + RAISE / math.sqrt(k)) * (ndtri(1 - k / n * (1 - place)) - scores.mean())
-    return np.repeat(longest, COPIES), np.exp(quantiles - np.repeat(logs, COPIES))
+    return np.repeat(longest, COPIES), np.exp(np.minimum(quantiles - np.repeat(logs, COPIES), LONGEST))
 
 
 def _of_root(forms: NDArray[Any], nodes: Floats, weight: float | Floats) -> Floats:

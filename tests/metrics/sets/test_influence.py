@@ -141,6 +141,14 @@ def test_there_is_no_interval_where_single_samples_are_of_another_kind() -> None
         assert "heavy_tails" in found.flags
 
 
+def test_there_is_no_interval_where_lengths_are_on_no_line() -> None:
+    draw = np.random.default_rng(6)
+    rows = draw.normal(size=(400, 8)) * np.where(np.arange(400) < 30, 1, 1e-8)[:, None]
+    found = frechet(rows, draw.normal(size=(500, 8)))
+    assert found.low is None
+    assert "heavy_tails" in found.flags
+
+
 def test_lengths_of_the_tail_follow_a_lognormal_law_and_its_ranks() -> None:
     lengths = np.exp(0.4 * np.random.default_rng(5).normal(size=1000) + 1)
     rows, stretch = _tail(lengths)
