@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from arbench.metrics.estimate import Estimate, floored, mean_with_interval, missing, share
+from arbench.metrics.estimate import Estimate, Z, around_root, floored, mean_with_interval, missing, share
 
 
 def test_mean_has_students_interval() -> None:
@@ -56,3 +56,17 @@ def test_an_estimate_is_stored_whole() -> None:
     assert metric.interval.low < 0.75 < metric.interval.high
     empty = missing("no samples").metric("agreement", "mnist-classifier")
     assert (empty.value, empty.interval, empty.reason) == (None, None, "no samples")
+
+
+@pytest.mark.parametrize(("value", "error"), [(4.0, 0.5), (1.0, 0.01), (2.0, 1.0)])
+def test_the_interval_of_a_squared_distance_is_that_of_its_root(value: float, error: float) -> None:
+    found = around_root(value, error, "delta", 100)
+    half = Z * error / (2 * value**0.5)
+    assert found.low == pytest.approx((value**0.5 - half) ** 2)
+    assert found.high == pytest.approx((value**0.5 + half) ** 2)
+
+
+def test_the_interval_of_a_distance_near_zero_stays_there() -> None:
+    found = around_root(1e-12, 0.01, "delta", 100)
+    assert (found.low, found.high) == (0.0, pytest.approx(1.25 * Z * 0.01))
+    assert around_root(0.0, 0.0, "delta", 100).high == 0
