@@ -75,7 +75,7 @@ ALLOWED = {
         *BASE,
     },
     "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", *WRITERS, *BASE},
-    "front": {"terminal", "data", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
+    "front": {"terminal", "data", "measure", "features", "evaluate", "tasks", "report", "run", "score", "table", *BASE},
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds"},
     "adapters": {"spec", "errors", "limits", "protocols", "seeds", "images", "checkpoints"},

@@ -17,6 +17,7 @@ from ..data.indexed import ImageSource
 from ..data.reading import Reading
 from ..data.sources import open_source
 from ..errors import ImageError, Unsupported, UsageError
+from ..measure.threads import SAMPLING_THREADS, threads
 from ..protocols import Card, Codes, Request, Sampling, Tokenizer
 from ..report.number import count
 from ..run.device import resolve_device
@@ -92,7 +93,7 @@ class Model:
 
         generator = context.generator(self._cell)
         parts = []
-        with torch.inference_mode():
+        with torch.inference_mode(), threads(SAMPLING_THREADS):
             for start in range(0, n, batch):
                 ids = range(start, min(start + batch, n))
                 parts.append(sampled(generator, ids, batch, chosen, request)[0])
@@ -115,7 +116,7 @@ class Model:
         if first is None:
             raise UsageError("these codes are empty", "they hold neither ids nor latents", "encode images first")
         check_codes(codes, tokenizer.spec, len(first), tokenizer.card.name)
-        with torch.inference_mode():
+        with torch.inference_mode(), threads(SAMPLING_THREADS):
             pixels = decode(tokenizer, moved(codes, self._open().device), range(len(first))).numpy()
         card = tokenizer.card
         return Images(pixels, None, card.name, self._origin(card))
@@ -190,7 +191,7 @@ class Model:
     def _encode(self, source: ImageSource, batch: int) -> Codes:
         at_least("batch", batch, 1)
         tokenizer, device = self._tokenizer(), self._open().device
-        with torch.inference_mode():
+        with torch.inference_mode(), threads(SAMPLING_THREADS):
             parts = [
                 moved(encode(tokenizer, source.load(range(start, min(start + batch, len(source)))), device), "cpu")
                 for start in range(0, len(source), batch)

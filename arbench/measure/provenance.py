@@ -15,6 +15,8 @@ import arbench
 from .. import registry
 from ..spec.cell import Cell
 from ..spec.result import Provenance
+from ..spec.task import tasks
+from .threads import SAMPLING_THREADS
 
 PACKAGES = (
     "torch",
@@ -118,8 +120,12 @@ def record(
     weights: Mapping[str, str],
     data: Mapping[str, str],
     names: tuple[str, ...] = PACKAGES,
+    sampling_threads: int | None = None,
 ) -> Provenance:
-    """This software and machine, with the digests of weight files and data sources that were used."""
+    """This software and machine, with the digests of weight files and data sources that were used.
+
+    `sampling_threads`: how many threads made the samples, where it is known.
+    """
     import torch
 
     return Provenance(
@@ -130,6 +136,7 @@ def record(
         platform=platform.platform(),
         device=device_name(device),
         threads=torch.get_num_threads(),
+        sampling_threads=sampling_threads,
         weights=dict(weights),
         data=dict(data),
         environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | switches(),
@@ -140,4 +147,5 @@ def provenance(device: str, cell: Cell, weights: Mapping[str, str]) -> Provenanc
     """The provenance of what was measured for `cell`; `weights` are those of the feature networks behind it."""
     origin = registry.origins().get(cell.adapter, "arbench")
     names = PACKAGES if origin == "arbench" else (*PACKAGES, origin)
-    return record(device, {**cell.weights_sha256, **weights}, cell.data, names)
+    sampling_threads = None if tasks()[cell.task.task].exclusive else SAMPLING_THREADS
+    return record(device, {**cell.weights_sha256, **weights}, cell.data, names, sampling_threads)

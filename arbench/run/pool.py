@@ -24,7 +24,7 @@ from .wire import receive, send
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a worker runs: its device and how many CPU threads it may use."""
+    """Where a worker runs: its device, and how many CPU threads it may use for what is not sampling."""
 
     device: str
     threads: int

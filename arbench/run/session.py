@@ -28,20 +28,23 @@ from .store import Store
 from .summary import print_summary
 from .supervisor import Limits, Supervisor
 
-MAX_CPU_WORKERS = 4
+MAX_CPU_WORKERS = 8
+EVALUATIONS = 4
+"""Cells whose numbers share the cores of a CPU: a quarter of them for one, while other workers sample."""
 
 
 def slots_for(settings: Settings, workers: int | None) -> tuple[list[Slot], Slot]:
     """Where the workers of quality cells run, and where the single one of a speed or memory cell does.
 
-    `settings.device` is resolved. By default one worker per CUDA device, or up to four on the CPU, which share
-    its cores.
+    `settings.device` is resolved. By default one worker per CUDA device, or per core on the CPU, up to eight. The
+    threads of a slot compute the numbers of a cell, and depend on the machine, not on `workers`.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: at least one is needed")
     devices = all_devices(settings.device)
     count = workers or (len(devices) if settings.device != "cpu" else min(cores(), MAX_CPU_WORKERS))
-    threads = max(1, cores() // count)
+    shares = EVALUATIONS if settings.device == "cpu" else len(devices)
+    threads = max(1, cores() // shares)
     return [Slot(devices[index % len(devices)], threads) for index in range(count)], Slot(devices[0], cores())
 
 

@@ -25,6 +25,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from ..errors import ArbenchError, StoreError, Unsupported
 from ..features.unit_features import UnitFile
 from ..files import DISK_ERRORS, write_atomic
 from ..measure.provenance import provenance
+from ..measure.threads import SAMPLING_THREADS, use_threads
 from ..spec.cell import Cell
 from ..spec.result import Outcome, Result
 from ..spec.task import tasks
@@ -53,10 +55,11 @@ PROGRESS_SECONDS = 0.2
 class Worker:
     """One process's state: where results go, its context (made with the first cell), the log of the cell at hand."""
 
-    def __init__(self, pipe: Connection, folder: Path, device: str, weights: dict[str, str]) -> None:
+    def __init__(self, pipe: Connection, folder: Path, device: str, threads: int, weights: dict[str, str]) -> None:
         self._pipe = pipe
         self._folder = folder
         self._device = device
+        self._threads = threads
         self._weights = weights
         self._context: WorkerContext | None = None
         self._adapter = ""
@@ -85,6 +88,8 @@ class Worker:
         begin = time.perf_counter()
         import torch
 
+        # speed and memory are of a call with all that the worker may use
+        use_threads(self._threads if tasks()[cell.task.task].exclusive else SAMPLING_THREADS)
         context, work = self._open(cell)
         with torch.inference_mode():
             arrays = work.measure(cell, unit, context)
@@ -94,6 +99,7 @@ class Worker:
 
     def _finish(self, cell: Cell, message: dict[str, Any]) -> dict[str, Any]:
         begin = time.perf_counter()
+        use_threads(self._threads)
         context, work = self._open(cell)
         here = self._folder / "cells" / cell.result_id
         units = [UnitFile(here / "units" / f"{name}.npz") for name in message["units"]]
@@ -220,14 +226,10 @@ def serve(descriptor: int, parent: int) -> None:
     inbox: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     start = inbox.get()
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(start["threads"])
-    threadpool_limits(start["threads"])  # NumPy's and SciPy's, which the nursery loaded with one
+    import_module("torch")  # the patience with a worker that starts ends with "ready"
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready"})
-    worker = Worker(pipe, Path(start["folder"]), start["device"], start["weights"])
+    worker = Worker(pipe, Path(start["folder"]), start["device"], start["threads"], start["weights"])
     while True:
         answer = worker.do(inbox.get())
         with contextlib.suppress(OSError):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,11 @@ from ..features.feature_folder import PAIRS, is_features, sets_in
 from ..features.feature_set import Features
 from ..journal import now
 from ..measure.provenance import record
+from ..measure.threads import SAMPLING_THREADS, threads
 from ..spec.card import Card
 from ..spec.cell import make_cell
 from ..spec.identity import identity
-from ..spec.result import Result
+from ..spec.result import Provenance, Result
 from ..spec.suite import Settings
 from ..spec.task import prompts_in, tasks
 from ..tasks.compared import Compared, stored_features, stored_prompts
@@ -61,28 +61,19 @@ def score(request: ScoreRequest, progress: Progress = lambda what, done, count: 
     extractors = Extractors(request.weights, request.device, request.mode)
     results = []
     for job in _jobs(request):
-        with _as_many_threads(job.cell):
+        with threads(_threads_of(job.cell)):
             results.append(_scored(job, extractors, progress))
     return results
 
 
-@contextlib.contextmanager
-def _as_many_threads(cell: SampledCell | None) -> Iterator[None]:
+def _threads_of(cell: SampledCell | None) -> int | None:
     """The thread count that a run's cell was evaluated with: sums in float32 depend on it in their last digits."""
-    known = cell.result.provenance if cell is not None and cell.result is not None else None
-    if known is None or known.threads is None:
-        yield
-        return
-    import torch
-    from threadpoolctl import threadpool_limits
+    known = _provenance_of(cell)
+    return known.threads if known is not None else None
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(known.threads)
-    try:
-        with threadpool_limits(known.threads):
-            yield
-    finally:
-        torch.set_num_threads(before)
+
+def _provenance_of(cell: SampledCell | None) -> Provenance | None:
+    return cell.result.provenance if cell is not None and cell.result is not None else None
 
 
 def extract(request: ScoreRequest, progress: Progress = lambda what, done, count: None) -> Mapping[str, Features]:
@@ -319,10 +310,18 @@ def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, 
         deviation=extractors.deviation,
         timings={name: round(value, 3) for name, value in job.timings.items()},
         artifacts={"per-image": "samples.parquet"} if found.samples.n else {},
-        provenance=record(request.device, weights, data),
+        provenance=record(request.device, weights, data, sampling_threads=_sampling_threads(job)),
         started=started,
         wall_seconds=round(seconds, 3),
     )
+
+
+def _sampling_threads(job: _Job) -> int | None:
+    """Of samples that a run or this process has drawn; None for images of unknown origin."""
+    if job.cell is not None:
+        known = _provenance_of(job.cell)
+        return known.sampling_threads if known is not None else None
+    return None if job.origin["kind"] == "images" else SAMPLING_THREADS
 
 
 def _data_digest(job: _Job, fallback: str) -> str:

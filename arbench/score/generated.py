@@ -13,6 +13,7 @@ from ..data.reading import GENERATOR, Open, Reading, Source, cropped
 from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
 from ..errors import InputError, UsageError
+from ..measure.threads import SAMPLING_THREADS, threads
 from ..protocols import Card, Generator, Request
 from ..spec.cell import Cell, make_cell
 from ..spec.identity import identity
@@ -118,9 +119,9 @@ class GeneratedStream:
         settings = Settings(device=self._device)
         return make_cell(self._card, Generate(), settings, self._card.native, {}, data={}, machine=self._device)
 
-    @torch.inference_mode()
     def _batch(self, generator: Generator, ids: range) -> list[Picture]:
-        pixels, _ = sampled(generator, ids, BATCH, self._card.native, self._request)
+        with torch.inference_mode(), threads(SAMPLING_THREADS):
+            pixels, _ = sampled(generator, ids, BATCH, self._card.native, self._request)
         labels = [-1] * len(ids) if self._prompts is not None else labels_for(self._card, ids).tolist()
         self.tally.read += len(ids)
         return [

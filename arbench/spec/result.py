@@ -148,6 +148,10 @@ class Provenance(Frozen):
     platform: str
     device: str
     threads: int | None = None
+    """CPU threads that computed the numbers."""
+    sampling_threads: int | None = None
+    """CPU threads that made the samples, the same for any number of workers; None where nothing was sampled for the
+    numbers, where the time or memory of a call was measured, and in results of earlier versions."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Adapter name -> sha256 of the weight file, with "#PART" where a part of it was loaded."""
     data: dict[str, str] = Field(default_factory=dict)

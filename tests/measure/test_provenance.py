@@ -9,6 +9,7 @@ import torch
 
 import arbench
 from arbench.measure import provenance
+from arbench.measure.threads import SAMPLING_THREADS
 from arbench.spec.cell import Cell
 from arbench.spec.suite import Settings
 from arbench.tasks.generate import Generate
@@ -40,6 +41,7 @@ def test_everything_that_can_change_a_number(task, monkeypatch):
     assert found.python == platform.python_version()
     assert found.packages["torch"] == version("torch")
     assert found.threads == torch.get_num_threads()
+    assert found.sampling_threads == SAMPLING_THREADS
     assert found.weights == {"raster/none": "ab" * 32, "inception": "ef" * 32}
     assert found.data == {"mine": "cd" * 16}
     assert found.environment["OMP_NUM_THREADS"] == "1"
@@ -49,8 +51,9 @@ def test_everything_that_can_change_a_number(task, monkeypatch):
     assert found.device.endswith("cores)")
 
 
-def test_a_timing_has_no_data():
-    assert provenance.provenance("cpu", cell(Speed()), {}).data == {}
+def test_a_timing_has_no_data_and_no_threads_of_samples():
+    found = provenance.provenance("cpu", cell(Speed()), {})
+    assert (found.data, found.sampling_threads) == ({}, None)
 
 
 def test_packages_that_are_not_installed_are_left_out():

@@ -44,6 +44,8 @@ class Farm:
         (info / "entry_points.txt").write_text(ENTRY_POINTS)
         self.paths = [str(SOURCES), str(folder / "site")]
         self.calls = folder / "calls.txt"
+        self.threads: str | None = "1"
+        """OMP_NUM_THREADS of the commands."""
 
     def suite(self, adapters: list[str], n: int = 40, more: str = "") -> Path:
         path = self.folder / "farmed.yaml"
@@ -52,12 +54,12 @@ class Farm:
 
     def environment(self) -> dict[str, str]:
         return {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
             "PYTHONPATH": os.pathsep.join([*self.paths, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(
                 os.pathsep
             ),
             "FARM_CALLS": str(self.calls),
-            "OMP_NUM_THREADS": "1",
+            **({} if self.threads is None else {"OMP_NUM_THREADS": self.threads}),
             "COLUMNS": "160",
             "ARBENCH_WEIGHTS": str(self.folder / "weights"),
         }

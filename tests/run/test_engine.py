@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from arbench.errors import CellError, Unsupported, UsageError
-from arbench.run.device import cores
+from arbench.run import session
 from arbench.run.pool import Slot
 from arbench.run.results import failed_result
 from arbench.run.session import slots_for, verdict
@@ -94,6 +95,7 @@ def test_a_run_from_suite_to_table_report_and_mlflow(farm):
 
 def test_the_number_of_workers_changes_nothing_but_who_works(farm):
     suite = farm.suite(["naps", "other"], n=30)
+    farm.threads = None
     runs = [farm.folder / "one", farm.folder / "two"]
     calls = []
     for workers, run in zip((1, 2), runs, strict=True):
@@ -107,7 +109,29 @@ def test_the_number_of_workers_changes_nothing_but_who_works(farm):
     assert farm.values(runs[0]) == farm.values(runs[1])
     assert len({words[3] for words in calls[0]}) == 1
     assert len({words[3] for words in calls[1]}) > 1
-    assert {words[4] for part in calls for words in part} == {"1"}  # OMP_NUM_THREADS is not exceeded
+    assert {words[4] for part in calls for words in part} == {"1"}  # on any number of cores
+
+
+def test_the_number_of_workers_changes_no_sample(farm):
+    """Sample 62 of this model has other tokens where two threads compute, as one worker of two cores once had."""
+    suite = farm.folder / "digits.yaml"
+    suite.write_text(
+        "suite: digits\nversion: 1\nadapters: [raster/llamagen-mini]\n"
+        "tasks:\n  - generate: {n: 64, reference: mnist5k/heldout, conventions: [adm]}\n"
+    )
+    farm.threads = None
+    digests = []
+    for workers in (1, 2):
+        run = farm.folder / f"run-{workers}"
+        code, _, err = farm.arbench("run", suite, "--out", run, "--track", "off", "--workers", workers)
+        assert (code, err) == (0, "")
+        (unit,) = run.glob("cells/*/units/*.npz")
+        with np.load(unit) as arrays:
+            digests.append({name: hashlib.sha256(arrays[name].tobytes()).hexdigest() for name in arrays.files})
+        (result,) = (json.loads(path.read_text()) for path in run.glob("cells/*/result.json"))
+        assert result["provenance"]["sampling_threads"] == 1
+    assert digests[0] == digests[1]
+    assert {"images", "tokens"} <= digests[0].keys()
 
 
 def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
@@ -221,10 +245,15 @@ def test_exit_codes():
 
 def test_slots(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    slots, alone = slots_for(Settings(device="cpu"), 2)
-    assert slots == [Slot("cpu", max(1, cores() // 2))] * 2
-    assert alone == Slot("cpu", cores())
+    monkeypatch.setattr(session, "cores", lambda: 12)
+    for workers in (1, 2, 20):
+        slots, alone = slots_for(Settings(device="cpu"), workers)
+        assert slots == [Slot("cpu", 3)] * workers
+        assert alone == Slot("cpu", 12)
+    assert len(slots_for(Settings(device="cpu"), None)[0]) == 8
     slots, alone = slots_for(Settings(device="cuda:1"), None)
-    assert [slot.device for slot in slots] == [alone.device] == ["cuda:1"]
+    assert slots == [alone] == [Slot("cuda:1", 12)]
+    monkeypatch.setattr(session, "cores", lambda: 2)
+    assert slots_for(Settings(device="cpu"), None) == ([Slot("cpu", 1)] * 2, Slot("cpu", 2))
     with pytest.raises(UsageError, match="--workers 0"):
         slots_for(Settings(device="cpu"), 0)

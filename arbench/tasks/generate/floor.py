@@ -15,6 +15,7 @@ from ...data.stream import ImageStream, Picture, Tally
 from ...evaluate.conventions import Definition
 from ...evaluate.evaluation import evaluate, open_reference
 from ...features.feature_set import Features
+from ...measure.threads import SAMPLING_THREADS, threads
 from ...protocols import Tokenizer
 from ...spec.cell import Cell
 from ...spec.identity import identity
@@ -53,7 +54,7 @@ class ReconstructedStream:
             yield from self._reconstructed(chunk)
 
     def _reconstructed(self, chunk: Sequence[Picture]) -> list[Picture]:
-        with torch.inference_mode():
+        with torch.inference_mode(), threads(SAMPLING_THREADS):
             codes = encode(self._tokenizer, np.stack([picture.image for picture in chunk]), self._device)
             images = decode(self._tokenizer, codes, [picture.index for picture in chunk]).numpy()
         return [replace(picture, image=image) for picture, image in zip(chunk, images, strict=True)]
