@@ -180,6 +180,16 @@ def test_quality_and_speed_of_an_adapter_share_their_settings(tracked):
     assert (table(tracked).groupby("adapter").settings_id.nunique() == 1).all()
 
 
+def test_memory_is_that_of_a_process_of_its_own(tracked):
+    """A forked worker's baseline would lack most pages of torch's libraries, 40 % of the whole."""
+    code = "import arbench.tasks.context, arbench.tasks.memory.work, psutil; print(psutil.Process().memory_info().rss)"
+    own = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    rows = table(tracked)
+    baselines = rows[rows.metric == "baseline-memory"].value
+    assert len(baselines) == len(shipped(rows, "memory")) > 0
+    assert ((baselines > 0.95 * own) & (baselines < 1.3 * own)).all(), (own, list(baselines))
+
+
 def test_samples_are_the_digits_asked_for(tracked):
     rows = table(tracked)
     agreement = rows[(rows.task == "generate") & (rows.metric == "class-agreement")]

@@ -115,7 +115,7 @@ class WorkerProcess:
 
 
 def _spawn(pipe: Connection, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:
-    """A worker from scratch, where forking a process that has loaded much is not safe."""
+    """A worker from scratch: for a task that wants it, and where forking a process that has loaded much is not safe."""
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "arbench.run.worker", str(pipe.fileno()), str(os.getpid())],

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ..errors import StoreError
 from ..journal import Writer
 from ..spec.result import Outcome, Result
+from ..spec.task import tasks
 from ..spec.unit import Unit
 from .nursery import Nursery
 from .plan import Plan, longest_seconds
@@ -168,8 +169,9 @@ class Supervisor:
 
     def _start(self, slot: Slot, job: Job) -> WorkerProcess:
         log = self._store.log(job.cell_id)
+        nursery = None if tasks()[job.planned.cell.task.task].own_process else self._nursery
         try:
-            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log, self._nursery)
+            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log, nursery)
         except OSError as error:
             raise StoreError(
                 "cannot start a worker process",

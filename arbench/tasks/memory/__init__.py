@@ -21,7 +21,7 @@ TASK = TaskDefinition(
     name="memory",
     spec=Memory,
     work="arbench.tasks.memory.work:MemoryWork",
-    version=1,
+    version=2,
     kinds=frozenset({"generator", "tokenizer"}),
     group="Memory",
     metrics=(
@@ -38,6 +38,7 @@ TASK = TaskDefinition(
     units=lambda spec: one_per_batch(spec.batches),
     effort=lambda spec, rates: Effort(sum(3 * rates.image * batch for batch in spec.batches), max(spec.batches)),
     exclusive=True,
+    own_process=True,  # the resident set of a fork lacks the pages of libraries that only its parent has touched
     transport=frozenset(),
     in_key=frozenset({"batches"}),
 )

@@ -19,7 +19,7 @@ CALLS = 2
 
 
 class MemoryWork:
-    """A unit is one batch size; the worker is fresh, so that its memory is this cell's alone."""
+    """A unit is one batch size; the worker is a process of its own, so that its memory is this cell's alone."""
 
     def __init__(self, meter_for: Callable[[str], HostMeter | CudaMeter] = meter_for) -> None:
         self._meter_for = meter_for
@@ -112,7 +112,7 @@ def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
     if cuda:
         kind, what = "torch's allocator", "allocated"
     else:
-        kind, what = "resident set of the worker", "resident (weights, and the code imported with them)"
+        kind, what = "resident set of a process of its own", "resident (weights, and the code imported with them)"
     flags = () if int(unit["fresh"][0]) else ("peak_of_process",)
     return [
         _metric("baseline-memory", before, 1, f"{kind} before anything is loaded"),
@@ -125,7 +125,7 @@ def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) 
     peak, after = float(unit["peak"][0]), float(unit["after"][0])
     at: dict[str, At] = {"batch": batch}
     if not cuda:
-        text = f"peak resident set of the worker over {CALLS} calls, baseline and weights included; batches in order"
+        text = f"peak resident set of a process of its own over {CALLS} calls, libraries included; batches in order"
         return [
             _metric("peak-memory", peak, CALLS, text, flags=flags, at=at),
             _metric("call-memory", peak - after, CALLS, "the peak less what was resident before", flags=flags, at=at),
