@@ -135,7 +135,7 @@ def _reconstruction(known: PairedConvention) -> Convention:
 _PR = ("precision", "recall")
 _OFFLINE = "efficientnet-lite0:pooled"
 _MIND = "arbench.metrics.sets.diversity:mind"
-_ALONE = frozenset({"inception-score", "vendi", "clip-score"})
+_ALONE = frozenset({"inception-score", "vendi", "vendi-per-class", "clip-score"})
 """Kinds that do not depend on the reference."""
 _EIGVALS, _SQRTM, _PLAIN = ({"root": route} for route in ("eigvals", "sqrtm", "sqrtm-plain"))
 """The covariance roots of the tools: see `arbench.metrics.sets.published_roots`."""
@@ -167,7 +167,9 @@ def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
             "higher",
             "share of samples that are not near-copies",
         ),
+        ("realism", "realism", features, {"k": 3}, "higher", "mean of each sample's ratio of radius to distance"),
         ("vendi", "vendi", features, {}, "higher", "effective number of different samples"),
+        ("vendi-per-class", "vendi-per-class", features, {}, "higher", "mean over classes of each class's own"),
         (
             "neighbour-agreement",
             "neighbour-agreement",

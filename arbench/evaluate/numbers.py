@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DamagedFile, InputError
 from ..features.feature_folder import PAIRS
-from ..metrics.estimate import Estimate, heavy_tailed, mean_with_interval, missing, share
+from ..metrics.estimate import Estimate, floored, heavy_tailed, mean_with_interval, missing, share
 from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
 from ..metrics.pairs.ssim import RANGE
@@ -22,7 +22,7 @@ from ..metrics.sets.inception_score import inception_score
 from ..metrics.sets.kernel import cmmd, cmmd_float32
 from ..metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.sets.memorisation import mifid
-from ..metrics.sets.per_class import per_class
+from ..metrics.sets.per_class import per_class, vendi_per_class
 from ..registry import resolve
 from ..spec.result import Metric
 from . import paired_conventions
@@ -175,7 +175,7 @@ def _moved(estimate: Estimate, value: float) -> Estimate:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return replace(estimate, value=value)
     by = value - estimate.value
-    return replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by)
+    return floored(replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by))
 
 
 def _mifid(definition: Definition, inputs: Inputs) -> Number:
@@ -188,6 +188,21 @@ def _per_class(definition: Definition, inputs: Inputs) -> Number:
     mine, theirs = inputs.labels(definition.output)
     found = per_class(rows, mine, real, theirs)
     return found.mean, {f"class {label}": each.value for label, each in found.classes.items()}
+
+
+def _vendi_per_class(definition: Definition, inputs: Inputs) -> Number:
+    rows, labels = inputs.rows(definition.output), inputs.samples[definition.recipe].labels
+    if labels is None:
+        raise Unavailable("the samples have no labels: sub-folders as classes, or labels beside the images")
+    found = vendi_per_class(rows, labels)
+    return found.mean, {f"class {label}": each.value for label, each in found.classes.items()}
+
+
+def _realism(definition: Definition, inputs: Inputs) -> Number:
+    values, estimate = inputs.neighbours(definition.output).realism(int(definition.settings["k"]))
+    if not np.isnan(values).any():
+        inputs.per_image[definition.metric] = values
+    return estimate, {}
 
 
 def _neighbours(definition: Definition, inputs: Inputs) -> Number:
@@ -291,6 +306,8 @@ ESTIMATORS: dict[str, Callable[[Definition, Inputs], Number]] = {
     "mifid": _mifid,
     "per-class": _per_class,
     "neighbours": _neighbours,
+    "vendi-per-class": _vendi_per_class,
+    "realism": _realism,
     "auth-pct": _auth_pct,
     "feature-distance": _feature_distance,
     "neighbour-agreement": _neighbour_agreement,

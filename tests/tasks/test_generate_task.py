@@ -130,7 +130,9 @@ def test_numbers_are_those_of_the_joined_features(cell, through):
         "density": "higher",
         "coverage": "higher",
         "auth-pct": "higher",
+        "realism": "higher",
         "vendi": "higher",
+        "vendi-per-class": "higher",
         "neighbour-agreement": "higher",
         "frechet-per-class": "lower",
     }

@@ -144,6 +144,21 @@ class Neighbours:
             _share_of_references(found.filled.any(1), found.filled, len(counts)),
         )
 
+    def realism(self, k: int = 3) -> tuple[NDArray[np.float64], Estimate]:
+        """The realism score of each sample (n,), and their mean (Kynkaanniemi et al., 2019, equation 3).
+
+        The largest ratio of the radius of a reference's k-neighbour ball to its distance from the sample, over the half
+        of the references whose balls are smallest: at least 1 inside one of these, infinite for a copy of a reference.
+        """
+        if reason := self._reason(k, announced=True):
+            return np.full(len(self._samples), np.nan), missing(reason, len(self._samples))
+        ratios = self._cross.by_k[k].ratio.double().cpu().numpy()
+        values = np.sqrt(ratios) if self.distance == "adm" else ratios  # its distances are squares
+        found = mean_with_interval(values)
+        low = None if found.low is None else max(0.0, found.low)
+        method = "t, reference fixed" if found.method else ""
+        return values, Estimate(found.value, low, found.high, method, found.n, found.flags, found.reason)
+
     def auth_pct(self) -> Estimate:
         """AuthPct (Alaa et al., 2022, as in dgm-eval), percent: samples that are not near-copies of a training image.
 
@@ -209,6 +224,7 @@ class _OfK:
 
     balls: Tensor  # (n,) open reference balls that hold a sample
     slack: Tensor  # (n,) least of distance - radius over reference balls: <= 0 inside a closed ball, < 0 an open one
+    ratio: Tensor  # (n,) largest of radius / distance over the half of the references with the smallest radii
     reached: (
         Tensor  # (m, 2 + SUBSETS) reference inside a closed or open ball of the samples, then of those without a third
     )
@@ -270,11 +286,13 @@ def _cross_pass(samples: Points, reference: Points, own: Nearest, radius: dict[i
         k: _OfK(
             torch.zeros(n, dtype=torch.int64, device=device),
             torch.full((n,), math.inf, dtype=kind, device=device),
+            torch.zeros(n, dtype=kind, device=device),
             torch.zeros((m, SUBSET + SUBSETS), dtype=torch.bool, device=device),
             torch.zeros((m, SUBSETS), dtype=torch.bool, device=device),
         )
         for k in radius
     }
+    small = {k: torch.where(r <= r.double().quantile(0.5), r, torch.zeros_like(r)) for k, r in radius.items()}
     subset_radii = {k: _subset_radii(own, left, k) for k in radius}
     # the reference is in the rows: cdist and adm round d(x, y) and d(y, x) differently, and their tools have it there
     for rows, columns, distances in across(reference, samples):
@@ -287,6 +305,8 @@ def _cross_pass(samples: Points, reference: Points, own: Nearest, radius: dict[i
             torch.sub(distances, radius[k][y, None], out=spare)
             found.slack[x] = torch.minimum(found.slack[x], spare.amin(0))
             found.balls[x] += (ones @ spare.lt_(0)).long()
+            torch.div(small[k][y, None], distances, out=spare)  # 0 / 0 of a copy whose ball is a point is infinite
+            found.ratio[x] = torch.maximum(found.ratio[x], spare.nan_to_num_(math.inf, math.inf).amax(0))
         # a few samples first: where balls are huge they settle every reference, and the rest costs nothing
         for some in (slice(0, FIRST), slice(FIRST, columns.count)):
             part = slice(x.start + some.start, x.start + min(some.stop, columns.count))

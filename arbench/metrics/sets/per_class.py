@@ -1,4 +1,4 @@
-"""Frechet distance class by class: samples of a class against real images of the same class."""
+"""Class by class: the Frechet distance to real images of the same class, and the Vendi score."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..estimate import Estimate, Z, around, missing
+from ..estimate import Estimate, Z, around, floored, missing
 from ..rows import Rows
+from .diversity import vendi
 from .frechet import frechet
 from .moments import MINIMUM
 
@@ -54,6 +55,23 @@ def per_class(
     return PerClass(_mean(classes), classes)
 
 
+def vendi_per_class(samples: Rows, labels: NDArray[np.integer[Any]], *, minimum: int = MINIMUM) -> PerClass:
+    """The Vendi score of every class, and their mean, as dgm-eval has them: the diversity within classes.
+
+    A class of fewer than `minimum` samples (16 at the least) is null with the reason, and the mean, over the other
+    classes, is flagged `classes_missing`. Scores grow with the number of samples a class: compare at an equal number.
+    """
+    labels, minimum = np.asarray(labels), max(minimum, MINIMUM)
+    if labels.shape != (len(samples),):
+        raise InputError("one label for each of the samples is needed", f"{labels.shape} for {len(samples)} images")
+    classes: dict[int, Estimate] = {}
+    for label in np.unique(labels).tolist():
+        mine = np.flatnonzero(labels == label)
+        few = f"{len(mine)} samples, at least {minimum} are needed"
+        classes[label] = missing(few, len(mine)) if len(mine) < minimum else vendi(samples[mine])
+    return PerClass(_mean(classes), classes)
+
+
 def _mean(classes: dict[int, Estimate]) -> Estimate:
     """The mean; classes are independent draws, so their variances add up. No interval if a class has none."""
     found = [each for each in classes.values() if each.value is not None]
@@ -69,4 +87,4 @@ def _mean(classes: dict[int, Estimate]) -> Estimate:
     if len(halves) < len(found):
         return Estimate(mean, n=n, flags=tuple(flags))
     error = math.sqrt(sum((half / Z) ** 2 for half in halves)) / len(values)
-    return around(mean, error, found[0].method, n, tuple(flags))
+    return floored(around(mean, error, found[0].method, n, tuple(flags)))

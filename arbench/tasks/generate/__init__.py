@@ -145,7 +145,9 @@ TASK = TaskDefinition(
         MetricInfo("density", "", "higher", "reference balls around a sample, over k", column=False),
         MetricInfo("coverage", "", "higher", "share of reference balls that hold a sample", column=False),
         MetricInfo("auth-pct", "", "higher", "share of samples that are not near-copies", column=False),
+        MetricInfo("realism", "", "higher", "mean over samples of radius to distance of a reference", column=False),
         MetricInfo("vendi", "", "higher", "effective number of different samples", column=False),
+        MetricInfo("vendi-per-class", "", "higher", "mean over classes of each class's own", column=False),
         MetricInfo(
             "neighbour-agreement", "", "higher", "nearest reference image has the label asked for", column=False
         ),

@@ -27,7 +27,7 @@ from . import Generate, why_no_floor
 
 AGAINST, OF = "samples to reconstructions", "reconstructions to reference"
 """`at["sets"]` of the numbers. The reference stays the data set: each row's own tokenizer reconstructs it."""
-SINGLE = frozenset({"auth-pct", "mifid", "neighbour-agreement"})
+SINGLE = frozenset({"auth-pct", "mifid", "neighbour-agreement", "realism"})
 """Kinds that ask of single samples whether they are near an image of the reference; reconstructions are by nature."""
 BATCH = 64
 """Images encoded at once, as `reconstruct` does; they are decoded in the fixed batch of all tasks."""

@@ -336,3 +336,37 @@ def test_wrong_requests_are_errors() -> None:
         Neighbours(FAKE, REAL).precision_recall(3, cast("Any", "=="))
     with pytest.raises(InputError, match="at least 1"):
         Neighbours(FAKE, REAL, (0,))
+
+
+@pytest.mark.parametrize("distance", ["float32", "cdist", "adm"])
+@pytest.mark.parametrize("k", [3, 5])
+def test_realism_is_equation_3_of_the_paper(k: int, distance: Any) -> None:
+    """By scikit-learn's neighbours and SciPy's distances, all in float64."""
+    draw = np.random.RandomState(0)
+    real, fake = draw.randn(91, 12).astype(np.float32), (1.2 * draw.randn(60, 12)).astype(np.float32)
+    radius = NearestNeighbors(n_neighbors=k + 1).fit(real.astype(np.float64)).kneighbors()[0][:, k - 1]
+    small = radius <= np.median(radius)
+    expected = (radius[small] / cdist(fake, real[small])).max(1)
+    values, mean = Neighbours(fake, real, (k,), distance=distance).realism(k)
+    np.testing.assert_allclose(values, expected, rtol=5e-3 if distance == "adm" else 1e-4)
+    assert mean.value == pytest.approx(values.mean())
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.low < values.mean() < mean.high
+    assert (values >= 1).sum() <= _ours(fake, real, k, distance)["precision"] * 60 + 1e-6
+
+
+def test_realism_of_a_copy_is_infinite_and_its_mean_null() -> None:
+    draw = np.random.RandomState(1)
+    real, fake = draw.randn(40, 8), draw.randn(30, 8)
+    fake[4] = real[int(np.argmin(radii(real, (3,))[3]))]
+    values, mean = Neighbours(fake, real, (3,), distance="cdist").realism(3)
+    assert np.flatnonzero(np.isinf(values)).tolist() == [4]
+    assert (mean.value, mean.reason) == (None, "1 of 30 values are not finite")
+
+
+def test_realism_needs_k_and_two_neighbours() -> None:
+    values, mean = Neighbours(np.zeros((4, 3)), np.ones((9, 3)), (3,)).realism(3)
+    assert np.isnan(values).all()
+    assert mean.value is None
+    assert "at least" in mean.reason

@@ -7,7 +7,7 @@ import pytest
 
 from arbench.errors import InputError
 from arbench.metrics.sets.frechet import frechet
-from arbench.metrics.sets.per_class import per_class
+from arbench.metrics.sets.per_class import per_class, vendi_per_class
 
 pytestmark = pytest.mark.numerical
 
@@ -50,3 +50,26 @@ def test_small_classes_are_rank_deficient_and_smaller_ones_null() -> None:
 def test_labels_must_fit() -> None:
     with pytest.raises(InputError, match="one label for each of the samples"):
         per_class(FAKE, FAKE_LABELS[:-1], REAL, REAL_LABELS)
+
+
+def test_vendi_of_each_class_is_dgm_evals() -> None:
+    """Against the n x n matrix of each class, as dgm-eval decomposes it, in float64."""
+    found = vendi_per_class(FAKE[:90], np.r_[np.zeros(40), np.ones(40), np.full(10, 7)].astype(int))
+    scores = []
+    for start in (0, 40):
+        rows = FAKE[start : start + 40].astype(np.float64)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        weights = np.linalg.svd(rows, compute_uv=False) ** 2 / 40
+        weights = weights[weights > 1e-12]
+        scores.append(np.exp(-(weights * np.log(weights)).sum()))
+    assert [found.classes[label].value for label in (0, 1)] == pytest.approx(scores)
+    assert found.mean.value == pytest.approx(np.mean(scores))
+    assert found.classes[7].reason == "10 samples, at least 16 are needed"
+    assert "classes_missing" in found.mean.flags
+    with pytest.raises(InputError, match="one label"):
+        vendi_per_class(FAKE, np.zeros(3, int))
+
+
+def test_the_interval_of_the_mean_distance_does_not_go_below_0() -> None:
+    found = per_class(REAL, REAL_LABELS, REAL, REAL_LABELS)
+    assert found.mean.low is None or found.mean.low >= 0
