@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .estimate import Estimate, Z, around, mean_with_interval, missing
 
+INSIDE = 1e-8
+"""What 1d-tokenizer and MaskBit add to a probability inside the logarithm of their codebook entropy."""
 FEW_TOKENS = 10
 """Below this many tokens per code, unused codes and entropy say more about the sample than about the tokenizer."""
 
@@ -25,6 +27,7 @@ class CodeUse:
     entropy: of the code's histogram, in bits per token; plug-in, so biased low when tokens are few.
     perplexity: 2 to the entropy, as a number of codes.
     dead: codes never seen.
+    entropy_inside: the entropy as 1d-tokenizer and MaskBit count it, -sum p log2(p + 1e-8); None without tokens.
     """
 
     level: int | None
@@ -35,6 +38,7 @@ class CodeUse:
     entropy: Estimate
     perplexity: Estimate
     dead: int
+    entropy_inside: float | None = None
 
 
 def code_use(ids: NDArray[Any], vocabulary: int, level: int | None = None) -> CodeUse:
@@ -52,6 +56,7 @@ def code_use(ids: NDArray[Any], vocabulary: int, level: int | None = None) -> Co
     flags = ("few_tokens",) if tokens < FEW_TOKENS * vocabulary else ()
     per_image = surprise.mean(1)
     bits = float(per_image.mean())
+    inside = float(-np.log2(2.0**-surprise + INSIDE).mean())
     share = Estimate(seen / vocabulary, n=tokens, flags=("no_interval", *flags))
     if images < 2:
         entropy = Estimate(bits, n=tokens, flags=("no_interval", *flags))
@@ -61,7 +66,7 @@ def code_use(ids: NDArray[Any], vocabulary: int, level: int | None = None) -> Co
         entropy = around(bits, error, "delta, by image", tokens, flags)
         low, high = 2.0 ** (bits - Z * error), 2.0 ** (bits + Z * error)
         perplexity = Estimate(2.0**bits, low, high, "delta, by image", tokens, flags)
-    return CodeUse(level, images, tokens, share, entropy, perplexity, vocabulary - seen)
+    return CodeUse(level, images, tokens, share, entropy, perplexity, vocabulary - seen, inside)
 
 
 def code_use_by_level(levels: Sequence[NDArray[Any]], vocabulary: int) -> list[CodeUse]:

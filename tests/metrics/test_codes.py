@@ -27,6 +27,17 @@ def test_entropy_is_scipys() -> None:
     assert use.dead == 1000 - len(np.unique(ids))
 
 
+def test_entropy_as_1d_tokenizer_counts_it() -> None:
+    """From the dense histogram of all codes, as its evaluator adds them up; rare codes show the 1e-8."""
+    ids = np.random.default_rng(0).geometric(0.0005, (300, 40)) % 4096
+    p = np.bincount(ids.ravel(), minlength=4096) / ids.size
+    use = code_use(ids, 4096)
+    assert use.entropy_inside == pytest.approx(float((-np.log2(p + 1e-8) * p).sum()), rel=1e-12)
+    assert use.entropy.value is not None
+    assert 1e-6 < use.entropy.value - (use.entropy_inside or 0) < 1e-3
+    assert code_use(np.zeros((0, 4), int), 16).entropy_inside is None
+
+
 def test_one_code_everywhere() -> None:
     use = code_use(np.zeros((4, 7), dtype=np.int64), 16)
     assert (use.entropy.value, use.perplexity.value, use.dead) == (0.0, 1.0, 15)

@@ -114,7 +114,14 @@ def test_levels_of_a_pyramid_side_by_side(cell, through):
 
 def test_a_continuous_tokenizer_has_no_codebook(cell, through):
     metrics = by_name(through(cell("tokenizers/continuous", Reconstruct(n=20)))[0])
-    for name in ("codebook-used", "codebook-perplexity", "dead-codes", "bits-per-image", "bits-per-image-entropy"):
+    for name in (
+        "codebook-used",
+        "codebook-entropy",
+        "codebook-perplexity",
+        "dead-codes",
+        "bits-per-image",
+        "bits-per-image-entropy",
+    ):
         assert metrics[name].value is None
         assert metrics[name].reason == "continuous latents have no codebook"
     assert metrics["psnr"].value > 10

@@ -48,6 +48,7 @@ TASK = TaskDefinition(
         MetricInfo("class-agreement", "fraction", "higher", "share classified as their original's class"),
         MetricInfo("codebook-used", "fraction", "higher", "share of the codes seen at least once"),
         MetricInfo("l1", "", "lower", "mean absolute difference of pixels in [0, 1]", column=False),
+        MetricInfo("codebook-entropy", "bits", "higher", "entropy of the codes seen, per token", column=False),
         MetricInfo("codebook-perplexity", "codes", "higher", "2^entropy of the codes seen", column=False),
         MetricInfo("dead-codes", "codes", "lower", "codes never seen", column=False),
         MetricInfo("bits-per-image", "bits", "lower", "tokens x log2(codes)", column=False),

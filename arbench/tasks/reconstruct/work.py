@@ -109,9 +109,12 @@ def _code_metrics(spec: TokenSpec, ids: NDArray[np.int32]) -> list[Metric]:
     ]
 
 
-def _use_metrics(use: CodeUse, at: dict[str, At], of: str) -> tuple[Metric, Metric]:
+def _use_metrics(use: CodeUse, at: dict[str, At], of: str) -> tuple[Metric, ...]:
+    extras = {} if use.entropy_inside is None else {"1d-tokenizer": use.entropy_inside}
+    how = f"-sum p log2 p of the codes seen, {of}; as 1d-tokenizer counts it, p + 1e-8 inside the logarithm, in extras"
     return (
         use.usage.metric("codebook-used", f"share of codes seen at least once, {of}", "fraction", "higher", at=at),
+        use.entropy.metric("codebook-entropy", how, "bits", "higher", at=at, extras=extras),
         use.perplexity.metric("codebook-perplexity", f"2^entropy, {of}", "codes", "higher", at=at),
     )
 
