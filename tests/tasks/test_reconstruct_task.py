@@ -99,7 +99,7 @@ def test_levels_of_a_pyramid_side_by_side(cell, through):
     assert ids.shape == (30, 5)
     metrics = by_name(finished)
     levels = {(metric.name, metric.at["level"]): metric for metric in finished.metrics if metric.at}
-    assert len(levels) == 4
+    assert len(levels) == 6
     entropy = 0.0
     for number, level in enumerate((ids[:, :1], ids[:, 1:])):
         assert levels["codebook-used", number].value == len(np.unique(level)) / 8
