@@ -83,7 +83,7 @@ def kept_file() -> Path:
     return (Path(given) if given else Path.home() / ".cache" / "arbench") / "pace.json"
 
 
-def kept(machine: str) -> Pace:
+def learned(machine: str) -> Pace:
     """What runs on `machine` have shown: of its plan's `machine`, a processor or GPU by name. Damaged is as absent."""
     sums = _read().get(machine, {})
     return Pace({name: (float(planned), float(seconds)) for name, (planned, seconds) in sums.items()})
@@ -92,7 +92,7 @@ def kept(machine: str) -> Pace:
 def keep(machine: str, work: Iterable[Seen]) -> None:
     """Adds what was seen, against the estimates of the cost model alone. A folder that cannot be written keeps none."""
     shown = Pace.of(each for each in work if each.seconds >= LEAST_SECONDS)
-    found = {**_read(), machine: kept(machine).after(shown)}
+    found = {**_read(), machine: learned(machine).after(shown)}
     try:
         kept_file().parent.mkdir(parents=True, exist_ok=True)
         write_atomic(kept_file(), json.dumps(found, sort_keys=True).encode())

@@ -21,7 +21,7 @@ from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
 from .cost import NO_COST, estimate
 from .device import cores, machine, resolve_device
-from .pace import kept
+from .pace import learned
 from .resolve import Resolved, check_overrides, resolve_sampling
 from .sweep import words
 
@@ -132,7 +132,7 @@ class _Planner:
         self.settings = suite_file.suite.settings.model_copy(update={"device": device})
         self.device_given = device_given
         self.machine = machine(device)
-        self.pace = kept(self.machine)
+        self.pace = learned(self.machine)
         self.weights: dict[str, str] = {}
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}

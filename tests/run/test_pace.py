@@ -10,7 +10,7 @@ from rich.console import Console
 
 from arbench.run import pace
 from arbench.run.display import Display
-from arbench.run.pace import Pace, Seen, keep, kept, kept_file
+from arbench.run.pace import Pace, Seen, keep, kept_file, learned
 from arbench.run.plan import PlannedCell, make_plan
 from arbench.run.replay import CellState, replay
 from arbench.run.results import failed_result
@@ -61,13 +61,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.usefixtures("cache")
 def test_kept_by_machine_and_newer_runs_count_more():
     keep("one", [Seen(cell("a"), 10, 100), Seen(cell("short"), 1, 4)])
-    assert kept("one").factor(cell("a")) == 10
-    assert kept("one").factor(cell("short")) == 10  # of its family: what is over at once is not kept
-    assert kept("two").factor(cell("a")) is None
+    assert learned("one").factor(cell("a")) == 10
+    assert learned("one").factor(cell("short")) == 10  # of its family: what is over at once is not kept
+    assert learned("two").factor(cell("a")) is None
     keep("two", [Seen(cell("a"), 10, 10)])
     keep("one", [Seen(cell("a"), 10, 10)])
-    assert kept("one").factor(cell("a")) == pytest.approx((10 + 50) / (10 + 5))
-    assert kept("two").factor(cell("a")) == 1
+    assert learned("one").factor(cell("a")) == pytest.approx((10 + 50) / (10 + 5))
+    assert learned("two").factor(cell("a")) == 1
 
 
 @pytest.mark.usefixtures("cache")
@@ -77,9 +77,9 @@ def test_kept_by_machine_and_newer_runs_count_more():
 def test_a_damaged_file_is_as_none(text):
     kept_file().parent.mkdir()
     kept_file().write_text(text)
-    assert kept("one").factor(cell("a")) is None
+    assert learned("one").factor(cell("a")) is None
     keep("one", [Seen(cell("a"), 10, 30)])
-    assert kept("one").factor(cell("a")) == 3
+    assert learned("one").factor(cell("a")) == 3
     json.loads(kept_file().read_text())
 
 
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_as_none(text):
 def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "cache").write_text("a file")
     keep("one", [Seen(cell("a"), 10, 30)])
-    assert kept("one").factor(cell("a")) is None
+    assert learned("one").factor(cell("a")) is None
 
 
 @pytest.mark.usefixtures("cache")
