@@ -6,6 +6,7 @@ import shlex
 import traceback
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.text import Text
 
@@ -29,23 +30,32 @@ from .summary import print_summary
 from .supervisor import Limits, Supervisor
 
 MAX_CPU_WORKERS = 8
+MEMORY_SHARE = 0.8
+"""Of the free memory, for all workers together."""
 EVALUATIONS = 4
 """Cells whose numbers share the cores of a CPU: a quarter of them for one, while other workers sample."""
 
 
-def slots_for(settings: Settings, workers: int | None) -> tuple[list[Slot], Slot]:
+def slots_for(settings: Settings, workers: int | None, gigabytes: float = 0.0) -> tuple[list[Slot], Slot]:
     """Where the workers of quality cells run, and where the single one of a speed or memory cell does.
 
-    `settings.device` is resolved. By default one worker per CUDA device, or per core on the CPU, up to eight. The
-    threads of a slot compute the numbers of a cell, and depend on the machine, not on `workers`.
+    `settings.device` is resolved. By default one worker per CUDA device, or per core on the CPU, up to eight and to
+    as many cells of so many `gigabytes` as fit into the memory that is free. The threads of a slot compute the numbers
+    of a cell, and depend on the machine, not on `workers`.
     """
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: at least one is needed")
     devices = all_devices(settings.device)
-    count = workers or (len(devices) if settings.device != "cpu" else min(cores(), MAX_CPU_WORKERS))
+    count = workers or (len(devices) if settings.device != "cpu" else min(cores(), MAX_CPU_WORKERS, _fit(gigabytes)))
     shares = EVALUATIONS if settings.device == "cpu" else len(devices)
     threads = max(1, cores() // shares)
     return [Slot(devices[index % len(devices)], threads) for index in range(count)], Slot(devices[0], cores())
+
+
+def _fit(gigabytes: float) -> int:
+    """Cells that fit side by side into the memory that is free, at least 1."""
+    free = psutil.virtual_memory().available * MEMORY_SHARE / 1e9
+    return max(1, int(free / max(gigabytes, 0.1)))
 
 
 class Session:
@@ -74,7 +84,8 @@ class Session:
     def go(self) -> int:
         """Returns the exit code; errors of the store are raised, with the journal as far as it could be written."""
         store, plan = self.store, self.store.run.plan
-        slots, alone = slots_for(Settings(device=plan.device), self.workers)
+        most = max((cell.gigabytes for cell in plan.cells if not cell.exclusive), default=0.0)
+        slots, alone = slots_for(Settings(device=plan.device), self.workers, most)
         if self.verb == "resume" and self.target is not None and not self.target.own:  # `start` has asked otherwise
             tracking.check(self.target, "--track off")
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -255,5 +256,10 @@ def test_slots(monkeypatch):
     assert slots == [alone] == [Slot("cuda:1", 12)]
     monkeypatch.setattr(session, "cores", lambda: 2)
     assert slots_for(Settings(device="cpu"), None) == ([Slot("cpu", 1)] * 2, Slot("cpu", 2))
+    free = SimpleNamespace(available=10e9)
+    monkeypatch.setattr(session.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(session, "cores", lambda: 12)
+    assert [len(slots_for(Settings(device="cpu"), None, size)[0]) for size in (0.5, 2.0, 3.0, 50.0)] == [8, 4, 2, 1]
+    assert len(slots_for(Settings(device="cpu"), 5, 50.0)[0]) == 5  # who asks for them gets them
     with pytest.raises(UsageError, match="--workers 0"):
         slots_for(Settings(device="cpu"), 0)
