@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from .. import registry
 from .. import weights as weight_files
 from ..checkpoints.parts import join, split
 from ..data.digest import count_of, digest_of
-from ..errors import ArbenchError, ConfigError, MissingReference, MissingWeights, PrerequisiteError, UnknownName
+from ..errors import (
+    ArbenchError,
+    ConfigError,
+    MissingReference,
+    MissingWeights,
+    PrerequisiteError,
+    UnknownName,
+    closest,
+)
 from ..features.weight_files import WEIGHTS, feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
@@ -101,6 +110,7 @@ def make_plan(
     check_overrides(suite_file, registry.cards().values())
     _check_weight_names(suite_file)
     chosen = _chosen_tasks(suite_file, task_names)
+    _check_task_globs(suite_file)
     resolved = resolve_device(device or suite.settings.device)
     check_graph(suite.settings.graph, resolved)
     planner = _Planner(suite_file, resolved, device is not None)
@@ -112,7 +122,7 @@ def make_plan(
         for card in cards
         for setting in planner.settings_of(card)
         for index, task in chosen
-        if card.kind in tasks()[task.task].kinds and tasks()[task.task].exclusive is exclusive
+        if card.kind in tasks()[task.task].kinds and tasks()[task.task].exclusive is exclusive and task.is_for(card)
     ]
     if not cells:
         asked = ", ".join(dict.fromkeys(task.task for _, task in chosen))
@@ -122,6 +132,20 @@ def make_plan(
     if must_run and planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
     return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))
+
+
+def _check_task_globs(suite_file: SuiteFile) -> None:
+    """Raises ConfigError, with its line, for a glob of a task's adapters that matches no adapter that is registered."""
+    names = list(registry.cards())
+    for index, task in enumerate(suite_file.suite.tasks):
+        for glob in (each.removeprefix("!") for each in task.adapters):
+            if not any(fnmatchcase(name, glob) for name in names):
+                near = ", ".join(closest(glob, names))
+                raise ConfigError(
+                    f"{where(suite_file, ('tasks', index, 'adapters'))}: no adapter is named {glob!r}",
+                    f"close to it: {near}" if near else "",
+                    "arbench ls adapters shows them all",
+                )
 
 
 class _Planner:

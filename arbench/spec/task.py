@@ -15,8 +15,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Literal
+
+from pydantic import Field
 
 from .. import offered
 from .base import Written
@@ -33,6 +36,14 @@ class TaskSpec(Written):
 
     task: str
     """Name of the task."""
+    adapters: tuple[str, ...] = Field(default=(), exclude=True)
+    """Globs of the suite's adapters that this task is for, and with ! before them of those that it is not for; empty:
+    all."""
+
+    def is_for(self, card: Card) -> bool:
+        matching = [glob for glob in self.adapters if fnmatchcase(card.name, glob.removeprefix("!"))]
+        only = any(not glob.startswith("!") for glob in self.adapters)
+        return not any(glob.startswith("!") for glob in matching) and (not only or bool(matching))
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,22 @@ class TestCells:
         notes = [note for planned in found.cells for note in planned.notes]
         assert any("differ in size: numbers will be flagged" in note for note in notes)
 
+    def test_a_task_may_be_for_some_adapters(self):
+        first = {planned.cell.label: planned.cell.result_id for planned in plan().cells}
+        for globs, names in (
+            ("[farm/steady]", {"farm/steady"}),
+            ("['!farm/o*']", {"farm/steady"}),
+            ("['farm/*', '!farm/steady']", {"farm/other"}),
+            ("[]", {"farm/steady", "farm/other"}),
+        ):
+            found = plan(SUITE.replace("n: 100", f"n: 100, adapters: {globs}"))
+            cells = [planned.cell for planned in found.cells]
+            assert {cell.adapter for cell in cells if cell.task.task == "generate"} == names
+            assert all(first[cell.label] == cell.result_id for cell in cells)
+        with pytest.raises(ConfigError, match=r"s\.yaml:7: no adapter is named 'farm/stedy'") as caught:
+            plan(SUITE.replace("n: 100", "n: 100, adapters: ['!farm/stedy']"))
+        assert "farm/steady" in caught.value.why
+
     def test_identity_follows_what_changes_the_result(self):
         def ids(*changes: str, **options) -> list[str]:
             return [planned.cell.result_id for planned in plan(SUITE, *changes, **options).cells]
