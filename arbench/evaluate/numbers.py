@@ -28,7 +28,6 @@ from ..spec.result import Metric
 from . import paired_conventions
 from .conventions import Definition
 from .inputs import Extras, Inputs, Number, Unavailable
-from .odd_files import MORE_FILES
 from .pair_names import PairNames
 from .question import weights_of
 
@@ -64,7 +63,7 @@ def _metric(definition: Definition, estimate: Estimate, extras: Extras, inputs: 
         if inputs.unofficial & set(weights_of(definition)):
             codes.append("unofficial_weights")
         if inputs.more_files(definition):
-            codes.append(MORE_FILES)
+            codes.append("more_files_than_the_tool")
         estimate = estimate.flagged(code for code in codes if code not in estimate.flags)
     compared = inputs.reference is not None and not definition.alone
     return estimate.metric(

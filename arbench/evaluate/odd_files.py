@@ -45,7 +45,6 @@ FILE_RULES: Mapping[str, FileRule] = {
     "pytorch-fid": FileRule("pytorch-fid", _PILLOW, any_case=False, deep=False),
 }
 """Convention -> rule of its tool (torch-fidelity 0.4.0, clean-fid 0.1.35, pytorch-fid 0.3.0; see docs/odd-files.md)."""
-MORE_FILES = "more_files_than_the_tool"
 
 Side = Literal["samples", "reference"]
 
@@ -95,7 +94,7 @@ def more_files(conventions: Iterable[str], sets: Mapping[Side, Features | None])
             if others := more_than(convention, features):
                 counted = " and ".join(f"{count} {what}" for what, count in others.items())
                 tool = FILE_RULES[convention].tool
-                found.append(Flag(MORE_FILES, f"of the {side}, {tool} would leave out {counted}"))
+                found.append(Flag("more_files_than_the_tool", f"of the {side}, {tool} would leave out {counted}"))
     return found
 
 

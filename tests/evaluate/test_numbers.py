@@ -31,7 +31,7 @@ FAKE = DRAW.gamma(0.55, 0.8, (180, 16)).astype(np.float32)
 class Held:
     """A set of features in memory."""
 
-    labels = None
+    labels, pictures = None, ()
 
     def __init__(self, vectors: NDArray[np.float32]) -> None:
         self.vectors = vectors

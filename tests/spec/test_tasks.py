@@ -78,7 +78,7 @@ def test_more_work_is_cut_into_more_units_and_takes_longer(definition: TaskDefin
 
 
 def test_the_data_of_a_task_is_prepared_as_its_fields_say() -> None:
-    assert tasks()["generate"].data(Generate(reference="adm.npz")) == (Data("adm.npz"),)
+    assert tasks()["generate"].data(Generate(reference="adm.npz")) == (Data("adm.npz", mixed=True),)
     task = Reconstruct(data="folder:x", crop=CROP, size=64)
     assert tasks()["reconstruct"].data(task) == (Data("folder:x", CROP, 64),)
     assert tasks()["speed"].data(tasks()["speed"].spec.model_validate({})) == ()

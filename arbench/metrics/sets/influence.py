@@ -176,7 +176,7 @@ class _Whole:
 
 
 def _reduced(
-    rows: Rows, found: Moments, real: Factored, roots: Floats, product: Floats | None
+    rows: Rows, found: Moments, real: Factored, roots: Floats, product: Floats | None = None
 ) -> tuple[_Whole, _Reduced, float]:
     """All rows in one pass, and E q^2."""
     n, basis = found.n, _basis(rows, found, real, product)
