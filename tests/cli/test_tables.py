@@ -32,7 +32,8 @@ def words(text: str) -> Counter[str]:
 
 
 @pytest.mark.parametrize("arguments", VERBS, ids=" ".join)
-def test_lists_and_plans(arguments, tmp_path, capsys):
+def test_lists_and_plans(arguments, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path))  # planned minutes follow runs, and other tests run some
     assert main(arguments) == 0
     piped, narrow = capsys.readouterr().out, on_terminal(arguments, 80, tmp_path)
     assert not words(piped) - words(narrow), "a word was broken or lost on 80 columns"
