@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, TypeVar
 
 import torch
@@ -74,7 +75,7 @@ def check_mask(card: Card, mask: Tensor, side: int) -> None:
 # ---- the network, its recorded calls and its caches ------------------------------------------------------------------
 
 
-class RecordedGenerator:
+class RecordedGenerator(ABC):
     """A card, a network and a tokenizer, and the calls of `draw` that are recorded as CUDA graphs.
 
     `spec` is what the network was loaded by; without one nothing is recorded.
@@ -90,9 +91,9 @@ class RecordedGenerator:
         """Raise `Unsupported` or UsageError for settings that this generator would have to ignore or cannot take."""
         check_supported(self.card, sampling)
 
+    @abstractmethod
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:
         """A whole call on tensors of the device, which reads nothing back; see `Recorder`."""
-        raise NotImplementedError
 
     def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
         """Inputs of `draw` for so many samples: by default labels."""

@@ -32,7 +32,7 @@ READS: Mapping[str, str] = {
 }
 MASKED = ("aten::index", "aten::index_put", "aten::index_put_")
 METHODS: Mapping[Any, str] = {
-    # in inference mode they are no operation that could be seen
+    # in inference mode they do not show up as operations
     **dict.fromkeys((Tensor.item, Tensor.__int__, Tensor.__float__, Tensor.__bool__, Tensor.__index__), NUMBER),
     Tensor.tolist: "reads a tensor into a list (`tolist`)",
     Tensor.numpy: "hands a tensor to NumPy (`numpy`)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,11 @@ def matched(mine: Labels, names: Mapping[int, str], theirs: Labels, other: Mappi
 
     `names` and `other` are those of `class_names`. Labels that are the place of a folder's name among its neighbours
     mean nothing in another set: such classes are matched by name. Raises `InputError` where one set has names, and the
-    other numbers alone.
+    other numbers alone, and where no class is in both.
     """
     if not _by_place(names) and not _by_place(other):
+        if not np.isin(mine, theirs).any():
+            raise _nothing_shared(*({str(label) for label in labels.tolist()} for labels in (mine, theirs)))
         return mine, theirs
     if not names or not other:
         side, one = ("samples", names or other) if names else ("reference", other)
@@ -39,8 +41,17 @@ def matched(mine: Labels, names: Mapping[int, str], theirs: Labels, other: Mappi
             f"the classes of the {side} have names ({', '.join(sorted(one.values())[:3])}), the others' are numbers",
             "which name is which number is not known: folders with numbers as names would tell",
         )
+    if not {*names.values()} & {*other.values()}:
+        raise _nothing_shared(names.values(), other.values())
     ids = {name: place for place, name in enumerate(sorted({*names.values(), *other.values()}))}
     return _renumbered(mine, names, ids), _renumbered(theirs, other, ids)
+
+
+def _nothing_shared(mine: Iterable[str], theirs: Iterable[str]) -> InputError:
+    one, other = (", ".join(sorted(names)[:3]) for names in (mine, theirs))
+    return InputError(
+        "samples and reference have no class in common", f"{one} against {other}: names count to the letter"
+    )
 
 
 def _by_place(names: Mapping[int, str]) -> bool:

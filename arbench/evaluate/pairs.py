@@ -17,7 +17,7 @@ from ..features.weight_files import Weights
 from ..metrics.pairs import paired, perceptual
 from ..metrics.pairs.backbones import NEEDS
 from . import paired_conventions
-from .pair_names import PairNames
+from .pair_names import PairNames, stem
 from .question import why_missing
 
 
@@ -81,6 +81,7 @@ class Pairing:
     """How many there are, if that is known."""
     _originals: Iterator[Picture] | None = None
     _names: PairNames | None = None
+    _ahead: Picture | None = None
 
     def settings(self) -> dict[str, object]:
         """What decides the values, for the identity of the stored set."""
@@ -108,9 +109,15 @@ class Pairing:
                     values[place][key] = value if np.isfinite(value) else None
         return values
 
-    def _original(self, sample: Picture) -> Picture:
+    def _coming(self) -> Iterator[Picture]:
+        """The originals that are left, beginning with the one that was looked at ahead."""
         assert self._originals is not None
-        for original in self._originals:
+        while (original := self._ahead or next(self._originals, None)) is not None:
+            self._ahead = None
+            yield original
+
+    def _original(self, sample: Picture) -> Picture:
+        for original in self._coming():
             if original.index < sample.index:  # a sample that is done, or one left out as bad
                 continue
             if original.index > sample.index:
@@ -124,6 +131,14 @@ class Pairing:
 
     def _checked(self, sample: Picture, original: Picture) -> Picture:
         assert self._names is not None
+        if sample.key != original.key:
+            self._ahead = next(self._coming(), None)
+            if self._ahead is not None and stem(self._ahead.key) == stem(original.key):
+                raise InputError(
+                    f"{name_of(self.reference)} has two originals for {sample.key}",
+                    f"{original.key} and {self._ahead.key} have the same name but for their extensions",
+                    "remove one of the two",
+                )
         if not self._names.match(sample.key, original.key):
             raise InputError(
                 f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}",

@@ -17,7 +17,7 @@ LEAST_SECONDS = 5.0
 FORGET = 0.5
 """What older sums count against a new run's."""
 BOUNDS = (0.01, 100.0)
-"""Of a factor: what is further off is no estimate of this work at all."""
+"""Of a factor: a ratio beyond them says nothing about this work."""
 
 Sums = tuple[float, float]
 """Planned and seen seconds."""

@@ -34,3 +34,21 @@ def test_numbers_and_official_ids_stay(names, other):
 def test_names_against_numbers_have_no_answer(names):
     with pytest.raises(InputError, match="have names"):
         matched(MINE, names[0], THEIRS, names[1])
+
+
+@pytest.mark.parametrize(
+    ("names", "other", "said"),
+    [
+        ({0: "Cat", 1: "Dog", 2: "Fox"}, {0: "cat", 1: "fox"}, "Cat, Dog, Fox against cat, fox"),
+        ({0: "0", 1: "1", 2: "2"}, {0: "cat", 1: "fox"}, "0, 1, 2 against cat, fox"),
+    ],
+)
+def test_names_of_which_none_is_in_both_sets_are_told(names, other, said):
+    with pytest.raises(InputError, match="no class in common") as caught:
+        matched(MINE, names, THEIRS, other)
+    assert said in caught.value.why
+
+
+def test_numbers_of_which_none_is_in_both_sets_are_told():
+    with pytest.raises(InputError, match="no class in common"):
+        matched(MINE, {}, THEIRS + 7, {})

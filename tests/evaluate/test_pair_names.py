@@ -36,6 +36,17 @@ def test_one_left_out_of_each_set_is_noticed(mine, theirs, count, data):
     assert PairNames(count - 1, count - 1).first_apart(samples, originals) is not None
 
 
+@given(st.permutations(["3.bmp", "003.png", "3.webp"]), st.permutations(["3.bmp", "003.png", "3.webp"]))
+def test_names_that_stand_twice_are_told_apart_by_whole_names_only(samples, originals):
+    samples, originals = ["1.png", *samples[:2]], ["1.png", *originals[:2]]
+    assert (PairNames(3, 3).first_apart(samples, originals) is None) == (samples == originals)
+
+
+def test_a_name_that_stands_twice_on_one_side_has_no_partner():
+    assert PairNames(2, 2).first_apart(["3.png", "4.png"], ["3.bmp", "3.png"]) == ("4.png", "3.png")
+    assert PairNames(2, 2).first_apart(["a.png", "a.bmp"], ["a.png", "a.png"]) == ("a.bmp", "a.png")
+
+
 def test_the_last_number_of_a_name_with_several_is_not_guessed():
     assert not PairNames(2, 2).match("epoch3_0.png", "val_0.png")
     assert PairNames(2, 2).match("epoch3_0.png", "epoch3_0.jpg")

@@ -1,4 +1,4 @@
-"""Whole calls as CUDA graphs: the samples of eager calls, flat memory, and a reason where there is no graph."""
+"""Whole calls as CUDA graphs: the samples of eager calls, flat memory, and the reason where a call is not captured."""
 
 from __future__ import annotations
 

@@ -224,6 +224,20 @@ def test_a_missing_partner_never_shifts_the_pairs(arbench, scored, tmp_path, mis
         assert "pairs" in arbench(*command, code=2).stderr
 
 
+@pytest.mark.parametrize("place", [3, 10])
+@pytest.mark.parametrize("samples", [("{}.bmp", "{}.png"), ("{}.png",)], ids=["both sides", "one side"])
+def test_a_name_that_stands_twice_is_refused(arbench, tmp_path, place, samples):
+    """The doubled one in the middle, and at the end, where no later pair would tell."""
+    mine, theirs = paired_folders(tmp_path, PADDED[:11], PADDED[:11])
+    stem, image = f"{place:03d}", Image.new("RGB", (32, 32))
+    (mine / f"{stem}.png").unlink()
+    for name in samples:
+        image.save(mine / name.format(stem))
+    image.save(theirs / (f"{stem}.webp" if len(samples) == 2 else f"{stem}.bmp"))
+    command = ("score", mine, "--reference", theirs, "--paired", "-c", "pairs", "--metric", "psnr", "--out", "out")
+    assert stem in arbench(*command, code=2).stderr
+
+
 ODD = {
     "alpha_over_white": ("RGBA", "{:03d}.png"),
     "upper_8_bits": ("I;16", "{:03d}.png"),

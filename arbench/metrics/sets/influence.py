@@ -55,7 +55,7 @@ COPIES = 20
 """Lengths for each of them: the longest has a probability of 1 / 40 in n samples."""
 OUTLIERS, TOO_FEW, UNFIT = 4, 10, 0.01
 """Ratios of the samples' own variance to that under the smooth law, which outliers do not follow: from the first on
-their own is taken, from the second on there is no interval, nor below the third, where lengths are on no such line."""
+their own is taken, from the second on no interval is given, nor below the third, where no line fits the lengths."""
 LONGEST = 20
 """Logarithm of the largest stretch: where it is reached, lengths are on no line."""
 CHUNK = 1 << 15
