@@ -15,11 +15,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from ..spec.result import Outcome
 from ..spec.unit import Unit
 from .nursery import BLAS_THREADS, Forked, Nursery
 from .plan import PlannedCell
 from .wire import receive, send
+
+LOOK_SECONDS = 1.0
+"""Between two looks at the processor time of a worker that says nothing."""
+WORKING = 0.2
+"""Share of a core from which a process is at work: a process that waits for others takes next to none."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Job:
 class WorkerProcess:
     """One worker, from `nursery` if there is one, else a `python -m arbench.run.worker`.
 
-    `job` is what it is at; `heard` when it last said anything.
+    `job` is what it is at; `heard` when it last said anything; `worked` when it was last seen at work.
     """
 
     def __init__(
@@ -55,10 +62,15 @@ class WorkerProcess:
         self.job: Job | None = None
         self.done = 0
         """Samples or calls of the present unit that it has reported."""
-        self.heard = time.monotonic()
-        self.ready = False
+        self.heard = self.worked = time.monotonic()
+        self.pid: int | None = None
+        """Once it is ready."""
+        self._looked: tuple[float, float] | None = None
+        """When we last looked, and the processor seconds that it had taken by then."""
         self.ending: Outcome | None = None
         """Why we are ending it, once we are."""
+        self.silence = ""
+        """How long it had said nothing at that time, and whether it was at work."""
         self._kill_at = float("inf")
         log.parent.mkdir(parents=True, exist_ok=True)
         self.pipe, theirs = Pipe()
@@ -71,7 +83,9 @@ class WorkerProcess:
 
     def give(self, job: Job, *, units: Sequence[str] = (), started: str = "", seconds: float = 0.0) -> None:
         """Sends a job. For finishing a cell: its units' names, and when and how long they were worked on."""
-        self.job, self.done, self.heard = job, 0, time.monotonic()
+        self.job, self.done = job, 0
+        self.heard = self.worked = time.monotonic()
+        self._looked = None
         cell = job.planned.cell.plain()
         if job.unit is not None:
             self._tell(do="unit", cell=cell, unit=job.unit.plain())
@@ -80,11 +94,24 @@ class WorkerProcess:
 
     def hear(self) -> dict[str, Any] | None:
         """The next message, None if the process has ended."""
-        self.heard = time.monotonic()
+        self.heard = self.worked = time.monotonic()
         try:
-            return receive(self.pipe)
+            message = receive(self.pipe)
         except (EOFError, OSError):
             return None
+        if message["kind"] == "ready":
+            self.pid = message["pid"]
+        return message
+
+    def look(self) -> None:
+        """Sees whether it is at work: one call of a generator may take long, and says nothing before it has ended."""
+        now = time.monotonic()
+        if self.pid is None or now - (self._looked[0] if self._looked else self.heard) < LOOK_SECONDS:
+            return
+        seconds = _processor_seconds(self.pid)
+        if self._looked is not None and seconds - self._looked[1] >= WORKING * (now - self._looked[0]):
+            self.worked = now
+        self._looked = now, seconds
 
     def _tell(self, **message: Any) -> None:
         with suppress(OSError):  # it has died: the end of the pipe will tell
@@ -93,6 +120,9 @@ class WorkerProcess:
     def terminate(self, why: Outcome, grace: float) -> None:
         """Asks it to end, and has `tick` kill it after `grace` seconds."""
         self.ending = why
+        silent = time.monotonic() - self.heard
+        did = "though it was at work" if self.worked - self.heard > silent / 2 else "and it did no work"
+        self.silence = f"nothing heard for {silent:.0f} s, {did}"
         self._kill_at = time.monotonic() + grace
         self._signal(signal.SIGTERM)
 
@@ -112,6 +142,15 @@ class WorkerProcess:
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
+
+
+def _processor_seconds(pid: int) -> float:
+    """Seconds of processor time that a process and those that it started have taken, 0 if it has ended."""
+    try:
+        process = psutil.Process(pid)
+        return sum(sum(each.cpu_times()[:4]) for each in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return 0.0
 
 
 def _spawn(pipe: Connection, log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | Forked:

@@ -31,10 +31,12 @@ START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds. A unit that says nothing for `factor` times its estimate, at least `silence`, has timed out."""
+    """Seconds. A unit that says nothing for `factor` times its estimate, at least `silence`, has timed out; one that is
+    seen at work, `busy` times later."""
 
     silence: float = 600.0
     factor: float = 10.0
+    busy: float = 20.0
     kill_after: float = 10.0
     """Between SIGTERM and SIGKILL."""
     stop_after: float = 5.0
@@ -201,8 +203,6 @@ class Supervisor:
         work = self._works[job.cell_id]
         if message is None:
             self._died(worker, work)
-        elif message["kind"] == "ready":
-            worker.ready = True
         elif message["kind"] == "progress":
             if job.unit is None:
                 self._board.evaluating(work.state, message["done"])
@@ -211,7 +211,7 @@ class Supervisor:
                 self._show(work)
         elif message["kind"] == "store":
             raise StoreError(message["what"], message["why"], f"make room, then: arbench resume {self._store.folder}")
-        else:
+        elif message["kind"] != "ready":
             worker.job = None
             work.out -= 1
             if message["kind"] == "unit":
@@ -246,13 +246,12 @@ class Supervisor:
 
     def _died(self, worker: WorkerProcess, work: _Work) -> None:
         assert worker.job is not None
-        why, patience = worker.ending, self._patience(worker.job)
         outcome, reason = death(worker.reap())
         worker.job = None
         work.out -= 1
         self._workers.remove(worker)
-        if why == "timeout":
-            outcome, reason = "timeout", f"nothing heard for {patience:.0f} s; see log.txt for the stack"
+        if worker.ending == "timeout":
+            outcome, reason = "timeout", f"{worker.silence}; see log.txt for the stack"
         self._fail(work, outcome, reason)
 
     def _replace(self, worker: WorkerProcess) -> None:
@@ -264,8 +263,9 @@ class Supervisor:
         for worker in self._workers:
             worker.tick()
             if worker.job is not None and worker.ending is None:
-                patience = self._patience(worker.job)
-                if now - worker.heard > (patience if worker.ready else max(patience, START_SECONDS)):
+                worker.look()
+                patience = self._patience(worker.job) if worker.pid else max(self._patience(worker.job), START_SECONDS)
+                if now - worker.worked > patience or now - worker.heard > self._limits.busy * patience:
                     worker.terminate("timeout", self._limits.kill_after)
 
     def _patience(self, job: Job) -> float:

@@ -5,7 +5,7 @@ Forked by the nursery, or started as `python -m arbench.run.worker FD PARENT`. M
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
                       {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
                       the end of the pipe means: exit
-    from the worker   {"kind": "ready"}                             torch is imported, once
+    from the worker   {"kind": "ready", "pid"}                      torch is imported, once
                       {"kind": "progress", done}
                       {"kind": "unit", unit, digest, seconds}       the npz is on disk
                       {"kind": "finished", digest}                  result.json is on disk
@@ -228,7 +228,7 @@ def serve(descriptor: int, parent: int) -> None:
     start = inbox.get()
     import_module("torch")  # the patience with a worker that starts ends with "ready"
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
-    send(pipe, {"kind": "ready"})
+    send(pipe, {"kind": "ready", "pid": os.getpid()})
     worker = Worker(pipe, Path(start["folder"]), start["device"], start["threads"], start["weights"])
     while True:
         answer = worker.do(inbox.get())

@@ -29,8 +29,8 @@ CELL = Cell(
     weights_sha256={}, settings_id="set-1", result_id="res-1",
 )  # fmt: skip
 
-FAILING = ["steady", "memory", "raises", "killed", "segfault", "hang", "nan", "unsupported", "talks"]
-IMPATIENT = "Limits(silence=15.0, factor=0.01, kill_after=2.0)"
+FAILING = ["steady", "memory", "raises", "killed", "segfault", "hang", "works", "spins", "nan", "unsupported", "talks"]
+IMPATIENT = "Limits(silence=5.0, factor=0.01, busy=3.0, kill_after=2.0)"
 
 
 def digest(path: Path) -> str:
@@ -148,6 +148,8 @@ def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
         "killed": "oom",
         "segfault": "error",
         "hang": "timeout",
+        "works": "ok",
+        "spins": "timeout",
         "nan": "ok",
         "unsupported": "unsupported",
         "talks": "ok",
@@ -155,6 +157,10 @@ def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
     assert results["raises"]["reason"] == "ValueError: the secret is 42"
     assert "SIGSEGV" in results["segfault"]["reason"]
     assert "kernel" in results["killed"]["reason"]
+    assert re.fullmatch(
+        r"nothing heard for [56] s, and it did no work; see log.txt for the stack", results["hang"]["reason"]
+    )
+    assert re.fullmatch(r"nothing heard for 1[56] s, though it was at work; .*", results["spins"]["reason"])
     assert results["unsupported"]["reason"] == "farm/unsupported cannot; it never could"
     odd = results["nan"]["metrics"][2]
     assert odd["value"] is None

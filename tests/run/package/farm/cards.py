@@ -3,7 +3,7 @@
 from arbench.protocols import Card, Checkpoint, Sampling
 
 BEHAVIOURS = (
-    "steady", "other", "slow", "memory", "raises", "killed", "segfault", "hang", "nan",
+    "steady", "other", "slow", "memory", "raises", "killed", "segfault", "hang", "works", "spins", "nan",
     "unsupported", "disk", "talks", "naps",
 )  # fmt: skip
 

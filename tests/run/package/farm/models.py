@@ -37,6 +37,13 @@ class Model:
             ctypes.string_at(0)
         if behaviour == "hang" and last:
             time.sleep(1000)
+        if behaviour == "works" and last:  # as one call of a big model does: at work, and silent
+            until = time.process_time() + 6.0
+            while time.process_time() < until:
+                pass
+        if behaviour == "spins" and last:
+            while True:
+                pass
         if behaviour == "unsupported":
             raise Unsupported("farm/unsupported cannot", "it never could")
         if behaviour == "disk" and last:
