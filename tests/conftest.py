@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,14 @@ def inception_file(inception_state, tmp_path_factory) -> Path:
     names = [name for name in uninitialised().state_dict() if name.endswith("num_batches_tracked")]
     torch.save(inception_state | {name: torch.tensor(0) for name in names}, path)
     return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(shared_cache: Path) -> Iterator[None]:
+    """What a test starts finds its own cache, and leaves nothing in the home directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ARBENCH_CACHE", str(shared_cache))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ FENCE = re.compile(r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | r
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_the_examples_of_a_page_run(page, tmp_path):
-    environment = {**os.environ, "ARBENCH_CACHE": str(tmp_path / "cache"), "ARBENCH_WEIGHTS": str(tmp_path / "none")}
+    environment = {**os.environ, "ARBENCH_WEIGHTS": str(tmp_path / "none")}
     run = 0
     for block in FENCE.finditer(page.read_text(encoding="utf-8")):
         name = re.search(r"file=(\S+)", block["info"])

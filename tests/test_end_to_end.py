@@ -45,14 +45,6 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "arbench", *map(str, words)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(shared_cache) -> Iterator[None]:
-    """Features of the reference images are extracted once for all runs here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ARBENCH_CACHE", str(shared_cache))
-        yield
-
-
 def arbench(*words: object, code: int = 0) -> str:
     result = subprocess.run(command(*words), capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert result.returncode == code, result.stdout + result.stderr

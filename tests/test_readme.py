@@ -50,9 +50,9 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_every_command_of_the_readme_runs(folder, shared_cache):
+def test_every_command_of_the_readme_runs(folder):
     installed = folder / "installed"
-    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160", "ARBENCH_CACHE": str(shared_cache)}
+    environment = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "160"}
     outputs = {}
     for words in commands():
         if words[0] == "make":  # checked above: this test is itself run by make
