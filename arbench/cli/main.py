@@ -32,7 +32,7 @@ from arbench.cli.options import (
     Weighted,
     Workers,
 )
-from arbench.errors import INTERRUPTED, OK, ArbenchError, printable
+from arbench.errors import INTERRUPTED, OK, ArbenchError, UsageError, printable
 
 app = typer.Typer(
     name="arbench",
@@ -414,6 +414,18 @@ def doctor(json_output: Json = False) -> None:
     raise typer.Exit(doctor(json_output))
 
 
+def refuse_empty(arguments: list[str]) -> None:
+    """An empty word is a shell variable that is not set: as a path it is the current folder. Raises UsageError."""
+    for place, word in enumerate(arguments):
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            name = word or (arguments[place - 1] if place else "arbench")
+            raise UsageError(
+                f"nothing is given {'for ' if word else 'after '}{name.rstrip('=')}",
+                "the word is empty, as from a shell variable that is not set",
+                "give a value, or leave the option out",
+            )
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; an `ArbenchError` becomes its message on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -421,6 +433,7 @@ def main(arguments: list[str] | None = None) -> int:
     # accepted after the verb too, where people type it
     rest = [argument for argument in arguments if argument != "--debug"]
     try:
+        refuse_empty(rest)
         code = app(args=["--debug", *rest] if debug else rest, prog_name="arbench")
         return int(code or OK)
     except SystemExit as stop:

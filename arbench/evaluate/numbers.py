@@ -29,6 +29,7 @@ from . import paired_conventions
 from .conventions import Definition
 from .inputs import Extras, Inputs, Number, Unavailable
 from .pair_names import PairNames
+from .pairs import BY_PLACE
 from .question import weights_of
 
 
@@ -230,12 +231,13 @@ def _feature_distance(definition: Definition, inputs: Inputs) -> Number:
     mine, theirs = inputs.samples[recipe].pictures, reference.pictures
     if [picture.index for picture in mine] != [picture.index for picture in theirs]:
         raise Unavailable("samples and originals do not have the same places in their sets")
-    apart = PairNames(len(mine), len(theirs)).first_apart([one.key for one in mine], [one.key for one in theirs])
+    names = PairNames(len(mine), len(theirs))
+    apart = names.first_apart([one.key for one in mine], [one.key for one in theirs])
     if apart:
         raise Unavailable(f"sample {apart[0]} has {apart[1]} at its place, and pairs have the same names")
     values = paired.feature_cosine(rows, real)
     inputs.per_image[definition.metric] = values
-    return mean_with_interval(values), {}
+    return mean_with_interval(values).flagged(["paired_by_place"] if names.by_place else []), {}
 
 
 def _neighbour_agreement(definition: Definition, inputs: Inputs) -> Number:
@@ -277,6 +279,8 @@ def _paired(definition: Definition, inputs: Inputs) -> Number:
         return missing(f"images are smaller than {least} x {least}", len(pictures)), {}
     found = corpus(variant, [value for value, _ in left], [size for _, size in left])
     flags = _convention_flags(definition.convention)
+    if any(BY_PLACE in picture.values for picture in pictures):
+        flags = (*flags, "paired_by_place")
     if variant == "psnr" and any(value >= _identical(pixels) for value, pixels in left):
         flags = (*flags, "identical_pairs")
     if found.low is not None and heavy_tailed(np.array([value for value, _ in left])):

@@ -41,6 +41,11 @@ class PairNames:
     _whole: tuple[dict[Stem, bool], dict[Stem, bool]] = field(default_factory=lambda: ({}, {}))
     """Of samples and originals: whether the last pair with this stem had the same whole name."""
 
+    @property
+    def by_place(self) -> bool:
+        """Whether any pair so far has its place alone to go by."""
+        return self._step is not None
+
     def match(self, sample: str, original: str) -> bool:
         """Whether two keys at one place belong together, and no earlier pair has put that in doubt."""
         whole, doubt = sample == original, False

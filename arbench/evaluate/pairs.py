@@ -65,6 +65,10 @@ class PairMetrics:
         return [name for name in dict.fromkeys(names) if name in NEEDS]
 
 
+BY_PLACE = "paired_by_place"
+"""A flag, and the key of a per-image value: 1 where names are numbered apart, so that places alone made the pairs."""
+
+
 @dataclass(slots=True)
 class Pairing:
     """Per-image metrics of samples against their originals: called with chunks of samples in the source's order.
@@ -89,6 +93,7 @@ class Pairing:
             "originals": name_of(self.reference),
             "original_files": fingerprint(self.reference),
             "original_reading": self.reading.settings(),
+            "told": BY_PLACE,
             **self.metrics.settings(),
         }
 
@@ -97,7 +102,8 @@ class Pairing:
             stream = self.open(self.reference, self.reading, self.shard)
             self._originals, self._names = iter(stream), PairNames(self.samples, stream.count)
         originals = [self._original(sample) for sample in samples]
-        values: list[dict[str, float | None]] = [{} for _ in samples]
+        assert self._names is not None
+        values: list[dict[str, float | None]] = [{BY_PLACE: 1.0} if self._names.by_place else {} for _ in samples]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for place, sample in enumerate(samples):
             by_shape.setdefault(sample.image.shape, []).append(place)

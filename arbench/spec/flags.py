@@ -33,6 +33,7 @@ FLAGS = {
     "labels_unbalanced": "classes have different numbers of samples",
     "labels_sorted": "the samples are sorted by class, and this score depends on their order",
     "same_images": "samples and reference are the same images",
+    "paired_by_place": "names are numbered apart in the two sets, so images at the same place were taken for pairs",
     "alpha_over_white": "transparent pixels were read over white; the tools drop the alpha channel",
     "upper_8_bits": "the upper 8 of 16 bits were read; the tools clip grey ones at 255",
     "more_files_than_the_tool": "images were read that the convention's tool, run without options, leaves out",

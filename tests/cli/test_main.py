@@ -57,6 +57,20 @@ def test_usage_errors_are_short_and_exit_with_2(arguments, message, capsys):
     assert "Traceback" not in printed
 
 
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [
+        (["score", "", "--reference", "b"], "after score"),
+        (["score", "a", "--reference", ""], "after --reference"),
+        (["run", "nightly", "--out="], "for --out"),
+        (["report", ""], "after report"),
+    ],
+)
+def test_an_empty_word_is_not_the_current_folder(arguments, where, capsys):
+    assert main(arguments) == 2
+    assert f"nothing is given {where}" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback():
     result = arbench("ls", "adaptors", "--debug")
     assert "Traceback" in result.stderr

@@ -205,7 +205,9 @@ PADDED = [f"{index:03d}.png" for index in range(12)]
 def test_pairs_go_by_name_or_by_numbers_in_step(arbench, scored, tmp_path, samples, originals):
     mine, theirs = paired_folders(tmp_path, samples, originals)
     found = scored(mine, "--reference", theirs, "--paired", "-c", "pairs", "--metric", "psnr", "--out", "out")
-    assert found["by"]["pairs psnr"]["value"] == pytest.approx(TRUE_PSNR)
+    psnr = found["by"]["pairs psnr"]
+    assert psnr["value"] == pytest.approx(TRUE_PSNR)
+    assert ("paired_by_place" in psnr["flags"]) == originals[0].startswith("val")
     assert found["reference"]["n"] == 12
 
 
