@@ -59,6 +59,13 @@ def shorter_side(image: Image.Image, side: int, size: int, filter: Resampling) -
     return image.crop((left, top, left + size, top + size))
 
 
+def square_then_size(image: Image.Image, size: int, filter: Resampling) -> Image.Image:
+    """The central square, at the offset rounded half to even, then resized."""
+    short = min(image.size)
+    left, top = round((image.width - short) / 2), round((image.height - short) / 2)
+    return image.crop((left, top, left + short, top + short)).resize((size, size), filter)
+
+
 def as_it_is(image: Image.Image, size: int) -> Image.Image:
     if image.size != (size, size):
         raise ImageError(
@@ -78,5 +85,7 @@ CROPS: Mapping[str, Callable[[Image.Image, int], Image.Image]] = {
     "torchvision-bilinear-v1": lambda image, size: shorter_side(image, size, size, Resampling.BILINEAR),
     # VAR: a narrower field of view
     "var-lanczos-1.125-v1": lambda image, size: shorter_side(image, round(1.125 * size), size, Resampling.LANCZOS),
+    # LlamaGen on COCO, GigaGAN
+    "square-lanczos-v1": lambda image, size: square_then_size(image, size, Resampling.LANCZOS),
     "none": as_it_is,
 }

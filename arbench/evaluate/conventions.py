@@ -144,6 +144,19 @@ _DGM = {"from": "dgm-eval", **_SQRTM}
 _TF1, _CLEAN, _HALF, _ANTIALIAS = "inception/tf1", "inception/clean", "inception/half-pixel", "inception/antialias"
 
 
+def _dgm_eval(name: str, output: str, network: str) -> Convention:
+    return _convention(
+        name,
+        f"layer6ai's dgm-eval on DINOv2 {network}; its precision to coverage take 10,000 of each side at most",
+        ("fd-dinov2", "frechet", output, _SQRTM, "lower", f"Frechet distance of DINOv2 {network}"),
+        ("fd-dinov2-infinity", "frechet-infinity", output, _DGM, "lower", "extrapolated"),
+        ("kid", "kid-subsets", output, {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
+        *_neighbours(output, 5, "<", "float32", limit=10_000),
+        ("auth-pct", "auth-pct", output, {}, "higher", "no near-copy of a reference image"),
+        ("vendi", "vendi", output, {"variant": "float32"}, "higher", "effective number of different samples"),
+    )
+
+
 def _ours(features: str, frechet: str) -> list[tuple[Any, ...]]:
     """The estimators that we would report on any features."""
     return [
@@ -284,23 +297,10 @@ BUILT_IN: dict[str, Convention] = {
             ("fid", "frechet", "inception/grid-sample:pool3", _PLAIN, "lower", "Frechet distance"),
             ("fd-dinov2", "frechet", "dinov2/edm2:cls", _PLAIN, "lower", "Frechet distance of DINOv2 ViT-L/14"),
         ),
-        _convention(
-            "dgm-eval",
-            "layer6ai's dgm-eval on DINOv2; its precision to coverage take 10,000 of each side at most",
-            ("fd-dinov2", "frechet", "dinov2/dgm:cls", _SQRTM, "lower", "Frechet distance of DINOv2 ViT-L/14"),
-            ("fd-dinov2-infinity", "frechet-infinity", "dinov2/dgm:cls", _DGM, "lower", "extrapolated"),
-            ("kid", "kid-subsets", "dinov2/dgm:cls", {"preset": "dgm-eval"}, "lower", "100 subsets, numpy seed 0"),
-            *_neighbours("dinov2/dgm:cls", 5, "<", "float32", limit=10_000),
-            ("auth-pct", "auth-pct", "dinov2/dgm:cls", {}, "higher", "no near-copy of a reference image"),
-            (
-                "vendi",
-                "vendi",
-                "dinov2/dgm:cls",
-                {"variant": "float32"},
-                "higher",
-                "effective number of different samples",
-            ),
-        ),
+        _dgm_eval("dgm-eval", "dinov2/dgm:cls", "ViT-L/14"),
+        _dgm_eval("dgm-eval-s", "dinov2/dgm-s:cls", "ViT-S/14"),
+        _dgm_eval("dgm-eval-b", "dinov2/dgm-b:cls", "ViT-B/14"),
+        _dgm_eval("dgm-eval-g", "dinov2/dgm-g:cls", "ViT-g/14"),
         _convention(
             "cmmd",
             "CLIP-MMD of google-research/cmmd",

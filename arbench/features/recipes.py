@@ -36,8 +36,8 @@ def _inception(name: str, what: str) -> Recipe:
     return Recipe(f"inception/{name}", _INCEPTION, ("inception",), _LOAD_INCEPTION, what, 11.4)
 
 
-def _dinov2(name: str, what: str) -> Recipe:
-    return Recipe(f"dinov2/{name}", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, what, 162)
+def _dinov2(name: str, width: int, weights: str, what: str, gflop: float) -> Recipe:
+    return Recipe(f"dinov2/{name}", {"cls": width}, (weights,), _LOAD_DINO, what, gflop)
 
 
 def _clip(name: str, length: int, weights: str, what: str, gflop: float) -> Recipe:
@@ -53,12 +53,11 @@ RECIPES: dict[str, Recipe] = {
         _inception("antialias", "bilinear with antialias to 299, (x - 128) / 128: torchmetrics"),
         _inception("grid-sample", "TF1 bilinear by affine grid, (x - 128) / 128: StyleGAN, EDM2"),
         _inception("tf1-float64", "as tf1, the network in float64: 1d-tokenizer"),
-        Recipe(
-            "dinov2/dgm", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "PIL bicubic to 224, rounded: dgm-eval", 162
-        ),
-        Recipe(
-            "dinov2/edm2", {"cls": 1024}, ("dinov2-vitl14",), _LOAD_DINO, "bicubic antialias in float to 224: EDM2", 162
-        ),
+        _dinov2("dgm", 1024, "dinov2-vitl14", "PIL bicubic to 224, rounded: dgm-eval", 162),
+        _dinov2("dgm-s", 384, "dinov2-vits14", "as dgm, with ViT-S/14", 12),
+        _dinov2("dgm-b", 768, "dinov2-vitb14", "as dgm, with ViT-B/14", 46),
+        _dinov2("dgm-g", 1536, "dinov2-vitg14", "as dgm, with ViT-g/14", 584),
+        _dinov2("edm2", 1024, "dinov2-vitl14", "bicubic antialias in float to 224: EDM2", 162),
         Recipe(
             "clip-b32/clean",
             {"image": 512},

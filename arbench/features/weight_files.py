@@ -35,6 +35,13 @@ class KnownWeights:
     files: tuple[Official, ...]
 
 
+def _dinov2(letter: str, network: str, sha256: str = "", size: int | None = None) -> KnownWeights:
+    name = f"dinov2_vit{letter}14"
+    url = f"https://dl.fbaipublicfiles.com/dinov2/{name}/{name}_pretrain.pth"
+    file = Official(f"{name}_pretrain.pth", url, sha256, size)
+    return KnownWeights(f"dinov2-vit{letter}14", f"DINOv2 {network} of FD-DINOv2", "Apache-2.0", (file,))
+
+
 _PTH = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 _GITHUB = "https://github.com"
 _CLIP = "https://openaipublic.azureedge.net/clip/models"
@@ -75,19 +82,10 @@ WEIGHTS: dict[str, KnownWeights] = {
                 ),
             ),
         ),
-        KnownWeights(
-            "dinov2-vitl14",
-            "DINOv2 ViT-L/14 of FD-DINOv2",
-            "Apache-2.0",
-            (
-                Official(
-                    "dinov2_vitl14_pretrain.pth",
-                    "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth",
-                    "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428",
-                    1_217_586_395,
-                ),
-            ),
-        ),
+        _dinov2("s", "ViT-S/14"),
+        _dinov2("b", "ViT-B/14"),
+        _dinov2("l", "ViT-L/14", "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428", 1_217_586_395),
+        _dinov2("g", "ViT-g/14"),
         KnownWeights(
             "clip-vitb32",
             "CLIP ViT-B/32 of CLIP-FID and CLIPScore",

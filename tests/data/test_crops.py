@@ -51,6 +51,15 @@ def test_as_torchvision_on_pil(shape: tuple[int, int], recipe: str, side: int, f
     np.testing.assert_array_equal(prepare(image, recipe, SIZE), expected)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_square_by_lanczos_is_that_of_torchvision(shape: tuple[int, int]) -> None:
+    """LlamaGen's evaluation on COCO: the central square by torchvision, resized by PIL."""
+    image = picture(shape)
+    square = transforms.functional.center_crop(pil(image), min(shape))
+    expected = np.asarray(square.resize((SIZE, SIZE), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(prepare(image, "square-lanczos-v1", SIZE), expected)
+
+
 @pytest.mark.parametrize("shape", [(256, 256), (512, 256), (256, 512), (1024, 640 * 2)])
 def test_adm_halves_by_means_of_neighbours(shape: tuple[int, int]) -> None:
     """Even sides: the halving is checked in integers, with no resizing of PIL's in the reference but the last one."""

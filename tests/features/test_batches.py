@@ -65,8 +65,8 @@ def a_vgg16(mode: Mode, inception_file: Path, folder: Path) -> FeatureExtractor:
 
 
 def a_dinov2(recipe: str, inception_file: Path, folder: Path) -> FeatureExtractor:
-    file = saved(random_state(dinov2.uninitialised(64, 2, 2)), folder)
-    return dinov2.DinoV2(recipe, file, "cpu", "parity", 64, 2, 2)
+    file = saved(random_state(dinov2.uninitialised(dinov2.Size(64, 2, 2))), folder)
+    return dinov2.DinoV2(recipe, file, "cpu", "parity", dinov2.Size(64, 2, 2))
 
 
 def a_clip(recipe: str, inception_file: Path, folder: Path) -> FeatureExtractor:

@@ -15,17 +15,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from arbench.errors import CheckpointError
-from arbench.features.networks.dinov2 import DinoV2, load, resample, uninitialised
+from arbench.features.networks.dinov2 import SIZES, DinoV2, Size, from_official, load, resample, uninitialised
 from arbench.features.weight_files import WeightFile, Weights
 
 pytestmark = pytest.mark.numerical
 
-WIDTH, DEPTH, HEADS = 32, 2, 2
+WIDTH, DEPTH, HEADS = 48, 2, 2
+SMALL = Size(WIDTH, DEPTH, HEADS)
+GATED = Size(WIDTH, DEPTH, HEADS, gated=True)
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def official_state(width: int, depth: int) -> dict[str, Tensor]:
-    """Random weights under the names and shapes of `dinov2_vitl14_pretrain.pth`, whose images had 518 pixels a side."""
+def official_state(width: int, depth: int, gated: bool = False) -> dict[str, Tensor]:
+    """Random weights under the names and shapes of `dinov2_vitl14_pretrain.pth`, whose images had 518 pixels a side.
+
+    Those of ViT-g have SwiGLU, of 8/3 of the width rounded up to a multiple of 8.
+    """
     torch.set_num_threads(1)
     shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, width),
@@ -45,11 +50,15 @@ def official_state(width: int, depth: int) -> dict[str, Tensor]:
             f"blocks.{block}.ls1.gamma": (width,),
             f"blocks.{block}.norm2.weight": (width,),
             f"blocks.{block}.norm2.bias": (width,),
-            f"blocks.{block}.mlp.fc1.weight": (4 * width, width),
-            f"blocks.{block}.mlp.fc1.bias": (4 * width,),
-            f"blocks.{block}.mlp.fc2.weight": (width, 4 * width),
-            f"blocks.{block}.mlp.fc2.bias": (width,),
             f"blocks.{block}.ls2.gamma": (width,),
+        }
+        hidden = (4 * width * 2 // 3 + 7) // 8 * 8 if gated else 4 * width
+        first, last = ("w12", "w3") if gated else ("fc1", "fc2")
+        shapes |= {
+            f"blocks.{block}.mlp.{first}.weight": ((1 + gated) * hidden, width),
+            f"blocks.{block}.mlp.{first}.bias": ((1 + gated) * hidden,),
+            f"blocks.{block}.mlp.{last}.weight": (width, hidden),
+            f"blocks.{block}.mlp.{last}.bias": (width,),
         }
     shapes |= {"norm.weight": (width,), "norm.bias": (width,)}
     generator = torch.Generator().manual_seed(0)
@@ -67,8 +76,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> WeightFile:
     return saved(official_state(WIDTH, DEPTH), tmp_path_factory.mktemp("dinov2"))
 
 
-def extractor(file: WeightFile, recipe: str = "dinov2/dgm") -> DinoV2:
-    return DinoV2(recipe, file, "cpu", "parity", WIDTH, DEPTH, HEADS)
+def extractor(file: WeightFile, recipe: str = "dinov2/dgm", size: Size = SMALL) -> DinoV2:
+    return DinoV2(recipe, file, "cpu", "parity", size)
 
 
 def plain_cls(state: dict[str, Tensor], pixels: Tensor) -> Tensor:
@@ -96,9 +105,14 @@ def plain_cls(state: dict[str, Tensor], pixels: Tensor) -> Tensor:
             scores = q[..., part] @ k[..., part].transpose(1, 2) / math.sqrt(WIDTH // HEADS)
             heads.append(torch.softmax(scores, -1) @ v[..., part])
         x = x + p[f"{name}.ls1.gamma"] * linear(torch.cat(heads, -1), f"{name}.attn.proj")
-        h = linear(norm(x, f"{name}.norm2"), f"{name}.mlp.fc1")
-        h = 0.5 * h * (1 + torch.erf(h / math.sqrt(2)))
-        x = x + p[f"{name}.ls2.gamma"] * linear(h, f"{name}.mlp.fc2")
+        h = norm(x, f"{name}.norm2")
+        if f"{name}.mlp.w12.weight" in p:
+            a, b = linear(h, f"{name}.mlp.w12").chunk(2, dim=-1)
+            h = linear(a / (1 + torch.exp(-a)) * b, f"{name}.mlp.w3")
+        else:
+            h = linear(h, f"{name}.mlp.fc1")
+            h = linear(0.5 * h * (1 + torch.erf(h / math.sqrt(2))), f"{name}.mlp.fc2")
+        x = x + p[f"{name}.ls2.gamma"] * h
     return norm(x, "norm")[:, 0]
 
 
@@ -122,12 +136,14 @@ def plain_positions(embedding: np.ndarray, grid: int) -> np.ndarray:
     return np.concatenate([embedding[:1], patches.reshape(grid * grid, -1)])
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("recipe", ["dinov2/dgm", "dinov2/edm2"])
-def test_the_cls_token_is_that_of_a_plain_vit(file: WeightFile, recipe: str) -> None:
-    ours = extractor(file, recipe)
+def test_the_cls_token_is_that_of_a_plain_vit(tmp_path: Path, recipe: str, gated: bool) -> None:
+    file = saved(official_state(WIDTH, DEPTH, gated), tmp_path)
+    ours = extractor(file, recipe, GATED if gated else SMALL)
     ours.batch = 2
     images = list(np.random.default_rng(0).integers(0, 256, (3, 3, 64, 48), dtype=np.uint8))
-    state = official_state(WIDTH, DEPTH)
+    state = official_state(WIDTH, DEPTH, gated)
     expected = plain_cls(state, ours.prepare(torch.from_numpy(np.stack(images)))).numpy()
     found = ours(images)["cls"]
     assert found.shape == (3, WIDTH)
@@ -183,12 +199,22 @@ def test_the_callers_batch_and_mixed_sizes_change_nothing(file: WeightFile) -> N
     np.testing.assert_array_equal(together, apart)
 
 
-def test_the_full_network_has_the_official_parameters() -> None:
-    names = {name for name in official_state(2, 24) if name != "mask_token"}
-    network = uninitialised()
-    assert set(network.state_dict()) == names
-    # 304,368,640 of the published file, less the mask token (1024) and 1113 positions (37^2 against 16^2)
-    assert sum(p.numel() for p in network.parameters()) == 304_368_640 - 1024 - (37**2 - 16**2) * 1024
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("dinov2-vits14", 22_056_576),
+        ("dinov2-vitb14", 86_580_480),
+        ("dinov2-vitl14", 304_368_640),
+        ("dinov2-vitg14", 1_136_480_768),
+    ],
+)
+def test_the_full_networks_have_the_official_parameters(name: str, published: int) -> None:
+    size = SIZES[name]
+    official = {key for key in official_state(12, size.depth, size.gated) if key != "mask_token"}
+    network = uninitialised(size)
+    assert set(from_official(dict.fromkeys(official, torch.zeros(1, 1 + 16 * 16, 1)), 16)) == set(network.state_dict())
+    # those of the published file, less the mask token and 1113 positions (37^2 against 16^2)
+    assert sum(p.numel() for p in network.parameters()) == published - (1 + 37**2 - 16**2) * size.width
 
 
 def test_files_of_other_networks_are_refused_by_name(tmp_path: Path) -> None:

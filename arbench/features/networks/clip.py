@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
+from ...data.crops import square_then_size
 from ...errors import InputError, UnknownName
 from ..extractor import FeatureExtractor, Mode
 from ..weight_files import WeightFile, Weights
@@ -201,11 +202,7 @@ def as_llamagen(image: Image.Image, side: int) -> Image.Image:
 
     The way there and back is in float32, in which 63 of the 256 levels come out one lower.
     """
-    short = min(image.size)
-    left, top = round((image.width - short) / 2), round((image.height - short) / 2)
-    image = image.crop((left, top, left + short, top + short))
-    if short != LLAMAGEN_SIDE:
-        image = image.resize((LLAMAGEN_SIDE, LLAMAGEN_SIDE), Image.Resampling.LANCZOS)
+    image = square_then_size(image, LLAMAGEN_SIDE, Image.Resampling.LANCZOS)
     signed = (torch.from_numpy(np.array(image)).float() / 255 - 0.5) / 0.5
     truncated = ((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy()
     return shorter_side_then_crop(Image.fromarray(truncated), side)

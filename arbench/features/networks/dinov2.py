@@ -1,9 +1,10 @@
-"""DINOv2 ViT-L/14 (Oquab et al., arXiv 2304.07193): the CLS token, for FD-DINOv2 as dgm-eval or EDM2 compute it."""
+"""DINOv2 (Oquab et al., arXiv 2304.07193): the CLS token, for FD-DINOv2 as dgm-eval or EDM2 compute it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
@@ -22,35 +23,51 @@ GRID = SIDE // PATCH
 BATCH = {"cpu": 8, "cuda": 64}
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Of a network. `gated`: its MLPs are SwiGLU, w3(silu(a) b) with (a, b) = w12(x)."""
+
+    width: int
+    depth: int
+    heads: int
+    gated: bool = False
+
+
+SIZES = {
+    "dinov2-vits14": Size(384, 12, 6),
+    "dinov2-vitb14": Size(768, 12, 12),
+    "dinov2-vitl14": Size(1024, 24, 16),
+    "dinov2-vitg14": Size(1536, 40, 24, gated=True),
+}
+"""Weight file in the registry -> size."""
+OF_RECIPE = {"dinov2/dgm-s": "dinov2-vits14", "dinov2/dgm-b": "dinov2-vitb14", "dinov2/dgm-g": "dinov2-vitg14"}
+"""Recipe -> weight file; the others take ViT-L."""
+
+
 def load(recipe: str, weights: Weights, device: str, mode: Mode) -> FeatureExtractor:
-    """The extractor of "dinov2/dgm" or "dinov2/edm2". Raises `MissingWeights`, `CheckpointError`."""
-    return DinoV2(recipe, weights.locate("dinov2-vitl14"), device, mode)
+    """The extractor of "dinov2/dgm", "dinov2/edm2" or a size of `OF_RECIPE`.
+
+    Raises `MissingWeights`, `CheckpointError`.
+    """
+    file = weights.locate(OF_RECIPE.get(recipe, "dinov2-vitl14"))
+    return DinoV2(recipe, file, device, mode, SIZES[file.name])
 
 
 class DinoV2(FeatureExtractor):
     """CLS token after the last norm, as "cls" (n, width), of images squeezed to 224 x 224 whatever their shape.
 
-    dinov2/dgm: PIL bicubic on uint8, so the resized pixels are rounded. dinov2/edm2: torch bicubic with antialias in
-    float, neither rounded nor clipped. The defaults of width, depth and heads are those of ViT-L.
+    dinov2/dgm and its sizes: PIL bicubic on uint8, so the resized pixels are rounded. dinov2/edm2: torch bicubic with
+    antialias in float, neither rounded nor clipped.
     """
 
-    def __init__(
-        self,
-        recipe: str,
-        file: WeightFile,
-        device: str,
-        mode: Mode,
-        width: int = 1024,
-        depth: int = 24,
-        heads: int = 16,
-    ) -> None:
+    def __init__(self, recipe: str, file: WeightFile, device: str, mode: Mode, size: Size) -> None:
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
-        self.outputs = {"cls": width}
+        self.outputs = {"cls": size.width}
         self.batch = BATCH.get(self.device.type, 8)
-        network = uninitialised(width, depth, heads)
+        network = uninitialised(size)
         state = from_official(read_state_dict(file.path), GRID)
-        check_names(network.state_dict(), state, file, "DINOv2 ViT-L/14")
+        check_names(network.state_dict(), state, file, f"DINOv2 of width {size.width} and depth {size.depth}")
         self.network = assign(network, state).to(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
@@ -65,28 +82,29 @@ class DinoV2(FeatureExtractor):
             return {"cls": self.network(pixels)}
 
 
-def uninitialised(width: int = 1024, depth: int = 24, heads: int = 16) -> nn.Module:
+def uninitialised(size: Size) -> nn.Module:
     """timm's network on the meta device: (n, 3, 224, 224) -> CLS token (n, width) after the last norm."""
     import timm
 
     with torch.device("meta"):
         network: nn.Module = timm.create_model(
-            "vit_large_patch14_dinov2",
+            "vit_giant_patch14_dinov2" if size.gated else "vit_large_patch14_dinov2",
             pretrained=False,
             img_size=SIDE,
             dynamic_img_size=False,
             num_classes=0,
             global_pool="token",
-            embed_dim=width,
-            depth=depth,
-            num_heads=heads,
+            embed_dim=size.width,
+            depth=size.depth,
+            num_heads=size.heads,
         )
     return network
 
 
 def from_official(official: Mapping[str, Tensor], grid: int) -> dict[str, Tensor]:
-    """timm's state dict for `grid` x `grid` patches; names are the same, the mask token is for training only."""
-    state = {name: tensor for name, tensor in official.items() if name != "mask_token"}
+    """timm's state dict for `grid` x `grid` patches: the mask token is for training only, SwiGLU's layers renamed."""
+    renamed = {name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2."): name for name in official}
+    state = {ours: official[name] for ours, name in renamed.items() if name != "mask_token"}
     if "pos_embed" in state:
         state["pos_embed"] = resample(state["pos_embed"], grid)
     return state
