@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -233,11 +234,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="*", metavar="GLOB", help="of the cases' names, for instance '*2048*'")
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
     lines = [HEAD]
     print(HEAD, flush=True)
     for case in cases(options.seed):
+        if not fnmatchcase(case.name, options.only):
+            continue
         begin = time.perf_counter()
         for row in measure(case, options.repetitions, options.seed):
             figures = f"{row.truth:.5g} | {row.ideal:.3g} | {row.half:.3g} | {100 * row.coverage:.1f} %"
@@ -248,7 +252,8 @@ def main() -> None:
             print(lines[-1], flush=True)
         print(f"<!-- {time.perf_counter() - begin:.0f} s -->", flush=True)
     if options.write:
-        command = f"`python benchmarks/coverage.py --repetitions {options.repetitions} --seed {options.seed}`"
+        command = f"`python benchmarks/coverage.py --repetitions {options.repetitions} --seed {options.seed}"
+        command += f" --only '{options.only}'`" if options.only != "*" else "`"
         options.write.write_text(NOTE + f"\nMade by {command} on the CPU.\n\n" + "\n".join(lines) + "\n")
 
 
