@@ -173,8 +173,9 @@ class Display:
             if row.state.result is not None or planned.outcome is not None:
                 continue
             expected = 60 * planned.minutes * (pace.factor(planned.cell) or 1.0)
-            if planned.exclusive:  # its one unit says nothing until it is over
-                left += max(expected - (0.0 if row.begun is None else now - row.begun), expected / 10)
+            if planned.exclusive:  # its one unit says nothing until it is over; what is late is later still
+                passed = 0.0 if row.begun is None else now - row.begun
+                left += max(expected - passed, passed / 3)
             else:
                 left += expected * (1 - row.fraction)
         return left
