@@ -1,0 +1,66 @@
+"""Stability: how much codes change under small changes of the image, and when a reconstruction is encoded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.unit import cut
+
+ENCODINGS = 8
+"""Of an image: itself twice, five perturbations, the flipped one. Rounds come on top."""
+
+
+class Stability(TaskSpec):
+    """Tokenizers: codes under small changes of the image, and of their own reconstructions."""
+
+    task: Literal["stability"] = "stability"
+    """Name of the task."""
+    data: str = "mnist5k/heldout"
+    """Images, as `arbench score` reads them."""
+    crop: str = "none"
+    """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
+    size: int | None = Field(default=None, ge=1)
+    """Side of the square that `crop` makes, in pixels."""
+    n: int | None = Field(default=200, ge=1)
+    """Images, from the start of the source; null: all."""
+    rounds: int = Field(default=3, ge=1)
+    """How often an image is encoded and decoded again."""
+    batch: int = Field(default=64, ge=1)
+    """Images at once; no result depends on it."""
+
+
+def _effort(spec: Stability, rates: Rates) -> Effort:
+    return Effort((spec.n or 0) * rates.image * (ENCODINGS / 2 + spec.rounds), spec.batch)
+
+
+TASK = TaskDefinition(
+    name="stability",
+    spec=Stability,
+    work="arbench.tasks.stability.work:StabilityWork",
+    version=1,
+    kinds=frozenset({"tokenizer"}),
+    group="Stability",
+    metrics=(
+        MetricInfo("token-change", "fraction", "lower", "share of codes that a small change of the image changes"),
+        MetricInfo("latent-change", "fraction", "lower", "|z' - z| / |z| of an image's latents, likewise"),
+        MetricInfo("token-agreement", "fraction", "higher", "share of codes that come back from the reconstruction"),
+        MetricInfo(
+            "flip-agreement",
+            "fraction",
+            "higher",
+            "codes of the mirrored image that are mirrored",
+            column=False,
+        ),
+        MetricInfo("deterministic", "fraction", "higher", "images with the same codes and pixels twice", column=False),
+        MetricInfo("psnr-round", "dB", "higher", "of the image after so many rounds, to the original", column=False),
+    ),
+    summary=(Pick("token-agreement", at={"round": 1}), Pick("latent-change")),
+    units=lambda spec: cut(spec.n),
+    effort=_effort,
+    data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
+    counted="n",
+    transport=frozenset({"batch"}),
+)
