@@ -119,6 +119,30 @@ def run(
 
 
 @app.command()
+def audit(
+    tokenizers: Annotated[
+        list[str], typer.Argument(metavar="TOKENIZER...", help="Tokenizers by name or glob: arbench ls tokenizers.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Images, as score reads them. Default: MNIST digits, 32 x 32.")
+    ] = None,
+    crop: Annotated[str | None, typer.Option(help="How they are cropped to the tokenizer's size.")] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="Images, from the start.")] = None,
+    change: Sets = None,
+    weights: Weighted = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run goes. Default: runs/<id>.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    workers: Workers = None,
+    track: Track = None,
+) -> None:
+    """Audit tokenizers: reconstruction, codes, stability, prefixes."""
+    from arbench.cli.audit import audit
+
+    where = (out, device, workers, track)
+    raise typer.Exit(audit(tokenizers, data, crop, n, change or [], weights or [], *where))
+
+
+@app.command()
 def resume(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
     workers: Workers = None,

@@ -38,7 +38,9 @@ def test_every_field_of_every_model_is_a_key_with_a_meaning():
     assert names == {
         (group, name) for group, model in models.items() for name in model.model_fields if name != "task"
     } | {("sampling", "zip")}
-    assert set(built_in()) == {"edit", "generate", "likelihood", "memory", "reconstruct", "speed"}
+    assert set(built_in()) == {
+        *("edit", "generate", "likelihood", "memory", "prefix", "reconstruct", "speed", "stability"),
+    }
     for key in found().values():
         assert key.meaning.endswith((".", "...")), key.dotted
         assert "None" not in key.meaning, key.dotted

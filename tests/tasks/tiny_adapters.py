@@ -76,6 +76,40 @@ class Telltale(Blocks):
         return images
 
 
+class Jittery(Blocks):
+    """Other codes at every call."""
+
+    calls = 0
+
+    def encode(self, images, *, noise=None):
+        self.calls += 1
+        codes = super().encode(images)
+        return Codes(ids=((codes.ids[0] + self.calls) % LEVELS,))
+
+
+class Leaning(Blocks):
+    """Its images lie a block to the right of what was encoded: a planted fault."""
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(codes, probe=probe).roll(4, dims=-1)
+
+
+class Prefixed(Blocks):
+    """With `decode_prefix`: blocks beyond the first tokens are black."""
+
+    def decode_prefix(self, codes, count):
+        kept = torch.arange(codes.ids[0].shape[1]) < count
+        return self.decode(Codes(ids=(codes.ids[0] * kept,)))
+
+
+class Backwards(Prefixed):
+    """A planted fault: its tokens are decoded from the last to the first, and half of them makes noise."""
+
+    def decode_prefix(self, codes, count):
+        images = super().decode_prefix(codes, count)
+        return images if count != 32 else 1 - images
+
+
 class TwoScales(Blocks):
     """A pyramid of two levels, 1 + 4 tokens; the image is the sum of both."""
 
@@ -249,6 +283,10 @@ CARDS = {
     for entry in (
         card("tokenizers/blocks", implementation="tiny_adapters:Blocks"),
         card("tokenizers/telltale", implementation="tiny_adapters:Telltale"),
+        *(
+            card(f"tokenizers/{name}", implementation=f"tiny_adapters:{name.capitalize()}")
+            for name in ("jittery", "leaning", "prefixed", "backwards")
+        ),
         card(
             "tokenizers/scales",
             implementation="tiny_adapters:TwoScales",

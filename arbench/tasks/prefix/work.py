@@ -58,8 +58,8 @@ class PrefixWork:
             nothing = missing(f"{tokenizer.card.name} does not decode prefixes (it has no `decode_prefix`)", n)
             return Finished(
                 (
-                    nothing.metric("prefix-needed", "", "fraction", "lower"),
-                    nothing.metric("prefix-monotone", "", "fraction", "higher"),
+                    nothing.metric("prefix-needed", "no prefixes", "fraction", "lower"),
+                    nothing.metric("prefix-monotone", "no prefixes", "fraction", "higher"),
                 )
             )
         psnr, lengths = joined(units, "psnr"), tokens_in(tokenizer.spec)
@@ -132,7 +132,7 @@ def _gallery(task: Prefix, units: Sequence[Stored], lengths: list[int]) -> Galle
         "From the first tokens alone; the first images, not selected.",
         np.arange(n),
         np.full((len(layers), n), -1),
-        ("original", *(f"{length} tokens" for length in lengths)),
+        ("original", *(f"{length} token{'s' if length > 1 else ''}" for length in lengths)),
         (True, *(False for _ in lengths)),
         layers,
     )

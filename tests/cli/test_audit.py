@@ -1,0 +1,47 @@
+"""`arbench audit` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from arbench.cli.main import main
+from arbench.data.readers.mnist import mnist5k
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["raster/llamagen-mini"], "raster/llamagen-mini is a generator"),
+        (["tokenizers/var-mni"], "did you mean tokenizers/var-mini"),
+        (["tokenizers/llamagen-vq-16"], "name images: --data FOLDER"),
+        (["tokenizers/var-mini", "tokenizers/llamagen-vq-16", "--data", "x"], "images of different sizes"),
+        (["tokenizers/var-mini", "--crop", "none"], "add --data SOURCE"),
+        (["tokenizers/var-mini", "--data", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_what_cannot_be_audited(words, message, capsys):
+    assert main(["audit", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures of any size: they are cropped to the tokenizer's."""
+    monkeypatch.chdir(tmp_path)
+    Path("pictures").mkdir()
+    for index, image in enumerate(mnist5k("heldout").load(range(17))):
+        Image.fromarray(image.transpose(1, 2, 0)).resize((40 + index, 50)).save(f"pictures/{index}.png")
+    words = ["tokenizers/var-mini", "--data", "pictures", "--out", "out", "--track", "off", "--workers", "1"]
+    assert main(["audit", *words]) == 0
+    results = [json.loads(path.read_text()) for path in Path("out").glob("cells/*/result.json")]
+    assert {result["task"] for result in results} == {"reconstruct", "stability", "prefix"}
+    assert {metric["n"] for result in results for metric in result["metrics"] if metric["name"] == "deterministic"} == {
+        17
+    }
+    numbers = {metric["name"]: metric["value"] for result in results for metric in result["metrics"]}
+    assert 0 < numbers["token-agreement"] < 1
+    assert numbers["deterministic"] == 1
+    assert "prefix-needed" in Path("out/report.html").read_text().replace("<wbr>", "")
