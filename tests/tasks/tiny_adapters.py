@@ -140,7 +140,7 @@ class Continuous(Blocks):
         return Codes(latents=functional.avg_pool2d(images, 4))
 
     def decode(self, codes, *, probe=NO_PROBE):
-        return functional.interpolate(codes.latents, scale_factor=4)
+        return functional.interpolate(codes.latents, scale_factor=4).clamp(0, 1)
 
 
 class Tinted:
