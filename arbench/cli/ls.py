@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from arbench import registry, weights
-from arbench.errors import OK, ArbenchError, UnknownName
+from arbench.errors import OK, ArbenchError, UnknownName, UsageError
 from arbench.json_text import parse_json
 from arbench.spec import suite_file
 from arbench.spec.card import Card
@@ -18,10 +20,20 @@ from arbench.terminal import Column, PlainConsole, print_table
 Row = dict[str, Any]
 
 
-def ls(what: str, json_output: bool) -> int:
+def ls(what: str, json_output: bool, family: str | None = None, system: str | None = None) -> int:
+    """Prints a listing. Adapters and tokenizers have a row for each system; of a family or system, for each card."""
     if what not in LISTINGS:
         raise UnknownName("listing", what, LISTINGS, "arbench ls adapters")
-    rows = LISTINGS[what]()
+    chosen = family is not None or system is not None
+    if chosen and what not in KINDS:
+        raise UsageError(f"{what} have no family and no system", "adapters and tokenizers do", "arbench ls adapters")
+    if what in KINDS:
+        systems = _systems(KINDS[what], family, system)
+        rows = (
+            [row for each in systems for row in _cards(each)] if chosen or json_output else list(map(_group, systems))
+        )
+    else:
+        rows = LISTINGS[what]()
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK
@@ -38,6 +50,8 @@ def ls(what: str, json_output: bool) -> int:
         for name, number in ((name, any(isinstance(row[name], int) for row in rows)) for name in columns)
     ]
     print_table(console, heads, [[_cell(row[name]) for name in columns] for row in rows])
+    if what in KINDS and not chosen:
+        console.print(f"one row for each system; its cards: arbench ls {what} --system NAME", soft_wrap=True)
     if any(" from http" in str(value) for row in rows for value in row.values()):
         console.print(f"files that are not here go to {weights.folder()}; where they come from: --json", soft_wrap=True)
     if what == "references":
@@ -47,7 +61,7 @@ def ls(what: str, json_output: bool) -> int:
     return OK
 
 
-JSON_ALONE = frozenset({"config", "source", "family", "title", "problem", "fetched_from", "files"})
+JSON_ALONE = frozenset({"config", "source", "family", "system", "title", "problem", "fetched_from", "files"})
 """Not in a table: a name begins with its family, and addresses are too long."""
 HEADERS = {"parameters": "size"}
 
@@ -79,11 +93,68 @@ def _size(parameters: int | None) -> str | None:
     return f"{parameters / 1e6:.1f}M" if parameters < 1e9 else f"{parameters / 1e9:.2f}B"
 
 
-def _cards(kind: str) -> list[Row]:
+@dataclass(frozen=True)
+class _Cards:
+    """The cards of one kind of a system."""
+
+    system: str
+    cards: tuple[Card, ...]
+
+
+def _systems(kind: str, family: str | None, system: str | None) -> list[_Cards]:
+    """Those of a kind, of a family and of a name if given. Raises UnknownName."""
+    owners = {card.name: each.name for each in registry.systems() for card in each.cards}
+    found: dict[str, list[Card]] = {}
+    for card in registry.cards().values():
+        if card.kind == kind:
+            found.setdefault(owners.get(card.name, card.name), []).append(card)
+    everything = [_Cards(name, tuple(cards)) for name, cards in found.items()]
+    for what, name, known in (
+        ("family", family, {card.family for each in everything for card in each.cards}),
+        ("system", system, {each.system for each in everything}),
+    ):
+        if name is not None and name not in known:
+            raise UnknownName(
+                what, name, sorted(known), f"arbench ls {'tokenizers' if kind == 'tokenizer' else 'adapters'}"
+            )
+    return [each for each in everything if system in (None, each.system) and family in (None, each.cards[0].family)]
+
+
+def _group(system: _Cards) -> Row:
+    """One row: a glob of the names and what varies in them; of one card, the card's."""
+    cards, (first, *more) = system.cards, system.cards
+    names = [card.name for card in cards]
+    alike = len(list(takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))))
+    shared = first.name[:alike]
+    stem = shared[: max(shared.rfind("-"), shared.rfind("/")) + 1] if more else first.name
+    sizes = [card.parameters for card in cards if card.parameters is not None]
+    here = [name.removeprefix(stem) for name, card in zip(names, cards, strict=True) if _here(card)]
+    return {
+        "name": f"{stem}*" if more else first.name,
+        "system": system.system,
+        "cards": len(cards),
+        "parameters": " to ".join(dict.fromkeys(filter(None, (_size(min(sizes)), _size(max(sizes))))))
+        if sizes
+        else None,
+        "pixels": ", ".join(dict.fromkeys(str(card.resolution) for card in cards)),
+        "code": ", ".join(dict.fromkeys(card.code_licence for card in cards)),
+        "weights": ", ".join(dict.fromkeys(str(_cell(card.weights_licence)) for card in cards)),
+        "here": ", ".join(here) if more else ("yes" if here else None),
+        "from": registry.origins()[first.name],
+    }
+
+
+def _here(card: Card) -> bool:
+    """Whether its weights are on this machine."""
+    return _weights_state(card) in ("shipped", "present", "none needed")
+
+
+def _cards(system: _Cards) -> list[Row]:
     return [
         {
             "name": card.name,
             "family": card.family,
+            "system": system.system,
             "parameters": _size(card.parameters),
             "pixels": card.resolution,
             "tokens": card.tokens.tokens if card.tokens else None,
@@ -94,8 +165,7 @@ def _cards(kind: str) -> list[Row]:
             "config": card.config,
             "source": card.source,
         }
-        for card in registry.cards().values()
-        if card.kind == kind
+        for card in system.cards
     ]
 
 
@@ -208,9 +278,10 @@ def _conventions() -> list[Row]:
     ]
 
 
+KINDS = {"adapters": "generator", "tokenizers": "tokenizer"}
 LISTINGS: dict[str, Callable[[], list[Row]]] = {
-    "adapters": lambda: _cards("generator"),
-    "tokenizers": lambda: _cards("tokenizer"),
+    "adapters": list,
+    "tokenizers": list,
     "metrics": _metrics,
     "suites": _suites,
     "keys": _keys,

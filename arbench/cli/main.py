@@ -72,12 +72,14 @@ def ls(
             help="adapters, tokenizers, metrics, conventions, recipes, suites, keys, datasets, references or runs.",
         ),
     ] = "adapters",
+    family: Annotated[str | None, typer.Option(help="Only cards of a family, as raster or next_scale.")] = None,
+    system: Annotated[str | None, typer.Option(help="Only cards of a system, as llamagen.")] = None,
     json_output: Json = False,
 ) -> None:
     """List adapters, metrics, suites, keys, data sets and runs."""
     from arbench.cli.ls import ls
 
-    raise typer.Exit(ls(what, json_output))
+    raise typer.Exit(ls(what, json_output, family, system))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import zipfile
 import pytest
 from PIL import Image
 
+from arbench import registry
 from arbench.cli.main import main
 
 
@@ -86,6 +87,23 @@ def test_lists_come_as_tables_and_as_json(what, capsys, tmp_path, monkeypatch):
     rows = json.loads(capsys.readouterr().out)
     assert isinstance(rows, list)
     assert bool(rows) == (what != "runs")
+
+
+def test_adapters_are_listed_by_system_and_family(capsys):
+    def names(*words: str) -> list[str]:
+        assert main(["ls", "adapters", *words]) == 0
+        return [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:-1]]
+
+    groups = names()
+    assert "raster/llamagen-*" in groups
+    assert len(groups) == len(set(groups)) < len(registry.cards())
+    assert {card.name for group in groups for card in registry.matching([group])} == {
+        card.name for card in registry.cards().values() if card.kind == "generator"
+    }
+    assert sorted(names("--system", "llamagen")) == [card.name for card in registry.matching(["raster/llamagen-*"])]
+    assert {name.partition("/")[0] for name in names("--family", "next_scale")} == {"next_scale"}
+    assert main(["ls", "adapters", "--system", "llamagn"]) == 2
+    assert "did you mean llamagen?" in capsys.readouterr().err
 
 
 def test_ls_says_how_to_get_weights(capsys, monkeypatch, tmp_path):

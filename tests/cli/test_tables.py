@@ -12,8 +12,15 @@ import pytest
 from arbench.cli.main import main
 from tests.cli.terminals import in_pipe, on_terminal
 
-LISTS = [["ls", what] for what in ("adapters", "tokenizers", "metrics", "conventions", "recipes", "suites", "datasets")]
-VERBS = [*LISTS, ["weights", "ls"], ["show", "quickstart"], ["show", "quickstart", "--resolved", "--task", "speed"]]
+LISTS = [["ls", what] for what in ("metrics", "conventions", "recipes", "suites", "datasets")]
+CARDS = [["ls", "adapters", "--family", "raster"], ["ls", "tokenizers", "--system", "var"]]
+VERBS = [
+    *LISTS,
+    *CARDS,
+    ["weights", "ls"],
+    ["show", "quickstart"],
+    ["show", "quickstart", "--resolved", "--task", "speed"],
+]
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +53,9 @@ def test_lists_and_plans(arguments, tmp_path, capsys, monkeypatch):
 
 
 def test_every_row_of_a_list_is_a_line_with_all_its_values(tmp_path):
-    rows = json.loads(in_pipe(["ls", "adapters", "--json"], tmp_path))
-    for text in (in_pipe(["ls", "adapters"], tmp_path), on_terminal(["ls", "adapters"], 200, tmp_path)):
+    words = ["ls", "adapters", "--system", "llamagen"]
+    rows = json.loads(in_pipe([*words, "--json"], tmp_path))
+    for text in (in_pipe(words, tmp_path), on_terminal(words, 200, tmp_path)):
         lines = text.splitlines()
         assert lines[0].split()[-1] == "checkpoint"
         for row, line in zip(rows, lines[1:], strict=False):

@@ -65,7 +65,7 @@ def run(installed) -> Path:
 
 
 def test_all_four_are_listed(installed):
-    assert "other/paint-large" in installed.arbench("ls", "adapters")
+    assert "other/paint-large" in installed.arbench("ls", "adapters", "--family", "other")
     assert "a convention of another package" in installed.arbench("ls", "conventions")
     metrics = installed.arbench("ls", "metrics")
     assert "mean-gap" in metrics
