@@ -169,7 +169,7 @@ def test_the_files_of_a_system_are_recognised_as_its_own_and_nothing_else(system
     theirs: set[str] = set()
     for other in registry.systems():
         if other is not system and module_of(other.cards[0]).Network is module_of(system.cards[0]).Network:
-            theirs |= {file.what for file in other.files}
+            theirs |= {file.what for file in other.files} - kinds
     for card in system.cards:
         names, own = names_of(card), list(whole_network(card).state_dict())
         kind = recognise([key for ours in own for key in names(ours)])
