@@ -1,0 +1,105 @@
+"""The systems of the second wave: recordings replay, cards have the published sizes, tiny ones keep the contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from arbench import registry
+from arbench.adapters.layers.config import from_upstream
+from arbench.check.adapter import Plan, check
+from arbench.parity import load_golden, replay_golden
+from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+RECORDED = ("arpg", "lpd", "par", "nar-c2i")
+
+LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
+LLAMA |= {"vocab_size": 256, "block_size": 16}
+ON_LLAMAGEN: dict[str, Any] = {"tokenizer": "tokenizers/llamagen-mini", "tokens": TokenSpec.grid(4, 256)}
+ON_LLAMAGEN |= {"resolution": 16, "classes": 10}
+FEW: dict[str, Any] = {"steps": (1, 16)}
+
+TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "random_order/arpg-l": (
+        LLAMA,
+        ON_LLAMAGEN | {"limits": FEW, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=5)},
+    ),
+    "random_order/lpd-l-256": (
+        {"img_size": 64, "decoder_embed_dim": 32, "decoder_depth": 2, "decoder_num_heads": 2}
+        | {"class_num": 10, "vqgan_vocab_size": 256},
+        ON_LLAMAGEN | {"limits": FEW, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=5)},
+    ),
+    "random_order/par-xl-4x": (LLAMA | {"spe_token_num": 3, "ar_token_num": 4}, ON_LLAMAGEN),
+    "random_order/nar-b-256": (LLAMA, ON_LLAMAGEN),
+}
+"""Official card -> small numbers for its class, and what else of the card changes with them."""
+
+PUBLISHED = {
+    "raster/npp": {"b-256": 111, "l-256": 343, "xl-256": 775, "xxl-256": 1411},
+    "raster/cca_llamagen": {"b-384": 111, "l-384": 343, "xl-384": 775, "xxl-384": 1411, "3b-384": 3097},
+    "next_scale/cca_var": {"d16": 310, "d20": 601, "d24": 1033, "d30": 2010},
+    "random_order/arpg": {"l": 320, "xl": 719, "xxl": 1302},
+    "random_order/lpd": {"l-256": 337, "xl-256": 752, "xxl-256": 1412, "l-512": 338, "xl-512": 753},
+    "random_order/par": {"xl-4x": 775, "xxl-4x": 1411, "3b-4x": 3097, "3b-16x": 3097},
+    "random_order/nar": {"b-256": 131, "m-256": 295, "l-256": 373, "xl-256": 816},
+}
+"""Millions of parameters, as published or as printed by the official classes."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recordings_replay(name: str) -> None:
+    golden = load_golden(GOLDENS / name)
+    verdicts = list(replay_golden(golden))
+    assert len(verdicts) == sum(len(probe.outputs) for probe in golden.probes)
+    assert [verdict for verdict in verdicts if not verdict.ok] == []
+
+
+def network_of(card: Card) -> nn.Module:
+    """The network of a card, on the meta device."""
+    module = import_module(card.implementation.partition(":")[0].removesuffix("adapter") + "network")
+    with torch.device("meta"):
+        if card.kind == "generator":
+            built: nn.Module = module.Network(from_upstream(module.Config, card.config, module.TRAINING_ONLY))
+        else:
+            built = module.Network(card.config)
+    return built
+
+
+@pytest.mark.parametrize("system", PUBLISHED)
+def test_official_cards_have_the_published_sizes(system: str) -> None:
+    cards = {
+        name.removeprefix(f"{system}-"): registry.card(name)
+        for name in registry.cards()
+        if name.startswith(f"{system}-")
+    }
+    assert cards.keys() == PUBLISHED[system].keys()
+    for size, card in cards.items():
+        parameters = sum(parameter.numel() for parameter in network_of(card).parameters())
+        assert parameters == card.parameters
+        assert round(parameters / 1e6) == PUBLISHED[system][size], size
+        assert card.checkpoint is not None
+        assert not card.refused(card.native)
+
+
+def small(name: str) -> Card:
+    config, changes = TINY[name]
+    card = registry.card(name)
+    return card.derive(config={**card.config, **config}, parameters=None, checkpoint=None, **changes)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_ones_keep_the_contract(name: str) -> None:
+    card = small(name)
+    assert card.tokenizer is not None
+    theirs = registry.card(card.tokenizer)
+    load = LoadSpec(weights=None, init="random")
+    verdicts = list(check(Plan(card, load, (theirs, load))))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+    outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
+    assert outcomes["load"] == outcomes["batch"] == outcomes["supported knobs"] == outcomes["close"] == "ok"
