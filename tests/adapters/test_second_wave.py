@@ -17,12 +17,30 @@ from arbench.parity import load_golden, replay_golden
 from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
-RECORDED = ("arpg", "lpd", "par", "nar-c2i")
+RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
 ON_LLAMAGEN: dict[str, Any] = {"tokenizer": "tokenizers/llamagen-mini", "tokens": TokenSpec.grid(4, 256)}
 ON_LLAMAGEN |= {"resolution": 16, "classes": 10}
+ENCODER: dict[str, Any] = {
+    f"{part}_{key}": n
+    for part in ("encoder", "decoder")
+    for key, n in (("embed_dim", 32), ("depth", 1), ("num_heads", 2))
+}
+ON_KL: dict[str, Any] = {"tokenizer": "tokenizers/mar-kl-mini", "tokens": TokenSpec.grid(4, channels=16)}
+ON_KL |= {"resolution": 32}
+TOKENIZERS: dict[str, Card] = {
+    "tokenizers/flexvar-vae": registry.card("tokenizers/flexvar-vae").derive(
+        config={"ch": 32, "encoder_ch_mult": (1, 1, 2), "decoder_ch_mult": (1, 1, 2), "z_channels": 8}
+        | {"codebook_size": 64, "codebook_embed_dim": 32, "v_patch_nums": (1, 2, 3, 4)},
+        tokens=TokenSpec.pyramid((1, 2, 3, 4), 64),
+        resolution=16,
+        parameters=None,
+        checkpoint=None,
+    )
+}
+"""Tokenizers that no mini stands for, small."""
 FEW: dict[str, Any] = {"steps": (1, 16)}
 
 TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -37,6 +55,21 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "random_order/par-xl-4x": (LLAMA | {"spe_token_num": 3, "ar_token_num": 4}, ON_LLAMAGEN),
     "random_order/nar-b-256": (LLAMA, ON_LLAMAGEN),
+    "next_scale/flexvar-d16": (
+        {"patch_nums": (1, 2, 3, 4), "vocab_size": 64, "depth": 2, "embed_dim": 32, "num_heads": 2, "num_classes": 10},
+        {"classes": 10, "tokens": TokenSpec.pyramid((1, 2, 3, 4), 64), "resolution": 16}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), top_k=20, top_p=0.9)},
+    ),
+    "next_scale/flowar-s": (
+        ENCODER | {"img_size": 32, "vae_stride": 8, "diffloss_d": 1, "diffloss_w": 64, "scale": (1, 2, 4)},
+        ON_KL | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=6)},
+    ),
+    "continuous/xar-b": (
+        ENCODER | {"img_size": 128, "vae_stride": 8},
+        ON_KL
+        | {"tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=4)},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -48,6 +81,10 @@ PUBLISHED = {
     "random_order/lpd": {"l-256": 337, "xl-256": 752, "xxl-256": 1412, "l-512": 338, "xl-512": 753},
     "random_order/par": {"xl-4x": 775, "xxl-4x": 1411, "3b-4x": 3097, "3b-16x": 3097},
     "random_order/nar": {"b-256": 131, "m-256": 295, "l-256": 373, "xl-256": 816},
+    "next_scale/flexvar": {"d16": 311, "d20": 601, "d24": 1034},
+    "tokenizers/flexvar": {"vae": 72},
+    "next_scale/flowar": {"s": 172, "l": 587, "h": 1913},
+    "continuous/xar": {"b": 173, "l": 608, "h": 1186},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
@@ -93,11 +130,17 @@ def small(name: str) -> Card:
     return card.derive(config={**card.config, **config}, parameters=None, checkpoint=None, **changes)
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tiny_tokenizers_keep_the_contract(name: str) -> None:
+    verdicts = list(check(Plan(TOKENIZERS[name], LoadSpec(init="random"))))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+
+
 @pytest.mark.parametrize("name", TINY)
 def test_tiny_ones_keep_the_contract(name: str) -> None:
     card = small(name)
     assert card.tokenizer is not None
-    theirs = registry.card(card.tokenizer)
+    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
     load = LoadSpec(weights=None, init="random")
     verdicts = list(check(Plan(card, load, (theirs, load))))
     assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}

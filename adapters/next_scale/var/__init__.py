@@ -10,8 +10,10 @@ SYSTEM = System(
     name="var",
     cards=CARDS,
     files=(
-        StateDict(what="a VAR generator", has=(r"pos_start", r"blocks\.0\.attn\.mat_qkv\.weight")),
-        StateDict(what="a VAR generator", has=(r"first_position", r"features_in\.weight")),
+        StateDict(
+            what="a VAR generator", has=(r"pos_start", r"lvl_embed\.weight", r"blocks\.0\.attn\.mat_qkv\.weight")
+        ),
+        StateDict(what="a VAR generator", has=(r"first_position", r"level_table\.weight", r"features_in\.weight")),
     ),
     replays={"generator": f"{__name__}.adapter:replay"},
     training={"next_scale/var-mini": f"{__name__}.training:RECIPE"},

@@ -42,8 +42,8 @@ def local_order(sizes: Sequence[int], side: int, random: np.random.Generator, re
     """Raster indices of a grid of `side` in an order of groups of `sizes`, as upstream draws them.
 
     The first token is anywhere, others of its group far from it. Each further group takes the cells with most known
-    neighbours (nearness is the sum of 1 / distance over the eight neighbours, at least 1), ties at random, unless within `repulsion` rows and columns of
-    one that it has; what is missing is filled with the cells farthest from those.
+    neighbours (nearness is the sum of 1 / distance over the eight neighbours, at least 1), ties at random, unless
+    within `repulsion` rows and columns of one that it has; what is missing is filled with the farthest cells.
     """
     rows, columns = np.divmod(np.arange(side * side), side)
     cells = np.stack((rows, columns), axis=1).astype(float)
