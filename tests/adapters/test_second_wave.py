@@ -18,6 +18,7 @@ from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
+RECORDED += ("disa-mar", "disa-xar")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -30,6 +31,7 @@ ENCODER: dict[str, Any] = {
 }
 ON_KL: dict[str, Any] = {"tokenizer": "tokenizers/mar-kl-mini", "tokens": TokenSpec.grid(4, channels=16)}
 ON_KL |= {"resolution": 32}
+MAR_HEAD: dict[str, Any] = {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "diffloss_d": 1, "diffloss_w": 16}
 TOKENIZERS: dict[str, Card] = {
     "tokenizers/flexvar-vae": registry.card("tokenizers/flexvar-vae").derive(
         config={"ch": 32, "encoder_ch_mult": (1, 1, 2), "decoder_ch_mult": (1, 1, 2), "z_channels": 8}
@@ -70,6 +72,16 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=4)},
     ),
+    "continuous/disa-mar-base": (
+        ENCODER | MAR_HEAD | {"class_num": 10},
+        ON_KL
+        | {"classes": 10, "limits": {"steps": (2, 16), "inner_steps": (2, 1000)}}
+        | {
+            "native": Sampling(
+                guidance=Guidance(scale=3.0, schedule="linear"), steps=4, inner_steps=6, extra={"last_inner_steps": 3}
+            )
+        },
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -85,6 +97,8 @@ PUBLISHED = {
     "tokenizers/flexvar": {"vae": 72},
     "next_scale/flowar": {"s": 172, "l": 587, "h": 1913},
     "continuous/xar": {"b": 173, "l": 608, "h": 1186},
+    "continuous/disa": {"mar-base": 208, "mar-large": 478, "mar-huge": 942, "xar-b": 173, "xar-l": 608, "xar-h": 1186}
+    | {"flowar-s": 172, "flowar-l": 587, "flowar-h": 1913},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
