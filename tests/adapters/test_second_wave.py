@@ -18,7 +18,7 @@ from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
-RECORDED += ("disa-mar", "disa-xar")
+RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -82,6 +82,16 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             )
         },
     ),
+    "continuous/far-base": (
+        ENCODER | MAR_HEAD,
+        ON_KL | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
+    ),
+    "continuous/transdiff-b-mrar": (
+        ENCODER | {"class_num": 10, "buffer_size": 4},
+        ON_KL
+        | {"classes": 10, "tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
+        | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -99,6 +109,9 @@ PUBLISHED = {
     "continuous/xar": {"b": 173, "l": 608, "h": 1186},
     "continuous/disa": {"mar-base": 208, "mar-large": 478, "mar-huge": 942, "xar-b": 173, "xar-l": 608, "xar-h": 1186}
     | {"flowar-s": 172, "flowar-l": 587, "flowar-h": 1913},
+    "continuous/far": {"base": 208, "large": 426, "huge": 812},
+    "continuous/transdiff": {"b": 290, "l": 683, "h": 1328, "b-mrar": 290, "l-mrar": 683, "h-mrar": 1328}
+    | {"l-512": 683},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
