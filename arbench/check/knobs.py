@@ -12,7 +12,7 @@ KNOBS: dict[str, tuple[object, ...]] = {
     "temperature": (0.25, 0.0),
     "top_k": (1,),
     "top_p": (0.05,),
-    "steps": (2,),
+    "steps": (2, 1),
     "inner_steps": (2,),
     "order": ("random", "raster", "halton"),
 }

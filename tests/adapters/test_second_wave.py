@@ -19,6 +19,7 @@ from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
 RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
+RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -92,6 +93,12 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"classes": 10, "tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
         | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
     ),
+    "other/distilled_decoding-var-d16": (
+        {"patch_nums": (1, 2, 3, 4), "vocab_size": 512, "z_channels": 16, "depth": 2, "embed_dim": 32, "num_heads": 2}
+        | {"num_classes": 10, "second": 2, "split": 2},
+        {"tokenizer": "tokenizers/var-mini", "classes": 10, "resolution": 32, "tokens": None},
+    ),
+    "other/distilled_decoding-llamagen-b": (LLAMA | {"second": 6, "split": 9}, ON_LLAMAGEN),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -112,6 +119,7 @@ PUBLISHED = {
     "continuous/far": {"base": 208, "large": 426, "huge": 812},
     "continuous/transdiff": {"b": 290, "l": 683, "h": 1328, "b-mrar": 290, "l-mrar": 683, "h-mrar": 1328}
     | {"l-512": 683},
+    "other/distilled_decoding": {"var-d16": 328, "var-d20": 635, "var-d24": 1092, "llamagen-b": 98, "llamagen-l": 326},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 

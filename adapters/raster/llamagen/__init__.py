@@ -8,9 +8,10 @@ from .cards import CARDS
 
 OTHERS = (
     *(r"pos_instruct_embeddings", r"spe_tok_embeddings\..*", r"medusa_output\.weight"),
+    *(r"final_layer_conti\.linear\.weight", r"continuous\.out\.weight"),
     *(r"instruction", r"bridge\.weight", r"below\.weight"),
 )
-"""Keys of systems that build on this network: RandAR, PAR, NAR."""
+"""Keys of systems that build on this network: RandAR, PAR, NAR, Distilled Decoding."""
 
 SYSTEM = System(
     name="llamagen",
