@@ -20,6 +20,7 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
 RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
 RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
+RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -33,6 +34,7 @@ ENCODER: dict[str, Any] = {
 ON_KL: dict[str, Any] = {"tokenizer": "tokenizers/mar-kl-mini", "tokens": TokenSpec.grid(4, channels=16)}
 ON_KL |= {"resolution": 32}
 MAR_HEAD: dict[str, Any] = {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "diffloss_d": 1, "diffloss_w": 16}
+BITS = TokenSpec(kind="discrete", layout="grid", levels=((4, 4),), vocabulary=16, codebooks=2)
 TOKENIZERS: dict[str, Card] = {
     "tokenizers/flexvar-vae": registry.card("tokenizers/flexvar-vae").derive(
         config={"ch": 32, "encoder_ch_mult": (1, 1, 2), "decoder_ch_mult": (1, 1, 2), "z_channels": 8}
@@ -41,7 +43,14 @@ TOKENIZERS: dict[str, Card] = {
         resolution=16,
         parameters=None,
         checkpoint=None,
-    )
+    ),
+    "tokenizers/bitdance-d16c32": registry.card("tokenizers/bitdance-d16c32").derive(
+        config={"ddconfig": {"z_channels": 8, "ch": 32, "ch_mult": (1, 1, 2), "num_res_blocks": 1}, "num_codebooks": 2},
+        tokens=BITS,
+        resolution=16,
+        parameters=None,
+        checkpoint=None,
+    ),
 }
 """Tokenizers that no mini stands for, small."""
 FEW: dict[str, Any] = {"steps": (1, 16)}
@@ -99,6 +108,12 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"tokenizer": "tokenizers/var-mini", "classes": 10, "resolution": 32, "tokens": None},
     ),
     "other/distilled_decoding-llamagen-b": (LLAMA | {"second": 6, "split": 9}, ON_LLAMAGEN),
+    "hybrid/bitdance-b-4x": (
+        {"dim": 32, "n_layer": 2, "n_head": 2, "diff_layers": 2, "diff_dim": 64, "latent_dim": 8, "down_size": 4}
+        | {"resolution": 16, "cls_token_num": 3, "num_classes": 10},
+        {"classes": 10, "resolution": 16, "tokens": BITS}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -120,6 +135,8 @@ PUBLISHED = {
     "continuous/transdiff": {"b": 290, "l": 683, "h": 1328, "b-mrar": 290, "l-mrar": 683, "h-mrar": 1328}
     | {"l-512": 683},
     "other/distilled_decoding": {"var-d16": 328, "var-d20": 635, "var-d24": 1092, "llamagen-b": 98, "llamagen-l": 326},
+    "hybrid/bitdance": {"b-1x": 242, "b-4x": 260, "b-16x": 260, "l-1x": 527, "h-1x": 1008},
+    "tokenizers/bitdance": {"d16c32": 460},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 

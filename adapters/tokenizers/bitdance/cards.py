@@ -28,7 +28,7 @@ CARDS: tuple[Card, ...] = (
             "num_codebooks": 4,
         },
         tokens=TokenSpec(kind="discrete", layout="grid", levels=((16, 16),), vocabulary=256, codebooks=4),
-        parameters=0,
+        parameters=460_294_179,
         code_licence="Apache-2.0",
         weights_licence="not stated (repository: Apache-2.0)",
         source="github.com/shallowdream204/BitDance (folder imagenet_gen) at 4c5ea90161b766f63eaa8985999a5a587e935a63",
