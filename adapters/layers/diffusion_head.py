@@ -73,7 +73,7 @@ class DiffusionHead(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = Linear(width, 2 * width)
         self.out = Linear(width, 2 * channels)
-        self._times: dict[tuple[int, ...], Tensor] = {}
+        self._times: dict[tuple[float, ...], Tensor] = {}
 
     def times(self, steps: Sequence[Step]) -> Tensor:
         """(T,) the timesteps of a process, on the device of the weights.
@@ -157,7 +157,7 @@ class Step:
     between `least` (variance -1) and `most` (variance 1). Noise is added unless it is the last step.
     """
 
-    time: int
+    time: float
     clean_noisy: float
     clean_noise: float
     mean_clean: float

@@ -28,6 +28,11 @@ def fixed_order(kind: Literal["raster", "random", "halton"], side: int, device: 
     return torch.tensor(range(side * side) if kind == "raster" else halton_cells(side), device=device)
 
 
+def to_raster(drawn: Tensor, order: Tensor) -> Tensor:
+    """Tokens (B, L) in raster order, from those in the order (B, L) of decoding."""
+    return torch.empty_like(drawn).scatter_(1, order, drawn)
+
+
 @lru_cache(maxsize=8)
 def halton_cells(side: int) -> tuple[int, ...]:
     """Cells of a grid as the Halton sequence (bases 2 and 3) first visits them: spread evenly at any time."""

@@ -62,3 +62,8 @@ def rotate_halves(x: Tensor, rotations: Tensor) -> Tensor:
     wide = x.float()
     low, high = wide.chunk(2, dim=-1)
     return (wide * cosine + torch.cat((-high, low), dim=-1) * sine).type_as(x)
+
+
+def spread_rotations(side: int, width: int, *, span: float, base: float = 10000.0) -> Tensor:
+    """`grid_rotations` for a grid whose cells lie `span / side` apart, so that every grid covers the same range."""
+    return _on_grid(torch.outer(torch.arange(side) / side * span, _rates(width, base)), 0)

@@ -44,7 +44,8 @@ def variants(card: Card, knob: str) -> list[Sampling]:
         return [guided(card)]
     values = KNOBS[knob]
     if knob in card.limits and knob in card.supports:
-        values = tuple({_few(card, knob, 2), _few(card, knob, 3)} - {getattr(plain(card), knob)})
+        others = {_few(card, knob, 2), _few(card, knob, 3)} - {getattr(plain(card), knob)}
+        values = tuple(others) or (_few(card, knob, 1),)
     return [plain(card).model_copy(update={knob: value}) for value in values]
 
 

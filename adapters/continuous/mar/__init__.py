@@ -6,12 +6,15 @@ from arbench.protocols import StateDict, System
 
 from .cards import CARDS
 
+INDEXED = (r"diffloss\.net\.index_cond_embed\.weight", r"head\.index_in\.weight")
+"""Keys of FAR, which builds on this network."""
+
 SYSTEM = System(
     name="mar",
     cards=CARDS,
     files=(
-        StateDict(what="a MAR generator", has=(r"encoder_blocks\.0\..*", r"diffloss\.net\..*")),
-        StateDict(what="a MAR generator", has=(r"no_class", r"head\.state_in\.weight")),
+        StateDict(what="a MAR generator", has=(r"encoder_blocks\.0\..*", r"diffloss\.net\..*"), lacks=INDEXED),
+        StateDict(what="a MAR generator", has=(r"no_class", r"head\.state_in\.weight"), lacks=INDEXED),
     ),
     replays={"generator": f"{__name__}.adapter:replay"},
     training={"continuous/mar-mini": f"{__name__}.training:RECIPE"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -59,29 +59,36 @@ def head_steps(sampling: Sampling) -> tuple[Step, ...]:
     return reverse_steps(spaced(sampling.inner_steps or DIFFUSION_STEPS))
 
 
+def iterations(sampling: Sampling) -> int:
+    return sampling.steps or ITERATIONS
+
+
 def generate(
     network: Network,
     labels: Tensor,
     sampling: Sampling,
     noise: Noise,
     *,
+    processes: Sequence[tuple[Step, ...]] | None = None,
     order: Tensor | None = None,
     given: tuple[Tensor, Tensor] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
     """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
 
-    `order` (B, L) lists the positions from the last found to the first; drawn if not given. `given` are scaled latents
-    (B, C, h, w) to start from, and a mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of
-    an iteration is the schedule's at the share of tokens that will be known after it, where the last iteration counts
-    all but one. While guidance is on, both halves go as one batch of 2B. Iterations that find no token are left out.
+    `processes` are the head's for each iteration, by default `head_steps` in all. `order` (B, L) lists the positions
+    from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
+    mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of an iteration is the schedule's at
+    the share of tokens that will be known after it, where the last iteration counts all but one. While guidance is on,
+    both halves go as one batch of 2B. Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
-    counts = unknown_after(sampling.steps or ITERATIONS, int(given[1].sum()) if given else config.tokens)
+    counts = unknown_after(iterations(sampling), int(given[1].sum()) if given else config.tokens)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
-    steps = head_steps(sampling)
+    processes = processes or [head_steps(sampling)] * (len(counts) - 1)
     with probe("condition"):
-        condition, times = network.condition(labels, guided=guided > 0), embedded_times(network.head, steps)
+        condition = network.condition(labels, guided=guided > 0)
+        times = {steps: embedded_times(network.head, steps) for steps in dict.fromkeys(processes)}
         if order is None:
             order = noise.permutation("order", config.tokens)
     tokens = torch.zeros(batch, config.tokens, config.channels, device=labels.device)
@@ -107,11 +114,11 @@ def generate(
             with probe("inner", index=taken, tokens=before - after):
                 drawn = sample_tokens(
                     network.head,
-                    steps,
+                    processes[iteration],
                     network.head.state_in(states),
                     noise,
                     f"token/{iteration}",
-                    times=times,
+                    times=times[processes[iteration]],
                     weight=sampling.guidance.weight(share) if passes == 2 else None,
                     temperature=sampling.temperature,
                     clip=config.clip_denoised,
@@ -139,11 +146,16 @@ class MAR(RecordedGenerator):
 
     def check(self, sampling: Sampling) -> None:
         super().check(sampling)
-        head_steps(sampling)
+        self.processes(sampling)
+
+    def processes(self, sampling: Sampling) -> Sequence[tuple[Step, ...]]:
+        """The head's diffusion process in each iteration. Raises UsageError for steps that no head can take."""
+        return [head_steps(sampling)] * iterations(sampling)
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
         self.check(sampling)
-        self.network.head.times(head_steps(sampling))
+        for process in dict.fromkeys(self.processes(sampling)):
+            self.network.head.times(process)
         super().prepare(batch, sampling)
 
     @torch.inference_mode()
@@ -152,7 +164,8 @@ class MAR(RecordedGenerator):
         return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
-        latents, taken, forwards = generate(self.network, labels, sampling, noise, probe=probe)
+        processes = self.processes(sampling)
+        latents, taken, forwards = generate(self.network, labels, sampling, noise, processes=processes, probe=probe)
         return Generated(
             codes=Codes(latents=latents / self.tokenizer.latent_scale), outer_steps=taken, forwards=forwards
         )
@@ -171,7 +184,10 @@ class MAR(RecordedGenerator):
         side, patch = config.side, config.patch_size
         wanted = mask.reshape(side, patch, side, patch).any(dim=3).any(dim=1).flatten()  # (L,)
         given = (latents * self.tokenizer.latent_scale, wanted)
-        drawn, taken, forwards = generate(self.network, labels, sampling, request.noise, given=given, probe=probe)
+        processes = self.processes(sampling)
+        drawn, taken, forwards = generate(
+            self.network, labels, sampling, request.noise, processes=processes, given=given, probe=probe
+        )
         edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
         return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
 

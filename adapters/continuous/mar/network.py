@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...layers.attention import attend
 from ...layers.checkpoint import replace_all
 from ...layers.diffusion_head import DiffusionHead, official_head_name
 from ...layers.linear import Linear
+from ...layers.vit import Block
 
 TRAINING_ONLY = (
     "class",
@@ -65,27 +64,6 @@ class Config:
         return self.vae_embed_dim * self.patch_size**2
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block whose tokens all see one another."""
-
-    def __init__(self, width: int, heads: int, config: Config) -> None:
-        super().__init__()
-        self.heads = heads
-        hidden = int(width * config.mlp_ratio)
-        self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.qkv = Linear(width, 3 * width)
-        self.out = Linear(width, width)
-        self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
-        self.mlp_in = Linear(width, hidden)
-        self.mlp_out = Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        x = x + self.out(attend(query, key, value))
-        out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x))))
-        return out
-
-
 def gathered(x: Tensor, positions: Tensor) -> Tensor:
     """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples."""
     if x.ndim == 2:
@@ -113,12 +91,16 @@ class Backbone(nn.Module):
         self.token_in = Linear(c.channels, c.encoder_embed_dim)
         self.token_norm = nn.LayerNorm(c.encoder_embed_dim, eps=1e-6)
         self.encoder_position = small(1, length, c.encoder_embed_dim)
-        self.encoder = nn.ModuleList(Block(c.encoder_embed_dim, c.encoder_num_heads, c) for _ in range(c.encoder_depth))
+        self.encoder = nn.ModuleList(
+            Block(c.encoder_embed_dim, c.encoder_num_heads, c.mlp_ratio, c.norm_eps) for _ in range(c.encoder_depth)
+        )
         self.encoder_norm = nn.LayerNorm(c.encoder_embed_dim, eps=c.norm_eps)
         self.decoder_in = Linear(c.encoder_embed_dim, c.decoder_embed_dim)
         self.unknown = small(1, 1, c.decoder_embed_dim)
         self.decoder_position = small(1, length, c.decoder_embed_dim)
-        self.decoder = nn.ModuleList(Block(c.decoder_embed_dim, c.decoder_num_heads, c) for _ in range(c.decoder_depth))
+        self.decoder = nn.ModuleList(
+            Block(c.decoder_embed_dim, c.decoder_num_heads, c.mlp_ratio, c.norm_eps) for _ in range(c.decoder_depth)
+        )
         self.decoder_norm = nn.LayerNorm(c.decoder_embed_dim, eps=c.norm_eps)
         self.state_position = small(1, c.tokens, c.decoder_embed_dim)
 

@@ -13,6 +13,7 @@ from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Guidance, Noise, Probe, Sampling
 
 from ...layers.attention import KVCache
+from ...layers.order import to_raster
 from ...layers.sampling import draw_tokens, guided_steps
 from .network import Network, interleave
 
@@ -205,10 +206,6 @@ def coarse_first(order: Tensor, side: int) -> Tensor:
 def first_where(order: Tensor, chosen: Tensor) -> Tensor:
     """`order` (B, L) with the places that are true in `chosen` (L,) moved to the front, otherwise as it was."""
     return order.gather(1, (~chosen[order]).to(torch.uint8).argsort(dim=1, stable=True))
-
-
-def to_raster(drawn: Tensor, order: Tensor) -> Tensor:
-    return torch.empty_like(drawn).scatter_(1, order, drawn)
 
 
 def allocate(network: Network, rows: int, tokens: int) -> list[KVCache]:

@@ -1,0 +1,1 @@
+"""Generators that none of the other families describes."""

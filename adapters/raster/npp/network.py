@@ -1,0 +1,5 @@
+"""NPP's network is LlamaGen's."""
+
+from ..llamagen.network import IGNORED, TRAINING_ONLY, Config, Network, official_names
+
+__all__ = ["IGNORED", "TRAINING_ONLY", "Config", "Network", "official_names"]

@@ -1,0 +1,200 @@
+"""The systems of the second wave: recordings replay, cards have the published sizes, tiny ones keep the contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from arbench import registry
+from arbench.adapters.layers.config import from_upstream
+from arbench.check.adapter import Plan, check
+from arbench.parity import load_golden, replay_golden
+from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
+RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
+RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
+RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer")
+
+LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
+LLAMA |= {"vocab_size": 256, "block_size": 16}
+ON_LLAMAGEN: dict[str, Any] = {"tokenizer": "tokenizers/llamagen-mini", "tokens": TokenSpec.grid(4, 256)}
+ON_LLAMAGEN |= {"resolution": 16, "classes": 10}
+ENCODER: dict[str, Any] = {
+    f"{part}_{key}": n
+    for part in ("encoder", "decoder")
+    for key, n in (("embed_dim", 32), ("depth", 1), ("num_heads", 2))
+}
+ON_KL: dict[str, Any] = {"tokenizer": "tokenizers/mar-kl-mini", "tokens": TokenSpec.grid(4, channels=16)}
+ON_KL |= {"resolution": 32}
+MAR_HEAD: dict[str, Any] = {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "diffloss_d": 1, "diffloss_w": 16}
+BITS = TokenSpec(kind="discrete", layout="grid", levels=((4, 4),), vocabulary=16, codebooks=2)
+TOKENIZERS: dict[str, Card] = {
+    "tokenizers/flexvar-vae": registry.card("tokenizers/flexvar-vae").derive(
+        config={"ch": 32, "encoder_ch_mult": (1, 1, 2), "decoder_ch_mult": (1, 1, 2), "z_channels": 8}
+        | {"codebook_size": 64, "codebook_embed_dim": 32, "v_patch_nums": (1, 2, 3, 4)},
+        tokens=TokenSpec.pyramid((1, 2, 3, 4), 64),
+        resolution=16,
+        parameters=None,
+        checkpoint=None,
+    ),
+    "tokenizers/bitdance-d16c32": registry.card("tokenizers/bitdance-d16c32").derive(
+        config={"ddconfig": {"z_channels": 8, "ch": 32, "ch_mult": (1, 1, 2), "num_res_blocks": 1}, "num_codebooks": 2},
+        tokens=BITS,
+        resolution=16,
+        parameters=None,
+        checkpoint=None,
+    ),
+}
+"""Tokenizers that no mini stands for, small."""
+FEW: dict[str, Any] = {"steps": (1, 16)}
+
+TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "random_order/arpg-l": (
+        LLAMA,
+        ON_LLAMAGEN | {"limits": FEW, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=5)},
+    ),
+    "random_order/lpd-l-256": (
+        {"img_size": 64, "decoder_embed_dim": 32, "decoder_depth": 2, "decoder_num_heads": 2}
+        | {"class_num": 10, "vqgan_vocab_size": 256},
+        ON_LLAMAGEN | {"limits": FEW, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=5)},
+    ),
+    "random_order/par-xl-4x": (LLAMA | {"spe_token_num": 3, "ar_token_num": 4}, ON_LLAMAGEN),
+    "random_order/nar-b-256": (LLAMA, ON_LLAMAGEN),
+    "next_scale/flexvar-d16": (
+        {"patch_nums": (1, 2, 3, 4), "vocab_size": 64, "depth": 2, "embed_dim": 32, "num_heads": 2, "num_classes": 10},
+        {"classes": 10, "tokens": TokenSpec.pyramid((1, 2, 3, 4), 64), "resolution": 16}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), top_k=20, top_p=0.9)},
+    ),
+    "next_scale/flowar-s": (
+        ENCODER | {"img_size": 32, "vae_stride": 8, "diffloss_d": 1, "diffloss_w": 64, "scale": (1, 2, 4)},
+        ON_KL | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=6)},
+    ),
+    "continuous/xar-b": (
+        ENCODER | {"img_size": 128, "vae_stride": 8},
+        ON_KL
+        | {"tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=4)},
+    ),
+    "continuous/disa-mar-base": (
+        ENCODER | MAR_HEAD | {"class_num": 10},
+        ON_KL
+        | {"classes": 10, "limits": {"steps": (2, 16), "inner_steps": (2, 1000)}}
+        | {
+            "native": Sampling(
+                guidance=Guidance(scale=3.0, schedule="linear"), steps=4, inner_steps=6, extra={"last_inner_steps": 3}
+            )
+        },
+    ),
+    "continuous/far-base": (
+        ENCODER | MAR_HEAD,
+        ON_KL | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
+    ),
+    "continuous/transdiff-b-mrar": (
+        ENCODER | {"class_num": 10, "buffer_size": 4},
+        ON_KL
+        | {"classes": 10, "tokens": TokenSpec.grid(16, channels=16), "resolution": 128}
+        | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
+    ),
+    "other/distilled_decoding-var-d16": (
+        {"patch_nums": (1, 2, 3, 4), "vocab_size": 512, "z_channels": 16, "depth": 2, "embed_dim": 32, "num_heads": 2}
+        | {"num_classes": 10, "second": 2, "split": 2},
+        {"tokenizer": "tokenizers/var-mini", "classes": 10, "resolution": 32, "tokens": None},
+    ),
+    "other/distilled_decoding-llamagen-b": (LLAMA | {"second": 6, "split": 9}, ON_LLAMAGEN),
+    "hybrid/bitdance-b-4x": (
+        {"dim": 32, "n_layer": 2, "n_head": 2, "diff_layers": 2, "diff_dim": 64, "latent_dim": 8, "down_size": 4}
+        | {"resolution": 16, "cls_token_num": 3, "num_classes": 10},
+        {"classes": 10, "resolution": 16, "tokens": BITS}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
+    ),
+}
+"""Official card -> small numbers for its class, and what else of the card changes with them."""
+
+PUBLISHED = {
+    "raster/npp": {"b-256": 111, "l-256": 343, "xl-256": 775, "xxl-256": 1411},
+    "raster/cca_llamagen": {"b-384": 111, "l-384": 343, "xl-384": 775, "xxl-384": 1411, "3b-384": 3097},
+    "next_scale/cca_var": {"d16": 310, "d20": 601, "d24": 1033, "d30": 2010},
+    "random_order/arpg": {"l": 320, "xl": 719, "xxl": 1302},
+    "random_order/lpd": {"l-256": 337, "xl-256": 752, "xxl-256": 1412, "l-512": 338, "xl-512": 753},
+    "random_order/par": {"xl-4x": 775, "xxl-4x": 1411, "3b-4x": 3097, "3b-16x": 3097},
+    "random_order/nar": {"b-256": 131, "m-256": 295, "l-256": 373, "xl-256": 816},
+    "next_scale/flexvar": {"d16": 311, "d20": 601, "d24": 1034},
+    "tokenizers/flexvar": {"vae": 72},
+    "next_scale/flowar": {"s": 172, "l": 587, "h": 1913},
+    "continuous/xar": {"b": 173, "l": 608, "h": 1186},
+    "continuous/disa": {"mar-base": 208, "mar-large": 478, "mar-huge": 942, "xar-b": 173, "xar-l": 608, "xar-h": 1186}
+    | {"flowar-s": 172, "flowar-l": 587, "flowar-h": 1913},
+    "continuous/far": {"base": 208, "large": 426, "huge": 812},
+    "continuous/transdiff": {"b": 290, "l": 683, "h": 1328, "b-mrar": 290, "l-mrar": 683, "h-mrar": 1328}
+    | {"l-512": 683},
+    "other/distilled_decoding": {"var-d16": 328, "var-d20": 635, "var-d24": 1092, "llamagen-b": 98, "llamagen-l": 326},
+    "hybrid/bitdance": {"b-1x": 242, "b-4x": 260, "b-16x": 260, "l-1x": 527, "h-1x": 1008},
+    "tokenizers/bitdance": {"d16c32": 460},
+}
+"""Millions of parameters, as published or as printed by the official classes."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recordings_replay(name: str) -> None:
+    golden = load_golden(GOLDENS / name)
+    verdicts = list(replay_golden(golden))
+    assert len(verdicts) == sum(len(probe.outputs) for probe in golden.probes)
+    assert [verdict for verdict in verdicts if not verdict.ok] == []
+
+
+def network_of(card: Card) -> nn.Module:
+    """The network of a card, on the meta device."""
+    module = import_module(card.implementation.partition(":")[0].removesuffix("adapter") + "network")
+    with torch.device("meta"):
+        if card.kind == "generator":
+            built: nn.Module = module.Network(from_upstream(module.Config, card.config, module.TRAINING_ONLY))
+        else:
+            built = module.Network(card.config)
+    return built
+
+
+@pytest.mark.parametrize("system", PUBLISHED)
+def test_official_cards_have_the_published_sizes(system: str) -> None:
+    cards = {
+        name.removeprefix(f"{system}-"): registry.card(name)
+        for name in registry.cards()
+        if name.startswith(f"{system}-")
+    }
+    assert cards.keys() == PUBLISHED[system].keys()
+    for size, card in cards.items():
+        parameters = sum(parameter.numel() for parameter in network_of(card).parameters())
+        assert parameters == card.parameters
+        assert round(parameters / 1e6) == PUBLISHED[system][size], size
+        assert card.checkpoint is not None
+        assert not card.refused(card.native)
+
+
+def small(name: str) -> Card:
+    config, changes = TINY[name]
+    card = registry.card(name)
+    return card.derive(config={**card.config, **config}, parameters=None, checkpoint=None, **changes)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_tiny_tokenizers_keep_the_contract(name: str) -> None:
+    verdicts = list(check(Plan(TOKENIZERS[name], LoadSpec(init="random"))))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_ones_keep_the_contract(name: str) -> None:
+    card = small(name)
+    assert card.tokenizer is not None
+    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
+    load = LoadSpec(weights=None, init="random")
+    verdicts = list(check(Plan(card, load, (theirs, load))))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+    outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
+    assert outcomes["load"] == outcomes["batch"] == outcomes["supported knobs"] == outcomes["close"] == "ok"
