@@ -1,0 +1,86 @@
+"""Tokenizers and masked, residual and 1D generators: recordings, official sizes, the contract at a tiny size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arbench import registry
+from arbench.check.adapter import check, plan
+from arbench.errors import CheckpointError
+from arbench.parity import load_golden, replay_golden
+from arbench.protocols import Card, TokenSpec
+from tests.adapters.test_checkpoint_kinds import whole_network
+
+GOLDENS = Path(__file__).parents[1] / "goldens"
+
+TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "taming-tokenizer": ("tokenizers/taming-f16-1024", 16, {"tokens": TokenSpec.grid(4, 64)}),
+    "taming-tokenizer-gumbel": ("tokenizers/taming-gumbel-f8", 16, {"tokens": TokenSpec.grid(4, 64)}),
+}
+"""Golden -> an official card, and what of it changes with the golden's configuration: the image's side, and more."""
+
+PUBLISHED: dict[str, float] = {}
+"""Card -> its millions of parameters as published."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(golden: str) -> Card:
+    name, side, more = TINY[golden]
+    config = json.loads((GOLDENS / golden / "golden.json").read_text())["config"]
+    update = {"config": config, "resolution": side, "checkpoint": None, "parameters": None}
+    return registry.card(name).model_copy(update=update | more)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_recordings_of_the_official_code(name: str) -> None:
+    golden = load_golden(GOLDENS / name)
+    verdicts = list(replay_golden(golden))
+    assert len(verdicts) == sum(len(probe.outputs) for probe in golden.probes)
+    assert [verdict for verdict in verdicts if not verdict.ok] == []
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_state_dict_is_loaded_whole_or_not_at_all(name: str) -> None:
+    for change in (lambda state: state.popitem(), lambda state: state.update(strange=torch.zeros(1))):
+        golden = load_golden(GOLDENS / name)
+        change(golden.state)
+        with pytest.raises(CheckpointError, match=r"1 missing|1 unexpected"):
+            list(replay_golden(golden))
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        card
+        for card in registry.cards().values()
+        if card.name.split("-")[0] in {name.split("-")[0] for name, _, _ in TINY.values()}
+    ],
+    ids=lambda card: card.name,
+)
+def test_official_sizes(card: Card) -> None:
+    count = sum(tensor.numel() for tensor in whole_network(card).state_dict().values())
+    assert card.parameters == count
+    if card.name in PUBLISHED:
+        assert abs(count / 1e6 - PUBLISHED[card.name]) < 0.05 * PUBLISHED[card.name]
+    assert card.checkpoint is not None
+    assert card.published
+    assert card.code_licence != "unknown" != card.weights_licence
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_contract_at_a_tiny_size(name: str) -> None:
+    verdicts = list(check(plan(tiny(name), random=True)))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
