@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from arbench import registry
+from arbench.adapters.layers.host_reads import watched
 from arbench.check.adapter import check, plan
 from arbench.errors import CheckpointError
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import Card, TokenSpec
+from arbench.protocols import NO_PROBE, Card, LoadSpec, Sampling, TokenSpec
+from arbench.seeds import noise_for
 from tests.adapters.test_checkpoint_kinds import whole_network
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -37,6 +39,20 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
 }
 """Golden -> an official card, and what of it changes with the golden's configuration: the image's side, and more."""
 
+TITOK = ("titok-tokenizer", {"num_latent_tokens": 8, "codebook_size": 512}, {"tokens": sequence(8, 512)})
+COOL = Sampling(extra={"randomize_temperature": 0.2, "softmax_temperature_annealing": False})
+MASKED = {
+    "tokens": sequence(8, 512),
+    "classes": 10,
+    "native": COOL,
+    "config": {"image_seq_len": 8, "codebook_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2},
+}
+GENERATORS: dict[str, tuple[str, int, dict[str, Any], tuple[str, dict[str, Any], dict[str, Any]]]] = {
+    "titok": ("random_order/titok-l32", 16, MASKED, TITOK),
+    "titok-uvit": ("random_order/titok-s128", 16, MASKED, TITOK),
+}
+"""The same of generators; then the golden of a tokenizer, what changes of its configuration, and of its card."""
+
 PUBLISHED: dict[str, float] = {
     "tokenizers/titok-l32": 641.1,
     "tokenizers/titok-b64": 204.8,
@@ -44,6 +60,9 @@ PUBLISHED: dict[str, float] = {
     "tokenizers/titok-bl64-vq8k": 390.0,
     "tokenizers/titok-sl256-vq8k": 330.3,
     "tokenizers/titok-bl64-vae-c16": 389.4,
+    "random_order/titok-l32": 177.2,
+    "random_order/titok-b64": 177.2,
+    "random_order/titok-s128": 295.0,
 }
 """Card -> its millions of parameters as published."""
 
@@ -56,14 +75,32 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def config_of(golden: str) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((GOLDENS / golden / "golden.json").read_text())["config"]
+    return config
+
+
 def tiny(golden: str) -> Card:
     name, side, more = TINY[golden]
-    config = json.loads((GOLDENS / golden / "golden.json").read_text())["config"]
-    update = {"config": config, "resolution": side, "checkpoint": None, "parameters": None}
+    update = {"config": config_of(golden), "resolution": side, "checkpoint": None, "parameters": None}
     return registry.card(name).model_copy(update=update | more)
 
 
-@pytest.mark.parametrize("name", TINY)
+def tiny_generator(golden: str) -> tuple[Card, Card]:
+    """The generator and its tokenizer; which network a generator has is not in its class, as in recordings."""
+    name, side, more, (tokenizer, changes, card) = GENERATORS[golden]
+    official = registry.card(name)
+    kept = {"model_type": official.config["model_type"]} if "model_type" in official.config else {}
+    config = config_of(golden) | kept | more.get("config", {})
+    update = {"resolution": side, "checkpoint": None, "parameters": None}
+    small = tiny(tokenizer)
+    return (
+        official.model_copy(update=update | more | {"config": config}),
+        small.model_copy(update={"config": small.config | changes, **card}),
+    )
+
+
+@pytest.mark.parametrize("name", [*TINY, *GENERATORS])
 def test_recordings_of_the_official_code(name: str) -> None:
     golden = load_golden(GOLDENS / name)
     verdicts = list(replay_golden(golden))
@@ -71,7 +108,7 @@ def test_recordings_of_the_official_code(name: str) -> None:
     assert [verdict for verdict in verdicts if not verdict.ok] == []
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", [*TINY, *GENERATORS])
 def test_a_state_dict_is_loaded_whole_or_not_at_all(name: str) -> None:
     for change in (lambda state: state.popitem(), lambda state: state.update(strange=torch.zeros(1))):
         golden = load_golden(GOLDENS / name)
@@ -85,7 +122,7 @@ def test_a_state_dict_is_loaded_whole_or_not_at_all(name: str) -> None:
     [
         card
         for card in registry.cards().values()
-        if card.name.split("-")[0] in {name.split("-")[0] for name, _, _ in TINY.values()}
+        if card.name.split("-")[0] in {name.split("-")[0] for name, *_ in (*TINY.values(), *GENERATORS.values())}
     ],
     ids=lambda card: card.name,
 )
@@ -97,6 +134,25 @@ def test_official_sizes(card: Card) -> None:
     assert card.checkpoint is not None
     assert card.published
     assert card.code_licence != "unknown" != card.weights_licence
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_the_contract_of_generators_at_a_tiny_size(name: str) -> None:
+    card, tokenizer = tiny_generator(name)
+    verdicts = list(check(plan(card, tokenizer=tokenizer, random=True)))
+    assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+def test_a_call_reads_nothing_back_and_so_is_recorded(name: str) -> None:
+    card, tokenizer = tiny_generator(name)
+    spec = LoadSpec(init="random")
+    made = registry.resolve(tokenizer.implementation).load(tokenizer, spec)
+    model = registry.resolve(card.implementation).load(card, spec, made)
+    noise, labels = noise_for(0, range(2)), torch.tensor([1, 2])
+    with torch.inference_mode(), watched() as reads:
+        model.draw(noise, card.native, NO_PROBE, labels)
+    assert reads.first == ""
 
 
 @pytest.mark.parametrize("name", TINY)
