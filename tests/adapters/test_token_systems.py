@@ -35,6 +35,8 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "titok-tokenizer-vq-pixels": ("tokenizers/titok-bl64-vq8k", 32, {"tokens": sequence(8, 64)}),
     "tatitok-tokenizer": ("tokenizers/ta-titok-bl32-vq", 32, {"tokens": sequence(8, 80)}),
     "tatitok-tokenizer-vae": ("tokenizers/ta-titok-bl32-vae", 24, {"tokens": sequence(9, channels=5)}),
+    "maskbit-tokenizer": ("tokenizers/maskbit-14bit", 16, {"tokens": TokenSpec.grid(4, 256)}),
+    "maskbit-tokenizer-lookup": ("tokenizers/maskbit-vqgan-plus-12bit", 16, {"tokens": TokenSpec.grid(4, 64)}),
     "one-d-piece-tokenizer": ("tokenizers/one-d-piece-s-256", 16, {"tokens": sequence(16, 96)}),
 }
 """Golden -> an official card, and what of it changes with the golden's configuration: the image's side, and more."""
@@ -47,9 +49,23 @@ MASKED = {
     "native": COOL,
     "config": {"image_seq_len": 8, "codebook_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2},
 }
+BITS = {
+    "tokens": TokenSpec.grid(2, 256),
+    "classes": 10,
+    "native": Sampling(
+        extra={
+            "randomize_temperature": 0.2,
+            "mask_schedule_strategy": "arccos",
+            "use_sampling_annealing": False,
+        }
+    ),
+    "config": {"img_size": 8, "depth": 4, "heads": 2},
+}
+MASKBIT = ("maskbit-tokenizer", {}, {"tokens": TokenSpec.grid(2, 256), "resolution": 8})
 GENERATORS: dict[str, tuple[str, int, dict[str, Any], tuple[str, dict[str, Any], dict[str, Any]]]] = {
     "titok": ("random_order/titok-l32", 16, MASKED, TITOK),
     "titok-uvit": ("random_order/titok-s128", 16, MASKED, TITOK),
+    "maskbit": ("random_order/maskbit-14bit", 8, BITS, MASKBIT),
 }
 """The same of generators; then the golden of a tokenizer, what changes of its configuration, and of its card."""
 
@@ -60,6 +76,8 @@ PUBLISHED: dict[str, float] = {
     "tokenizers/titok-bl64-vq8k": 390.0,
     "tokenizers/titok-sl256-vq8k": 330.3,
     "tokenizers/titok-bl64-vae-c16": 389.4,
+    "tokenizers/maskbit-14bit": 54.49,
+    "random_order/maskbit-14bit": 304.93,
     "random_order/titok-l32": 177.2,
     "random_order/titok-b64": 177.2,
     "random_order/titok-s128": 295.0,
