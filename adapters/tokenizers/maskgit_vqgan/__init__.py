@@ -13,6 +13,7 @@ SYSTEM = System(
         StateDict(
             what="a MaskGIT VQGAN tokenizer",
             has=(r"decoder\.up\.1\.upsample_conv\.weight", r"quantize\.embedding\.weight"),
+            lacks=(r"encoder\.down\.0\.res_blocks\..*",),
         ),
         StateDict(
             what="a MaskGIT VQGAN tokenizer",
