@@ -57,7 +57,7 @@ def test_a_knob_that_a_family_lacks_is_unsupported_before_anything_runs(knob: st
     assert (
         lacking
         == {
-            "guidance": set(),
+            "guidance": {"raster"},  # RQ-Transformer has no class to drop
             "temperature": set(),
             "top_k": {"continuous"},
             "top_p": {"continuous"},
