@@ -17,6 +17,15 @@ from .tokenizer import NetworkTokenizer, check_grid, check_multiple, from_signed
 Replay = Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]
 
 
+AVERAGES = (r"(?!model_ema\.).*", r"model_ema\.(decay|num_updates|loss.*)")
+"""Keys of a Lightning file that are none of the averaged weights which its evaluation uses."""
+
+
+def averaged(names: OfficialNames) -> OfficialNames:
+    """The names of the averaged weights in a Lightning file: those of the others without their dots."""
+    return lambda ours: tuple("model_ema." + key.replace(".", "") for key in names(ours))
+
+
 class GridNetwork(Protocol):
     """Encoder, quantiser and decoder."""
 
@@ -39,12 +48,14 @@ class GridTokenizer(NetworkTokenizer):
     """`Tokenizer`. Images of any square size divisible by the factor are taken: n / f tokens a side.
 
     A class names its `network_class`, the function that makes `official_names` from a configuration, and official keys
-    that are `ignored`. `signed`: the network's pixels are from -1 to 1, not from 0 to 1.
+    that are `ignored`; `file_names` where an official file has the weights under other names than a recording.
+    `signed`: the network's pixels are from -1 to 1, not from 0 to 1.
     """
 
     network: GridNetwork
     network_class: ClassVar[Callable[[Mapping[str, Any]], Any]]
     official_names: ClassVar[Callable[[Mapping[str, Any]], OfficialNames]]
+    file_names: ClassVar[Callable[[Mapping[str, Any]], OfficialNames] | None] = None
     ignored: ClassVar[Sequence[str]] = ()
     signed: ClassVar[bool] = True
 
@@ -54,7 +65,7 @@ class GridTokenizer(NetworkTokenizer):
             lambda: cls.network_class(card.config),
             card,
             spec,
-            names=cls.official_names(card.config),
+            names=(cls.file_names or cls.official_names)(card.config),
             ignored=cls.ignored,
         )
         network.quantize.float()  # distances in half precision would change ids

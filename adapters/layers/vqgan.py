@@ -109,6 +109,14 @@ TRAINING_ONLY = (
     "sane_index_shape",
     "temperature_scheduler_config",
     "kl_weight",
+    "beta",
+    "cosine_similarity",
+    "entropy_temperature",
+    "sample_minimization_weight",
+    "batch_maximization_weight",
+    "use_entropy_loss",
+    "use_ema",
+    "stage",
 )
 """Official hyper-parameters without effect on a trained network, or that are read on their own."""
 

@@ -37,6 +37,8 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "tatitok-tokenizer": ("tokenizers/ta-titok-bl32-vq", 32, {"tokens": sequence(8, 80)}),
     "tatitok-tokenizer-vae": ("tokenizers/ta-titok-bl32-vae", 24, {"tokens": sequence(9, channels=5)}),
     "rq-tokenizer": ("tokenizers/rq-vae-imagenet", 16, {"tokens": RESIDUAL}),
+    "ibq-tokenizer": ("tokenizers/ibq-1024", 16, {"tokens": TokenSpec.grid(4, 64)}),
+    "open-magvit2-tokenizer": ("tokenizers/open-magvit2-256", 16, {"tokens": TokenSpec.grid(4, 256)}),
     "maskbit-tokenizer": ("tokenizers/maskbit-14bit", 16, {"tokens": TokenSpec.grid(4, 256)}),
     "maskbit-tokenizer-lookup": ("tokenizers/maskbit-vqgan-plus-12bit", 16, {"tokens": TokenSpec.grid(4, 64)}),
     "one-d-piece-tokenizer": ("tokenizers/one-d-piece-s-256", 16, {"tokens": sequence(16, 96)}),
@@ -170,6 +172,19 @@ def test_official_sizes(card: Card) -> None:
     assert card.checkpoint is not None
     assert card.published or card.kind == "tokenizer"
     assert card.code_licence != "unknown" != card.weights_licence
+
+
+@pytest.mark.parametrize("name", ["ibq-tokenizer", "open-magvit2-tokenizer"])
+def test_of_a_lightning_file_the_averaged_weights_are_loaded(name: str, tmp_path: Path) -> None:
+    golden, card, path = load_golden(GOLDENS / name), tiny(name), tmp_path / "file.ckpt"
+    averages = {f"model_ema.{key.replace('.', '')}": tensor for key, tensor in golden.state.items()}
+    trained = {key: torch.zeros_like(tensor) for key, tensor in golden.state.items()}
+    counts = {"model_ema.decay": torch.ones(()), "loss.discriminator.weight": torch.ones(2)}
+    torch.save({"state_dict": trained | averages | counts}, path)
+    card = card.model_copy(update={"checkpoint": registry.card(TINY[name][0]).checkpoint})
+    loaded = registry.resolve(card.implementation).load(card, LoadSpec(weights=path))
+    images = golden.tensors[golden.probes[0].inputs["images"]]
+    assert torch.equal(loaded.network.encode(images), golden.tensors[golden.probes[0].outputs["ids"]])
 
 
 @pytest.mark.parametrize("name", GENERATORS)
