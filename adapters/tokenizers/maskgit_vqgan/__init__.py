@@ -18,7 +18,7 @@ SYSTEM = System(
         StateDict(
             what="a MaskGIT VQGAN tokenizer",
             has=(r"encoder\.levels\.0\.blocks\.0\.norm1\.weight", r"decoder\.levels\.1\.enlarge\.weight"),
-            lacks=(r"encoder\.middle\.blocks\..*",),
+            lacks=(r"encoder\.middle\.blocks\..*", r"decoder\.styles\..*"),
         ),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},
