@@ -8,11 +8,6 @@ from arbench.protocols import StateDict
 from arbench.registry import systems
 
 OTHERS = (
-    StateDict(
-        what="a convolutional VQ autoencoder",
-        has=(r"encoder\.down\.0\.block\.0\.norm1\.weight", r"quantize\.embedding\.weight"),
-        lacks=(r"quantize\.quant_resi\..*", r"decoder\.up\.1\.upsample_conv\.weight"),
-    ),
     StateDict(what="an Inception network", has=(r"Mixed_5b\..*",)),
     StateDict(what="a training state of arbench", has=(r"arbench_training",)),
 )

@@ -53,6 +53,24 @@ class Codebook(nn.Module):
         return torch.addmm(squares, rows, codes.T, alpha=-2).argmin(-1)
 
 
+class SignBits(nn.Module):
+    """Lookup-free codes: bit i of an id (weight 2**i) says whether channel i is positive; codes are -1 and 1."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def nearest(self, features: Tensor) -> Tensor:
+        """(...) int64 for features (..., bits)."""
+        places = torch.arange(self.bits, device=features.device)
+        return ((features > 0).long() << places).sum(-1)
+
+    def lookup(self, ids: Tensor) -> Tensor:
+        """(..., bits) float32 codes of ids (...)."""
+        places = torch.arange(self.bits, device=ids.device)
+        return ((ids.unsqueeze(-1) >> places) & 1).float() * 2 - 1
+
+
 def phi_of_scales(scales: int, phis: int) -> tuple[int, ...]:
     """Which of `phis` shared convolutions serves each scale: the nearest of evenly spaced places in [0, 1].
 

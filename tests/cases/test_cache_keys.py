@@ -34,6 +34,7 @@ STATE = "the file's path and state: size, times and number"
 PURE = "all that the result is made of"
 CACHES = {
     "adapters/layers/order.py:halton_cells": PURE,
+    "adapters/random_order/halton/sampling.py": PURE,
     "adapters/train/diffusion.py": PURE,
     "arbench/data/digest.py:_digest_of": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/digest.py:_opened": "the source, how it is read, and the fingerprint of its files",

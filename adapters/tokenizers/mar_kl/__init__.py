@@ -13,12 +13,12 @@ SYSTEM = System(
         StateDict(
             what="a KL autoencoder tokenizer",
             has=(r"encoder\.down\.0\.block\.0\.norm1\.weight", r"post_quant_conv\.weight"),
-            lacks=(r"quantize\.embedding\.weight", r"quantize\.quant_resi\..*"),
+            lacks=(r"quantize.*",),
         ),
         StateDict(
             what="a KL autoencoder tokenizer",
             has=(r"encoder\.levels\.0\.blocks\.0\.norm1\.weight", r"post_quant_conv\.weight"),
-            lacks=(r"quantize\.embedding\.weight", r"quantize\.codebook\.embedding\.weight"),
+            lacks=(r"quantize.*",),
         ),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},

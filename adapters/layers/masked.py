@@ -1,0 +1,48 @@
+"""What masked generators share: Gumbel noise on confidences, and which tokens are masked again after a step."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor
+
+from arbench.protocols import Guidance, Noise
+
+GuidanceSchedule = Literal["constant", "linear", "cosine_power"]
+SMALLEST = 1e-20
+
+
+def gumbel(noise: Noise, stream: str, n: int, start: int) -> Tensor:
+    """(B, n) float32 Gumbel numbers: the numbers `start` to `start + n - 1` of the stream."""
+    uniform = noise.uniform(stream, n, start).clamp(min=SMALLEST)
+    return -(-uniform.log()).clamp(min=SMALLEST).log().float()
+
+
+def least_confident(confidence: Tensor, count: Tensor) -> Tensor:
+    """(B, N) bool: the `count` (B,) least confident of each row, ties with the last of them too.
+
+    A count of 0 reaches around to the most confident, and so takes all, as the official samplers do.
+    """
+    place = (count - 1) % confidence.shape[1]
+    threshold = confidence.sort(dim=-1).values.gather(1, place.unsqueeze(1))
+    return confidence <= threshold
+
+
+def over_conditional(scale: float, schedule: GuidanceSchedule, power: float = 1.0) -> Guidance:
+    """Canonical guidance of `c + s (c - u)`, where `s` is constant or grows from 0: canonical weights are one more."""
+    if scale == 0:
+        return Guidance()
+    if schedule == "constant":
+        return Guidance(scale=1 + scale)
+    return Guidance(scale=1 + scale, start=1.0, schedule=schedule, power=power)
+
+
+def arccos_ratio(progress: float) -> float:
+    """Share of tokens that are masked at `progress` in [0, 1], by the arccos schedule."""
+    return math.acos(progress) / (math.pi * 0.5)
+
+
+def count_of(mask: Tensor) -> Tensor:
+    """(B,) int64: how many are true in each row."""
+    return mask.flatten(1).sum(1)
