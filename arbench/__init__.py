@@ -1,6 +1,7 @@
 """arbench: a benchmark and evaluation harness for autoregressive image generators and visual tokenizers.
 
-From Python: `load` a model and sample from it, `score` images, `compare` scores, `run` a suite. See docs/python.md.
+From Python: `load` a model and sample from it, `score` images, `compare` scores, `run` a suite, and see
+the `difference` of two runs. See docs/python.md.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .front.comparison import compare as compare
+    from .front.difference import difference as difference
     from .front.model import load as load
     from .front.run import run as run
     from .front.score import score as score
 
-__all__ = ["compare", "load", "run", "score"]
+__all__ = ["compare", "difference", "load", "run", "score"]
 __version__ = "0.2.0.dev0"
 
-_FUNCTIONS = {"compare": "front.comparison", "load": "front.model"}
+_FUNCTIONS = {"compare": "front.comparison", "difference": "front.difference", "load": "front.model"}
 """Imported when they are first asked for: `import arbench` is for the command line too, and must be quick."""
 
 

@@ -155,6 +155,34 @@ def report(
 
 
 @app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of a run or of scores.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one.")],
+    names: Annotated[str | None, typer.Option("--names", metavar="OLD,NEW", help="What to call them.")] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tolerance",
+            metavar="NAME=AMOUNT",
+            help="What counts as comparable: fid=0.3, latency=5%, quality=1%. Default: speed=5%, memory=2%.",
+        ),
+    ] = None,
+    fail_on: Annotated[
+        list[str] | None,
+        typer.Option("--fail-on", metavar="NAME", help="Exit 1 if worse: any, quality, speed, memory, a metric."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Compare two runs, number by number."""
+    from arbench.cli.compare import compare
+
+    raise typer.Exit(compare(old, new, names, tolerance or [], fail_on or [], output, json_output))
+
+
+@app.command()
 def parity(
     goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
     json_output: Json = False,

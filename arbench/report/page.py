@@ -55,11 +55,11 @@ def render(runs: Sequence[RunFolder]) -> str:
     rows = everything.metric_rows(found)
     verdicts = [verdict(run) for run in runs]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         title=title,
         version=__version__,
-        css=Markup(_asset("report.css")),
-        script=Markup(_asset("report.js")),
+        css=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
         verdicts=verdicts,
         blocks=blocks,
         galleries=shown,
@@ -136,7 +136,8 @@ def _legend(table: Table) -> list[tuple[str, str, str, str]]:
     return [(column.words, column.shown_unit, better[column.direction], column.how) for column in table.columns]
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of all pages."""
     templates = files("arbench.reports") / "templates"
     texts = {item.name: item.read_text(encoding="utf-8") for item in templates.iterdir() if item.name.endswith(".html")}
     environment = jinja2.Environment(
@@ -156,5 +157,6 @@ def _breakable(text: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[-_/])", text))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file of styles or scripts."""
     return (files("arbench.reports") / "assets" / name).read_text(encoding="utf-8")
