@@ -75,7 +75,7 @@ ALLOWED = {
         *BASE,
     },
     "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", *WRITERS, *BASE},
-    "compare": {"data", "features", "metrics", "evaluate", "report", "artifacts", *BASE},  # never torch
+    "compare": {"data", "features", "metrics", "evaluate", "report", "artifacts", "journal", *BASE},  # never torch
     "front": {
         "compare",
         "terminal",

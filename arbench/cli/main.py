@@ -26,6 +26,7 @@ from arbench.cli.options import (
     Sets,
     Size,
     Split,
+    Store,
     Suite,
     Tasks,
     Track,
@@ -180,6 +181,47 @@ def compare(
     from arbench.cli.compare import compare
 
     raise typer.Exit(compare(old, new, names, tolerance or [], fail_on or [], output, json_output))
+
+
+@app.command()
+def baseline(
+    action: Annotated[
+        str, typer.Argument(metavar="set|list|accept|quarantine", help="What to do; see docs/gate.md.")
+    ] = "list",
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME DIR", help="The baseline and a run; a GLOB for quarantine.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why it changes; kept.")] = None,
+    seeds: Annotated[
+        list[Path] | None,
+        typer.Option("--seeds", metavar="DIR", help="The same run under another seed; four and more of them."),
+    ] = None,
+    store: Store = Path("baselines"),
+    json_output: Json = False,
+) -> None:
+    """Keep good runs that later ones are held against."""
+    from arbench.cli.baseline import baseline
+
+    raise typer.Exit(baseline(action, names or [], reason, seeds or [], store, json_output))
+
+
+@app.command()
+def gate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of tonight's run.")],
+    name: Annotated[str, typer.Option("--baseline", metavar="NAME", help="See arbench baseline list.")],
+    store: Store = Path("baselines"),
+    good: Annotated[
+        str | None,
+        typer.Option("--good", metavar="PYTHON", help="Python of the last good build: decides suspects in turn."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="For a job's summary.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Fail if tonight's run is worse than its baseline."""
+    from arbench.cli.gate import run_gate
+
+    raise typer.Exit(run_gate(folder, name, store, good, junit, markdown, json_output))
 
 
 @app.command()
