@@ -225,6 +225,21 @@ def gate(
 
 
 @app.command()
+def history(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, or folders that hold runs.")],
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="GLOB", help="Only these metrics; may be repeated.")
+    ] = None,
+    adapter: Adapters = None,
+    json_output: Json = False,
+) -> None:
+    """Show numbers over many nights, and when they changed."""
+    from arbench.cli.history import history
+
+    raise typer.Exit(history(folders, metric or [], adapter or [], json_output))
+
+
+@app.command()
 def parity(
     goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
     json_output: Json = False,

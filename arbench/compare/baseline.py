@@ -21,9 +21,9 @@ from ..files import write_atomic
 from ..journal import now
 from ..json_text import parse_json
 from ..report.folders import Entry, RunFolder, read_runs
+from ..report.series import Reading, night, readings
 from ..spec.base import Frozen
 from ..spec.result import Result
-from .series import Reading, readings
 
 STORE = Path("baselines")
 HINT = "check the folder of --store"
@@ -37,6 +37,8 @@ class Accepted(Frozen):
     folder: str
     time: str
     reason: str
+    started: str = ""
+    """When the run was made: nights from then on are its history."""
     git: str = ""
 
 
@@ -100,12 +102,15 @@ class Baseline:
         )
 
     def history(self, key: str, good: frozenset[str]) -> list[float]:
-        """Values of a number on the nights since the last acceptance whose verdict was `good`, oldest first."""
-        since = self.file.accepted[-1].time
+        """Values of a number on the nights since the accepted run whose verdict was `good`, oldest first."""
+        since = self.file.accepted[-1].started
         found = [
             each.numbers[key].value
             for each in self.nights
-            if each.started >= since and key in each.numbers and each.numbers[key].verdict in good
+            if each.started >= since
+            and key in each.numbers
+            and each.numbers[key].verdict in good
+            and each.run_id != self.file.accepted[-1].run_id
         ]
         own = self.readings().get(key)
         first = [own.metric.value] if own is not None and own.metric.value is not None else []
@@ -155,7 +160,14 @@ def accept(store: Path, name: str, folder: Path, reason: str, seeds: Sequence[Pa
     place = store / name
     known = read(store, name).file if (place / "baseline.json").is_file() else BaselineFile(name=name, accepted=())
     git = next((each.provenance.git for each in results if each.provenance), "")
-    one = Accepted(run_id=run.run_id, folder=str(run.path), time=now(), reason=reason.strip(), git=git)
+    one = Accepted(
+        run_id=run.run_id,
+        folder=str(run.path),
+        time=now(),
+        reason=reason.strip(),
+        started=night(run).started,
+        git=git,
+    )
     file = known.model_copy(update={"accepted": (*known.accepted, one), "seeds": len(others)})
     write_atomic(place / "results.jsonl", _text(json.loads(each.model_dump_json()) for each in results), HINT)
     write_atomic(place / "seeds.jsonl", _text(_of_seed(each) for each in [run, *others] if others), HINT)

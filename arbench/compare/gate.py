@@ -12,13 +12,13 @@ from typing import Literal
 
 from ..errors import FAILED, INFRASTRUCTURE, OK
 from ..report.folders import RunFolder, read_runs
+from ..report.series import Reading, night
 from ..spec.result import Metric
 from . import screen
 from .baseline import Baseline, NightRecord, NumberOfNight, record, seedless
 from .difference import EXACT, Differences
 from .matching import Numbers
 from .samples import References
-from .series import Reading, night
 
 Verdict = Literal[
     "OK", "IDENTICAL", "IMPROVED", "REGRESSED", "AMBIGUOUS", "SUSPECT", "QUARANTINED", "NO_BASELINE", "NOT_MEASURED",
@@ -33,6 +33,8 @@ DETAILS = frozenset(
 """Numbers about a measurement, not of the model: they are in the report and not in the gate."""
 IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
 """Flags that say a reading is of something else."""
+OUTCOME = "outcome"
+"""In place of a number: what is said of a whole cell."""
 NAN = ("not finite", "NaN", "nan")
 
 Confirm = Callable[[str, frozenset[str]], Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]]
@@ -105,7 +107,9 @@ def gate(folder: Path, baseline: Baseline, confirm: Confirm | None = None) -> Ve
         _one(key, known.get(key), tonight.readings.get(key), baseline, made) for key in {**known, **tonight.readings}
     ]
     gated = [each for each in found if each is not None]
-    gated += _cells(run, baseline, gated)
+    cells = _cells(run, baseline)
+    told = {(each.model, each.task) for each in cells if each.metric.startswith(OUTCOME)}
+    gated = [each for each in gated if each.verdict != "NOT_MEASURED" or (each.model, each.task) not in told] + cells
     if confirm is not None:
         gated = _confirmed(gated, confirm)
     gated = [_quarantined(each, baseline) for each in gated]
@@ -234,8 +238,8 @@ def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
     return replace(blank, verdict="IMPROVED" if better else "SUSPECT", why=why, nights=len(history))
 
 
-def _cells(run: RunFolder, baseline: Baseline, gated: Sequence[Gated]) -> list[Gated]:
-    """Cells of the baseline that failed tonight, or were not run: said once per cell, with the reason."""
+def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
+    """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
     results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
     planned = {(cell.adapter, cell.task) for cell in run.missing}
     found = []
@@ -244,16 +248,16 @@ def _cells(run: RunFolder, baseline: Baseline, gated: Sequence[Gated]) -> list[G
         if tonight is not None and tonight.outcome != "ok":
             verdict: Verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
             why = f"{tonight.outcome}: {tonight.reason}"
-            found.append(Gated(result.adapter, result.task, "outcome", verdict, why=why))
+            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", verdict, why=why))
         elif tonight is None:
             unrun = (result.adapter, result.task) in planned
             why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
-            found.append(Gated(result.adapter, result.task, "outcome", "NOT_MEASURED", why=why))
+            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", "NOT_MEASURED", why=why))
         elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
             same = tonight.samples.digest == result.samples.digest
             why = "" if same else "under the same settings the samples are others: their quality decides"
             verdict = "IDENTICAL" if same else "AMBIGUOUS"
-            found.append(Gated(result.adapter, result.task, "image digests", verdict, why=why))
+            found.append(Gated(result.adapter, result.task, f"image digests of {result.task}", verdict, why=why))
     return list({(each.model, each.task): each for each in found}.values())
 
 

@@ -37,7 +37,7 @@ class Build:
             raise InputError(f"{self.folder} is not the folder of a run", why, "arbench ls runs")
         with tempfile.TemporaryDirectory(prefix="arbench-in-turn-") as place:
             suite, out = Path(place) / "suite.yaml", Path(place) / "run"
-            suite.write_text(json.dumps(run["suite"]), encoding="utf-8")
+            suite.write_text(json.dumps(_written(run["suite"])), encoding="utf-8")
             words = [self.python, "-m", "arbench", "run", str(suite), "--out", str(out), "--track", "off"]
             words += [word for task in sorted(tasks) for word in ("--task", task)]
             words += ["--adapter", adapter, "--workers", "1", *_weights(run.get("argv", ()))]
@@ -58,6 +58,12 @@ class Build:
                 for metric in entry.result.metrics
                 if metric.value is not None
             }
+
+
+def _written(suite: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved suite as a file has it: each task under its name."""
+    tasks = [{task["task"]: {name: value for name, value in task.items() if name != "task"}} for task in suite["tasks"]]
+    return {**suite, "tasks": tasks}
 
 
 def _weights(argv: Sequence[Any]) -> list[str]:

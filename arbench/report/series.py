@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..report.columns import Column, column_of, device
-from ..report.folders import Entry, RunFolder, read_runs
-from ..report.rows import newest
 from ..spec.result import Metric, Result
+from .columns import Column, column_of, device
+from .folders import Entry, RunFolder, read_runs
+from .rows import newest
 
 
 @dataclass(frozen=True)
