@@ -83,7 +83,7 @@ def _history(runs: Sequence[RunFolder]) -> dict[str, object]:
     """The numbers that several of the runs have under the same settings: those with steps first."""
     nights = sorted((night(run) for run in runs), key=lambda each: (each.started, each.run_id))
     found = history.series_of(nights) if len(nights) > 1 else []
-    found.sort(key=lambda series: not series.steps)
+    found.sort(key=lambda series: (not series.shown, not series.steps))
     first = [series for series in found if series.shown or series.steps]
     rest = [*first[HISTORY:], *(series for series in found if not (series.shown or series.steps))]
     return {
