@@ -240,6 +240,21 @@ def history(
 
 
 @app.command()
+def leaderboard(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR]...", help="Runs and scores, or folders that hold them.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the site.")] = Path(
+        "site"
+    ),
+) -> None:
+    """Write a leaderboard of measured and published numbers."""
+    from arbench.cli.leaderboard import leaderboard
+
+    raise typer.Exit(leaderboard(folders or [], output))
+
+
+@app.command()
 def parity(
     goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
     json_output: Json = False,

@@ -192,7 +192,11 @@ def test_builds_take_turns_and_stop_when_it_is_decided():
 def test_a_build_that_fails_says_so(runs):
     folder = runs("r")
     document = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(document | {"plan": {"cells": []}, "suite": {"suite": "toy", "tasks": [{"task": "speed", "batches": [1]}]}}))
+    (folder / "run.json").write_text(
+        json.dumps(
+            document | {"plan": {"cells": []}, "suite": {"suite": "toy", "tasks": [{"task": "speed", "batches": [1]}]}}
+        )
+    )
     with pytest.raises(StoreError, match="could not be run again"):
         in_turn.Build("/bin/false", folder).measure("x", frozenset({"speed"}))
     with pytest.raises(StoreError, match="cannot start"):
