@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.text import Text
 
 from arbench.compare import words
-from arbench.compare.comparison import Model, RunComparison, compare_folders
+from arbench.compare.comparison import Model, RunComparison, Turns, compare_folders
+from arbench.compare.in_turn import Build, Measure, in_turn
+from arbench.compare.matching import Pair
 from arbench.compare.page import write_page
 from arbench.errors import FAILED, INFRASTRUCTURE, OK, UsageError
 from arbench.terminal import Column, PlainConsole, print_table
@@ -25,9 +27,15 @@ def compare(
     fail_on: Sequence[str],
     output: Path | None,
     json_output: bool,
+    pythons: tuple[str, str] | None = None,
 ) -> int:
-    """1 where a number that `fail_on` names has got worse, 3 where none of them could be compared."""
-    found = compare_folders(old, new, _names(names), tolerance, images=not json_output or output is not None)
+    """1 where a number that `fail_on` names has got worse, 3 where none of them could be compared.
+
+    `pythons`: of the old and the new build, whose timings are then measured again, in turn.
+    """
+    images = not json_output or output is not None
+    turns = _turns((old, new), pythons) if pythons is not None else None
+    found = compare_folders(old, new, _names(names), tolerance, images, turns)
     if json_output:
         sys.stdout.write(json.dumps(found.plain(), indent=2) + "\n")
     else:
@@ -37,6 +45,23 @@ def compare(
         path = write_page(found, output or new / "compare.html")
         PlainConsole(stderr=json_output).print(f"page: {path}", soft_wrap=True)
     return _code(found, fail_on)
+
+
+def _turns(folders: tuple[Path, Path], pythons: tuple[str, str]) -> Turns:
+    console = PlainConsole(stderr=True)
+
+    def measured(pair: Pair) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+        measured_alone = frozenset(each.result.task for each in pair.new if each.result.task in ("speed", "memory"))
+        if not measured_alone:
+            return {}
+        sides: list[Measure] = []
+        for folder, python, entries in zip(folders, pythons, (pair.old, pair.new), strict=True):
+            build = Build(python, folder, entries[0].result.settings_id)
+            adapter = entries[0].result.adapter
+            sides.append(lambda _, tasks, build=build, adapter=adapter: build.measure(adapter, tasks))  # type: ignore[misc]
+        return in_turn(sides[0], sides[1], pair.name, measured_alone, lambda text: console.print(text, soft_wrap=True))
+
+    return measured
 
 
 def _names(given: str | None) -> tuple[str, str] | None:
@@ -69,7 +94,7 @@ def show(found: RunComparison, console: Console) -> None:
     for text in found.alone:
         console.print(Text(text), soft_wrap=True)
     differences = [each for model in found.models for each in words.shown(model.differences)]
-    if any(each.column.measure == "speed" for each in differences):
+    if any(each.column.measure == "speed" and not each.turns for each in differences):
         console.print(Text(f"note: {words.SESSIONS}"), soft_wrap=True)
     if any(each.column.measure == "quality" and each.change and each.change.width for each in differences):
         console.print(Text(f"note: {words.COVERS}"), soft_wrap=True)

@@ -175,12 +175,19 @@ def compare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.")
     ] = None,
+    ab: Annotated[
+        bool, typer.Option("--ab", help="Measure timings and memory of both again, in turn, in fresh processes.")
+    ] = False,
+    old_python: Annotated[
+        str | None, typer.Option("--old-python", metavar="PYTHON", help="With --ab: the Python of the old build.")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Compare two runs, number by number."""
     from arbench.cli.compare import compare
 
-    raise typer.Exit(compare(old, new, names, tolerance or [], fail_on or [], output, json_output))
+    pythons = (old_python or sys.executable, sys.executable) if ab else None
+    raise typer.Exit(compare(old, new, names, tolerance or [], fail_on or [], output, json_output, pythons))
 
 
 @app.command()

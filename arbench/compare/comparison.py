@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
+from ..metrics.differences import Contrast
 from ..report.folders import RunFolder, read_runs
-from .difference import Difference, Differences, tolerances
+from . import screen
+from .difference import Difference, Differences, judged, tolerances
 from .matching import Pair, Setting, numbers_of, pairs_of, settings_of
 from .samples import References, Samples
 
@@ -21,6 +23,8 @@ SHOWN = 12
 """Samples in the grid of those that differ most."""
 
 
+Turns = Callable[[Pair], Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]]
+"""Of a pair: (task, number in words) -> readings of the old and of the new side, measured in turn."""
 WORK, TIMED = ("steps", "forwards"), ("latency", "images-per-second")
 
 
@@ -92,11 +96,17 @@ class RunComparison:
 
 
 def compare_folders(
-    old: Path, new: Path, names: tuple[str, str] | None = None, tolerance: Sequence[str] = (), images: bool = True
+    old: Path,
+    new: Path,
+    names: tuple[str, str] | None = None,
+    tolerance: Sequence[str] = (),
+    images: bool = True,
+    turns: Turns | None = None,
 ) -> RunComparison:
     """The comparison of two folders of runs or scores. Raises `InputError` for a folder that is none.
 
-    `tolerance`: see `arbench.compare.difference.tolerances`. `images`: look for the samples that differ most.
+    `tolerance`: see `arbench.compare.difference.tolerances`. `images`: look for the samples that differ most. `turns`:
+    measures timings and memory of both again, in turn.
     """
     declared = tolerances(tolerance)
     first, second = (read_runs([folder])[0] for folder in (old, new))
@@ -108,7 +118,7 @@ def compare_folders(
             "arbench status DIR says what a run has",
         )
     make = Differences(References([first.path, second.path]), declared)
-    models = tuple(_model(pair, make, images) for pair in pairs)
+    models = tuple(_model(pair, make, images, turns) for pair in pairs)
     return RunComparison(names or _names(first, second), (old, new), models, tuple(alone))
 
 
@@ -116,8 +126,9 @@ def _names(old: RunFolder, new: RunFolder) -> tuple[str, str]:
     return (old.path.name, new.path.name) if old.path.name != new.path.name else ("old", "new")
 
 
-def _model(pair: Pair, make: Differences, images: bool) -> Model:
-    found = _with_work([make.of(pair.name, numbers) for numbers in numbers_of(pair)])
+def _model(pair: Pair, make: Differences, images: bool, turns: Turns | None) -> Model:
+    differences = [make.of(pair.name, numbers) for numbers in numbers_of(pair)]
+    found = _with_work(_in_turn(differences, turns(pair)) if turns is not None else differences)
     changed = []
     for one in pair.old if images else ():
         two = next((each for each in pair.new if _alike(one.result, each.result)), None)
@@ -141,6 +152,24 @@ def _with_work(found: Sequence[Difference]) -> tuple[Difference, ...]:
         if each.column.name in WORK and each.old and each.new and each.old.value and each.new.value
     ]
     return tuple(replace(each, beside=", ".join(work)) if each.column.name in TIMED else each for each in found)
+
+
+def _in_turn(
+    found: Sequence[Difference], readings: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]
+) -> list[Difference]:
+    """With the ratios of builds that ran in turn in place of those of two sessions."""
+    made = []
+    for each in found:
+        pair = readings.get((each.column.task, each.column.words))
+        if pair is None or not each.ratio or min([*pair[0], *pair[1]]) <= 0:
+            made.append(each)
+            continue
+        ratio = screen.confirmed(*pair)
+        method = f"t of log ratios, {len(pair[0])} rounds in turn"
+        change = Contrast(float(ratio.ratio), float(ratio.low), float(ratio.high), method)
+        verdict, why = judged(each.column, 1.0, change, each.tolerance, ratio=True)
+        made.append(replace(each, change=change, verdict=verdict, why=why, turns=len(pair[0])))
+    return made
 
 
 def _alike(one: Any, two: Any) -> bool:

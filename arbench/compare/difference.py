@@ -83,6 +83,8 @@ class Difference:
     shorter: float | None = None
     tolerance: Tolerance | None = None
     why: str = ""
+    turns: int = 0
+    """Rounds in which both were measured in turn."""
     beside: str = ""
     """Of a timing: how the work differs, "steps x 0.5, forwards x 1"."""
     settings: tuple[Setting, ...] = field(default=())
@@ -122,7 +124,7 @@ class Differences:
         narrower = None
         if paired is not None and paired.width and unpaired.width:
             narrower = unpaired.width / paired.width
-        verdict, why = _verdict(column, one.value, change, tolerance, ratio)
+        verdict, why = judged(column, one.value, change, tolerance, ratio)
         if any(setting.protocol for setting in numbers.differing):
             verdict, why = "not comparable", ", ".join(each.words for each in numbers.differing if each.protocol)
         return replace(found, verdict=verdict, change=change, paired=paired is not None, shorter=narrower, why=why)
@@ -202,7 +204,7 @@ def _missing(old: Metric | None, new: Metric | None) -> str:
     return "; ".join(sides)
 
 
-def _verdict(
+def judged(
     column: Column, old: float, change: Contrast, tolerance: Tolerance | None, ratio: bool
 ) -> tuple[Verdict, str]:
     """By the interval: beyond the tolerance on one side, within it on both, or neither. Without an interval only exact
@@ -210,7 +212,7 @@ def _verdict(
     same = 1.0 if ratio else 0.0
     if column.name in EXACT:
         return ("identical", "") if change.value == same else (_side(column, change.value > same), "an exact number")
-    if column.measure == "memory" and tolerance is not None and tolerance.relative:
+    if column.measure == "memory" and tolerance is not None and tolerance.relative and change.low is None:
         if 1 / (1 + tolerance.amount) <= change.value <= 1 + tolerance.amount:
             return "comparable", ""
         return _side(column, change.value > same), "one reading each, judged by the tolerance alone"

@@ -24,10 +24,14 @@ Measure = Callable[[str, frozenset[str]], Readings]
 
 @dataclass(frozen=True)
 class Build:
-    """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again."""
+    """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again.
+
+    `settings_id`: of the row, where the suite has several for an adapter.
+    """
 
     python: str
     folder: Path
+    settings_id: str = ""
 
     def measure(self, adapter: str, tasks: frozenset[str]) -> Readings:
         """Runs these tasks of one adapter anew. Raises `StoreError` where that fails."""
@@ -52,9 +56,10 @@ class Build:
                 what = f"{adapter} could not be run again"
                 raise StoreError(what, " ".join(last), f"{self.python} -m arbench run SUITE")
             (again,) = read_runs([out])
+            entries = [each for each in again.entries if each.result.settings_id == self.settings_id] or again.entries
             return {
                 (entry.result.task, column_of(entry.result, metric).words): metric.value
-                for entry in again.entries
+                for entry in entries
                 for metric in entry.result.metrics
                 if metric.value is not None
             }

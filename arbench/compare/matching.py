@@ -54,7 +54,7 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
     """Rows that belong together, and in words those of which the other folder has none.
 
     First those of one adapter and one `settings_id`; then of one adapter, if it has one row left in each; then the
-    only ones of their kind that are left, which are two models.
+    only ones of their kind that are left, which are two models, or images and a model.
     """
     left, right = _rows(old), _rows(new)
     found: list[Pair] = []
@@ -74,6 +74,10 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
     join(lambda key: key[:2])
     join(lambda key: key[:1])
     join(lambda key: ())
+    if len(left) == len(right) == 1:  # images of unknown origin stand for any model's
+        one, two = next(iter(left)), next(iter(right))
+        if "images" in (left[one][0].result.kind, right[two][0].result.kind):
+            take(one, two)
     alone = [f"{key[0]} ({key[1]}): only in the first" for key in left]
     return found, alone + [f"{key[0]} ({key[1]}): only in the second" for key in right]
 

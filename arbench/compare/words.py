@@ -13,7 +13,7 @@ from .difference import Difference
 SIGNS = {"worse": "▼", "better": "▲", "changed": "◆", "identical": "=", "comparable": "≈"}
 SESSIONS = (
     "timings of two sessions also differ by what the machine does between them, which no interval here covers: a ratio"
-    " near 1 wants both measured in turn"
+    " near 1 wants both measured in turn (--ab)"
 )
 COVERS = (
     "intervals of quality say how far other samples of these two models would move the difference; training a model"
@@ -81,6 +81,8 @@ def _change(each: Difference, scale: float) -> str:
 def _pairing(each: Difference) -> str:
     if each.change is None or each.verdict == "identical":
         return ""
+    if each.turns:
+        return f"{each.turns} in turn"
     if not each.paired:
         return "" if each.column.measure != "quality" or each.change.width is None else "no"
     return f"{each.shorter:.1f} times shorter" if each.shorter is not None else "yes"

@@ -109,3 +109,21 @@ def test_page_and_front(runs):
     assert "times shorter" in repr(found)
     assert set(found.frame()["verdict"]) >= {"worse", "not told apart"}
     assert [each.column.name for each in found.worse("quality")] == ["nats-per-token"]
+
+
+def test_what_ran_in_turn_takes_the_place_of_two_sessions(runs):
+    old, new = runs("a"), runs("b", latency=0.13)
+    good = [0.1 + 1e-4 * place for place in range(7)]
+
+    def turns(pair):
+        return {("speed", "latency (batch 1, sample)"): (good, [1.001 * value for value in good])}
+
+    (latency,) = [each for each in compare_folders(old, new, turns=turns).differences if each.column.name == "latency"]
+    assert (latency.verdict, latency.turns) == ("comparable", 7)
+    assert latency.change.value == pytest.approx(1.001)
+    assert compare_folders(old, new).worse(["speed"])
+
+
+def test_images_stand_for_a_model(runs):
+    found = compare_folders(runs("a"), runs("b", kind="images", adapter="folder"))
+    assert found.models[0].name == "next_scale/toy -> folder"
