@@ -262,6 +262,19 @@ def leaderboard(
 
 
 @app.command()
+def validate(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs and scores, or folders that hold them.")
+    ],
+    json_output: Json = False,
+) -> None:
+    """Check results before they go on a leaderboard."""
+    from arbench.cli.validate import validate
+
+    raise typer.Exit(validate(folders, json_output))
+
+
+@app.command()
 def parity(
     goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
     json_output: Json = False,

@@ -188,7 +188,8 @@ def _side(metric: Metric, more: bool) -> Verdict:
 def _quality(blank: Gated, known: Reading, tonight: Reading, baseline: Baseline, made: Differences) -> Gated:
     """By two-sided bands: an unexpectedly better number is mostly a changed protocol, and is told all the same."""
     found = made.of(blank.model, Numbers(tonight.column, (known.entry, known.metric), (tonight.entry, tonight.metric)))
-    if found.verdict == "identical":
+    same = blank.value == blank.baseline and known.entry.result.result_id == tonight.entry.result.result_id
+    if same or found.verdict == "identical":
         return replace(blank, verdict="IDENTICAL")
     change = found.change
     sd, origin = _seed_spread(known, baseline)
