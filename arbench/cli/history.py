@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from arbench.errors import INFRASTRUCTURE, OK, InputError
+from arbench.errors import INFRASTRUCTURE, OK
 from arbench.report import history as series
 from arbench.report.history import Series, series_of
-from arbench.report.series import nights
+from arbench.report.series import nights, runs_in
 from arbench.terminal import Column, PlainConsole, print_table
 
 
@@ -43,20 +43,6 @@ def history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence[
     if not series.can_find_steps():
         console.print(series.MISSING, soft_wrap=True)
     return OK
-
-
-def runs_in(folders: Sequence[Path]) -> list[Path]:
-    """Folders of runs: those given, and those in a folder that is none itself. Raises `InputError` where none is."""
-    found: list[Path] = []
-    for folder in folders:
-        inside = sorted(path.parent for path in folder.glob("*/run.json"))
-        if (folder / "run.json").is_file() or not inside:
-            found.append(folder)
-        else:
-            found += inside
-    if not found:
-        raise InputError("no folder of runs given", "", "arbench history runs")
-    return found
 
 
 def _plain(each: Series) -> dict[str, object]:

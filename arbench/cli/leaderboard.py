@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from arbench.cli.history import runs_in
 from arbench.errors import OK
 from arbench.terminal import PlainConsole
 
 
 def leaderboard(folders: Sequence[Path], output: Path) -> int:
+    from arbench.report.series import runs_in
     from arbench.report.site import write_site
 
     files = write_site(runs_in(folders) if folders else [], output)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from arbench.cli.history import runs_in
 from arbench.errors import FAILED, OK
 from arbench.terminal import PlainConsole
 
@@ -16,6 +15,7 @@ from arbench.terminal import PlainConsole
 def validate(folders: Sequence[Path], json_output: bool) -> int:
     """1 where a result is damaged or lacks what its numbers need."""
     from arbench.report.page import cards
+    from arbench.report.series import runs_in
     from arbench.report.validate import findings
 
     known, places = cards(), runs_in(folders)

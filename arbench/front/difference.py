@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..compare import words
 from ..compare.comparison import RunComparison, compare_folders, plain_difference
 from ..compare.difference import Difference
-from ..errors import UsageError
-from .run import Run
-from .score import Score
+from .nights import Folder, folder_of
 from .tables import Table
 
 if TYPE_CHECKING:
     import pandas
-
-Folder = str | Path | Run | Score
 
 
 @dataclass(frozen=True)
@@ -76,11 +71,4 @@ def difference(
     Folders of runs or of scores, or what `arbench.run` and `arbench.score(..., out=DIR)` return. `tolerance` is what
     counts as comparable: ["fid=0.3", "latency=5%"].
     """
-    return RunDifference(compare_folders(_folder(old), _folder(new), names, tolerance))
-
-
-def _folder(given: Folder) -> Path:
-    found = given.folder if isinstance(given, Run | Score) else Path(given)
-    if found is None:
-        raise UsageError("this score is in no folder", "its samples are not on disk", "arbench.score(..., out=DIR)")
-    return found
+    return RunDifference(compare_folders(folder_of(old), folder_of(new), names, tolerance))

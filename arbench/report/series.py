@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
 from ..spec.result import Metric, Result
 from .columns import Column, column_of, device
 from .folders import Entry, RunFolder, read_runs
@@ -70,3 +71,17 @@ def night(run: RunFolder) -> Night:
 def nights(folders: Sequence[Path]) -> list[Night]:
     """Oldest first. Raises `InputError` for a folder that is none."""
     return sorted((night(run) for run in read_runs(folders)), key=lambda each: (each.started, each.run_id))
+
+
+def runs_in(folders: Sequence[Path]) -> list[Path]:
+    """Folders of runs: those given, and those in a folder that is none itself. Raises `InputError` where none is."""
+    found: list[Path] = []
+    for folder in folders:
+        inside = sorted(path.parent for path in folder.glob("*/run.json"))
+        if (folder / "run.json").is_file() or not inside:
+            found.append(folder)
+        else:
+            found += inside
+    if not found:
+        raise InputError("no folder of runs given", "", "arbench history runs")
+    return found

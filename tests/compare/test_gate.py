@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+import arbench
 from arbench.cli.main import main
 from arbench.compare import baseline as baselines
 from arbench.compare import in_turn, screen
@@ -167,6 +168,22 @@ def test_the_commands_and_their_files(runs, tmp_path, capsys, monkeypatch):
         baselines.read(tmp_path / "baselines", "mian")
     with pytest.raises(UsageError, match="name of a folder"):
         baselines.accept(tmp_path / "baselines", "../x", tmp_path / "old", "no")
+
+
+def test_from_python(runs, tmp_path):
+    store = tmp_path / "store"
+    folders = [runs(f"n{day}", latency=0.1 + 0.001 * day, started=f"2100-01-0{day + 1}T00:00") for day in range(3)]
+    baselines.accept(store, "main", folders[0], "first")
+    found = arbench.gate(folders[1], "main", store=store)
+    assert found.exit_code == 0
+    assert "IDENTICAL" in repr(found)
+    assert set(found.frame()["verdict"]) == {"OK", "IDENTICAL"}
+    series = arbench.history(*folders)
+    frame = series.frame()
+    values = frame[frame["number"] == "latency (batch 1, sample)"]["value"]
+    assert values.tolist() == pytest.approx([0.1, 0.101, 0.102])
+    assert "▁" in repr(series)
+    assert "next_scale/toy" in arbench.leaderboard(folders[0], out=tmp_path / "site").read_text()
 
 
 def test_builds_take_turns_and_stop_when_it_is_decided():
