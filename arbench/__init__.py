@@ -23,7 +23,6 @@ __all__ = ["compare", "difference", "gate", "history", "leaderboard", "load", "r
 __version__ = "0.2.0.dev0"
 
 _FUNCTIONS = {
-    "compare": "front.comparison",
     "difference": "front.difference",
     "gate": "front.nights",
     "history": "front.nights",
@@ -36,7 +35,7 @@ _FUNCTIONS = {
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
         return getattr(importlib.import_module(f".{_FUNCTIONS[name]}", __name__), name)
-    if name in ("score", "run"):  # packages that can be called
+    if name in ("compare", "score", "run"):  # packages that can be called
         return importlib.import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
