@@ -59,3 +59,4 @@ Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="A 
 Npz = Annotated[
     Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
 ]
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Where baselines are kept.")]

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ..data.contents import IdentityTally
 from ..data.reading import Open, Reading, Source, fingerprint, is_statistics, name_of
 from ..data.sources import open_images
 from ..data.statistics import checks, kept, published
@@ -31,6 +29,7 @@ from .known_reference import KnownReference
 from .numbers import numbers
 from .odd_files import Side, flags_of, more_files
 from .question import Question, variants_of, weight_files, why_missing
+from .set_identity import identity_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +91,6 @@ def open_reference(
     any_set = next(iter(sets.values()), None)
     known = identity_of(any_set, crop=question.crop, split=question.split) if any_set else SetIdentity(name)
     return KnownReference(name, sets, None, known)
-
-
-def identity_of(one: Features, crop: str = "none", split: str | None = None) -> SetIdentity:
-    """What the pictures of a set are."""
-    tally = IdentityTally.from_arrays(
-        {
-            "index": np.array([picture.index for picture in one.pictures], dtype=np.int64),
-            "label": np.array(
-                [np.iinfo(np.int64).min if picture.label is None else picture.label for picture in one.pictures]
-            ),
-            "size": np.array([(picture.height, picture.width) for picture in one.pictures], dtype=np.int32),
-            "digest": np.frombuffer(bytes.fromhex("".join(p.digest for p in one.pictures)), np.uint8).reshape(-1, 16),
-        }
-    )
-    return checks.identity(
-        one.source,
-        tally.result(),
-        crop=checks.UNKNOWN if crop == "none" else crop,
-        split=split,  # type: ignore[arg-type]
-    )
 
 
 # ---- the numbers -----------------------------------------------------------------------------------------------------

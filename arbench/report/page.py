@@ -16,12 +16,13 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, number, plots
+from . import curve_figure, everything, export, history, number, plots
 from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
 from .published import published
 from .rows import newest
+from .series import night
 from .tables import Kind, Table, make_table
 from .verdict import verdict
 
@@ -31,6 +32,8 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "images": ("Images", "Source"),
 }
 """The main tables, and the heading of their first column."""
+HISTORY, MOST = 40, 400
+"""Series that are shown at first, and beside them at most."""
 
 
 def write_report(folders: Sequence[Path], output: Path) -> Path:
@@ -53,16 +56,19 @@ def render(runs: Sequence[RunFolder]) -> str:
     shown = galleries(entries)  # first, for damaged files show up here and plots take seconds
     blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned))]
     rows = everything.metric_rows(found)
-    verdicts = [verdict(run) for run in runs]
+    latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
+    verdicts = [verdict(run) for run in latest]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         title=title,
         version=__version__,
-        css=Markup(_asset("report.css")),
-        script=Markup(_asset("report.js")),
+        css=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
         verdicts=verdicts,
+        other_failures=sum(bool(each.failures) for each in verdicts[1:]),
         blocks=blocks,
         galleries=shown,
+        history=_history(runs),
         published=published([entry.result for entry in entries], known),
         metrics=rows[: everything.METRIC_ROWS],
         metrics_total=len(rows),
@@ -71,6 +77,35 @@ def render(runs: Sequence[RunFolder]) -> str:
         cards=known,
         count=number.count,
     )  # fmt: skip
+
+
+def _history(runs: Sequence[RunFolder]) -> dict[str, object]:
+    """The numbers that several of the runs have under the same settings: those with steps first."""
+    nights = sorted((night(run) for run in runs), key=lambda each: (each.started, each.run_id))
+    found = history.series_of(nights) if len(nights) > 1 else []
+    found.sort(key=lambda series: (not series.shown, not series.steps))
+    first = [series for series in found if series.shown or series.steps]
+    rest = [*first[HISTORY:], *(series for series in found if not (series.shown or series.steps))]
+    return {
+        "able": history.can_find_steps(),
+        "missing": history.MISSING,
+        "rows": [_series(series) for series in first[:HISTORY]],
+        "more": [_series(series) for series in rest[:MOST]],
+    }
+
+
+def _series(series: history.Series) -> dict[str, object]:
+    known = [value for _, value in series.known]
+    kinds = {True: "better", False: "worse", None: "changed"}
+    return {
+        "model": series.model,
+        "words": series.words,
+        "nights": len(known),
+        "svg": Markup(history.sparkline(series)),
+        "first": history.value_text(series, known[0]),
+        "last": history.value_text(series, known[-1]),
+        "steps": [(kinds[series.better(step)], series.told(step)) for step in series.steps],
+    }
 
 
 def cards() -> Mapping[str, Card]:
@@ -136,7 +171,8 @@ def _legend(table: Table) -> list[tuple[str, str, str, str]]:
     return [(column.words, column.shown_unit, better[column.direction], column.how) for column in table.columns]
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """The templates of all pages."""
     templates = files("arbench.reports") / "templates"
     texts = {item.name: item.read_text(encoding="utf-8") for item in templates.iterdir() if item.name.endswith(".html")}
     environment = jinja2.Environment(
@@ -156,5 +192,6 @@ def _breakable(text: str) -> Markup:
     return Markup("<wbr>").join(re.split(r"(?<=[-_/])", text))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file of styles or scripts."""
     return (files("arbench.reports") / "assets" / name).read_text(encoding="utf-8")

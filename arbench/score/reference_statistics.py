@@ -10,7 +10,7 @@ from ..data.reading import fingerprint
 from ..data.sources import open_source
 from ..data.statistics.write import Layout, write_statistics
 from ..errors import InputError
-from ..evaluate.evaluation import identity_of
+from ..evaluate.set_identity import identity_of
 from ..features import recipes as registry
 from ..features.extract import Extractors, Job, Progress, features_of
 from ..features.feature_folder import cache_folder

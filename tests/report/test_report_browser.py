@@ -19,6 +19,9 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
 
+from arbench.report.boards import Board, BoardCell, BoardColumn, BoardRow
+from arbench.report.site import index_page
+
 pytestmark = pytest.mark.browser
 
 ARGUMENTS = (
@@ -251,3 +254,46 @@ def test_without_javascript(page: Path, tmp_path: Path) -> None:
         assert hidden(driver) == []  # all columns: nothing could bring them back
         driver.find_element(By.CSS_SELECTOR, "#metrics summary").click()
         assert driver.find_element(By.ID, "table-metrics").is_displayed()
+
+
+def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
+    """Search, filter, sort and address; the front is that of the rows that are shown."""
+    columns = (BoardColumn("parameters", "", "lower", "card"), BoardColumn("fid", "", "lower", "published"))
+    rows = tuple(
+        BoardRow(
+            f"{'raster' if place % 2 else 'next_scale'}/model-{place:04d}",
+            "raster" if place % 2 else "next_scale",
+            f"cfg {place % 7}",
+            "",
+            (BoardCell(f"{1000 - place % 900} M", 1e6 * (1000 - place % 900)), BoardCell("", 37.0 * place % 2000)),
+        )
+        for place in range(2000)
+    )
+    page = tmp_path / "index.html"
+    page.write_text(index_page([Board("b", "Generators", "p", "published", columns, rows, 1, 0)], []))
+    driver.get_log("browser")
+    driver.get(page.as_uri() + "#q=model-00&family=raster")
+    shown = "return [...document.querySelectorAll('tbody tr')].filter(row => !row.hidden).length"
+    assert driver.execute_script(shown) == 50
+    best = "return [...document.querySelectorAll('circle.best')].map(point => point.dataset.row)"
+    of_shown = [row for row in rows if "model-00" in row.model and row.family == "raster"]
+    costs, fids = ({row: row.cells[at].value or 0.0 for row in of_shown} for at in (0, 1))
+    front = [row for row in of_shown if all(costs[row] < costs[o] or fids[row] < fids[o] for o in of_shown if o != row)]
+    assert [rows[int(place)] for place in driver.execute_script(best)] == front
+    box = driver.find_element(By.ID, "search")
+    milliseconds = driver.execute_script(
+        "const box = document.getElementById('search'); box.value = 'cfg 3'; const start = performance.now();"
+        " box.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - start"
+    )
+    print(f"filtered 2,000 rows in {milliseconds:.0f} ms")
+    assert milliseconds < 1000  # 200 ms on an idle machine
+    assert "q=cfg%203" in driver.current_url
+    box.clear()
+    box.send_keys("0007")
+    assert driver.execute_script(shown) == 1
+    assert driver.find_element(By.ID, "count").text == "1 of 2000 rows"
+    heading = driver.find_element(By.CSS_SELECTOR, "table.leaderboard th:nth-child(3) button")
+    heading.send_keys(Keys.ENTER)
+    heading.send_keys(Keys.ENTER)
+    assert driver.find_element(By.CSS_SELECTOR, "tbody tr").get_attribute("data-row") == "1027"
+    assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ...errors import UsageError
 from ..estimate import Estimate, around_root, missing, student
 from ..rows import Rows
-from .influence import influence, overshoot
+from .influence import Influence, influence, overshoot
 from .moments import (
     MINIMUM,
     NOT_FINITE,
@@ -105,11 +105,7 @@ def frechet(
         if heavy:
             return Estimate(cut.value, n=len(samples), flags=(*flags, "heavy_tails"))
         return around_root(cut.value, error, named, len(samples), flags, student(cut.blocks - 1))
-    product = real.product(found.covariance) if len(samples) > real.factor.shape[1] else None
-    if product is not None:
-        roots = _kept_roots(eigenvalues(product), found, real)
-    else:
-        roots = _roots_of_rows(samples, found, real)
+    roots, product = _roots(samples, found, real)
     sides = [influence(samples, found, real, roots, product=product)]
     if not reference_fixed and not isinstance(reference, Factored):
         sides.append(influence(reference, real.moments, Factored(found), roots))
@@ -117,6 +113,29 @@ def frechet(
     if any(side.heavy for side in sides):
         return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
     return around_root(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags)
+
+
+def frechet_influence(samples: Rows, real: Factored) -> tuple[float, Influence] | Estimate:
+    """The plain distance and what each sample does to it, for differences of two sets; or why there is none."""
+    check_rows(samples)
+    same_length(samples.shape[1], real.dimension)
+    short = too_few(len(samples), real.moments.n)
+    if short:
+        return missing(short, len(samples))
+    found = moments(samples)
+    if not found.finite or not real.moments.finite:
+        return missing(NOT_FINITE.format("reference" if found.finite else "samples"), len(samples))
+    roots, product = _roots(samples, found, real)
+    value = _assembled(found, real.moments, float(roots.sum()))
+    return value, influence(samples, found, real, roots, product=product)
+
+
+def _roots(samples: Rows, found: Moments, real: Factored) -> tuple[Floats, Floats | None]:
+    """Square roots of the eigenvalues of L^T S L, and that matrix if it was made."""
+    if len(samples) <= real.factor.shape[1]:
+        return _roots_of_rows(samples, found, real), None
+    product = real.product(found.covariance)
+    return _kept_roots(eigenvalues(product), found, real), product
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class Influence:
 
     `spread` (sizes, sizes) is their covariance under the smooth law of lengths, `squares` E q^2 of the quadratic part
     under it, `outliers` the variance of the last values over that under this law, `n` the number of samples.
+    `signed` (draws, m): sums over j of +-q(x_i, x_j) of the samples that tell E q^2, the signs those of all sets of n.
     """
 
     values: Floats
@@ -74,6 +75,7 @@ class Influence:
     squares: float
     outliers: float
     n: int
+    signed: Floats
 
     @property
     def variance(self) -> float:
@@ -90,6 +92,23 @@ class Influence:
     def heavy(self) -> bool:
         """Whether so few samples decide the distance, or lengths so unlike a tail, that its error cannot be told."""
         return not UNFIT <= self.outliers <= TOO_FEW
+
+    def correlation(self, other: Influence) -> float:
+        """Of this distance with that of another set whose samples belong to these one by one, both of n samples.
+
+        By the samples themselves: of the linear parts, and of the quadratic ones through the common random signs. 1
+        where both sets are the same.
+        """
+        draws = min(len(self.signed), len(other.signed))
+
+        def product(one: Influence, two: Influence) -> float:
+            linear = float(np.cov(one.values[-1], two.values[-1])[0, 1]) / self.n
+            return linear - 2 * _mean_product(one.signed[:draws], two.signed[:draws]) / self.n**2
+
+        own, theirs = product(self, self), product(other, other)
+        if min(own, theirs) <= 0:  # the jackknife's overshoot takes all: what is left is the correlation of the values
+            return float(np.corrcoef(self.values[-1], other.values[-1])[0, 1])
+        return float(np.clip(product(self, other) / math.sqrt(own * theirs), -1, 1))
 
     def covariance(self, sizes: NDArray[np.integer[Any]]) -> Floats:
         """(sizes, sizes) of the distances of nested prefixes of these sizes, which `values` are for.
@@ -124,7 +143,8 @@ def influence(
     those of all rows; none stands for n alone. `product` is L^T S L, if it is at hand.
     """
     wanted = [int(size) for size in sizes] or [found.n]
-    whole, each, squares = _reduced(rows, found, real, roots, product)
+    whole, each, signed = _reduced(rows, found, real, roots, product)
+    squares = _mean_product(signed, signed)
     values = _added(wanted, whole, each)
     longest, stretch = _tail(each.lengths(whole.nodes, whole.taken))
     body = np.delete(values, longest, axis=1)
@@ -134,8 +154,8 @@ def influence(
     spread = np.atleast_2d(np.cov(np.concatenate([body, smooth], axis=1), aweights=share))
     outliers = float(plain[-1, -1] / spread[-1, -1]) if min(plain[-1, -1], spread[-1, -1]) > 0 else 1.0
     if outliers > OUTLIERS:
-        return Influence(values, plain, squares, outliers, found.n)
-    return Influence(values, spread, squares / outliers, outliers, found.n)
+        return Influence(values, plain, squares, outliers, found.n, signed)
+    return Influence(values, spread, squares / outliers, outliers, found.n, signed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +197,8 @@ class _Whole:
 
 def _reduced(
     rows: Rows, found: Moments, real: Factored, roots: Floats, product: Floats | None = None
-) -> tuple[_Whole, _Reduced, float]:
-    """All rows in one pass, and E q^2."""
+) -> tuple[_Whole, _Reduced, Floats]:
+    """All rows in one pass, and the signed sums of q."""
     n, basis = found.n, _basis(rows, found, real, product)
     shift = found.mean.astype(np.float64) - real.moments.mean
     s, chosen = basis.roots, _chosen(n)
@@ -194,7 +214,7 @@ def _reduced(
         each.forms[part] = y * y @ weights
         each.squares[part], each.along[part] = np.einsum("ij,ij->i", centred, centred), centred @ shift
     whole = _Whole(found, nodes, basis.scale, float(np.trace(found.covariance)), float(roots.sum()))
-    return whole, each, basis.scale**2 * _squares(kept, s)
+    return whole, each, basis.scale * _signed(kept, s)
 
 
 def _added(sizes: Sequence[int], whole: _Whole, each: _Reduced, stretch: Floats | None = None) -> Floats:
@@ -261,8 +281,13 @@ def _of_root(forms: NDArray[Any], nodes: Floats, weight: float | Floats) -> Floa
     return np.asarray((ratio.sum(1) + (ratio[:, 0] + ratio[:, -1]) / (math.e - 1)) / math.pi, np.float64)
 
 
-def _squares(y: NDArray[Any], s: Floats) -> float:
-    """E q^2 over pairs of rows of y = u s^(1/2), (m, r), by random signs: E (sum_j +-q(x_i, x_j))^2 = m E q^2.
+def _mean_product(one: Floats, two: Floats) -> float:
+    """E q q' over pairs, of signed sums (draws, m) under the same signs: their mean product is (m - 1) E q q'."""
+    return float(np.mean(one * two) / (one.shape[1] - 1))
+
+
+def _signed(y: NDArray[Any], s: Floats) -> Floats:
+    """(draws, m) sum_j +-q(x_i, x_j) over rows of y = u s^(1/2), (m, r): their mean square is (m - 1) E q^2.
 
     sum_jk w_jk u_j u_k u'_j u'_k is sum_jk y_j y_k y'_j y'_k / (s_j + s_k). One set of signs in many dimensions, where
     many directions average out, and SIGNS in few.
@@ -281,8 +306,8 @@ def _squares(y: NDArray[Any], s: Floats) -> float:
         total = float(signs.sum())
         summed = (y @ (y.T @ signs)).astype(np.float64) - signs * own
         summed += 0.5 * (quadratic - 0.5 * lengths * total - 0.5 * float(lengths @ signs) + half * total)
-        found.append(float(np.mean(summed**2)) / (m - 1))
-    return float(np.mean(found))
+        found.append(summed)
+    return np.stack(found)
 
 
 def _inverse_sums(s: Floats) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InputError
 from ..estimate import Estimate, Z, floored, missing
 from ..rows import Rows, dense
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
@@ -283,3 +284,74 @@ def pairs_between(sums: Sums) -> float:
 
 def _method(reference_fixed: bool) -> str:
     return f"u-statistic, score, reference {'fixed' if reference_fixed else 'random'}"
+
+
+# ---- two sets of samples that belong together ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceParts:
+    """The unbiased squared distances of two sets of samples to one reference, and the variance of their difference."""
+
+    first: float
+    second: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Rows of two sets side by side, (n, 2 D)."""
+
+    one: Rows
+    two: Rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.one), self.one.shape[1] + self.two.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]:
+        return np.concatenate([np.asarray(self.one[index]), np.asarray(self.two[index])], axis=1)
+
+
+KINDS: dict[str, tuple[Kernel, bool]] = {"polynomial": (_polynomial, False), "gaussian": (_gaussian, True)}
+
+
+def difference_parts(first: Rows, second: Rows, reference: Rows, kind: str) -> DifferenceParts | None:
+    """Of sets (n, D) whose rows belong together, under the kernel `kind`; None where a distance has no value."""
+    kernel, unit = KINDS[kind]
+    n, m, d = len(first), len(reference), first.shape[1]
+    if len(second) != n:
+        raise InputError("paired sets are of one size", f"found {n} and {len(second)} samples")
+    same_length(d, second.shape[1])
+    same_length(d, reference.shape[1])
+    if too_few(n, m):
+        return None
+
+    def apart(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        halves = [
+            (_of_length_one(side[:, :d]), _of_length_one(side[:, d:])) if unit else (side[:, :d], side[:, d:])
+            for side in (a, b)
+        ]
+        (a_one, a_two), (b_one, b_two) = halves
+        return np.asarray(kernel(dense(a_two), dense(b_two)) - kernel(dense(a_one), dense(b_one)))
+
+    within = _within_sums(_Beside(first, second), apart, unit=False)
+    one = _within_sums(first, kernel, unit)
+    known = _within_sums(reference, kernel, unit)
+    across = [_cross_sums(rows, reference, kernel, unit) for rows in (first, second)]
+    if not all(math.isfinite(sums.total) for sums in (within, one, known, *across)):
+        return None
+    real = known.total / (m * (m - 1))
+    distance = one.total / (n * (n - 1)) + real - 2 * across[0].total / (n * m)
+    difference = within.total / (n * (n - 1)) - 2 * (across[1].total - across[0].total) / (n * m)
+    pair = pairs_within(within)
+    means = within.rows / (n - 2) - (across[1].rows - across[0].rows) / m
+    linear = max(0.0, float(np.var(means, ddof=1)) - pair / (n - 2))
+    return DifferenceParts(distance, distance + difference, 4 / n * linear + 2 / (n * (n - 1)) * pair)
+
+
+def _of_length_one(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), rows.dtype)

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from arbench.metrics.estimate import Estimate
 from arbench.metrics.sets.frechet import frechet, frechet_distance, roots_of
-from arbench.metrics.sets.influence import _added, _reduced, _tail, influence
+from arbench.metrics.sets.influence import _added, _mean_product, _reduced, _tail, influence
 from arbench.metrics.sets.moments import Factored, Moments, moments
 
 pytestmark = pytest.mark.numerical
@@ -82,7 +82,8 @@ def test_the_quadratic_part_is_that_of_second_differences() -> None:
     found = moments(rows)
     pairs = _pairs(rows, real)
     expected = float((pairs**2).sum() / (30 * 29))
-    _, _, ours = _reduced(rows, found, real, roots_of(found, real))
+    _, _, signed = _reduced(rows, found, real, roots_of(found, real))
+    ours = _mean_product(signed, signed)
     # 16 sets of signs know the sum of 435 squares, of which a few pairs rule, to a quarter
     assert ours == pytest.approx(expected, rel=0.5)
 

@@ -1,0 +1,60 @@
+"""`arbench baseline`: good runs that later ones are held against."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from arbench.compare import baseline as baselines
+from arbench.errors import OK, UnknownName, UsageError
+from arbench.terminal import Column, PlainConsole, print_table
+
+
+def baseline(
+    action: str, names: Sequence[str], reason: str | None, seeds: Sequence[Path], store: Path, json_output: bool
+) -> int:
+    console = PlainConsole()
+    if action == "list":
+        return _list(store, json_output)
+    if action not in ("set", "accept", "quarantine"):
+        known = ("set", "list", "accept", "quarantine")
+        raise UnknownName("action of baseline", action, known, "arbench baseline set NAME DIR")
+    if len(names) != 2:
+        what = "GLOB" if action == "quarantine" else "DIR"
+        raise UsageError(f"baseline {action} takes a name and a {what}", "", f"arbench baseline {action} main {what}")
+    name, given = names
+    exists = name in baselines.names(store)
+    if action == "set" and exists:
+        hint = f'arbench baseline accept {name} {given} --reason "..."'
+        raise UsageError(f"there is a baseline {name} already", "it is changed for a reason", hint)
+    if action == "accept":
+        baselines.read(store, name)
+    if action == "quarantine":
+        found = baselines.quarantine(store, name, given, reason or "")
+        console.print(f"baseline {name}: {len(found.file.quarantine)} in quarantine", soft_wrap=True)
+        return OK
+    why = reason if action == "accept" else reason or "first"
+    found = baselines.accept(store, name, Path(given), why or "", seeds)
+    numbers = sum(each.metric.value is not None for each in found.readings().values())
+    console.print(f"baseline {name}: {numbers} numbers of {given}, in {found.place}", soft_wrap=True)
+    return OK
+
+
+def _list(store: Path, json_output: bool) -> int:
+    found = [baselines.read(store, name) for name in baselines.names(store)]
+    if json_output:
+        documents = [json.loads(each.file.model_dump_json()) | {"nights": len(each.nights)} for each in found]
+        sys.stdout.write(json.dumps(documents, indent=2) + "\n")
+        return OK
+    columns = [Column("baseline"), Column("run"), Column("accepted"), Column("nights", right=True), Column("reason")]
+    rows = []
+    for each in found:
+        last = each.file.accepted[-1]
+        rows.append([each.file.name, last.run_id, last.time[:16], str(len(each.nights)), last.reason])
+    if rows:
+        print_table(PlainConsole(), columns, rows)
+    else:
+        PlainConsole().print(f"no baselines in {store}: arbench baseline set main DIR", soft_wrap=True)
+    return OK

@@ -1,0 +1,62 @@
+"""`arbench history`: numbers of many nights as series, and when they changed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from arbench.errors import INFRASTRUCTURE, OK
+from arbench.report import history as series
+from arbench.report.history import Series, series_of
+from arbench.report.series import nights, runs_in
+from arbench.terminal import Column, PlainConsole, print_table
+
+
+def history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence[str], json_output: bool) -> int:
+    """3 where no number is there on two nights."""
+    found = [
+        each
+        for each in series_of(nights(runs_in(folders)))
+        if (not metrics or any(fnmatchcase(each.words.partition(" ")[0], glob) for glob in metrics))
+        and (not adapters or any(fnmatchcase(each.model, glob) for glob in adapters))
+    ]
+    if json_output:
+        sys.stdout.write(json.dumps([_plain(each) for each in found], indent=2) + "\n")
+        return OK if found else INFRASTRUCTURE
+    console = PlainConsole()
+    shown = [each for each in found if each.shown or metrics]
+    if not shown:
+        console.print("no number is there on two nights under the same settings", soft_wrap=True)
+        return INFRASTRUCTURE
+    heads = ("model", "number", "nights", "first", "last", "", "steps")
+    columns = [Column(head, right=head in ("nights", "first", "last")) for head in heads]
+    rows = []
+    for each in shown:
+        known = [value for _, value in each.known]
+        ends = [series.value_text(each, known[place]) for place in (0, -1)]
+        told = "; ".join(each.told(step) for step in each.steps)
+        rows.append([each.model, each.words, str(len(known)), *ends, series.bars(each.values), told])
+    print_table(console, columns, rows, rule=True)
+    if not series.can_find_steps():
+        console.print(series.MISSING, soft_wrap=True)
+    return OK
+
+
+def _plain(each: Series) -> dict[str, object]:
+    return {
+        "adapter": each.model,
+        "settings_id": each.settings_id,
+        "number": each.words,
+        "unit": each.unit,
+        "nights": [
+            {"run_id": night.run_id, "started": night.started, "git": night.git, "value": value}
+            for night, value in zip(each.nights, each.values, strict=True)
+        ],
+        "steps": [
+            {"first_night": each.known[step.at][0].run_id, "ratio": step.ratio, "told": each.told(step)}
+            for step in each.steps
+        ],
+    }

@@ -1,0 +1,18 @@
+"""`arbench leaderboard`: a static site of what was measured and what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from arbench.errors import OK
+from arbench.terminal import PlainConsole
+
+
+def leaderboard(folders: Sequence[Path], output: Path) -> int:
+    from arbench.report.series import runs_in
+    from arbench.report.site import write_site
+
+    files = write_site(runs_in(folders) if folders else [], output)
+    PlainConsole().print(f"{files[0]} and {len(files) - 1} more files", soft_wrap=True)
+    return OK

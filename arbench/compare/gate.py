@@ -1,0 +1,319 @@
+"""The gate: a night's run against a baseline, one verdict per number, and an exit code that means one thing."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal
+
+from ..errors import FAILED, INFRASTRUCTURE, OK
+from ..report.folders import RunFolder, read_runs
+from ..report.series import Reading, night
+from ..spec.result import Metric
+from . import screen
+from .baseline import Baseline, NightRecord, NumberOfNight, record, seedless
+from .difference import EXACT, Differences
+from .matching import Numbers
+from .samples import References
+
+Verdict = Literal[
+    "OK", "IDENTICAL", "IMPROVED", "REGRESSED", "AMBIGUOUS", "SUSPECT", "QUARANTINED", "NO_BASELINE", "NOT_MEASURED",
+    "INVALID",
+]  # fmt: skip
+GOOD = frozenset({"OK", "IDENTICAL", "IMPROVED", "AMBIGUOUS"})
+"""Nights with these verdicts are the history of a number."""
+UNGATED = frozenset({"NO_BASELINE", "NOT_MEASURED", "INVALID", "QUARANTINED"})
+DETAILS = frozenset(
+    {"latency-spread", "probe-overhead", "phase-closure", "first-call", "load", "prepare", "latency-p90"}
+)
+"""Numbers about a measurement, not of the model: they are in the report and not in the gate."""
+IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
+"""Flags that say a reading is of something else."""
+OUTCOME = "outcome"
+"""In place of a number: what is said of a whole cell."""
+NAN = ("not finite", "NaN", "nan")
+
+Confirm = Callable[[str, frozenset[str]], Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]]
+"""(adapter, tasks) -> (metric, place) -> readings of the last good and of the new build, run in turn."""
+
+
+@dataclass(frozen=True)
+class Gated:
+    """One number of the night and its verdict. `baseline` and `value` are None where a side has none."""
+
+    model: str
+    task: str
+    metric: str
+    verdict: Verdict
+    baseline: float | None = None
+    value: float | None = None
+    unit: str = ""
+    why: str = ""
+    key: str = ""
+    nights: int = 0
+    measure: str = "quality"
+
+    @property
+    def name(self) -> str:
+        return f"{self.model} {self.metric}"
+
+    @property
+    def change(self) -> float | None:
+        """As a share of the baseline."""
+        if self.baseline is None or self.value is None or not self.baseline:
+            return None
+        return self.value / self.baseline - 1
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a gate found of a run."""
+
+    baseline: str
+    run_id: str
+    folder: Path
+    started: str
+    numbers: tuple[Gated, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return dict(Counter(str(each.verdict) for each in self.numbers))
+
+    @property
+    def exit_code(self) -> int:
+        """1 only for a regression; 3 where a number of the baseline was not measured, or none was gated; else 0."""
+        verdicts = {each.verdict for each in self.numbers}
+        if "REGRESSED" in verdicts:
+            return FAILED
+        if verdicts & {"NOT_MEASURED", "INVALID"} or not verdicts - UNGATED:
+            return INFRASTRUCTURE
+        return OK
+
+
+def gate(folder: Path, baseline: Baseline, confirm: Confirm | None = None) -> Verdicts:
+    """The verdicts of the run in `folder`, which are recorded among the baseline's nights.
+
+    Exact numbers first, then timings and memory by the nights before, confirmed by `confirm` if it is given, and
+    quality by the samples of both where they are still on disk.
+    """
+    (run,) = read_runs([folder])
+    tonight, known = night(run), baseline.readings()
+    made = Differences(References([run.path, baseline.folder]), {})
+    found = [
+        _one(key, known.get(key), tonight.readings.get(key), baseline, made) for key in {**known, **tonight.readings}
+    ]
+    gated = [each for each in found if each is not None]
+    cells = _cells(run, baseline)
+    told = {(each.model, each.task) for each in cells if each.metric.startswith(OUTCOME)}
+    gated = [each for each in gated if each.verdict != "NOT_MEASURED" or (each.model, each.task) not in told] + cells
+    if confirm is not None:
+        gated = _confirmed(gated, confirm)
+    gated = [_quarantined(each, baseline) for each in gated]
+    numbers = {
+        each.key: NumberOfNight(value=each.value, verdict=each.verdict)
+        for each in gated
+        if each.key and each.value is not None
+    }
+    record(
+        baseline,
+        NightRecord(run_id=run.run_id, started=tonight.started, git=tonight.git, folder=str(run.path), numbers=numbers),
+    )
+    return Verdicts(baseline.file.name, run.run_id, run.path, tonight.started, tuple(_sorted(gated)))
+
+
+def _sorted(gated: Sequence[Gated]) -> list[Gated]:
+    order = ["REGRESSED", "INVALID", "NOT_MEASURED", "SUSPECT", "AMBIGUOUS", "IMPROVED", "OK", "IDENTICAL"]
+    return sorted(gated, key=lambda each: order.index(each.verdict) if each.verdict in order else len(order))
+
+
+def _one(
+    key: str, known: Reading | None, tonight: Reading | None, baseline: Baseline, made: Differences
+) -> Gated | None:
+    """The verdict of one number; None for numbers that are not gated."""
+    either = tonight or known
+    assert either is not None  # the key is one of theirs
+    if either.metric.name in DETAILS or (either.metric.direction is None and either.metric.name not in EXACT):
+        return None
+    before = known.metric.value if known is not None else None
+    result = either.entry.result
+    blank = Gated(
+        result.adapter,
+        result.task,
+        either.words,
+        "OK",
+        before,
+        tonight.metric.value if tonight is not None else None,
+        either.metric.unit,
+        key=key,
+        measure=either.metric.measure,
+    )
+    if known is None or before is None:
+        if blank.value is None:
+            return None  # neither has it
+        return replace(blank, verdict="NO_BASELINE", why="the baseline has no such number under these settings")
+    if tonight is None:
+        return replace(blank, verdict="NOT_MEASURED", why="the run has no such number under these settings")
+    if tonight.metric.value is None:
+        reason = tonight.metric.reason
+        invalid = any(word in reason for word in NAN)
+        return replace(blank, verdict="INVALID" if invalid else "NOT_MEASURED", why=reason)
+    if not math.isfinite(tonight.metric.value):
+        return replace(blank, verdict="INVALID", why="the value is not finite")
+    wrong = sorted((set(tonight.metric.flags) & IMPOSSIBLE) - set(known.metric.flags))
+    if wrong:
+        return replace(blank, verdict="INVALID", why=f"flag {wrong[0]}")
+    if tonight.metric.name in EXACT:
+        return _exact(blank, tonight.metric)
+    if tonight.metric.measure == "quality":
+        return _quality(blank, known, tonight, baseline, made)
+    return _timing(blank, tonight.metric, baseline)
+
+
+def _exact(blank: Gated, metric: Metric) -> Gated:
+    if blank.value == blank.baseline:
+        return replace(blank, verdict="IDENTICAL")
+    return replace(
+        blank, verdict=_side(metric, (blank.value or 0) > (blank.baseline or 0)), why="an exact number has changed"
+    )
+
+
+def _side(metric: Metric, more: bool) -> Verdict:
+    return "IMPROVED" if more == (metric.direction == "higher") else "REGRESSED"
+
+
+def _quality(blank: Gated, known: Reading, tonight: Reading, baseline: Baseline, made: Differences) -> Gated:
+    """By two-sided bands: an unexpectedly better number is mostly a changed protocol, and is told all the same."""
+    found = made.of(blank.model, Numbers(tonight.column, (known.entry, known.metric), (tonight.entry, tonight.metric)))
+    same = blank.value == blank.baseline and known.entry.result.result_id == tonight.entry.result.result_id
+    if same or found.verdict == "identical":
+        return replace(blank, verdict="IDENTICAL")
+    change = found.change
+    sd, origin = _seed_spread(known, baseline)
+    if change is None or change.width is None or sd is None:
+        return replace(blank, verdict="AMBIGUOUS", why="no interval to judge the change by")
+    side = int(screen.beyond_seeds(change.value, change.width / 3.92, sd, found.paired))
+    told = f"{change.value:+.3g} {'by the same samples' if found.paired else 'of other samples'}, {origin} {sd:.2g}"
+    if side in (1, -1):
+        return replace(blank, verdict=_side(tonight.metric, side == 1), why=told)
+    return replace(blank, verdict="OK" if side == 0 else "AMBIGUOUS", why=told)
+
+
+def _seed_spread(known: Reading, baseline: Baseline) -> tuple[float | None, str]:
+    """The standard deviation between seeds: measured under five and more, else that of the number's own interval."""
+    import numpy as np
+
+    values = baseline.seeds.get(seedless(known.key), ())
+    if len(values) >= 5:
+        return float(np.std(values, ddof=1)), f"sd of {len(values)} seeds"
+    interval = known.metric.interval
+    return (None, "") if interval is None else ((interval.high - interval.low) / 3.92, "sd by the interval")
+
+
+def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
+    """By the nights before; a night beyond them is suspect, and only two builds run in turn make it a regression."""
+    assert blank.value is not None
+    assert blank.baseline is not None
+    history = baseline.history(blank.key, GOOD)
+    effect = screen.EFFECT[metric.measure]
+    if min([blank.value, *history]) <= 0:
+        return replace(blank, verdict="INVALID", why="a reading of 0 or below")
+    if len(history) < screen.LEAST:
+        ratio = blank.value / blank.baseline
+        side = (ratio > 1 + screen.PROVISIONAL) - (ratio < 1 / (1 + screen.PROVISIONAL))
+        why = f"provisional: {100 * screen.PROVISIONAL:g} % of the baseline, {len(history)} of {screen.LEAST} nights"
+    else:
+        found = screen.band(history)
+        if float(found.spread) > screen.UNSTABLE:
+            why = f"nights lie {100 * float(found.spread):.0f} % apart"
+            return replace(blank, verdict="QUARANTINED", why=why, nights=len(history))
+        side = int(found.beyond(blank.value, effect))
+        low, high = (100 * (float(each) - 1) for each in (found.low, found.high))
+        why = f"predicted {low:+.1f} to {high:+.1f} % of the median of {len(history)} nights"
+    if side == 0:
+        return replace(blank, verdict="OK", why=why, nights=len(history))
+    better = _side(metric, side == 1) == "IMPROVED"
+    return replace(blank, verdict="IMPROVED" if better else "SUSPECT", why=why, nights=len(history))
+
+
+def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
+    """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
+    results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
+    planned = {(cell.adapter, cell.task) for cell in run.missing}
+    found = []
+    for result in baseline.results:
+        tonight = results.get((result.adapter, result.task))
+        if tonight is not None and tonight.outcome != "ok":
+            verdict: Verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
+            why = f"{tonight.outcome}: {tonight.reason}"
+            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", verdict, why=why))
+        elif tonight is None:
+            unrun = (result.adapter, result.task) in planned
+            why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
+            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", "NOT_MEASURED", why=why))
+        elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
+            same = tonight.samples.digest == result.samples.digest
+            why = "" if same else "under the same settings the samples are others: their quality decides"
+            verdict = "IDENTICAL" if same else "AMBIGUOUS"
+            found.append(Gated(result.adapter, result.task, f"image digests of {result.task}", verdict, why=why))
+    return list({(each.model, each.task): each for each in found}.values())
+
+
+def _renamed(adapter: str, run: RunFolder, baseline: Baseline) -> str:
+    """Whether another name of tonight has the weights, or drew the samples, of a model that is not there any more."""
+
+    names = {result.adapter for result in baseline.results}
+    weights = {
+        digest
+        for result in baseline.results
+        if result.adapter == adapter and result.provenance
+        for name, digest in result.provenance.weights.items()
+        if name == adapter
+    }
+    drawn = {result.samples.digest for result in baseline.results if result.adapter == adapter and result.samples}
+    for entry in run.entries:
+        result = entry.result
+        own = {
+            digest
+            for name, digest in (result.provenance.weights if result.provenance else {}).items()
+            if name == result.adapter
+        }
+        same = bool(own & weights) or (result.samples is not None and result.samples.digest in drawn - {""})
+        if result.adapter not in names and same:
+            return f"not in the run, which has {result.adapter} with the same weights or samples: renamed?"
+    return "not in the run"
+
+
+def _quarantined(each: Gated, baseline: Baseline) -> Gated:
+    for rule in baseline.file.quarantine:
+        if fnmatchcase(each.name, rule.glob) and each.verdict not in ("NO_BASELINE",):
+            return replace(each, verdict="QUARANTINED", why=f"{rule.reason} ({each.verdict})")
+    return each
+
+
+def _confirmed(gated: Sequence[Gated], confirm: Confirm) -> list[Gated]:
+    """Suspects after both builds have run in turn: a regression, fine, or still not told."""
+    wanted: dict[str, set[str]] = {}
+    for each in gated:
+        if each.verdict == "SUSPECT":
+            wanted.setdefault(each.model, set()).add(each.task)
+    measured = {model: confirm(model, frozenset(tasks)) for model, tasks in wanted.items()}
+    found = []
+    for each in gated:
+        pairs = measured.get(each.model, {}).get((each.task, each.metric)) if each.verdict == "SUSPECT" else None
+        if pairs is None:
+            found.append(each)
+            continue
+        good, new = pairs
+        if each.metric.startswith("images-per-second"):  # the more the better
+            good, new = [1 / value for value in good], [1 / value for value in new]
+        one = screen.confirmed(good, new)
+        decision = str(one.decision(screen.EFFECT[each.measure]))
+        verdict: Verdict = {"slower": "REGRESSED", "same": "OK"}.get(decision, "AMBIGUOUS")  # type: ignore[assignment]
+        low, high = (100 * (float(limit) - 1) for limit in (one.low, one.high))
+        why = f"{len(good)} rounds in turn: {100 * (float(one.ratio) - 1):+.1f} % [{low:+.1f}, {high:+.1f}]; {each.why}"
+        found.append(replace(each, verdict=verdict, why=why))
+    return found

@@ -1,0 +1,108 @@
+"""Two builds run in turn on one machine, always in fresh processes: what decides whether a night really was slower."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, StoreError
+from ..json_text import parse_json
+from ..report.columns import column_of
+from ..report.folders import read_runs
+from . import screen
+
+Readings = Mapping[tuple[str, str], float]
+"""(task, number in words) -> reading."""
+Measure = Callable[[str, frozenset[str]], Readings]
+"""(adapter, tasks) -> readings of one build, measured once in fresh processes."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again.
+
+    `settings_id`: of the row, where the suite has several for an adapter.
+    """
+
+    python: str
+    folder: Path
+    settings_id: str = ""
+
+    def measure(self, adapter: str, tasks: frozenset[str]) -> Readings:
+        """Runs these tasks of one adapter anew. Raises `StoreError` where that fails."""
+        run = parse_json((self.folder / "run.json").read_bytes())
+        if "plan" not in run:
+            why = "there is no suite to run again"
+            raise InputError(f"{self.folder} is not the folder of a run", why, "arbench ls runs")
+        with tempfile.TemporaryDirectory(prefix="arbench-in-turn-") as place:
+            suite, out = Path(place) / "suite.yaml", Path(place) / "run"
+            suite.write_text(json.dumps(_written(run["suite"])), encoding="utf-8")
+            words = [self.python, "-m", "arbench", "run", str(suite), "--out", str(out), "--track", "off"]
+            words += [word for task in sorted(tasks) for word in ("--task", task)]
+            words += ["--adapter", adapter, "--workers", "1", *_weights(run.get("argv", ()))]
+            try:
+                done = subprocess.run(words, capture_output=True, text=True, check=False)
+            except OSError as error:
+                raise StoreError(
+                    f"cannot start {self.python}", error.strerror or str(error), "--good PYTHON"
+                ) from error
+            if not (out / "run.json").is_file():
+                last = (done.stderr or done.stdout).strip().splitlines()[-3:]
+                what = f"{adapter} could not be run again"
+                raise StoreError(what, " ".join(last), f"{self.python} -m arbench run SUITE")
+            (again,) = read_runs([out])
+            entries = [each for each in again.entries if each.result.settings_id == self.settings_id] or again.entries
+            return {
+                (entry.result.task, column_of(entry.result, metric).words): metric.value
+                for entry in entries
+                for metric in entry.result.metrics
+                if metric.value is not None
+            }
+
+
+def _written(suite: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved suite as a file has it: each task under its name."""
+    tasks = [{task["task"]: {name: value for name, value in task.items() if name != "task"}} for task in suite["tasks"]]
+    return {**suite, "tasks": tasks}
+
+
+def _weights(argv: Sequence[Any]) -> list[str]:
+    """The files that a run was given."""
+    words = [str(word) for word in argv]
+    found = [["--weights", words[place + 1]] for place, word in enumerate(words[:-1]) if word == "--weights"]
+    return [word for pair in found for word in pair] + [word for word in words if word.startswith("--weights=")]
+
+
+def in_turn(
+    good: Measure, new: Measure, adapter: str, tasks: frozenset[str], tell: Callable[[str], None] = lambda text: None
+) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """Readings of both builds, round by round, in the order good new, new good, ...: `screen.ROUNDS` rounds, and up to
+    `screen.MORE` while a number is still open."""
+    found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for number in range(screen.MORE):
+        tell(f"{adapter}: round {number + 1}")
+        sides = (good, new) if number % 2 == 0 else (new, good)
+        first, second = (side(adapter, tasks) for side in sides)
+        one, two = (first, second) if number % 2 == 0 else (second, first)
+        for key in one.keys() & two.keys():
+            pair = found.setdefault(key, ([], []))
+            pair[0].append(one[key])
+            pair[1].append(two[key])
+        if number + 1 >= screen.ROUNDS and not _open(found):
+            break
+    return {key: pair for key, pair in found.items() if len(pair[0]) >= screen.ROUNDS}
+
+
+def _open(found: Mapping[tuple[str, str], tuple[list[float], list[float]]]) -> bool:
+    """Whether a latency or a peak of memory is not decided yet; other numbers follow them."""
+    for (task, words), (good, new) in found.items():
+        if words.partition(" ")[0] not in ("latency", "peak-memory") or min([*good, *new]) <= 0:
+            continue
+        if str(screen.confirmed(good, new).decision(screen.EFFECT[task])) == "open":
+            return True
+    return False

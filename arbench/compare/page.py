@@ -1,0 +1,64 @@
+"""The HTML page of a comparison: one file with everything in it, readable without scripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from .. import __version__
+from ..files import write_atomic
+from ..report.page import asset, environment
+from ..report.pictures import encode_all
+from . import words
+from .comparison import ChangedSamples, RunComparison
+
+BUDGET = 3_000_000
+"""Bytes of all pictures of a page."""
+
+
+def write_page(comparison: RunComparison, output: Path) -> Path:
+    """The page at `output`, replaced in one step. Raises `StoreError` where it cannot be written."""
+    write_atomic(output, render(comparison).encode(), "arbench compare A B -o FILE")
+    return output
+
+
+def render(comparison: RunComparison) -> str:
+    """The page as text."""
+    grids = sum(len(model.samples) for model in comparison.models) or 1
+    return environment().get_template("compare.html").render(
+        comparison=comparison,
+        version=__version__,
+        css=Markup(asset("report.css")),
+        script=Markup(asset("report.js")),
+        counts=words.counts(comparison),
+        models=[
+            {
+                "name": model.name,
+                "settings": model.settings,
+                "failed": model.failed,
+                "lines": [(words.line(each), each) for each in words.shown(model.differences)],
+                "details": [
+                    (words.line(each), each)
+                    for each in model.differences
+                    if each not in words.shown(model.differences) and each.verdict != "not measured"
+                ],
+                "missing": words.missing(model.differences),
+                "samples": [_grid(each, BUDGET // grids) for each in model.samples],
+            }
+            for model in comparison.models
+        ],
+        notes=(words.COVERS, words.SESSIONS),
+    )  # fmt: skip
+
+
+def _grid(samples: ChangedSamples, budget: int) -> dict[str, object]:
+    """Rows old, new and difference; a column for each sample."""
+    most = samples.most
+    if not most:
+        return {"about": words.about(samples), "ids": (), "rows": ()}
+    old, new = (np.stack(images) for images in zip(*((each.old, each.new) for each in most), strict=True))
+    apart = np.abs(old.astype(np.int16) - new).astype(np.uint8)
+    rows = zip(("old", "new", "|difference|"), encode_all([old, new, apart], budget), strict=True)
+    return {"about": words.about(samples), "ids": most, "rows": list(rows)}

@@ -1,0 +1,220 @@
+"""Baselines and the gate: each verdict and the exit code that it deserves, and what is written for others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+import arbench
+from arbench.cli.main import main
+from arbench.compare import baseline as baselines
+from arbench.compare import in_turn, screen
+from arbench.compare.gate import gate
+from arbench.errors import StoreError, UnknownName, UsageError
+
+
+@pytest.fixture
+def nights(runs, tmp_path):
+    """A store with the baseline "main" and the nights that follow it; `nights(name, ...)` gates another."""
+    store = tmp_path / "store"
+    baselines.accept(store, "main", runs("n0", started="2100-01-01T00:00:00+00:00"), "first")
+
+    def tonight(name, confirm=None, **changes):
+        folder = runs(name, started=f"2100-01-02T00:00:{len(list(tmp_path.iterdir())):02d}+00:00", **changes)
+        return gate(folder, baselines.read(store, "main"), confirm)
+
+    return tonight
+
+
+def verdicts(found):
+    return {each.metric.partition(" ")[0]: each.verdict for each in found.numbers}
+
+
+def change(folder, cell, function):
+    path = folder / "cells" / f"res-{cell}" / "result.json"
+    document = json.loads(path.read_text())
+    function(document)
+    path.write_text(json.dumps(document))
+
+
+def test_the_same_build_is_identical(nights):
+    found = nights("a", latency=0.101)
+    assert verdicts(found) == {
+        "frechet": "IDENTICAL", "kid": "IDENTICAL", "precision": "IDENTICAL", "class-agreement": "IDENTICAL",
+        "nats-per-token": "IDENTICAL", "latency": "OK", "steps": "IDENTICAL", "peak-memory": "OK", "image": "IDENTICAL",
+    }  # fmt: skip
+    assert found.exit_code == 0
+
+
+def test_slower_is_suspect_until_both_builds_ran_in_turn(nights):
+    for number, latency in enumerate(np.linspace(0.0995, 0.1005, 8)):
+        nights(f"n{number + 1}", latency=float(latency))
+    assert verdicts(nights("slow", latency=0.105))["latency"] == "SUSPECT"
+    asked = []
+
+    def measured(ratio):
+        def confirm(adapter, tasks):
+            asked.append((adapter, sorted(tasks)))
+            good = 0.1 + 1e-4 * np.arange(7)
+            return {("speed", "latency (batch 1, sample)"): (good.tolist(), (ratio * good).tolist())}
+
+        return confirm
+
+    slower = nights("again", confirm=measured(1.05), latency=0.105)
+    assert (verdicts(slower)["latency"], slower.exit_code) == ("REGRESSED", 1)
+    (number,) = [each for each in slower.numbers if each.verdict == "REGRESSED"]
+    assert "7 rounds in turn: +5.0 %" in number.why
+    fine = nights("bad-night", confirm=measured(1.0), latency=0.105)
+    assert (verdicts(fine)["latency"], fine.exit_code) == ("OK", 0)
+    assert asked == [("next_scale/toy", ["speed"])] * 2
+    assert verdicts(nights("fast", latency=0.09))["latency"] == "IMPROVED"
+
+
+def test_another_sampler_is_seen_in_steps_and_quality(nights, runs):
+    found = nights("b", changed=1.0)
+    assert verdicts(found)["nats-per-token"] == "REGRESSED"
+    assert verdicts(found)["image"] == "AMBIGUOUS"
+    assert found.exit_code == 1
+
+
+def test_an_exact_number_that_changes_is_a_regression(nights, runs, tmp_path):
+    folder = runs("c", started="2100-02-01T00:00:00+00:00")
+    change(folder, "speed", lambda document: document["metrics"][1].update(value=11.0))
+    found = gate(folder, baselines.read(tmp_path / "store", "main"))
+    assert (verdicts(found)["steps"], found.exit_code) == ("REGRESSED", 1)
+
+
+def test_nan_failure_rename_and_what_never_ran(nights, runs, tmp_path):
+    known = baselines.read(tmp_path / "store", "main")
+    broken = runs("nan", started="2100-02-01T00:00:00+00:00")
+
+    def fail(document):
+        document.update(outcome="error", reason="pixels are not finite", metrics=[])
+
+    change(broken, "generate", fail)
+    found = gate(broken, known)
+    assert verdicts(found)["outcome"] == "INVALID"
+    assert found.exit_code == 3
+    other = gate(runs("renamed", adapter="next_scale/new", started="2100-02-02T00:00:00+00:00"), known)
+    assert (
+        set(verdicts(other).values()) == {"NOT_MEASURED", "NO_BASELINE"} or "NOT_MEASURED" in verdicts(other).values()
+    )
+    assert other.exit_code == 3
+    assert any("renamed?" in each.why for each in other.numbers)
+    partial = runs("partial", started="2100-02-03T00:00:00+00:00")
+    shutil.rmtree(partial / "cells" / "res-speed")
+    found = gate(partial, known)
+    assert [each.metric for each in found.numbers if each.verdict == "NOT_MEASURED"] == ["outcome of speed"]
+    assert found.exit_code == 3
+
+
+def test_quarantine_and_flags(nights, runs, tmp_path):
+    store = tmp_path / "store"
+    baselines.quarantine(store, "main", "*/toy nats-*", "under repair")
+    found = nights("b", changed=1.0)
+    assert verdicts(found)["nats-per-token"] == "QUARANTINED"
+    folder = runs("flagged", started="2100-02-01T00:00:00+00:00")
+    change(folder, "speed", lambda document: document["metrics"][0].update(flags=["repeated_output"]))
+    found = gate(folder, baselines.read(store, "main"))
+    assert (verdicts(found)["latency"], found.exit_code) == ("INVALID", 3)
+
+
+def test_a_regressed_night_is_no_history_and_a_night_gated_twice_counts_once(nights, tmp_path):
+    assert verdicts(nights("slow", latency=0.12))["latency"] == "SUSPECT"
+    found = nights("a", latency=0.1)
+    (latency,) = [each for each in found.numbers if each.metric.startswith("latency")]
+    known = baselines.read(tmp_path / "store", "main")
+    assert known.history(latency.key, frozenset({"OK"})) == [0.1, 0.1]
+    gate(tmp_path / "a", known)
+    assert len(baselines.read(tmp_path / "store", "main").nights) == 2
+
+
+def test_seeds_tell_the_spread(runs, tmp_path):
+    folders = [runs(f"s{seed}", changed=0.02 * seed, load={"seed": seed}) for seed in range(6)]
+    known = baselines.accept(tmp_path / "store", "main", folders[0], "seeds", folders[1:])
+    assert known.file.seeds == 5
+    found = gate(runs("t", changed=0.05), known)
+    assert any("sd of 6 seeds" in each.why for each in found.numbers)
+
+
+def test_the_commands_and_their_files(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old, new = str(runs("old")), str(runs("new", changed=1.0, started="2100-01-01T00:00:00+00:00"))
+    assert main(["gate", new, "--baseline", "main"]) == 2
+    assert main(["baseline", "set", "main", old]) == 0
+    assert main(["baseline", "set", "main", old]) == 2
+    assert "accept main" in capsys.readouterr().err
+    files = ["--junit", "gate.xml", "--markdown", "gate.md"]
+    assert main(["gate", new, "--baseline", "main", *files]) == 1
+    assert "REGRESSED" in capsys.readouterr().out
+    root = ElementTree.parse(tmp_path / "gate.xml").getroot()
+    failures = [case.get("name") for case in root.iter("testcase") if case.find("failure") is not None]
+    assert "nats-per-token (arbench)" in failures
+    assert sum(int(suite.get("failures")) for suite in root.iter("testsuite")) == len(failures)
+    assert "| ❌ REGRESSED | next_scale/toy | nats-per-token" in (tmp_path / "gate.md").read_text()
+    assert main(["gate", new, "--baseline", "main", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 1
+    assert main(["baseline", "accept", "main", new]) == 2
+    assert main(["baseline", "accept", "main", new, "--reason", "meant"]) == 0
+    assert main(["gate", new, "--baseline", "main"]) == 0
+    capsys.readouterr()
+    assert main(["baseline", "list"]) == 0
+    assert "meant" in capsys.readouterr().out
+    with pytest.raises(UnknownName):
+        baselines.read(tmp_path / "baselines", "mian")
+    with pytest.raises(UsageError, match="name of a folder"):
+        baselines.accept(tmp_path / "baselines", "../x", tmp_path / "old", "no")
+
+
+def test_from_python(runs, tmp_path):
+    store = tmp_path / "store"
+    folders = [runs(f"n{day}", latency=0.1 + 0.001 * day, started=f"2100-01-0{day + 1}T00:00") for day in range(3)]
+    baselines.accept(store, "main", folders[0], "first")
+    found = arbench.gate(folders[1], "main", store=store)
+    assert found.exit_code == 0
+    assert "IDENTICAL" in repr(found)
+    assert set(found.frame()["verdict"]) == {"OK", "IDENTICAL"}
+    series = arbench.history(*folders)
+    frame = series.frame()
+    values = frame[frame["number"] == "latency (batch 1, sample)"]["value"]
+    assert values.tolist() == pytest.approx([0.1, 0.101, 0.102])
+    assert "▁" in repr(series)
+    assert "next_scale/toy" in arbench.leaderboard(folders[0], out=tmp_path / "site").read_text()
+
+
+def test_builds_take_turns_and_stop_when_it_is_decided():
+    order: list[str] = []
+    draw = np.random.default_rng(0)
+
+    def build(name, seconds, noise=0.001):
+        def measure(adapter, tasks):
+            order.append(name)
+            return {("speed", "latency (batch 1)"): seconds * float(np.exp(noise * draw.normal()))}
+
+        return measure
+
+    tasks = frozenset({"speed"})
+    found = in_turn.in_turn(build("good", 1.0), build("new", 1.05), "x", tasks)
+    assert "".join(name[0] for name in order) == "gnnggnnggnnggn"
+    assert len(found["speed", "latency (batch 1)"][0]) == screen.ROUNDS
+    order.clear()
+    in_turn.in_turn(build("good", 1.0, 0.5), build("new", 1.0, 0.5), "x", tasks)
+    assert len(order) == 2 * screen.MORE
+
+
+def test_a_build_that_fails_says_so(runs):
+    folder = runs("r")
+    document = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(
+        json.dumps(
+            document | {"plan": {"cells": []}, "suite": {"suite": "toy", "tasks": [{"task": "speed", "batches": [1]}]}}
+        )
+    )
+    with pytest.raises(StoreError, match="could not be run again"):
+        in_turn.Build("/bin/false", folder).measure("x", frozenset({"speed"}))
+    with pytest.raises(StoreError, match="cannot start"):
+        in_turn.Build("/no/python", folder).measure("x", frozenset({"speed"}))

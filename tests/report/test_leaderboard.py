@@ -1,0 +1,92 @@
+"""The leaderboard: what may share a table and a column, what is missing and why, and the files beside the pages."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from arbench import registry
+from arbench.cli.main import main
+from arbench.report import board_files
+from arbench.report.board_figure import scatter
+from arbench.report.boards import Board, BoardCell, BoardColumn, BoardRow
+from arbench.report.folders import read_runs
+from arbench.report.site import made_boards, model_file, write_site
+
+
+@pytest.fixture(scope="module")
+def boards():
+    return made_boards([], registry.cards())
+
+
+def test_every_published_figure_is_on_a_board_of_its_protocol(boards):
+    claims = [claim for card in registry.cards().values() for claim in card.published]
+    shown = [
+        cell
+        for board in boards
+        for row in board.rows
+        for column, cell in zip(board.columns, row.cells, strict=True)
+        if column.origin == "published" and column.words != "steps" and cell.value is not None
+    ]
+    assert len(shown) == len(claims)
+    assert sorted(cell.value for cell in shown) == sorted(claim.value for claim in claims)
+    assert all(cell.source for cell in shown)
+    assert len({board.id for board in boards}) == len(boards)
+    (adm,) = [board for board in boards if "ADM" in board.protocol and "256" in board.title]
+    (fork,) = [board for board in boards if "torch-fidelity" in board.protocol]
+    assert not {row.model for row in adm.rows} & {row.model for row in fork.rows}
+    fids = [row.cells[adm.quality].value for row in adm.rows]
+    assert fids == sorted(fids)
+    missing = [cell for row in adm.rows for cell in row.cells if cell.value is None]
+    assert missing
+    assert all(cell.title for cell in missing)
+
+
+def test_measured_and_published_share_no_column(run_folder):
+    entries = [entry for run in read_runs([run_folder]) for entry in run.entries]
+    found = made_boards(entries, registry.cards())
+    for board in found:
+        origins = {column.origin for column in board.columns}
+        assert "published" not in origins or board.origin == "published"
+    own = [board for board in found if board.origin == "measured"]
+    (generators,) = [board for board in own if board.title.startswith("Generators")]
+    assert {"frechet (offline)", "latency (batch 1, sample)"} <= {column.words for column in generators.columns}
+    assert "against mnist5k/heldout, 1,000 images" in generators.protocol
+    failed = next(row for row in generators.rows if row.model == "next_scale/var-mini")
+    assert failed.settings_id.startswith("set-")
+
+
+def test_a_site_of_published_figures_alone(tmp_path, capsys):
+    assert main(["leaderboard", "-o", str(tmp_path / "site")]) == 0
+    index = (tmp_path / "site" / "index.html").read_text()
+    for href in {part.split('"')[0] for part in index.split('href="models/')[1:]}:
+        assert (tmp_path / "site" / "models" / href).is_file()
+    assert f'href="{model_file("random_order/rar-xxl")}"' in index
+    assert "1.48" in index
+    table = pq.read_table(io.BytesIO((tmp_path / "site" / "leaderboard.parquet").read_bytes()))
+    assert table.num_rows == len(json.loads((tmp_path / "site" / "leaderboard.json").read_text()))
+    tex = (tmp_path / "site" / "leaderboard.tex").read_text()
+    assert "\\toprule" in tex
+    assert "random\\_order/rar-xxl" in tex
+    assert tex.count("\\begin{table}") == tex.count("\\end{table}")
+
+
+def test_a_site_of_runs_has_pages_with_samples(run_folder, tmp_path):
+    write_site([run_folder], tmp_path / "site")
+    page = (tmp_path / "site" / model_file("next_scale/var-mini")).read_text()
+    assert "data:image/" in page
+    assert "licence of weights" in page
+
+
+def test_names_of_strangers_stay_text_and_in_the_folder():
+    assert model_file("../../etc/passwd") == "models/--..--etc--passwd.html"
+    row = BoardRow("<b>&x</b>", "<i>", "s & s", "", (BoardCell("1_0", 1.0), BoardCell("2", 2.0)))
+    columns = (BoardColumn("fid", "", "lower", "measured"), BoardColumn("latency|x", "ms", "lower", "measured"))
+    board = Board("b", "T", "p", "measured", columns, (row, row), 0, 1)
+    assert "<b>" not in scatter(board)
+    assert "latency\\|x" in board_files.to_markdown([board])
+    assert "1\\_0" in board_files.to_latex([board])
+    assert "s \\& s" not in board_files.to_latex([board])
