@@ -45,6 +45,7 @@ FLAGS = {
     "probe_overhead": "marking phases slowed the call down, so phases are too long",
     "open_phases": "the phases do not add up to the call: part of it is outside of all",
     "eager_phases": "phases are of calls that were not replayed: a CUDA graph shows none",
+    "above_limit": "faster than the limit: what must be read lies in a cache that is faster than memory",
     "after_larger_batch": "measured after a larger batch, whose memory may not have been given back",
     "peak_of_process": "the peak of the whole process, not of this call alone",
 }

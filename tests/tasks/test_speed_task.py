@@ -5,12 +5,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny_adapters
+import torch
 from tiny_adapters import Blocks, Tinted
 
 from arbench import registry
 from arbench.errors import CellError
 from arbench.images import unpack
 from arbench.measure.clock import FakeClock
+from arbench.measure.device_rates import Rates
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
 from arbench.spec.unit import Unit
@@ -77,8 +79,9 @@ def clocked(monkeypatch):
 
 
 def by_key(finished):
-    """By name, batch size and operation, as far as a number has them."""
-    assert all(list(metric.at) in ([], ["batch"], ["batch", "operation"]) for metric in finished.metrics)
+    """By name, batch size, operation and phase, as far as a number has them."""
+    places = [], ["batch"], ["batch", "operation"], ["batch", "operation", "phase"]
+    assert all(list(metric.at) in places for metric in finished.metrics)
     found = {(metric.name, *metric.at.values()): metric for metric in finished.metrics}
     assert len(found) == len(finished.metrics)
     return found
@@ -104,7 +107,41 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     assert metrics["phase-closure", 1, "sample"].value == pytest.approx(16 / (17 + OVERHEAD))
     assert metrics["phase-closure", 1, "sample"].flags == ("open_phases",)
     assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
-    assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {("steps",), ("forwards",)}
+    exact = {name for name, *_ in (key for key, metric in metrics.items() if metric.measure != "speed")}
+    assert exact == {"steps", "forwards", "tokens", "flops", "traffic", "operations", "weight-passes"}
+
+
+class Weighed(Clocked):
+    """Each of its 3 steps multiplies the batch, guided, by a matrix of 64 x 64 float32."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        for index in range(3):
+            with probe("ar", index=index, tokens=1):
+                self.weight @ torch.ones(64, 2 * len(request.sample_ids))
+        return generated
+
+    weight = torch.ones(64, 64)
+
+
+def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypatch):
+    monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Weighed, "clocked:ClockedBlocks": ClockedBlocks}.get)
+    work = SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), lambda device, dtype: Rates(1e3, 1e3))
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=6, max_seconds=500)), work)
+    metrics = by_key(finished)
+    for batch in (1, 4):
+        at = batch, "sample"
+        assert metrics["flops", *at].value == 3 * 2 * 64 * 64 * 2 * batch
+        assert metrics["flops", *at].extras["ar"] == metrics["flops", *at].value
+        assert metrics["weight-passes", *at, "ar"].value == 3
+        assert metrics["traffic", *at].extras["weights"] >= 3 * 4 * 64 * 64
+        assert metrics["speed-of-light", *at].value == pytest.approx(
+            max(metrics["flops", *at].value, metrics["traffic", *at].extras["weights"]) / 1e3, rel=0.05
+        )
+        assert metrics["limit-share", *at].value == metrics["speed-of-light", *at].value / metrics["latency", *at].value
+        assert metrics["limit-share", *at].flags == ("above_limit",)  # it computes in no time at all
+    assert metrics["tokens",].value == 6
+    assert (metrics["copy-bandwidth",].value, metrics["matrix-rate",].value) == (1e3, 1e3)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""What the timings of the task `speed` come to: metrics, phases, and raw series for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...measure import statistics
+from ...measure.probe import GAP, ORDER
+from ...spec.result import At, Interval, Metric, PhaseTime, SpeedRecord
+from ..base import Stored
+
+OVERHEAD_LIMIT = 0.05
+CLOSURE_LIMIT = 0.95
+REPLAYED = "each call one replayed CUDA graph"
+
+
+def raw(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Raw timings for the report and for readers, one row for each batch size and operation, padded with NaN.
+
+    batch, operation: (m,). seconds, warmup, traced: (m, calls). steps: (m, calls, AR steps), of the probe's pass.
+    """
+    places = [(unit, name) for unit in units for name in names]
+    raw = {
+        "batch": np.array([int(unit["batch"][0]) for unit, _ in places]),
+        "operation": np.array([name for _, name in places]),
+    }
+    for kind in ("seconds", "warmup", "traced", "steps"):
+        rows = [unit[f"{name}_{kind}"] for unit, name in places]
+        most = [max(row.shape[axis] for row in rows) for axis in range(rows[0].ndim)]
+        raw[kind] = np.stack(
+            [
+                np.pad(
+                    row,
+                    [(0, full - own) for full, own in zip(most, row.shape, strict=True)],
+                    constant_values=np.nan,
+                )
+                for row in rows
+            ]
+        )
+    return raw
+
+
+def record(unit: Stored, name: str, batch: int) -> SpeedRecord:
+    """Phase medians of the phase pass; shares are of its total time, so that they add up to one."""
+    total = float(unit[f"{name}_traced"].sum())
+    phases = []
+    for phase in (*ORDER, GAP):
+        seconds = unit.get(f"{name}_phase_{phase}")
+        if seconds is None:
+            continue
+        calls = unit.get(f"{name}_entries_{phase}", np.ones(1))
+        share = float(seconds.sum()) / total if total else 0.0
+        phases.append(
+            PhaseTime(phase=phase, seconds=float(np.median(seconds)), share=share, calls=int(np.median(calls)))
+        )
+    return SpeedRecord(
+        batch=batch, seconds=statistics.median(unit[f"{name}_seconds"]), phases=tuple(phases), operation=name
+    )
+
+
+def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
+    """The metrics of one operation at one batch size."""
+    seconds = unit[f"{name}_seconds"]
+    at: dict[str, At] = {"batch": batch, "operation": name}
+    what = {
+        "sample": "request to images in memory, decoding included",
+        "encode": "images to codes, synthetic images (smooth noise)",
+        "decode": "codes to images, codes of synthetic images",
+    }[name]
+    flags = [str(flag) for flag in unit[f"{name}_flags"]]
+    if statistics.trend(seconds).drifts:
+        flags.append("drift")
+    middle, count = statistics.median(seconds), len(seconds)
+    bounds = statistics.median_interval(seconds)
+    if bounds is None:
+        flags.append("no_interval")
+
+    def metric(label: str, value: float | None, unit_name: str, how: str, **rest: Any) -> Metric:
+        return Metric(
+            name=label,
+            value=value,
+            unit=unit_name,
+            at=at,
+            how=how,
+            measure="speed",
+            **({"n": count, "direction": "lower"} | rest),
+        )
+
+    calls_made = str(unit["calls"][0]) if "calls" in unit else ""
+    replayed = calls_made == REPLAYED
+    timing = f"median of calls, {what}; {device}, host clock after synchronisation"
+    timing += f"; {calls_made}" if calls_made else ""
+    interval = _interval(bounds)
+    ninetieth = statistics.percentile(seconds, 0.9)
+    needed = f"{count} calls; a 90th percentile needs {statistics.needed_for(0.9)}"
+    throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
+    traced = statistics.median(unit[f"{name}_traced"])
+    calls = len(unit[f"{name}_traced"])
+    overhead = traced / middle - 1
+    closure = 1 - float(unit[f"{name}_phase_{GAP}"].sum() / unit[f"{name}_traced"].sum())
+    eager = f"; the phases are of eager calls, {traced / middle:.3g} times as long as the replayed" if replayed else ""
+    return [
+        metric("latency", middle, "s", timing, interval=interval, flags=tuple(flags)),
+        metric(
+            "latency-p90", ninetieth, "s", f"90th percentile, {what}", reason="" if ninetieth is not None else needed
+        ),
+        metric("latency-spread", statistics.relative_iqr(seconds), "fraction", "interquartile range over median"),
+        metric(
+            "images-per-second",
+            batch / middle,
+            "images/s",
+            f"batch over median latency, {what}",
+            interval=_interval(throughput),
+            direction="higher",
+            flags=tuple(flags),
+        ),
+        metric("first-call", float(unit[f"{name}_warmup"][0]), "s", "first call of this batch size", n=1),
+        metric(
+            "probe-overhead",
+            overhead,
+            "fraction",
+            "median latency with the phase probe over the one without it, less one" + eager,
+            n=calls,
+            flags=("eager_phases",) if replayed else ("probe_overhead",) if overhead > OVERHEAD_LIMIT else (),
+        ),
+        metric(
+            "phase-closure",
+            closure,
+            "fraction",
+            "share of the call inside any phase; the rest is the gap" + eager,
+            n=calls,
+            direction="higher",
+            flags=(*(("eager_phases",) if replayed else ()), *(("open_phases",) if closure < CLOSURE_LIMIT else ())),
+        ),
+    ]
+
+
+def _interval(bounds: tuple[float, float] | None) -> Interval | None:
+    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method="order statistics")
+
+
+def _single(name: str, seconds: float, how: str, at: dict[str, At] | None = None) -> Metric:
+    return Metric(name=name, value=seconds, unit="s", n=1, direction="lower", how=how, at=at or {}, measure="speed")
+
+
+def load_metric(unit: Stored) -> Metric:
+    text = "weights and networks of the adapter and its tokenizer, files perhaps in the system's cache"
+    return _single("load", float(unit["load_seconds"][0]), text)
+
+
+def prepare_metric(unit: Stored, batch: int) -> Metric:
+    text = "one-off work for this batch size: caches, compilation, recording of the CUDA graph"
+    return _single("prepare", float(unit["prepare_seconds"][0]), text, {"batch": batch})
+
+
+def work_metrics(units: Sequence[Stored]) -> list[Metric]:
+    """Counts that repeat exactly; null if they differ between batch sizes or the adapter does not count."""
+    metrics = []
+    for name, key, text in (
+        ("steps", "outer_steps", "autoregressive steps per call, as the adapter counts them"),
+        ("forwards", "forwards", "backbone calls per call, a guided call counting as two"),
+    ):
+        found = sorted({int(unit[key][0]) for unit in units})
+        alike = len(found) == 1 and found[0] > 0
+        reason = "" if alike else ("the adapter does not count them" if found == [0] else f"differ: {found}")
+        value = float(found[0]) if alike else None
+        metrics.append(Metric(name=name, value=value, n=len(units), how=text, direction="lower", reason=reason))
+    return metrics
