@@ -40,6 +40,7 @@ FLAGS = {
     # of timings and memory
     "warmup_unsettled": "calls were still getting faster or slower when measuring began",
     "few_calls": "time ran out before the least number of calls",
+    "wide_interval": "time ran out before the interval of the median was as narrow as asked",
     "repeated_output": "calls with other seeds gave the same output: a cache may have been timed",
     "drift": "calls got slower or faster while they were measured",
     "probe_overhead": "marking phases slowed the call down, so phases are too long",

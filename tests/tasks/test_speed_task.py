@@ -15,6 +15,7 @@ from arbench.measure.clock import FakeClock
 from arbench.measure.device_rates import Rates
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
+from arbench.spec.task import tasks
 from arbench.spec.unit import Unit
 from arbench.tasks.outputs import synthetic_images
 from arbench.tasks.speed import Speed
@@ -197,7 +198,7 @@ def test_raw_seconds_and_the_step_curve_are_kept(clocked, cell, through):
 def test_raw_seconds_of_different_numbers_of_calls_are_filled_up(clocked, cell, through):
     """Of a unit of an earlier session that had more patience, for instance."""
     one = cell("raster/tinted", Speed(batches=(1,), min_calls=7, max_seconds=500))
-    two = cell("raster/tinted", Speed(batches=(4,), min_calls=4, max_seconds=500))
+    two = cell("raster/tinted", Speed(batches=(4,), min_calls=4, max_seconds=500, interval=None))
     (first,), (second,) = (through(each, clocked)[1] for each in (one, two))
     raw = unpack(clocked.finish(one, [first, second], SimpleNamespace(device="cpu")).latency)
     assert raw["seconds"].shape == (2, 7)
@@ -213,11 +214,47 @@ def test_few_calls_give_no_interval_and_no_percentile(clocked, cell, through):
     assert set(metrics["latency", 1, "sample"].flags) == {"few_calls", "no_interval"}
     assert metrics["latency-p90", 1, "sample"].value is None
     assert metrics["latency-p90", 1, "sample"].reason == "4 calls; a 90th percentile needs 29"
+    assert metrics["latency-p99", 1, "sample"].reason == "4 calls; a 99th percentile needs 299"
+    assert metrics["latency-device", 1, "sample"].value is None
+    assert metrics["latency-device", 1, "sample"].reason == "only a GPU has a clock of its own"
+
+
+def test_the_interval_is_over_processes_where_there_are_three(clocked, cell, through, monkeypatch):
+    """Each process is slower than the one before it, and within one all calls are alike."""
+    task = Speed(batches=(1, 4), processes=3, min_calls=10, min_seconds=0, max_seconds=500)
+    assert [(unit.start, unit.name) for unit in tasks()["speed"].units(task)][2:4] == [
+        (1, "000001-000002"),
+        (4, "000004-000005"),
+    ]
+    assert tasks()["speed"].fresh_units(task)
+    extra = iter((0, 0, 1, 1, 2, 2))
+    measure = clocked.measure
+    monkeypatch.setattr(clocked, "measure", lambda *given: slower(measure(*given), next(extra)))
+    finished, _ = through(cell("raster/tinted", task), clocked)
+    metrics = by_key(finished)
+    latency = metrics["latency", 4, "sample"]
+    logs = np.log([17, 18, 19])
+    reach = 4.302653 * logs.std(ddof=1) / 3**0.5  # Student's t at 97.5 % with 2 degrees of freedom
+    assert latency.value == pytest.approx(np.exp(logs.mean()))
+    assert (latency.interval.low, latency.interval.high) == pytest.approx(
+        (np.exp(logs.mean() - reach), np.exp(logs.mean() + reach))
+    )
+    assert latency.interval.method == "Student's t over processes"
+    assert latency.n == 30
+    assert latency.flags == ()  # the steps between processes are no drift
+    assert metrics["latency-p90", 4, "sample"].value == pytest.approx(19)
+    assert unpack(finished.latency)["seconds"].shape == (2, 30)
+
+
+def slower(arrays, seconds):
+    return arrays | {"sample_seconds": arrays["sample_seconds"] + seconds}
 
 
 def test_a_percentile_where_there_are_enough_calls(clocked, cell, through):
     finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=29, max_seconds=500)), clocked)
-    assert by_key(finished)["latency-p90", 1, "sample"].value == pytest.approx(17)
+    metrics = by_key(finished)
+    assert metrics["latency-p90", 1, "sample"].value == pytest.approx(17)
+    assert metrics["latency-p95", 1, "sample"].value is None
 
 
 def test_a_tokenizer_is_timed_in_both_directions_apart(clocked, cell, through):

@@ -17,10 +17,15 @@ class Speed(TaskSpec):
     """Name of the task."""
     batches: tuple[int, ...] = (1, 16)
     """Numbers of images in a call, each measured for itself."""
+    processes: int = Field(default=1, ge=1)
+    """Fresh processes that measure each batch size. From three on the interval is over processes, as a number that is
+    compared or gated should have it; otherwise it is over calls."""
     min_calls: int = Field(default=10, ge=3)
     """Calls that are timed at least, at each batch size."""
     min_seconds: float = Field(default=2.0, ge=0)
     """Calls are timed for this long at least, at each batch size."""
+    interval: float | None = Field(default=0.05, gt=0)
+    """Calls are timed until half the 95 % interval of their median is at most this part of it; null: whatever it is."""
     max_seconds: float = Field(default=60.0, gt=0)
     """No further call is timed after this long, however few there were."""
 
@@ -30,7 +35,7 @@ def _effort(spec: Speed, rates: Rates) -> Effort:
         call = rates.image * batch
         return rates.warm_up_calls * call + min(max(spec.min_calls * call, spec.min_seconds), spec.max_seconds)
 
-    return Effort(sum(map(seconds, spec.batches)), max(spec.batches))
+    return Effort(spec.processes * sum(map(seconds, spec.batches)), max(spec.batches))
 
 
 TASK = TaskDefinition(
@@ -45,6 +50,9 @@ TASK = TaskDefinition(
         MetricInfo("images-per-second", "images/s", "higher", "batch over median latency"),
         MetricInfo("limit-share", "fraction", "higher", "speed-of-light time over median latency"),
         MetricInfo("latency-p90", "s", "lower", "90th percentile; null below 29 calls", column=False),
+        MetricInfo("latency-p95", "s", "lower", "95th percentile; null below 59 calls", column=False),
+        MetricInfo("latency-p99", "s", "lower", "99th percentile; null below 299 calls", column=False),
+        MetricInfo("latency-device", "s", "lower", "median time of a call by the GPU's own clock", column=False),
         MetricInfo("latency-spread", "fraction", "lower", "interquartile range over the median", column=False),
         MetricInfo("first-call", "s", "lower", "the first call of this batch size", column=False),
         MetricInfo("probe-overhead", "fraction", "lower", "what the probe adds to the median latency", column=False),
@@ -67,9 +75,10 @@ TASK = TaskDefinition(
         Pick("images-per-second", "last", {"operation": "sample"}),
         Pick("images-per-second", "last", {"operation": "decode"}),
     ),
-    units=lambda spec: one_per_batch(spec.batches),
+    units=lambda spec: one_per_batch(spec.batches, spec.processes),
+    fresh_units=lambda spec: spec.processes > 1,
     effort=_effort,
     exclusive=True,
-    transport=frozenset({"min_calls", "min_seconds", "max_seconds"}),
+    transport=frozenset({"min_calls", "min_seconds", "max_seconds", "interval"}),
     in_key=frozenset({"batches"}),
 )

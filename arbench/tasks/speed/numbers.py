@@ -15,6 +15,9 @@ from ..base import Stored
 
 OVERHEAD_LIMIT = 0.05
 CLOSURE_LIMIT = 0.95
+SERIES = ("seconds", "on_device", "traced", "steps")
+"""Series of a unit that have an entry for each call."""
+PERCENTILES = (0.9, 0.95, 0.99)
 REPLAYED = "each call one replayed CUDA graph"
 
 
@@ -42,6 +45,24 @@ def raw(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[Any]
             ]
         )
     return raw
+
+
+def merged(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The units of one batch size, each of another process, as one: series one after the other, all else of the first.
+
+    `NAME_medians` and `NAME_calls` are the median and number of calls of each process.
+    """
+    first = units[0]
+    found = {key: first[key] for key in first}
+    for name in names:
+        for key in found:
+            kind = key.removeprefix(f"{name}_")
+            if kind in SERIES or kind.startswith(("phase_", "entries_")):
+                found[key] = np.concatenate([unit[key] for unit in units])
+        found[f"{name}_flags"] = np.unique(np.concatenate([unit[f"{name}_flags"] for unit in units]))
+        found[f"{name}_medians"] = np.array([np.median(unit[f"{name}_seconds"]) for unit in units])
+        found[f"{name}_calls"] = np.array([len(unit[f"{name}_seconds"]) for unit in units])
+    return found
 
 
 def record(unit: Stored, name: str, batch: int) -> SpeedRecord:
@@ -72,10 +93,12 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
         "decode": "codes to images, codes of synthetic images",
     }[name]
     flags = [str(flag) for flag in unit[f"{name}_flags"]]
-    if statistics.trend(seconds).drifts:
+    if any(statistics.trend(part).drifts for part in np.split(seconds, np.cumsum(unit[f"{name}_calls"])[:-1])):
         flags.append("drift")
-    middle, count = statistics.median(seconds), len(seconds)
-    bounds = statistics.median_interval(seconds)
+    medians, count = unit[f"{name}_medians"], len(seconds)
+    processes = len(medians)
+    middle = float(np.exp(np.log(medians).mean())) if processes > 1 else float(medians[0])
+    bounds = statistics.median_interval(seconds) if processes < 3 else statistics.interval_over_processes(medians)
     if bounds is None:
         flags.append("no_interval")
 
@@ -92,12 +115,13 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
 
     calls_made = str(unit["calls"][0]) if "calls" in unit else ""
     replayed = calls_made == REPLAYED
-    timing = f"median of calls, {what}; {device}, host clock after synchronisation"
+    kind = "median of calls" if processes == 1 else f"geometric mean of the medians of {processes} fresh processes"
+    timing = f"{kind}, {what}; {device}, host clock after synchronisation"
     timing += f"; {calls_made}" if calls_made else ""
-    interval = _interval(bounds)
-    ninetieth = statistics.percentile(seconds, 0.9)
-    needed = f"{count} calls; a 90th percentile needs {statistics.needed_for(0.9)}"
+    method = "Student's t over processes" if processes >= 3 else "order statistics"
+    interval = _interval(bounds, method)
     throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
+    on_device = unit[f"{name}_on_device"]
     traced = statistics.median(unit[f"{name}_traced"])
     calls = len(unit[f"{name}_traced"])
     overhead = traced / middle - 1
@@ -105,8 +129,23 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
     eager = f"; the phases are of eager calls, {traced / middle:.3g} times as long as the replayed" if replayed else ""
     return [
         metric("latency", middle, "s", timing, interval=interval, flags=tuple(flags)),
+        *(
+            metric(
+                f"latency-p{100 * q:.0f}",
+                statistics.percentile(seconds, q),
+                "s",
+                f"{100 * q:.0f}th percentile, {what}",
+                reason=too_few(count, q),
+            )
+            for q in PERCENTILES
+        ),
         metric(
-            "latency-p90", ninetieth, "s", f"90th percentile, {what}", reason="" if ninetieth is not None else needed
+            "latency-device",
+            statistics.median(on_device) if len(on_device) else None,
+            "s",
+            "median of calls between CUDA events: what the GPU took, the host's part before and after left out",
+            n=len(on_device),
+            reason="" if len(on_device) else "only a GPU has a clock of its own",
         ),
         metric("latency-spread", statistics.relative_iqr(seconds), "fraction", "interquartile range over median"),
         metric(
@@ -114,7 +153,7 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             batch / middle,
             "images/s",
             f"batch over median latency, {what}",
-            interval=_interval(throughput),
+            interval=_interval(throughput, method),
             direction="higher",
             flags=tuple(flags),
         ),
@@ -139,17 +178,23 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
     ]
 
 
-def _interval(bounds: tuple[float, float] | None) -> Interval | None:
-    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method="order statistics")
+def too_few(count: int, q: float) -> str:
+    """Why so many calls have no q-quantile, or "" if they have one."""
+    needed = statistics.needed_for(q)
+    return "" if count >= needed else f"{count} calls; a {100 * q:.0f}th percentile needs {needed}"
+
+
+def _interval(bounds: tuple[float, float] | None, method: str) -> Interval | None:
+    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method=method)
 
 
 def _single(name: str, seconds: float, how: str, at: dict[str, At] | None = None) -> Metric:
     return Metric(name=name, value=seconds, unit="s", n=1, direction="lower", how=how, at=at or {}, measure="speed")
 
 
-def load_metric(unit: Stored) -> Metric:
+def load_metric(units: Sequence[Stored]) -> Metric:
     text = "weights and networks of the adapter and its tokenizer, files perhaps in the system's cache"
-    return _single("load", float(unit["load_seconds"][0]), text)
+    return _single("load", max(float(unit["load_seconds"][0]) for unit in units), text)
 
 
 def prepare_metric(unit: Stored, batch: int) -> Metric:

@@ -79,7 +79,7 @@ class SpeedWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Speed)
-        limits = StopRule(min_calls=task.min_calls, min_seconds=task.min_seconds, max_seconds=task.max_seconds)
+        limits = StopRule(task.min_calls, task.min_seconds, task.interval, task.max_seconds)
         clock = self._clock_for(context.device)
         batch, start = unit.start, clock.now()
         if cell.kind == "generator":
@@ -104,6 +104,7 @@ class SpeedWork:
                 clock,
                 limits,
                 context.progress,
+                self._stamps_for(context.device) if context.device.startswith("cuda") else None,
             )
             arrays |= _headline_arrays(operation.name, timed)
             probe = PhaseProbe(self._stamps_for(context.device))
@@ -115,12 +116,17 @@ class SpeedWork:
         return arrays
 
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
-        metrics: list[Metric] = [numbers.load_metric(units[0])]
+        assert isinstance(cell.task, Speed)
+        fresh = cell.task.processes > 1
+        metrics: list[Metric] = [numbers.load_metric(units if fresh else units[:1])]
         records: list[SpeedRecord] = []
         names = ["sample"] if cell.kind == "generator" else ["encode", "decode"]
         rates = self._rates_for(context.device, cell.settings.dtype)
+        by_batch: dict[int, list[Stored]] = {}
         for unit in units:
-            batch = int(unit["batch"][0])
+            by_batch.setdefault(int(unit["batch"][0]), []).append(unit)
+        together = [numbers.merged(found, names) for found in by_batch.values()]
+        for batch, unit in zip(by_batch, together, strict=True):
             if cell.kind == "generator":
                 metrics.append(numbers.prepare_metric(unit, batch))
             for name in names:
@@ -131,7 +137,7 @@ class SpeedWork:
             metrics += numbers.work_metrics(units)
             metrics.append(counted.tokens(units[0]))
         metrics += counted.device_metrics(rates, cell.settings.dtype)
-        return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(units, names)))
+        return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(together, names)))
 
 
 def _calls_of(generator: Generator, batch: int, sampling: Sampling) -> str:
@@ -218,6 +224,7 @@ def _headline_arrays(name: str, timed: Timed) -> Arrays:
     return {
         f"{name}_seconds": timed.seconds,
         f"{name}_warmup": timed.warmup,
+        f"{name}_on_device": timed.on_device,
         f"{name}_flags": np.array(timed.flags, dtype="U24"),
     }
 
