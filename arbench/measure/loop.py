@@ -43,14 +43,16 @@ class StopRule:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Seconds of each call, the warm-up apart, and of the timed calls by the device's own clock where it has one.
+    """Seconds of each call, the warm-up apart.
 
-    `flags`: `warmup_unsettled`, `few_calls`, `wide_interval`, `repeated_output`.
+    marks: (calls, m) of the timed calls, seconds from the begin to each stamp of the device's own clock, of which the
+    last is the end; m is 0 without stamps. `flags`: `warmup_unsettled`, `few_calls`, `wide_interval`,
+    `repeated_output`.
     """
 
     warmup: NDArray[np.float64]
     seconds: NDArray[np.float64]
-    on_device: NDArray[np.float64]
+    marks: NDArray[np.float64]
     flags: tuple[str, ...]
 
     @property
@@ -90,10 +92,10 @@ def time_calls(
 
     `consume` runs after the clock stops; it checks an output (raising if it is not usable) and returns a
     fingerprint. Two equal fingerprints mean a cached or constant output, flagged `repeated_output`. `stamps` mark
-    begin and end of a call on the device.
+    begin and end of a call on the device; the call may add some of its own, always as many.
     """
     fingerprints: set[bytes] = set()
-    on_device: list[float] = []
+    marks: list[NDArray[np.float64]] = []
     settled = measuring = False
 
     def once(index: int) -> float:
@@ -107,7 +109,7 @@ def time_calls(
             stamps.stamp()
         seconds = clock.now() - start
         if stamps is not None and measuring:
-            on_device.append(float(stamps.times()[-1]))
+            marks.append(stamps.times()[1:])
         fingerprints.add(consume(output))
         progress(index + 1)
         return seconds
@@ -138,6 +140,6 @@ def time_calls(
     return Timed(
         np.array(warmup),
         np.array(seconds),
-        np.array(on_device),
+        np.stack(marks) if marks else np.zeros((len(seconds), 0)),
         tuple(name for name, raised in flags.items() if raised),
     )

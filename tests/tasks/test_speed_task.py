@@ -1,6 +1,8 @@
 """The speed task on a clock moved by the adapter itself: latencies, phases and flags are then known exactly."""
 
+import time
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
 from arbench.spec.task import tasks
 from arbench.spec.unit import Unit
 from arbench.tasks.outputs import synthetic_images
-from arbench.tasks.speed import Speed
+from arbench.tasks.speed import Speed, numbers, served
 from arbench.tasks.speed.work import SpeedWork
 
 CLOCK = FakeClock()
@@ -81,7 +83,7 @@ def clocked(monkeypatch):
 
 def by_key(finished):
     """By name, batch size, operation and phase, as far as a number has them."""
-    places = [], ["batch"], ["batch", "operation"], ["batch", "operation", "phase"]
+    places = [], ["batch"], ["batch", "operation"], ["batch", "operation", "phase"], ["rate"], ["bound"]
     assert all(list(metric.at) in places for metric in finished.metrics)
     found = {(metric.name, *metric.at.values()): metric for metric in finished.metrics}
     assert len(found) == len(finished.metrics)
@@ -143,6 +145,44 @@ def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypa
         assert metrics["limit-share", *at].flags == ("above_limit",)  # it computes in no time at all
     assert metrics["tokens",].value == 6
     assert (metrics["copy-bandwidth",].value, metrics["matrix-rate",].value) == (1e3, 1e3)
+
+
+def test_decoder_in_and_out_are_both_there(clocked, cell, through):
+    metrics = by_key(through(cell("raster/tinted", Speed(batches=(1, 4), max_seconds=500)), clocked)[0])
+    assert metrics["latency", 4, "sample"].value == pytest.approx(17)
+    assert metrics["latency", 4, "draw"].value == pytest.approx(9)
+    assert metrics["images-per-second", 4, "draw"].value == pytest.approx(4 / 9)
+    assert metrics["latency", 4, "draw"].interval.low == pytest.approx(9)
+
+
+def test_without_a_tokenizer_there_is_no_decoder_to_leave_out(cell, through):
+    metrics = by_key(through(cell("raster/direct", Speed(batches=(1,), min_calls=3, min_seconds=0)))[0])
+    assert metrics["latency", 1, "draw"].value is None
+    assert "without a decoder" in metrics["latency", 1, "draw"].reason
+
+
+def test_the_batch_that_saturates():
+    """A call takes 1 s and 0.1 s an image: throughput rises to 10 images/s."""
+    sweep = {batch: batch / (1 + 0.1 * batch) for batch in (1, 16, 64, 256, 1024)}
+    best, batch = numbers.saturation(sweep)
+    assert (best.value, batch.value) == (sweep[1024], 256)
+    _, none = numbers.saturation({1: 1.0, 4: 2.0})
+    assert (none.value, none.reason) == (None, "still rising at batch 4, the largest measured")
+
+
+def test_a_server_of_fixed_calls(clocked, cell, through, monkeypatch):
+    """A call takes 17 s whatever its batch: one at a time 1 image in 17 s, four at a time 4."""
+    monkeypatch.setattr(served, "REQUESTS", 2000)
+    task = Speed(batches=(1, 4), max_seconds=500, arrivals=(0.01, 0.1, 0.3), bound=34.0)
+    metrics = by_key(through(cell("raster/tinted", task), clocked)[0])
+    assert metrics["response-p50", 0.01].value == pytest.approx(17)
+    assert 17 < metrics["response-p50", 0.1].value < metrics["response-p95", 0.1].value < 60
+    assert metrics["response-p95", 0.3].value is None
+    assert metrics["response-p95", 0.3].reason == "the queue grows without end: 0.2353 images/s are served"
+    assert 0.01 < metrics["rate-within-bound", 34.0].value < 4 / 17
+    assert metrics["response-p95", 0.1].how.endswith("seed 0; simulated")
+    slow = by_key(through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500, bound=16.0)), clocked)[0])
+    assert slow["rate-within-bound", 16.0].reason == "one request alone takes longer than 16 s"
 
 
 @pytest.mark.parametrize(
@@ -221,13 +261,11 @@ def test_few_calls_give_no_interval_and_no_percentile(clocked, cell, through):
 
 def test_the_interval_is_over_processes_where_there_are_three(clocked, cell, through, monkeypatch):
     """Each process is slower than the one before it, and within one all calls are alike."""
-    task = Speed(batches=(1, 4), processes=3, min_calls=10, min_seconds=0, max_seconds=500)
-    assert [(unit.start, unit.name) for unit in tasks()["speed"].units(task)][2:4] == [
-        (1, "000001-000002"),
-        (4, "000004-000005"),
-    ]
+    task = Speed(batches=(4,), processes=3, min_calls=10, min_seconds=0, max_seconds=500)
+    names = [unit.name for unit in tasks()["speed"].units(task)]
+    assert names == ["000004-000004", "000004-000005", "000004-000006"]
     assert tasks()["speed"].fresh_units(task)
-    extra = iter((0, 0, 1, 1, 2, 2))
+    extra = iter((0, 1, 2))
     measure = clocked.measure
     monkeypatch.setattr(clocked, "measure", lambda *given: slower(measure(*given), next(extra)))
     finished, _ = through(cell("raster/tinted", task), clocked)
@@ -243,7 +281,7 @@ def test_the_interval_is_over_processes_where_there_are_three(clocked, cell, thr
     assert latency.n == 30
     assert latency.flags == ()  # the steps between processes are no drift
     assert metrics["latency-p90", 4, "sample"].value == pytest.approx(19)
-    assert unpack(finished.latency)["seconds"].shape == (2, 30)
+    assert unpack(finished.latency)["seconds"].shape == (1, 30)
 
 
 def slower(arrays, seconds):
@@ -328,3 +366,78 @@ def test_synthetic_images_are_smooth_distinct_and_the_same_in_any_batch():
     assert (images.diff(dim=-1).abs().mean() < 0.1).item()
     np.testing.assert_array_equal(images[4:5], synthetic_images(0, [4], 32, "cpu"))
     assert not (images[0] == images[1]).all()
+
+
+# ---- adapters that misbehave in a known way --------------------------------------------------------------------------
+
+
+class Slowing(Clocked):
+    """Each call takes 1 % longer than the one before it."""
+
+    calls = 0
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        self.calls += 1
+        CLOCK.advance(0.17 * self.calls)
+        return super().sample(request, sampling, probe=probe)
+
+
+def test_calls_that_slow_down_are_flagged(clocked, cell, through, monkeypatch):
+    monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Slowing, "clocked:ClockedBlocks": ClockedBlocks}.get)
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500)), clocked)
+    assert by_key(finished)["latency", 1, "sample"].flags == ("drift",)
+
+
+def test_an_image_that_is_not_finite_stops_the_cell(cell, context):
+    one = cell("raster/diverging", Speed(batches=(4,), min_calls=3, min_seconds=0))
+    with pytest.raises(CellError, match=r"raster/diverging: .*finite"):
+        SpeedWork().measure(one, unit(4), context)
+
+
+class Sleeper(Tinted):
+    """Sleeps 10 ms to prefill, in each of 3 steps and to decode, and keeps a log of how long that really took."""
+
+    log: ClassVar[list[tuple[str, float]]] = []
+
+    @classmethod
+    def nap(cls, phase):
+        start = time.perf_counter()
+        time.sleep(0.010)
+        cls.log.append((phase, time.perf_counter() - start))
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        start = time.perf_counter()
+        with probe("prefill"):
+            self.nap("prefill")
+        for index in range(3):
+            with probe("ar", index=index, tokens=1):
+                self.nap("ar")
+        with probe("decode"):
+            self.nap("decode")
+        grey = torch.full((1, 3, tiny_adapters.SIDE, tiny_adapters.SIDE), len(self.log) % 997 / 997)
+        self.log.append(("all", time.perf_counter() - start))
+        return Generated(images=grey)
+
+
+def test_known_sleeps_are_measured_as_they_were(cell, through, monkeypatch):
+    """Against the adapter's own log, as a busy machine wakes a sleeper late."""
+    sleeping = tiny_adapters.card("raster/direct", tokenizer=None, implementation="sleeper:Sleeper")
+    monkeypatch.setattr(registry, "cards", lambda: {"raster/direct": sleeping})
+    monkeypatch.setattr(registry, "resolve", lambda name: Sleeper if name == "sleeper:Sleeper" else SpeedWork)
+    Sleeper.log.clear()
+    finished, (unit,) = through(cell("raster/direct", Speed(batches=(1,), min_calls=8, min_seconds=0, interval=None)))
+    metrics = by_key(finished)
+    whole = [seconds for phase, seconds in Sleeper.log if phase == "all"]
+    first, timed, traced = len(unit["sample_warmup"]), len(unit["sample_seconds"]), len(unit["sample_traced"])
+    assert len(whole) == first + timed + traced + 1  # and one that is counted
+    own = np.array(whole[first : first + timed])
+    assert metrics["latency", 1, "sample"].value == pytest.approx(np.median(own), rel=0.02)
+    assert np.median(unit["sample_seconds"] - own) < 0.01 * 0.05  # of what the harness adds to a call of 50 ms
+    assert metrics["phase-closure", 1, "sample"].value == pytest.approx(1, abs=0.02)
+    per_call = [seconds for phase, seconds in Sleeper.log if phase != "all"]
+    naps = np.array(per_call).reshape(-1, 5)[first + timed : first + timed + traced]
+    (record,) = finished.speed
+    found = {phase.phase: phase.seconds for phase in record.phases}
+    assert found["prefill"] == pytest.approx(np.median(naps[:, 0]), rel=0.03)
+    assert found["ar"] == pytest.approx(np.median(naps[:, 1:4].sum(axis=1)), rel=0.03)
+    assert found["decode"] == pytest.approx(np.median(naps[:, 4]), rel=0.03)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,11 @@ class Speed(TaskSpec):
     processes: int = Field(default=1, ge=1)
     """Fresh processes that measure each batch size. From three on the interval is over processes, as a number that is
     compared or gated should have it; otherwise it is over calls."""
+    arrivals: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    """Requests per second to a server that batches them, for generators: response times are simulated from the calls
+    that were measured."""
+    bound: float | None = Field(default=None, gt=0)
+    """Seconds that 95 % of the responses of that server may take: the highest rate that holds it is reported."""
     min_calls: int = Field(default=10, ge=3)
     """Calls that are timed at least, at each batch size."""
     min_seconds: float = Field(default=2.0, ge=0)
@@ -53,6 +58,11 @@ TASK = TaskDefinition(
         MetricInfo("latency-p95", "s", "lower", "95th percentile; null below 59 calls", column=False),
         MetricInfo("latency-p99", "s", "lower", "99th percentile; null below 299 calls", column=False),
         MetricInfo("latency-device", "s", "lower", "median time of a call by the GPU's own clock", column=False),
+        MetricInfo("best-throughput", "images/s", "higher", "highest of the batch sizes", column=False),
+        MetricInfo("saturated-batch", "", None, "smallest batch that comes within 5 % of it", column=False),
+        MetricInfo("response-p50", "s", "lower", "median response of a batching server, by arrival rate", column=False),
+        MetricInfo("response-p95", "s", "lower", "95th percentile of its responses, by arrival rate", column=False),
+        MetricInfo("rate-within-bound", "1/s", "higher", "most arrivals at which that holds a bound", column=False),
         MetricInfo("latency-spread", "fraction", "lower", "interquartile range over the median", column=False),
         MetricInfo("first-call", "s", "lower", "the first call of this batch size", column=False),
         MetricInfo("probe-overhead", "fraction", "lower", "what the probe adds to the median latency", column=False),
@@ -80,5 +90,5 @@ TASK = TaskDefinition(
     effort=_effort,
     exclusive=True,
     transport=frozenset({"min_calls", "min_seconds", "max_seconds", "interval"}),
-    in_key=frozenset({"batches"}),
+    in_key=frozenset({"batches", "arrivals", "bound"}),
 )

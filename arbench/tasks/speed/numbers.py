@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from ..base import Stored
 
 OVERHEAD_LIMIT = 0.05
 CLOSURE_LIMIT = 0.95
+SATURATED = 0.95
+"""Share of the best throughput from which on a batch size is said to saturate the device."""
 SERIES = ("seconds", "on_device", "traced", "steps")
 """Series of a unit that have an entry for each call."""
 PERCENTILES = (0.9, 0.95, 0.99)
@@ -59,6 +61,8 @@ def merged(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[A
             kind = key.removeprefix(f"{name}_")
             if kind in SERIES or kind.startswith(("phase_", "entries_")):
                 found[key] = np.concatenate([unit[key] for unit in units])
+        if "draw_seconds" in found:
+            found["draw_seconds"] = np.concatenate([unit["draw_seconds"] for unit in units])
         found[f"{name}_flags"] = np.unique(np.concatenate([unit[f"{name}_flags"] for unit in units]))
         found[f"{name}_medians"] = np.array([np.median(unit[f"{name}_seconds"]) for unit in units])
         found[f"{name}_calls"] = np.array([len(unit[f"{name}_seconds"]) for unit in units])
@@ -174,6 +178,63 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             n=calls,
             direction="higher",
             flags=(*(("eager_phases",) if replayed else ()), *(("open_phases",) if closure < CLOSURE_LIMIT else ())),
+        ),
+    ]
+
+
+def without_decoder(unit: Stored, batch: int) -> list[Metric]:
+    """Latency and throughput of the same calls up to their codes."""
+    seconds = unit["draw_seconds"]
+    at: dict[str, At] = {"batch": batch, "operation": "draw"}
+    how = "request to codes, the decoder left out; of the same calls as with it"
+    if not len(seconds):
+        rest: dict[str, Any] = {"n": 0, "at": at, "how": how, "measure": "speed"}
+        rest["reason"] = "it makes images without a decoder of its own"
+        return [
+            Metric(name="latency", value=None, unit="s", direction="lower", **rest),
+            Metric(name="images-per-second", value=None, unit="images/s", direction="higher", **rest),
+        ]
+    middle, bounds = statistics.median(seconds), statistics.median_interval(seconds)
+    rest = {"n": len(seconds), "at": at, "how": how, "measure": "speed"}
+    rest["flags"] = () if bounds else ("no_interval",)
+    inverse = None if bounds is None else (batch / bounds[1], batch / bounds[0])
+    kind = "order statistics"
+    return [
+        Metric(name="latency", value=middle, unit="s", direction="lower", interval=_interval(bounds, kind), **rest),
+        Metric(
+            name="images-per-second",
+            value=batch / middle,
+            unit="images/s",
+            direction="higher",
+            interval=_interval(inverse, kind),
+            **rest,
+        ),
+    ]
+
+
+def saturation(throughput: Mapping[int, float]) -> list[Metric]:
+    """The highest throughput of a sweep over batch sizes (batch -> images/s), and from which batch on it is reached."""
+    best = max(throughput, key=lambda batch: throughput[batch])
+    rest: dict[str, Any] = {"n": len(throughput), "measure": "speed"}
+    enough = min(batch for batch, rate in throughput.items() if rate >= SATURATED * throughput[best])
+    rising = enough == max(throughput)
+    reason = f"still rising at batch {enough}, the largest measured" if rising else ""
+    return [
+        Metric(
+            name="best-throughput",
+            value=throughput[best],
+            unit="images/s",
+            direction="higher",
+            how=f"highest of batches {', '.join(map(str, sorted(throughput)))}, at batch {best}",
+            **rest,
+        ),
+        Metric(
+            name="saturated-batch",
+            value=None if rising else float(enough),
+            direction=None,
+            how=f"smallest batch with at least {SATURATED:.0%} of the best throughput",
+            reason=reason,
+            **rest,
         ),
     ]
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...images import pack
+from ...measure import statistics
 from ...measure.clock import Clock, WallClock
 from ...measure.counts import count
 from ...measure.device_rates import Rates, rates
@@ -44,7 +45,7 @@ from ..outputs import (
     sampling_of,
     synthetic_images,
 )
-from . import Speed, counted, numbers
+from . import Speed, counted, numbers, served
 
 PHASE_CALLS = 5
 """Calls of the phase pass, fewer where they take longer than the task's `max_seconds`."""
@@ -97,6 +98,9 @@ class SpeedWork:
         else:
             operations = _tokenizer_operations(cell, batch, context)
         for operation in operations:
+            stamps = self._stamps_for(context.device)
+            if cell.kind == "generator":
+                calls.stamps = stamps
             timed = time_calls(
                 operation.unprobed,
                 operation.prepare,
@@ -104,9 +108,13 @@ class SpeedWork:
                 clock,
                 limits,
                 context.progress,
-                self._stamps_for(context.device) if context.device.startswith("cuda") else None,
+                stamps,
             )
-            arrays |= _headline_arrays(operation.name, timed)
+            calls_end = timed.marks if context.device.startswith("cuda") else np.zeros((0, 1))
+            arrays |= _headline_arrays(operation.name, timed) | {f"{operation.name}_on_device": calls_end[:, -1]}
+            if cell.kind == "generator":
+                calls.stamps = None
+                arrays["draw_seconds"] = timed.marks[:, 0] if timed.marks.shape[1] > 1 else np.zeros(0)
             probe = PhaseProbe(self._stamps_for(context.device))
             arrays |= _phase_pass(operation, probe, clock, timed.calls, limits.max_seconds)
             given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
@@ -129,11 +137,15 @@ class SpeedWork:
         for batch, unit in zip(by_batch, together, strict=True):
             if cell.kind == "generator":
                 metrics.append(numbers.prepare_metric(unit, batch))
+                metrics += numbers.without_decoder(unit, batch)
             for name in names:
                 metrics += numbers.metrics(unit, name, batch, context.device)
                 metrics += counted.metrics(unit, name, batch, rates)
                 records.append(numbers.record(unit, name, batch))
         if cell.kind == "generator":
+            seconds = {batch: unit["sample_seconds"] for batch, unit in zip(by_batch, together, strict=True)}
+            metrics += numbers.saturation({batch: batch / statistics.median(each) for batch, each in seconds.items()})
+            metrics += served.metrics(seconds, cell.task.arrivals, cell.task.bound, cell.settings.seed)
             metrics += numbers.work_metrics(units)
             metrics.append(counted.tokens(units[0]))
         metrics += counted.device_metrics(rates, cell.settings.dtype)
@@ -157,6 +169,8 @@ class _GeneratorCalls:
         self.sampling = sampling_of(cell, self.card)
         self.outer_steps = 0
         self.forwards = 0
+        self.stamps: Stamps | None = None
+        """Where the moment between sampling and decoding is marked."""
         self._batch = batch
         self._seed = cell.settings.seed
         self._device = context.device
@@ -169,6 +183,8 @@ class _GeneratorCalls:
         generated = self.generator.sample(request, self.sampling, probe=probe)
         tokenizer, images = self.generator.tokenizer, generated.images
         if tokenizer is not None and generated.codes is not None:
+            if self.stamps is not None:
+                self.stamps.stamp()
             try:
                 images = tokenizer.decode(generated.codes, probe=probe)
             except RuntimeError:
@@ -224,7 +240,6 @@ def _headline_arrays(name: str, timed: Timed) -> Arrays:
     return {
         f"{name}_seconds": timed.seconds,
         f"{name}_warmup": timed.warmup,
-        f"{name}_on_device": timed.on_device,
         f"{name}_flags": np.array(timed.flags, dtype="U24"),
     }
 
