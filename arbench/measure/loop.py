@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ LOOKS = 10
 class StopRule:
     """When the loop stops: when there are `min_calls`, `min_seconds` and the `interval`, but never after `max_seconds`.
 
-    interval: half the 95 % interval of the median is at most this part of the median; None asks for none. Seconds are
+    interval: half the 95 % interval of the median is at most this part of the median; None asks for none. Calls are
+    added for its sake alone until there are `interval_seconds`: on a busy machine it may never be reached. Seconds are
     of timed calls. Warm-up stops once it has `warmup_calls` calls and the last three differ by at most `tolerance`, or
     at `warmup_cap` calls, or after `max_seconds`.
     """
@@ -35,6 +37,7 @@ class StopRule:
     min_calls: int = 10
     min_seconds: float = 2.0
     interval: float | None = None
+    interval_seconds: float = math.inf
     max_seconds: float = 60.0
     warmup_calls: int = 3
     warmup_cap: int = 12
@@ -128,7 +131,11 @@ def time_calls(
             seconds.append(once(len(warmup) + len(seconds)))
             spent += seconds[-1]
             if len(seconds) >= look and spent >= limits.min_seconds:
-                enough = limits.interval is None or narrow(seconds, limits.interval)
+                enough = (
+                    limits.interval is None
+                    or spent >= max(limits.interval_seconds, limits.min_seconds)
+                    or narrow(seconds, limits.interval)
+                )
                 look = len(seconds) + 1 + len(seconds) // LOOKS
 
     flags = {

@@ -194,3 +194,9 @@ def test_the_device_s_own_clock_times_calls_but_not_the_warm_up():
     limits = StopRule(min_calls=5, min_seconds=0)
     timed = time_calls(trace.call, trace.prepare, trace.consume, trace.clock, limits, stamps=stamps)
     assert timed.marks.tolist() == [[pytest.approx(2.0)]] * 5
+
+
+def test_the_interval_is_not_waited_for_beyond_its_time():
+    timed = Trace(noisy).run(min_calls=6, min_seconds=0, interval=0.001, interval_seconds=20)
+    assert 20 <= timed.seconds.sum() < 24
+    assert "wide_interval" in timed.flags

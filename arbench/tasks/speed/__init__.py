@@ -30,7 +30,8 @@ class Speed(TaskSpec):
     min_seconds: float = Field(default=2.0, ge=0)
     """Calls are timed for this long at least, at each batch size."""
     interval: float | None = Field(default=0.05, gt=0)
-    """Calls are timed until half the 95 % interval of their median is at most this part of it; null: whatever it is."""
+    """Calls are timed until half the 95 % interval of their median is at most this part of it, or for five times
+    `min_seconds`; null: whatever it is."""
     max_seconds: float = Field(default=60.0, gt=0)
     """No further call is timed after this long, however few there were."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...measure import statistics
-from ...measure.counts import Counts, Span
+from ...measure.counts import OUTSIDE, Counts, Span
 from ...measure.device_rates import Rates
 from ...spec.result import At, Metric
 from ..base import Arrays, Stored
@@ -91,7 +91,7 @@ def metrics(unit: Stored, name: str, batch: int, rates: Rates) -> list[Metric]:
                 at={**at, "phase": phase},
             )
             for phase, times in counts.passes.items()
-            if times
+            if times and phase != OUTSIDE
         ),
         Metric(
             name="speed-of-light",

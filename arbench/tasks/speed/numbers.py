@@ -61,8 +61,9 @@ def merged(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[A
             kind = key.removeprefix(f"{name}_")
             if kind in SERIES or kind.startswith(("phase_", "entries_")):
                 found[key] = np.concatenate([unit[key] for unit in units])
-        if "draw_seconds" in found:
+        if len(found.get("draw_seconds", ())):
             found["draw_seconds"] = np.concatenate([unit["draw_seconds"] for unit in units])
+            found["draw_medians"] = np.array([np.median(unit["draw_seconds"]) for unit in units])
         found[f"{name}_flags"] = np.unique(np.concatenate([unit[f"{name}_flags"] for unit in units]))
         found[f"{name}_medians"] = np.array([np.median(unit[f"{name}_seconds"]) for unit in units])
         found[f"{name}_calls"] = np.array([len(unit[f"{name}_seconds"]) for unit in units])
@@ -101,8 +102,7 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
         flags.append("drift")
     medians, count = unit[f"{name}_medians"], len(seconds)
     processes = len(medians)
-    middle = float(np.exp(np.log(medians).mean())) if processes > 1 else float(medians[0])
-    bounds = statistics.median_interval(seconds) if processes < 3 else statistics.interval_over_processes(medians)
+    middle, bounds, method = _middle(medians, seconds)
     if bounds is None:
         flags.append("no_interval")
 
@@ -122,7 +122,6 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
     kind = "median of calls" if processes == 1 else f"geometric mean of the medians of {processes} fresh processes"
     timing = f"{kind}, {what}; {device}, host clock after synchronisation"
     timing += f"; {calls_made}" if calls_made else ""
-    method = "Student's t over processes" if processes >= 3 else "order statistics"
     interval = _interval(bounds, method)
     throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
     on_device = unit[f"{name}_on_device"]
@@ -194,11 +193,10 @@ def without_decoder(unit: Stored, batch: int) -> list[Metric]:
             Metric(name="latency", value=None, unit="s", direction="lower", **rest),
             Metric(name="images-per-second", value=None, unit="images/s", direction="higher", **rest),
         ]
-    middle, bounds = statistics.median(seconds), statistics.median_interval(seconds)
+    middle, bounds, kind = _middle(unit["draw_medians"], seconds)
     rest = {"n": len(seconds), "at": at, "how": how, "measure": "speed"}
     rest["flags"] = () if bounds else ("no_interval",)
     inverse = None if bounds is None else (batch / bounds[1], batch / bounds[0])
-    kind = "order statistics"
     return [
         Metric(name="latency", value=middle, unit="s", direction="lower", interval=_interval(bounds, kind), **rest),
         Metric(
@@ -243,6 +241,16 @@ def too_few(count: int, q: float) -> str:
     """Why so many calls have no q-quantile, or "" if they have one."""
     needed = statistics.needed_for(q)
     return "" if count >= needed else f"{count} calls; a {100 * q:.0f}th percentile needs {needed}"
+
+
+def _middle(
+    medians: NDArray[np.float64], seconds: NDArray[np.float64]
+) -> tuple[float, tuple[float, float] | None, str]:
+    """The number, its interval and what kind that is: of all calls of one process, or over the medians of several."""
+    middle = float(np.exp(np.log(medians).mean())) if len(medians) > 1 else float(medians[0])
+    if len(medians) < 3:
+        return middle, statistics.median_interval(seconds), "order statistics"
+    return middle, statistics.interval_over_processes(medians), "Student's t over processes"
 
 
 def _interval(bounds: tuple[float, float] | None, method: str) -> Interval | None:

@@ -51,6 +51,10 @@ PHASE_CALLS = 5
 """Calls of the phase pass, fewer where they take longer than the task's `max_seconds`."""
 
 
+PATIENCE = 5.0
+"""Calls are added for a narrow interval until there are so many times the task's `min_seconds`."""
+
+
 @dataclass(frozen=True)
 class Operation:
     """Something to time: inputs by call number, the call with a probe, and the check of what it returns."""
@@ -80,7 +84,13 @@ class SpeedWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Speed)
-        limits = StopRule(task.min_calls, task.min_seconds, task.interval, task.max_seconds)
+        limits = StopRule(
+            min_calls=task.min_calls,
+            min_seconds=task.min_seconds,
+            interval=task.interval,
+            interval_seconds=PATIENCE * task.min_seconds,
+            max_seconds=task.max_seconds,
+        )
         clock = self._clock_for(context.device)
         batch, start = unit.start, clock.now()
         if cell.kind == "generator":
