@@ -29,6 +29,7 @@ from arbench.cli.options import (
     Suite,
     Tasks,
     Track,
+    WaitIdle,
     Weighted,
     Workers,
 )
@@ -110,12 +111,15 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Workers = None,
     track: Track = None,
+    wait_idle: WaitIdle = 0.0,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
 
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
-    raise typer.Exit(run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track))
+    raise typer.Exit(
+        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle)
+    )
 
 
 @app.command()
@@ -123,11 +127,12 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
     workers: Workers = None,
     track: Track = None,
+    wait_idle: WaitIdle = 0.0,
 ) -> None:
     """Resume an interrupted run where it stopped."""
     from arbench.cli.resume import resume
 
-    raise typer.Exit(resume(folder, workers, track))
+    raise typer.Exit(resume(folder, workers, track, wait_idle))
 
 
 @app.command()

@@ -24,6 +24,15 @@ Track = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
+WaitIdle = Annotated[
+    float,
+    typer.Option(
+        "--wait-idle",
+        metavar="SECONDS",
+        min=0.0,
+        help="Wait so long at most for other processes to end before each speed or memory cell.",
+    ),
+]
 Weighted = Annotated[
     list[str] | None,
     typer.Option(

@@ -112,6 +112,7 @@ def switches() -> dict[str, str]:
         "torch.float32_matmul_precision": torch.get_float32_matmul_precision(),
         "torch.deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()).lower(),
         "torch.cudnn.benchmark": str(torch.backends.cudnn.benchmark).lower(),
+        "torch.cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32).lower(),
     }
 
 

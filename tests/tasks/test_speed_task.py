@@ -1,6 +1,8 @@
 """The speed task on a clock moved by the adapter itself: latencies, phases and flags are then known exactly."""
 
 import time
+from dataclasses import astuple
+from itertools import count
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -15,6 +17,7 @@ from arbench.errors import CellError
 from arbench.images import unpack
 from arbench.measure.clock import FakeClock
 from arbench.measure.device_rates import Rates
+from arbench.measure.guard import Reading, cores
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
 from arbench.spec.task import tasks
@@ -25,6 +28,9 @@ from arbench.tasks.speed.work import SpeedWork
 
 CLOCK = FakeClock()
 OVERHEAD = 0.25
+
+
+QUIET = Reading(0, 0, 0, 0)
 
 
 def unit(batch):
@@ -78,7 +84,7 @@ def clocked(monkeypatch):
     classes = {"clocked:Clocked": Clocked, "clocked:ClockedBlocks": ClockedBlocks}
     monkeypatch.setattr(registry, "cards", lambda: cards)
     monkeypatch.setattr(registry, "resolve", classes.__getitem__)
-    return SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now))
+    return SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), look=lambda: QUIET)
 
 
 def by_key(finished):
@@ -129,7 +135,12 @@ class Weighed(Clocked):
 
 def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypatch):
     monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Weighed, "clocked:ClockedBlocks": ClockedBlocks}.get)
-    work = SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), lambda device, dtype: Rates(1e3, 1e3))
+    work = SpeedWork(
+        lambda device: CLOCK,
+        lambda device: HostStamps(CLOCK.now),
+        lambda device, dtype: Rates(1e3, 1e3),
+        look=lambda: QUIET,
+    )
     finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=6, max_seconds=500)), work)
     metrics = by_key(finished)
     for batch in (1, 4):
@@ -386,6 +397,18 @@ def test_calls_that_slow_down_are_flagged(clocked, cell, through, monkeypatch):
     monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Slowing, "clocked:ClockedBlocks": ClockedBlocks}.get)
     finished, _ = through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500)), clocked)
     assert by_key(finished)["latency", 1, "sample"].flags == ("drift",)
+
+
+def test_what_others_did_meanwhile_is_flagged_where_the_number_stands(clocked, cell, through):
+    """In each look 10 s have passed, in which others used 3 cores and the host took 1 core."""
+    step = Reading(wall=10, busy=35, own=5, stolen=10)
+    looks = (Reading(*(index * each for each in astuple(step))) for index in count())
+    work = SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), look=lambda: next(looks))
+    metrics = by_key(through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500)), work)[0])
+    assert metrics["other-load", 1, "sample"].value == pytest.approx(3)
+    assert metrics["stolen-time", 1, "sample"].value == pytest.approx(1 / cores())
+    for name, operation in (("latency", "sample"), ("images-per-second", "sample"), ("latency", "draw")):
+        assert set(metrics[name, 1, operation].flags) == {"busy", "stolen_time"}
 
 
 def test_an_image_that_is_not_finite_stops_the_cell(cell, context):

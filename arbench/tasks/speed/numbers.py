@@ -64,7 +64,9 @@ def merged(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[A
         if len(found.get("draw_seconds", ())):
             found["draw_seconds"] = np.concatenate([unit["draw_seconds"] for unit in units])
             found["draw_medians"] = np.array([np.median(unit["draw_seconds"]) for unit in units])
-        found[f"{name}_flags"] = np.unique(np.concatenate([unit[f"{name}_flags"] for unit in units]))
+        found[f"{name}_disturbance"] = np.max([unit[f"{name}_disturbance"] for unit in units], axis=0)
+        for kind in ("flags", "guard"):
+            found[f"{name}_{kind}"] = np.unique(np.concatenate([unit[f"{name}_{kind}"] for unit in units]))
         found[f"{name}_medians"] = np.array([np.median(unit[f"{name}_seconds"]) for unit in units])
         found[f"{name}_calls"] = np.array([len(unit[f"{name}_seconds"]) for unit in units])
     return found
@@ -97,7 +99,7 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
         "encode": "images to codes, synthetic images (smooth noise)",
         "decode": "codes to images, codes of synthetic images",
     }[name]
-    flags = [str(flag) for flag in unit[f"{name}_flags"]]
+    flags = [str(flag) for kind in ("flags", "guard") for flag in unit[f"{name}_{kind}"]]
     if any(statistics.trend(part).drifts for part in np.split(seconds, np.cumsum(unit[f"{name}_calls"])[:-1])):
         flags.append("drift")
     medians, count = unit[f"{name}_medians"], len(seconds)
@@ -122,6 +124,10 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
     kind = "median of calls" if processes == 1 else f"geometric mean of the medians of {processes} fresh processes"
     timing = f"{kind}, {what}; {device}, host clock after synchronisation"
     timing += f"; {calls_made}" if calls_made else ""
+    if len(unit[f"{name}_gpu"]):
+        clock, highest, heat, limit = unit[f"{name}_gpu"]
+        timing += f"; {clock:.0f} of {highest:.0f} MHz, {heat:.0f} C, power limit {limit:.0f} W"
+    others, stolen = (float(each) for each in unit[f"{name}_disturbance"])
     interval = _interval(bounds, method)
     throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
     on_device = unit[f"{name}_on_device"]
@@ -161,6 +167,8 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             flags=tuple(flags),
         ),
         metric("first-call", float(unit[f"{name}_warmup"][0]), "s", "first call of this batch size", n=1),
+        metric("other-load", others, "cores", "processor cores that other processes used while it was timed"),
+        metric("stolen-time", stolen, "fraction", "processor time that the host took from this virtual machine"),
         metric(
             "probe-overhead",
             overhead,
@@ -195,7 +203,8 @@ def without_decoder(unit: Stored, batch: int) -> list[Metric]:
         ]
     middle, bounds, kind = _middle(unit["draw_medians"], seconds)
     rest = {"n": len(seconds), "at": at, "how": how, "measure": "speed"}
-    rest["flags"] = () if bounds else ("no_interval",)
+    guard = tuple(str(flag) for flag in unit["sample_guard"])
+    rest["flags"] = guard if bounds else (*guard, "no_interval")
     inverse = None if bounds is None else (batch / bounds[1], batch / bounds[0])
     return [
         Metric(name="latency", value=middle, unit="s", direction="lower", interval=_interval(bounds, kind), **rest),

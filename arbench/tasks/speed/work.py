@@ -18,6 +18,7 @@ from ...measure import statistics
 from ...measure.clock import Clock, WallClock
 from ...measure.counts import count
 from ...measure.device_rates import Rates, rates
+from ...measure.guard import Disturbance, GpuState, Guard, Reading, cores, gpu, read
 from ...measure.loop import StopRule, Timed, collector_paused, time_calls
 from ...measure.probe import GAP, ORDER, PhaseProbe, Stamps, stamps_for
 from ...protocols import (
@@ -76,10 +77,12 @@ class SpeedWork:
         clock_for: Callable[[str], Clock] = WallClock,
         stamps_for: Callable[[str], Stamps] = stamps_for,
         rates_for: Callable[[str, str], Rates] = rates,
+        look: Callable[[], Reading] = read,
     ) -> None:
         self._clock_for = clock_for
         self._stamps_for = stamps_for
         self._rates_for = rates_for
+        self._look = look
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
@@ -111,6 +114,7 @@ class SpeedWork:
             stamps = self._stamps_for(context.device)
             if cell.kind == "generator":
                 calls.stamps = stamps
+            guard = Guard(self._look)
             timed = time_calls(
                 operation.unprobed,
                 operation.prepare,
@@ -120,6 +124,7 @@ class SpeedWork:
                 context.progress,
                 stamps,
             )
+            arrays |= _guarded(operation.name, guard.disturbance(), gpu(context.device))
             calls_end = timed.marks if context.device.startswith("cuda") else np.zeros((0, 1))
             arrays |= _headline_arrays(operation.name, timed) | {f"{operation.name}_on_device": calls_end[:, -1]}
             if cell.kind == "generator":
@@ -244,6 +249,17 @@ def fingerprint(tensor: Tensor) -> bytes:
     """A digest of all values."""
     values = tensor.detach().to("cpu", torch.float64 if tensor.is_floating_point() else torch.int64)
     return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=16).digest()
+
+
+def _guarded(name: str, found: Disturbance, state: GpuState | None) -> Arrays:
+    """What disturbed an operation's calls."""
+    flags = (*found.flags(cores()), *(state.flags if state else ()))
+    numbers = [state.clock, state.highest_clock, state.temperature, state.power_limit] if state else []
+    return {
+        f"{name}_disturbance": np.array([found.cores, found.stolen]),
+        f"{name}_guard": np.array(flags, dtype="U24"),
+        f"{name}_gpu": np.array(numbers, dtype=np.float64),
+    }
 
 
 def _headline_arrays(name: str, timed: Timed) -> Arrays:
