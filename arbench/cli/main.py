@@ -17,6 +17,7 @@ from arbench.cli.options import (
     Images,
     Json,
     Limit,
+    MaxParams,
     Mode,
     Npz,
     OnBad,
@@ -112,11 +113,13 @@ def run(
     workers: Workers = None,
     track: Track = None,
     wait_idle: WaitIdle = 0.0,
+    max_params: MaxParams = None,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
 
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
+    changes += [f"settings.max_params={max_params}"] if max_params else []
     raise typer.Exit(
         run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle)
     )

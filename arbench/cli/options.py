@@ -24,6 +24,10 @@ Track = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
+MaxParams = Annotated[
+    int | None,
+    typer.Option("--max-params", metavar="N", min=1, help="Leave out adapters with more parameters than this."),
+]
 WaitIdle = Annotated[
     float,
     typer.Option(
