@@ -16,7 +16,7 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, number, plots
+from . import curve_figure, everything, export, number, plots, speed_figures
 from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
@@ -106,6 +106,7 @@ def _block(
         "scatter": Markup(plots.scatter(own, table)),
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": Markup(plots.step_figure(own)),
+        "speed": Markup(speed_figures.figure(speed_figures.panels(own))),
         "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
 
