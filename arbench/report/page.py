@@ -16,7 +16,7 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, number, plots, speed_figures
+from . import curve_figure, everything, export, number, plots, scaling, speed_figures
 from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
@@ -107,6 +107,8 @@ def _block(
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": Markup(plots.step_figure(own)),
         "speed": Markup(speed_figures.figure(speed_figures.panels(own))),
+        "ratios": scaling.ratios(own) if kind == "generator" else [],
+        "slopes": scaling.slopes(own, cards()) if kind == "generator" else [],
         "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
 
