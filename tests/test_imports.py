@@ -52,7 +52,7 @@ ALLOWED = {
     "gallery": {"images", *READING},
     "artifacts": {"spec", "gallery", "images", *READING},
     "data": {"spec", "images", "files", "checkpoints", *READING},
-    "measure": {"spec", "errors", "registry", "protocols"},
+    "measure": {"spec", "errors", "registry", "protocols", "files"},
     "features": {"data", "measure", *BASE},
     "metrics": {"data", "measure", "features", *BASE},
     "evaluate": {"data", "measure", "features", "metrics", *BASE},

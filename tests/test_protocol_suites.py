@@ -15,6 +15,7 @@ from PIL import Image
 
 from arbench import registry
 from arbench.data.readers.mnist import mnist5k
+from arbench.errors import ConfigError
 from arbench.run.plan import Plan, make_plan
 from arbench.spec.suite_file import names, read
 from arbench.tasks.generate import Generate
@@ -192,3 +193,19 @@ def test_sweeps_are_packaged():
     steps = [planned.cell.sampling.steps for planned in plan("steps").cells if not planned.exclusive]
     assert len(steps) > 6
     assert {planned.outcome for planned in plan("steps").cells} == {None}
+
+
+@pytest.mark.parametrize("suite", ["speed", "memory"])
+def test_speed_and_memory_take_every_family_up_to_a_size(suite):
+    families = {"raster", "next_scale", "random_order", "continuous", "hybrid"}
+    minis = {planned.cell.adapter for planned in plan(suite).cells}
+    assert all(name.endswith("-mini") for name in minis)
+    assert {name.partition("/")[0] for name in minis} == families
+    large = plan(suite, "max_params=1000000000").cells
+    names = {planned.cell.adapter for planned in large}
+    assert {name.partition("/")[0] for name in names - minis} == families
+    assert all((registry.card(name).parameters or 0) <= 10**9 for name in names)
+    assert "next_scale/var-d30" not in names
+    assert not [planned for planned in large if planned.outcome is not None]
+    with pytest.raises(ConfigError, match="more than 1,000 parameters"):
+        plan(suite, "max_params=1000")

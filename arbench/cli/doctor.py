@@ -18,7 +18,12 @@ def doctor(json_output: bool = False) -> int:
     findings = examine(Path("runs"))
     failed = sum(each.state == "fail" for each in findings)
     if json_output:
-        print(json.dumps({"ok": not failed, "findings": [asdict(each) for each in findings]}, indent=1))
+        fit = not any(each.spoils for each in findings)
+        print(
+            json.dumps(
+                {"ok": not failed, "fit_to_measure": fit, "findings": [asdict(each) for each in findings]}, indent=1
+            )
+        )
         return FAILED if failed else OK
     from rich.console import Console
     from rich.text import Text
@@ -33,4 +38,6 @@ def doctor(json_output: bool = False) -> int:
     print_table(console, columns, rows)
     warned = sum(each.state == "warn" for each in findings)
     console.print(f"{failed} failures, {warned} warnings", soft_wrap=True)
+    if spoilt := [each.check for each in findings if each.spoils]:
+        console.print(f"timings taken now would be flagged: {', '.join(dict.fromkeys(spoilt))}", soft_wrap=True)
     return FAILED if failed else OK

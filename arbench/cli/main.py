@@ -17,6 +17,7 @@ from arbench.cli.options import (
     Images,
     Json,
     Limit,
+    MaxParams,
     Mode,
     Npz,
     OnBad,
@@ -30,6 +31,7 @@ from arbench.cli.options import (
     Suite,
     Tasks,
     Track,
+    WaitIdle,
     Weighted,
     Workers,
 )
@@ -113,12 +115,17 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Workers = None,
     track: Track = None,
+    wait_idle: WaitIdle = 0.0,
+    max_params: MaxParams = None,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
 
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
-    raise typer.Exit(run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track))
+    changes += [f"settings.max_params={max_params}"] if max_params else []
+    raise typer.Exit(
+        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle)
+    )
 
 
 @app.command()
@@ -150,11 +157,12 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
     workers: Workers = None,
     track: Track = None,
+    wait_idle: WaitIdle = 0.0,
 ) -> None:
     """Resume an interrupted run where it stopped."""
     from arbench.cli.resume import resume
 
-    raise typer.Exit(resume(folder, workers, track))
+    raise typer.Exit(resume(folder, workers, track, wait_idle))
 
 
 @app.command()

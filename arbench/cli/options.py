@@ -24,6 +24,19 @@ Track = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
+MaxParams = Annotated[
+    int | None,
+    typer.Option("--max-params", metavar="N", min=1, help="Leave out adapters with more parameters than this."),
+]
+WaitIdle = Annotated[
+    float,
+    typer.Option(
+        "--wait-idle",
+        metavar="SECONDS",
+        min=0.0,
+        help="Wait so long at most for other processes to end before each speed or memory cell.",
+    ),
+]
 Weighted = Annotated[
     list[str] | None,
     typer.Option(

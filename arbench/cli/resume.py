@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 
-def resume(folder: Path, workers: int | None, track: str | None) -> int:
+def resume(folder: Path, workers: int | None, track: str | None, wait_idle: float = 0.0) -> int:
     """Does the cells of the run in `folder` that are not done or have failed; returns the exit code."""
     from rich.text import Text
 
@@ -31,6 +31,6 @@ def resume(folder: Path, workers: int | None, track: str | None) -> int:
         )
         for note in notes:
             console.print(Text(f"note: {note}"), soft_wrap=True)
-        return Session(store, console, "resume", workers or store.run.workers, track).go()
+        return Session(store, console, "resume", workers or store.run.workers, track, wait_idle=wait_idle).go()
     finally:
         store.close()

@@ -19,6 +19,7 @@ def run(
     device: str | None,
     workers: int | None,
     track: str | None,
+    wait_idle: float = 0.0,
 ) -> int:
     """Runs `suite` in the folder `out` (default `runs/<run id>`); returns the exit code."""
     from rich.text import Text
@@ -55,6 +56,6 @@ def run(
     for note in dict.fromkeys(note for planned in plan.cells for note in planned.notes):
         console.print(Text(f"note: {note}"), soft_wrap=True)
     try:
-        return Session(store, console, "run", workers, store.run.track).go()
+        return Session(store, console, "run", workers, store.run.track, wait_idle=wait_idle).go()
     finally:
         store.close()

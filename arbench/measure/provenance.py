@@ -112,7 +112,23 @@ def switches() -> dict[str, str]:
         "torch.float32_matmul_precision": torch.get_float32_matmul_precision(),
         "torch.deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()).lower(),
         "torch.cudnn.benchmark": str(torch.backends.cudnn.benchmark).lower(),
+        "torch.cudnn.allow_tf32": str(torch.backends.cudnn.allow_tf32).lower(),
     }
+
+
+def driver(device: str) -> dict[str, str]:
+    """The driver of a CUDA device, where NVML tells."""
+    if not device.startswith("cuda"):
+        return {}
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        found = pynvml.nvmlSystemGetDriverVersion()
+        pynvml.nvmlShutdown()
+    except Exception:
+        return {}  # no library or no driver that answers
+    return {"nvidia.driver": found.decode() if isinstance(found, bytes) else str(found)}
 
 
 def record(
@@ -139,7 +155,9 @@ def record(
         sampling_threads=sampling_threads,
         weights=dict(weights),
         data=dict(data),
-        environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | switches(),
+        environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        | switches()
+        | driver(device),
     )
 
 

@@ -45,6 +45,34 @@ def median_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, floa
     return quantile_interval(values, 0.5, level)
 
 
+def interval_over_processes(medians: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
+    """Student's interval of the geometric mean of one median a process; None below 3 processes.
+
+    Calls of one process share its memory layout, clocks and choice of kernels, so an interval over calls is too short
+    for the next process.
+    """
+    series = np.log(_series(medians))
+    count = len(series)
+    if count < 3:
+        return None
+    from scipy import stats
+
+    reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * float(series.std(ddof=1)) / math.sqrt(count)
+    return math.exp(series.mean() - reach), math.exp(series.mean() + reach)
+
+
+def half_width(values: ArrayLike) -> float | None:
+    """Half the 95 % interval of the median, over the median; None where there is no interval."""
+    bounds = median_interval(values)
+    return None if bounds is None else (bounds[1] - bounds[0]) / 2 / median(values)
+
+
+def narrow(values: ArrayLike, width: float) -> bool:
+    """Whether half the interval of the median is there and at most this fraction of the median."""
+    found = half_width(values)
+    return found is not None and found <= width
+
+
 def needed_for(q: float, confidence: float = 0.95) -> int:
     """Values needed so that the largest of them bounds the q-quantile from above: ln(1 - confidence) / ln(q)."""
     return math.ceil(math.log(1 - confidence) / math.log(q))

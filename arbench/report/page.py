@@ -17,6 +17,7 @@ from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
 from . import curve_figure, everything, export, history, number, plots
+from . import curve_figure, everything, export, number, plots, scaling, speed_figures
 from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
@@ -141,6 +142,9 @@ def _block(
         "scatter": Markup(plots.scatter(own, table)),
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": Markup(plots.step_figure(own)),
+        "speed": Markup(speed_figures.figure(speed_figures.panels(own))),
+        "ratios": scaling.ratios(own) if kind == "generator" else [],
+        "slopes": scaling.slopes(own, cards()) if kind == "generator" else [],
         "phases": [Markup(svg) for svg in plots.phase_figures(own)],
     }
 

@@ -19,6 +19,7 @@ import psutil
 from .. import registry, weights
 from ..errors import ArbenchError
 from ..features.weight_files import WEIGHTS, feature_weights
+from ..measure import guard
 from .device import cores, cuda_devices, machine, resolve_device, why_no_device
 
 State = Literal["ok", "warn", "fail"]
@@ -40,6 +41,8 @@ class Finding:
     state: State
     what: str
     next: str = ""
+    spoils: bool = False
+    """Whether a timing taken now would be spoilt by it."""
 
 
 def examine(runs: Path) -> list[Finding]:
@@ -50,10 +53,12 @@ def examine(runs: Path) -> list[Finding]:
         ("processor", _processor),
         ("memory", _memory),
         ("processes", _processes),
+        ("load", _load),
         ("disk", lambda: _disk(runs)),
         ("weights", _weights),
         ("adapters", _adapters),
         ("extras", _extras),
+        ("tracking", _tracking),
     )
     found: list[Finding] = []
     for name, check in checks:
@@ -109,7 +114,8 @@ def _gpus() -> Iterator[Finding]:
             free = f"{held.free / 1e9:.1f} of {held.total / 1e9:.1f} GB free"
             if others:
                 what = f"{name}: {free}; other processes use it: {', '.join(map(str, others[:6]))}"
-                yield Finding("processes", "warn", what, "timings are only good alone: wait, or choose another device")
+                step = "timings are only good alone: wait, or choose another device"
+                yield Finding("processes", "warn", what, step, spoils=True)
             else:
                 yield Finding("processes", "ok", f"{name}: {free}, no other process")
     finally:
@@ -122,11 +128,10 @@ def _throttling(nvml: Any, handle: Any, name: str) -> Finding:
         heat = int(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
     except nvml.NVMLError:
         return Finding("throttling", "ok", f"{name}: the driver does not tell")
-    slow = {0x8: "hardware slowdown", 0x20: "too hot", 0x40: "too hot", 0x80: "power brake", 0x4: "power limit"}
-    found = sorted({words for bit, words in slow.items() if reasons & bit})
+    found = sorted({words for bit, words in guard.THROTTLES.items() if reasons & bit})
     if found:
         step = "let it cool down, or see: nvidia-smi -q -d PERFORMANCE"
-        return Finding("throttling", "warn", f"{name}: {', '.join(found)} at {heat} C", step)
+        return Finding("throttling", "warn", f"{name}: {', '.join(found)} at {heat} C", step, spoils=True)
     return Finding("throttling", "ok", f"{name}: none, {heat} C")
 
 
@@ -141,7 +146,8 @@ def _processor() -> Iterator[Finding]:
         yield Finding("processor", "ok", f"OMP_NUM_THREADS={wished} limits it", "unset OMP_NUM_THREADS for all cores")
     hot = _heat()
     if hot is not None and hot >= HOT:
-        yield Finding("throttling", "warn", f"the processor has {hot:.0f} C", "let it cool down before timing")
+        step = "let it cool down before timing"
+        yield Finding("throttling", "warn", f"the processor has {hot:.0f} C", step, spoils=True)
 
 
 def _heat() -> float | None:
@@ -180,7 +186,20 @@ def _processes() -> Iterator[Finding]:
         yield Finding("processes", "ok", f"no other process keeps one of {cores()} cores busy")
         return
     shown = ", ".join(f"{name} ({pid}, {load:.0f} %)" for load, name, pid in sorted(busy, reverse=True)[:4])
-    yield Finding("processes", "warn", f"busy: {shown}", "timings are only good on an idle machine: wait for them")
+    step = "timings are only good on an idle machine: wait for them"
+    yield Finding("processes", "warn", f"busy: {shown}", step, spoils=True)
+
+
+def _load() -> Iterator[Finding]:
+    """What all others together use, also where their processes cannot be seen, and what a host takes."""
+    found = guard.wait_idle(0.0, pause=0.3)
+    average = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+    spoils = guard.told(found, guard.cores())
+    if spoils:
+        step = "timings would be flagged: wait, or run with --wait-idle SECONDS"
+        yield Finding("load", "warn", f"{spoils}; load average {average}", step, spoils=True)
+    else:
+        yield Finding("load", "ok", f"others use {found.cores:.1f} of {guard.cores()} cores; load average {average}")
 
 
 def _disk(runs: Path) -> Iterator[Finding]:
@@ -244,3 +263,12 @@ def _extras() -> Iterator[Finding]:
             yield Finding("extras", "ok", f"{name} is not installed ({use})", step)
         else:
             yield Finding("extras", "ok", f"{name} {version(name)} ({use})")
+
+
+def _tracking() -> Iterator[Finding]:
+    """Where MLflow logs to, unless `--track` says otherwise; only what is known without asking a server."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not given:
+        yield Finding("tracking", "ok", "MLflow logs into a database in each run's folder; see --track")
+        return
+    yield Finding("tracking", "ok", f"MLflow logs to {given}, as MLFLOW_TRACKING_URI says")

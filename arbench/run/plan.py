@@ -325,15 +325,26 @@ def one_line(error: ArbenchError) -> str:
 
 
 def _cards(suite_file: SuiteFile, globs: Sequence[str]) -> list[Card]:
-    """Generators, then tokenizers, each in the order of their patterns."""
+    """Generators, then tokenizers, each in the order of their patterns, those that are too large left out."""
     suite = suite_file.suite
     if globs:
         found = registry.matching(globs)
-        return [card for kind in ("generator", "tokenizer") for card in found if card.kind == kind]
-    return [
-        *_of_kind(suite_file, "adapters", "generator", suite.adapters),
-        *_of_kind(suite_file, "tokenizers", "tokenizer", suite.tokenizers),
-    ]
+        cards = [card for kind in ("generator", "tokenizer") for card in found if card.kind == kind]
+    else:
+        cards = [
+            *_of_kind(suite_file, "adapters", "generator", suite.adapters),
+            *_of_kind(suite_file, "tokenizers", "tokenizer", suite.tokenizers),
+        ]
+    most = suite.settings.max_params
+    kept = [card for card in cards if most is None or (card.parameters or 0) <= most]
+    if cards and not kept:
+        least = min(cards, key=lambda card: card.parameters or 0)
+        raise ConfigError(
+            f"nothing to run: all adapters have more than {most:,} parameters",
+            f"the smallest is {least.name} with {least.parameters:,}",
+            "raise it: --max-params N",
+        )
+    return kept
 
 
 def _of_kind(suite_file: SuiteFile, key: str, kind: str, patterns: Sequence[str]) -> list[Card]:

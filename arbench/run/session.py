@@ -12,6 +12,7 @@ from rich.text import Text
 
 from .. import journal as journals
 from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, StoreError, UsageError
+from ..measure import guard
 from ..spec.result import Result
 from ..spec.suite import Settings
 from ..table import write_tables
@@ -58,6 +59,10 @@ def _fit(gigabytes: float) -> int:
     return max(1, int(free / max(gigabytes, 0.1)))
 
 
+GLANCE = 0.3
+"""Seconds of a look at what else is at work."""
+
+
 class Session:
     """Runs what is left of a stored run. `verb` is "run" or "resume"; `workers` and `track` as on the command line."""
 
@@ -69,6 +74,7 @@ class Session:
         workers: int | None = None,
         track: str | None = None,
         limits: Limits | None = None,
+        wait_idle: float = 0.0,
     ) -> None:
         self.store = store
         self.console = console
@@ -76,6 +82,8 @@ class Session:
         self.workers = workers
         self.track = track
         self.limits = limits or Limits()
+        self.wait_idle = wait_idle
+        """Seconds to wait for an idle machine before each speed or memory cell."""
         self.state: State = {}
         self.target = self._target()
         self.tracker: Tracker | None = None
@@ -115,9 +123,11 @@ class Session:
                 self._decide(supervisor)
                 todo = [cell for cell in self.state.values() if cell.result is None]
                 supervisor.run([cell for cell in todo if not cell.planned.exclusive], slots, stop)
-                for cell in (cell for cell in todo if cell.planned.exclusive):
+                measured = [cell for cell in todo if cell.planned.exclusive]
+                for cell in measured:
                     if stop.requests:
                         break
+                    self._look_around(display, first=cell is measured[0])
                     self._quiet(supervisor, cell, alone, stop)
             except StoreError:
                 if self.tracker:
@@ -130,6 +140,16 @@ class Session:
             if stop.requests:
                 return self._interrupted()
         return self._complete()
+
+    def _look_around(self, display: Display, *, first: bool) -> None:
+        """Says, before it is measured, that the machine is busy; waits for it where that was asked for."""
+        if not first and not self.wait_idle:
+            return
+        found = guard.wait_idle(self.wait_idle, pause=1.0 if self.wait_idle else GLANCE)
+        if spoils := guard.told(found, guard.cores()):
+            waited = f" after {self.wait_idle:g} s of waiting" if self.wait_idle else ""
+            hint = "" if self.wait_idle else "; --wait-idle SECONDS waits for an idle machine"
+            self._note(f"timings will be flagged: {spoils}{waited}{hint}", display)
 
     def _quiet(self, supervisor: Supervisor, cell: CellState, alone: Slot, stop: Stop) -> None:
         """A speed or memory cell: nothing else of ours is at work, MLflow's thread included."""

@@ -216,6 +216,8 @@ class Supervisor:
             work.out -= 1
             if message["kind"] == "unit":
                 self._unit_done(work, job, message)
+                if tasks()[job.planned.cell.task.task].fresh_units(job.planned.cell.task):
+                    self._replace(worker)
             elif message["kind"] == "finished":
                 work.over = True
                 self._settle(work.state, self._store.read_result(job.cell_id), message["digest"])

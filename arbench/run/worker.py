@@ -34,6 +34,7 @@ from .. import images, registry
 from ..errors import ArbenchError, StoreError, Unsupported
 from ..features.unit_features import UnitFile
 from ..files import DISK_ERRORS, write_atomic
+from ..measure import device_rates
 from ..measure.provenance import provenance
 from ..measure.threads import SAMPLING_THREADS, use_threads
 from ..spec.cell import Cell
@@ -227,6 +228,7 @@ def serve(descriptor: int, parent: int) -> None:
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     start = inbox.get()
     import_module("torch")  # the patience with a worker that starts ends with "ready"
+    os.environ.setdefault(device_rates.FOLDER, str(device_rates.folder()))  # of the machine, not of the run
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready", "pid": os.getpid()})
     worker = Worker(pipe, Path(start["folder"]), start["device"], start["threads"], start["weights"])

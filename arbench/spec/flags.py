@@ -41,12 +41,19 @@ FLAGS = {
     # of timings and memory
     "warmup_unsettled": "calls were still getting faster or slower when measuring began",
     "few_calls": "time ran out before the least number of calls",
+    "wide_interval": "time ran out before the interval of the median was as narrow as asked",
     "repeated_output": "calls with other seeds gave the same output: a cache may have been timed",
+    "busy": "other processes were at work on the machine meanwhile",
+    "stolen_time": "the host took processor time from this virtual machine meanwhile",
+    "throttled": "the GPU had lowered its clocks: power limit or heat",
+    "device_shared": "other processes used the same GPU",
     "drift": "calls got slower or faster while they were measured",
     "probe_overhead": "marking phases slowed the call down, so phases are too long",
     "open_phases": "the phases do not add up to the call: part of it is outside of all",
     "eager_phases": "phases are of calls that were not replayed: a CUDA graph shows none",
+    "above_limit": "faster than the limit: what must be read lies in a cache that is faster than memory",
     "after_larger_batch": "measured after a larger batch, whose memory may not have been given back",
+    "leak": "memory in use grew with each call",
     "peak_of_process": "the peak of the whole process, not of this call alone",
 }
 """Code -> what it means. Where a result's remarks say more of a code, they are shown."""

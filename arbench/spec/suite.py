@@ -34,6 +34,8 @@ class Settings(Written):
     """Record a whole sampling call as one CUDA graph, before anything is timed: "auto" on CUDA; "on" asks for CUDA."""
     device: str = "auto"
     """"auto" (CUDA if there is one), "cpu", "cuda" or "cuda:N"."""
+    max_params: int | None = Field(default=None, ge=1)
+    """Adapters with more parameters are left out; null: none is."""
     keep_images: int | None = Field(default=256, ge=0)
     """Megabytes of images that each cell keeps, from its first sample on; null: all. Features are always kept."""
 

@@ -138,6 +138,7 @@ class TaskDefinition:
     data: what it reads, which enters the result's identity. counted: the spec's field that is the number of images of
     the first of it (or of prompts, see `counts`), which None or too large a number is resolved against.
     exclusive: needs a fresh worker and an otherwise idle machine.
+    fresh_units: whether each unit of this spec wants a worker process of its own.
     own_process: its worker is started from scratch, never forked from a process that has torch loaded.
     needs: what a card must offer. unable: why an adapter cannot be put through it, "" if it can.
     weights: those of feature networks, by name in the weight registry, with the numbers that are null without them.
@@ -158,6 +159,7 @@ class TaskDefinition:
     counted: str = ""
     counts: Literal["images", "prompts"] = "images"
     exclusive: bool = False
+    fresh_units: Callable[[Any], bool] = lambda spec: False
     own_process: bool = False
     needs: Ability | None = None
     unable: Callable[[Card, Any], str] = lambda card, spec: ""

@@ -27,6 +27,7 @@ def cut(n: int, size: int = UNIT_SIZE) -> tuple[Unit, ...]:
     )
 
 
-def one_per_batch(batches: tuple[int, ...]) -> tuple[Unit, ...]:
-    """A unit for each batch size, which is both its `start` and its `stop`."""
-    return tuple(Unit(index=index, start=batch, stop=batch) for index, batch in enumerate(batches))
+def one_per_batch(batches: tuple[int, ...], rounds: int = 1) -> tuple[Unit, ...]:
+    """A unit for each batch size, its `start`, in each of several rounds; `stop` is the batch size and the round."""
+    places = [(batch, round_) for round_ in range(rounds) for batch in batches]
+    return tuple(Unit(index=index, start=batch, stop=batch + round_) for index, (batch, round_) in enumerate(places))

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from arbench.cli.main import main
+from arbench.measure import guard
+from arbench.measure.guard import Disturbance
 from arbench.run import doctor
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +24,7 @@ def test_it_says_how_everything_is(capsys: pytest.CaptureFixture[str], monkeypat
     checks = {each["check"] for each in found["findings"]}
     assert {"python", "device", "processor", "memory", "processes", "disk", "weights", "adapters", "extras"} <= checks
     assert all(each["next"] for each in found["findings"] if each["state"] != "ok")
+    assert found["fit_to_measure"] == (not any(each["spoils"] for each in found["findings"]))
     assert main(["doctor"]) == 0
     assert "0 failures" in capsys.readouterr().out
 
@@ -68,3 +71,19 @@ def test_every_command_that_errors_recommend_exists() -> None:
     assert "doctor" in verbs
     for verb in sorted(verbs):
         assert main([verb, "--help"]) == 0, verb
+
+
+def test_what_would_spoil_a_measurement_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for others, words in ((1.5, "timings taken now would be flagged: load"), (0.0, "")):
+        busy = Disturbance(others, 0.0)
+        monkeypatch.setattr(guard, "wait_idle", lambda seconds, *, pause, found=busy: found)
+        monkeypatch.setattr(guard, "cores", lambda: 2)
+        monkeypatch.setattr(doctor, "_processes", lambda: iter(()))
+        monkeypatch.setattr(doctor, "_processor", lambda: iter(()))
+        (load,) = doctor._load()
+        assert (load.spoils, load.state) == ((True, "warn") if others else (False, "ok"))
+        monkeypatch.setattr(doctor, "examine", lambda runs, load=load: [load])
+        main(["doctor"])
+        assert words in capsys.readouterr().out

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from arbench.measure import statistics
 
@@ -56,6 +57,29 @@ def test_median_and_spreads_by_sorting(values):
     assert statistics.median(values) == pytest.approx(middle, rel=1e-12)
     quartiles = np.percentile(values, [25, 75])
     assert statistics.relative_iqr(values) == pytest.approx((quartiles[1] - quartiles[0]) / middle, rel=1e-9, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=400), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_percentiles_and_intervals_agree_with_numpy_and_scipy(values, q):
+    """The interval is SciPy's own of the quantile where that is no wider; percentiles are NumPy's."""
+    found = statistics.percentile(values, q)
+    assert found is None if len(values) < statistics.needed_for(q) else found == np.percentile(values, 100 * q)
+    theirs = stats.quantile_test(values, q=np.median(values), p=q).confidence_interval(0.95)
+    ours = statistics.quantile_interval(values, q)
+    if ours is None:
+        assert math.isnan(theirs.low) or math.isnan(theirs.high)
+    else:
+        assert ours == (theirs.low, theirs.high)
+
+
+def test_half_width_of_the_median():
+    values = np.arange(1, 12)  # the interval of 11 values is from the 2nd to the 10th
+    assert statistics.half_width(values) == pytest.approx(4 / 6)
+    assert statistics.narrow(values, 0.67)
+    assert not statistics.narrow(values, 0.66)
+    assert statistics.half_width(values[:5]) is None
+    assert not statistics.narrow(values[:5], 1.0)
 
 
 def test_mann_kendall_and_theil_sen_by_brute_force():

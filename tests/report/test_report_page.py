@@ -160,9 +160,11 @@ def test_figures_are_inline_and_follow_the_theme(page: Path) -> None:
     labels = [re.search(r'aria-label="([^"]*)"', drawing).group(1) for drawing in drawings]  # type: ignore[union-attr]
     assert labels == [
         "frechet (offline), lower is better against time per image",
+        "Throughput, memory, responses and distance from the limit",
         "Phases of sample",
         "Time of each autoregressive step",
         "psnr (offline-pairs) [dB], higher is better against time per image",
+        "Throughput, memory, responses and distance from the limit",
         "Phases of encode",
         "Phases of decode",
     ]

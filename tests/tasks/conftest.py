@@ -15,6 +15,7 @@ from arbench.evaluate.conventions import conventions
 from arbench.features.recipes import RECIPES, Recipe
 from arbench.features.unit_features import UnitFile
 from arbench.images import pack
+from arbench.measure import device_rates
 from arbench.spec.cell import make_cell
 from arbench.spec.suite import Settings
 from arbench.spec.task import tasks
@@ -39,6 +40,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.setattr(registry, "origins", lambda: dict.fromkeys(CARDS, "arbench"))
     monkeypatch.setitem(RECIPES, POOLED.name, POOLED)
     monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(device_rates, "measured", lambda device, dtype: device_rates.Rates(1e9, 1e10))
     monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path / "weights"))
 
 

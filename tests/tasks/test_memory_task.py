@@ -18,6 +18,10 @@ from arbench.tasks.memory.work import MemoryWork
 MIB = 1 << 20
 
 
+AFTER = (150, 160, 163, 165)
+"""What is in use after each call."""
+
+
 class Readings:
     """A meter that reads from a list, and says whether it could reset."""
 
@@ -41,7 +45,7 @@ def by_key(finished):
 
 @pytest.mark.parametrize("adapter", ["raster/tinted", "raster/direct", "tokenizers/blocks", "tokenizers/continuous"])
 def test_readings_become_metrics(cell, through, adapter):
-    meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 150, 450], resets=True)
+    meter = Readings(current=[100, 150, *AFTER, 150, 150, *AFTER], peaks=[180, 200, 150, 450], resets=True)
     finished, _ = through(cell(adapter, Memory(batches=(1, 4))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)
     expected = {
@@ -52,6 +56,8 @@ def test_readings_become_metrics(cell, through, adapter):
         ("call-memory", 1): 50,
         ("peak-memory", 4): 450,
         ("call-memory", 4): 300,
+        ("memory-growth", 1): 2.5,
+        ("memory-growth", 4): 2.5,
         ("weights-file",): None,
     }
     assert {name: metric.value for name, metric in metrics.items()} == expected
@@ -63,11 +69,45 @@ def test_readings_become_metrics(cell, through, adapter):
 
 
 def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
-    meter = Readings(current=[100, 150, 150, 150], peaks=[180, 200, 200, 200], resets=False)
+    meter = Readings(current=[100, 150, *AFTER, 150, 150, *AFTER], peaks=[180, 200, 200, 200], resets=False)
     finished, _ = through(cell("raster/tinted", Memory(batches=(4, 1))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)
     assert metrics["peak-memory", 4].flags == ("peak_of_process",)
     assert metrics["peak-memory", 1].flags == ("after_larger_batch", "peak_of_process")
+
+
+@pytest.mark.parametrize(
+    ("after", "flags"),
+    [
+        ((150, 160, 163, 165), ("leak",)),
+        ((150, 160, 160, 170), ()),  # once is no growth
+        ((150, 300, 300, 300), ()),  # what the second call keeps is for the third
+        ((150, 160, 159, 162), ()),
+    ],
+)
+def test_memory_that_grows_with_each_call_is_named(cell, through, after, flags):
+    after = [each * MIB for each in after]
+    meter = Readings(current=[0, 100 * MIB, *after], peaks=[0, 200 * MIB], resets=True)
+    finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
+    assert by_key(finished)["memory-growth", 1].flags == flags
+
+
+class Leaking(Tinted):
+    """Keeps 8 MiB of each call."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        vars(self).setdefault("kept", []).append(pages(8 * MIB))
+        return super().sample(request, sampling, probe=probe)
+
+
+def test_a_leak_is_measured_and_named(cell, through, monkeypatch):
+    monkeypatch.setitem(CARDS, "raster/leaking", card("raster/leaking", implementation="leaking:Leaking"))
+    resolve = registry.resolve
+    monkeypatch.setattr(registry, "resolve", lambda name: Leaking if name == "leaking:Leaking" else resolve(name))
+    finished, _ = through(cell("raster/leaking", Memory(batches=(1,))))
+    growth = by_key(finished)["memory-growth", 1]
+    assert growth.value == pytest.approx(8 * MIB, rel=0.05)
+    assert growth.flags == ("leak",)
 
 
 def pages(size: int) -> torch.Tensor:

@@ -1,25 +1,36 @@
 """The speed task on a clock moved by the adapter itself: latencies, phases and flags are then known exactly."""
 
+import time
+from dataclasses import astuple
+from itertools import count
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import tiny_adapters
+import torch
 from tiny_adapters import Blocks, Tinted
 
 from arbench import registry
 from arbench.errors import CellError
 from arbench.images import unpack
 from arbench.measure.clock import FakeClock
+from arbench.measure.device_rates import Rates
+from arbench.measure.guard import Reading, cores
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
+from arbench.spec.task import tasks
 from arbench.spec.unit import Unit
 from arbench.tasks.outputs import synthetic_images
-from arbench.tasks.speed import Speed
+from arbench.tasks.speed import Speed, numbers, served
 from arbench.tasks.speed.work import SpeedWork
 
 CLOCK = FakeClock()
 OVERHEAD = 0.25
+
+
+QUIET = Reading(0, 0, 0, 0)
 
 
 def unit(batch):
@@ -73,12 +84,13 @@ def clocked(monkeypatch):
     classes = {"clocked:Clocked": Clocked, "clocked:ClockedBlocks": ClockedBlocks}
     monkeypatch.setattr(registry, "cards", lambda: cards)
     monkeypatch.setattr(registry, "resolve", classes.__getitem__)
-    return SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now))
+    return SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), look=lambda: QUIET)
 
 
 def by_key(finished):
-    """By name, batch size and operation, as far as a number has them."""
-    assert all(list(metric.at) in ([], ["batch"], ["batch", "operation"]) for metric in finished.metrics)
+    """By name, batch size, operation and phase, as far as a number has them."""
+    places = [], ["batch"], ["batch", "operation"], ["batch", "operation", "phase"], ["rate"], ["bound"]
+    assert all(list(metric.at) in places for metric in finished.metrics)
     found = {(metric.name, *metric.at.values()): metric for metric in finished.metrics}
     assert len(found) == len(finished.metrics)
     return found
@@ -104,7 +116,84 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     assert metrics["phase-closure", 1, "sample"].value == pytest.approx(16 / (17 + OVERHEAD))
     assert metrics["phase-closure", 1, "sample"].flags == ("open_phases",)
     assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
-    assert {name for name, metric in metrics.items() if metric.measure != "speed"} == {("steps",), ("forwards",)}
+    exact = {name for name, *_ in (key for key, metric in metrics.items() if metric.measure != "speed")}
+    assert exact == {"steps", "forwards", "tokens", "flops", "traffic", "operations", "weight-passes"}
+
+
+class Weighed(Clocked):
+    """Each of its 3 steps multiplies the batch, guided, by a matrix of 64 x 64 float32."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        for index in range(3):
+            with probe("ar", index=index, tokens=1):
+                self.weight @ torch.ones(64, 2 * len(request.sample_ids))
+        return generated
+
+    weight = torch.ones(64, 64)
+
+
+def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypatch):
+    monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Weighed, "clocked:ClockedBlocks": ClockedBlocks}.get)
+    work = SpeedWork(
+        lambda device: CLOCK,
+        lambda device: HostStamps(CLOCK.now),
+        lambda device, dtype: Rates(1e3, 1e3),
+        look=lambda: QUIET,
+    )
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=6, max_seconds=500)), work)
+    metrics = by_key(finished)
+    for batch in (1, 4):
+        at = batch, "sample"
+        assert metrics["flops", *at].value == 3 * 2 * 64 * 64 * 2 * batch
+        assert metrics["flops", *at].extras["ar"] == metrics["flops", *at].value
+        assert metrics["weight-passes", *at, "ar"].value == 3
+        assert metrics["traffic", *at].extras["weights"] >= 3 * 4 * 64 * 64
+        assert metrics["speed-of-light", *at].value == pytest.approx(
+            max(metrics["flops", *at].value, metrics["traffic", *at].extras["weights"]) / 1e3, rel=0.05
+        )
+        assert metrics["limit-share", *at].value == metrics["speed-of-light", *at].value / metrics["latency", *at].value
+        assert metrics["limit-share", *at].flags == ("above_limit",)  # it computes in no time at all
+    assert metrics["tokens",].value == 6
+    assert (metrics["copy-bandwidth",].value, metrics["matrix-rate",].value) == (1e3, 1e3)
+
+
+def test_decoder_in_and_out_are_both_there(clocked, cell, through):
+    metrics = by_key(through(cell("raster/tinted", Speed(batches=(1, 4), max_seconds=500)), clocked)[0])
+    assert metrics["latency", 4, "sample"].value == pytest.approx(17)
+    assert metrics["latency", 4, "draw"].value == pytest.approx(9)
+    assert metrics["images-per-second", 4, "draw"].value == pytest.approx(4 / 9)
+    assert metrics["latency", 4, "draw"].interval.low == pytest.approx(9)
+
+
+def test_without_a_tokenizer_there_is_no_decoder_to_leave_out(cell, through):
+    metrics = by_key(through(cell("raster/direct", Speed(batches=(1,), min_calls=3, min_seconds=0)))[0])
+    assert metrics["latency", 1, "draw"].value is None
+    assert "without a decoder" in metrics["latency", 1, "draw"].reason
+
+
+def test_the_batch_that_saturates():
+    """A call takes 1 s and 0.1 s an image: throughput rises to 10 images/s."""
+    sweep = {batch: batch / (1 + 0.1 * batch) for batch in (1, 16, 64, 256, 1024)}
+    best, batch = numbers.saturation(sweep)
+    assert (best.value, batch.value) == (sweep[1024], 256)
+    _, none = numbers.saturation({1: 1.0, 4: 2.0})
+    assert (none.value, none.reason) == (None, "still rising at batch 4, the largest measured")
+
+
+def test_a_server_of_fixed_calls(clocked, cell, through, monkeypatch):
+    """A call takes 17 s whatever its batch: one at a time 1 image in 17 s, four at a time 4."""
+    monkeypatch.setattr(served, "REQUESTS", 2000)
+    task = Speed(batches=(1, 4), max_seconds=500, arrivals=(0.01, 0.1, 0.3), bound=34.0)
+    metrics = by_key(through(cell("raster/tinted", task), clocked)[0])
+    assert metrics["response-p50", 0.01].value == pytest.approx(17)
+    assert 17 < metrics["response-p50", 0.1].value < metrics["response-p95", 0.1].value < 60
+    assert metrics["response-p95", 0.3].value is None
+    assert metrics["response-p95", 0.3].reason == "the queue grows without end: 0.2353 images/s are served"
+    assert 0.01 < metrics["rate-within-bound", 34.0].value < 4 / 17
+    assert metrics["response-p95", 0.1].how.endswith("seed 0; simulated")
+    slow = by_key(through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500, bound=16.0)), clocked)[0])
+    assert slow["rate-within-bound", 16.0].reason == "one request alone takes longer than 16 s"
 
 
 @pytest.mark.parametrize(
@@ -160,7 +249,7 @@ def test_raw_seconds_and_the_step_curve_are_kept(clocked, cell, through):
 def test_raw_seconds_of_different_numbers_of_calls_are_filled_up(clocked, cell, through):
     """Of a unit of an earlier session that had more patience, for instance."""
     one = cell("raster/tinted", Speed(batches=(1,), min_calls=7, max_seconds=500))
-    two = cell("raster/tinted", Speed(batches=(4,), min_calls=4, max_seconds=500))
+    two = cell("raster/tinted", Speed(batches=(4,), min_calls=4, max_seconds=500, interval=None))
     (first,), (second,) = (through(each, clocked)[1] for each in (one, two))
     raw = unpack(clocked.finish(one, [first, second], SimpleNamespace(device="cpu")).latency)
     assert raw["seconds"].shape == (2, 7)
@@ -176,11 +265,45 @@ def test_few_calls_give_no_interval_and_no_percentile(clocked, cell, through):
     assert set(metrics["latency", 1, "sample"].flags) == {"few_calls", "no_interval"}
     assert metrics["latency-p90", 1, "sample"].value is None
     assert metrics["latency-p90", 1, "sample"].reason == "4 calls; a 90th percentile needs 29"
+    assert metrics["latency-p99", 1, "sample"].reason == "4 calls; a 99th percentile needs 299"
+    assert metrics["latency-device", 1, "sample"].value is None
+    assert metrics["latency-device", 1, "sample"].reason == "only a GPU has a clock of its own"
+
+
+def test_the_interval_is_over_processes_where_there_are_three(clocked, cell, through, monkeypatch):
+    """Each process is slower than the one before it, and within one all calls are alike."""
+    task = Speed(batches=(4,), processes=3, min_calls=10, min_seconds=0, max_seconds=500)
+    names = [unit.name for unit in tasks()["speed"].units(task)]
+    assert names == ["000004-000004", "000004-000005", "000004-000006"]
+    assert tasks()["speed"].fresh_units(task)
+    extra = iter((0, 1, 2))
+    measure = clocked.measure
+    monkeypatch.setattr(clocked, "measure", lambda *given: slower(measure(*given), next(extra)))
+    finished, _ = through(cell("raster/tinted", task), clocked)
+    metrics = by_key(finished)
+    latency = metrics["latency", 4, "sample"]
+    logs = np.log([17, 18, 19])
+    reach = 4.302653 * logs.std(ddof=1) / 3**0.5  # Student's t at 97.5 % with 2 degrees of freedom
+    assert latency.value == pytest.approx(np.exp(logs.mean()))
+    assert (latency.interval.low, latency.interval.high) == pytest.approx(
+        (np.exp(logs.mean() - reach), np.exp(logs.mean() + reach))
+    )
+    assert latency.interval.method == "Student's t over processes"
+    assert latency.n == 30
+    assert latency.flags == ()  # the steps between processes are no drift
+    assert metrics["latency-p90", 4, "sample"].value == pytest.approx(19)
+    assert unpack(finished.latency)["seconds"].shape == (1, 30)
+
+
+def slower(arrays, seconds):
+    return arrays | {"sample_seconds": arrays["sample_seconds"] + seconds}
 
 
 def test_a_percentile_where_there_are_enough_calls(clocked, cell, through):
     finished, _ = through(cell("raster/tinted", Speed(batches=(1,), min_calls=29, max_seconds=500)), clocked)
-    assert by_key(finished)["latency-p90", 1, "sample"].value == pytest.approx(17)
+    metrics = by_key(finished)
+    assert metrics["latency-p90", 1, "sample"].value == pytest.approx(17)
+    assert metrics["latency-p95", 1, "sample"].value is None
 
 
 def test_a_tokenizer_is_timed_in_both_directions_apart(clocked, cell, through):
@@ -254,3 +377,90 @@ def test_synthetic_images_are_smooth_distinct_and_the_same_in_any_batch():
     assert (images.diff(dim=-1).abs().mean() < 0.1).item()
     np.testing.assert_array_equal(images[4:5], synthetic_images(0, [4], 32, "cpu"))
     assert not (images[0] == images[1]).all()
+
+
+# ---- adapters that misbehave in a known way --------------------------------------------------------------------------
+
+
+class Slowing(Clocked):
+    """Each call takes 1 % longer than the one before it."""
+
+    calls = 0
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        self.calls += 1
+        CLOCK.advance(0.17 * self.calls)
+        return super().sample(request, sampling, probe=probe)
+
+
+def test_calls_that_slow_down_are_flagged(clocked, cell, through, monkeypatch):
+    monkeypatch.setattr(registry, "resolve", {"clocked:Clocked": Slowing, "clocked:ClockedBlocks": ClockedBlocks}.get)
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500)), clocked)
+    assert by_key(finished)["latency", 1, "sample"].flags == ("drift",)
+
+
+def test_what_others_did_meanwhile_is_flagged_where_the_number_stands(clocked, cell, through):
+    """In each look 10 s have passed, in which others used 3 cores and the host took 1 core."""
+    step = Reading(wall=10, busy=35, own=5, stolen=10)
+    looks = (Reading(*(index * each for each in astuple(step))) for index in count())
+    work = SpeedWork(lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), look=lambda: next(looks))
+    metrics = by_key(through(cell("raster/tinted", Speed(batches=(1,), max_seconds=500)), work)[0])
+    assert metrics["other-load", 1, "sample"].value == pytest.approx(3)
+    assert metrics["stolen-time", 1, "sample"].value == pytest.approx(1 / cores())
+    for name, operation in (("latency", "sample"), ("images-per-second", "sample"), ("latency", "draw")):
+        assert set(metrics[name, 1, operation].flags) == {"busy", "stolen_time"}
+
+
+def test_an_image_that_is_not_finite_stops_the_cell(cell, context):
+    one = cell("raster/diverging", Speed(batches=(4,), min_calls=3, min_seconds=0))
+    with pytest.raises(CellError, match=r"raster/diverging: .*finite"):
+        SpeedWork().measure(one, unit(4), context)
+
+
+class Sleeper(Tinted):
+    """Sleeps 10 ms to prefill, in each of 3 steps and to decode, and keeps a log of how long that really took."""
+
+    log: ClassVar[list[tuple[str, float]]] = []
+
+    @classmethod
+    def nap(cls, phase):
+        start = time.perf_counter()
+        time.sleep(0.010)
+        cls.log.append((phase, time.perf_counter() - start))
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        start = time.perf_counter()
+        with probe("prefill"):
+            self.nap("prefill")
+        for index in range(3):
+            with probe("ar", index=index, tokens=1):
+                self.nap("ar")
+        with probe("decode"):
+            self.nap("decode")
+        grey = torch.full((1, 3, tiny_adapters.SIDE, tiny_adapters.SIDE), len(self.log) % 997 / 997)
+        self.log.append(("all", time.perf_counter() - start))
+        return Generated(images=grey)
+
+
+def test_known_sleeps_are_measured_as_they_were(cell, through, monkeypatch):
+    """Against the adapter's own log, as a busy machine wakes a sleeper late."""
+    sleeping = tiny_adapters.card("raster/direct", tokenizer=None, implementation="sleeper:Sleeper")
+    monkeypatch.setattr(registry, "cards", lambda: {"raster/direct": sleeping})
+    monkeypatch.setattr(registry, "resolve", lambda name: Sleeper if name == "sleeper:Sleeper" else SpeedWork)
+    Sleeper.log.clear()
+    finished, (unit,) = through(cell("raster/direct", Speed(batches=(1,), min_calls=8, min_seconds=0, interval=None)))
+    metrics = by_key(finished)
+    whole = [seconds for phase, seconds in Sleeper.log if phase == "all"]
+    first, timed, traced = len(unit["sample_warmup"]), len(unit["sample_seconds"]), len(unit["sample_traced"])
+    assert len(whole) == first + timed + traced + 1  # and one that is counted
+    own = np.array(whole[first : first + timed])
+    assert metrics["latency", 1, "sample"].value == pytest.approx(np.median(own), rel=0.02)
+    assert np.median(unit["sample_seconds"] - own) < 0.01 * 0.05  # of what the harness adds to a call of 50 ms
+    assert metrics["phase-closure", 1, "sample"].value == pytest.approx(1, abs=0.02)
+    per_call = [seconds for phase, seconds in Sleeper.log if phase != "all"]
+    naps = np.array(per_call).reshape(-1, 5)[first + timed : first + timed + traced]
+    (record,) = finished.speed
+    found = {phase.phase: phase.seconds for phase in record.phases}
+    assert found["prefill"] == pytest.approx(np.median(naps[:, 0]), rel=0.03)
+    assert found["ar"] == pytest.approx(np.median(naps[:, 1:4].sum(axis=1)), rel=0.03)
+    assert found["decode"] == pytest.approx(np.median(naps[:, 4]), rel=0.03)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,11 @@ from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored
 from ..outputs import check_generated, check_images, codes_for, measured_request, sampling_of, synthetic_images
 
-CALLS = 2
-"""Calls behind a peak: the first allocates workspaces, the second shows that they are reused."""
+CALLS = 4
+"""Calls behind a peak: the first allocates workspaces, the second shows that they are reused, the others whether memory
+in use grows from call to call."""
+LEAK_BYTES, LEAK_SHARE = 2**20, 1e-3
+"""What each call must add at least for memory to be said to grow: bytes, and of the peak."""
 
 
 class MemoryWork:
@@ -31,8 +35,11 @@ class MemoryWork:
         call = _generator_call(cell, batch, context) if cell.kind == "generator" else _tokenizer_call(cell, context)
         loading, after = meter.peak(), meter.current()
         fresh = meter.reset()
+        held = []
         for index in range(CALLS):
             call(range(index * batch, (index + 1) * batch))
+            gc.collect()
+            held.append(meter.current())
             context.progress(index + 1)
         readings = {
             "batch": batch,
@@ -43,6 +50,7 @@ class MemoryWork:
             "fresh": int(fresh),
         }
         arrays: Arrays = {name: np.array([value], dtype=np.int64) for name, value in readings.items()}
+        arrays["held"] = np.array(held, dtype=np.int64)
         if isinstance(meter, CudaMeter):
             process, reason = driver_memory(context.device)
             arrays["reserved"] = np.array([meter.reserved()], dtype=np.int64)
@@ -60,6 +68,7 @@ class MemoryWork:
             if not int(unit["fresh"][0]):
                 flags = (*flags, "peak_of_process")
             metrics += _peak_metrics(unit, batch, cuda, flags)
+            metrics.append(_growth(unit, batch))
             largest = max(largest, batch)
         return Finished(tuple(metrics))
 
@@ -119,6 +128,20 @@ def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
         _metric("weights-memory", after - before, 1, f"{kind}: {what} after loading less before"),
         _metric("peak-memory-load", loading, 1, f"{kind}: most while loading, baseline included", flags=flags),
     ]
+
+
+def _growth(unit: Stored, batch: int) -> Metric:
+    """What a call leaves behind, once the second has shown what is kept for the next ones."""
+    steps = np.diff(unit["held"])[1:]
+    least = max(LEAK_BYTES, LEAK_SHARE * float(unit["peak"][0]))
+    return _metric(
+        "memory-growth",
+        float(np.median(steps)),
+        len(steps),
+        "median of what is in use after a call less what was after the call before, the first two calls left out",
+        flags=("leak",) if (steps >= least).all() else (),
+        at={"batch": batch},
+    )
 
 
 def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) -> list[Metric]:

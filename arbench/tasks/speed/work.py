@@ -1,10 +1,11 @@
-"""The work of `speed`: a headline pass without the probe, then one with it, at each batch size."""
+"""The work of `speed`: at each batch size a headline pass without the probe, one with it, and one that counts."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from torch import Tensor
 from ...images import pack
 from ...measure import statistics
 from ...measure.clock import Clock, WallClock
+from ...measure.counts import count
+from ...measure.device_rates import Rates, rates
+from ...measure.guard import Disturbance, GpuState, Guard, Reading, cores, gpu, read
 from ...measure.loop import StopRule, Timed, collector_paused, time_calls
 from ...measure.probe import GAP, ORDER, PhaseProbe, Stamps, stamps_for
 from ...protocols import (
@@ -30,7 +34,7 @@ from ...protocols import (
     Tokenizer,
 )
 from ...spec.cell import Cell
-from ...spec.result import At, Interval, Metric, PhaseTime, SpeedRecord
+from ...spec.result import Metric, SpeedRecord
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored
 from ..outputs import (
@@ -42,13 +46,14 @@ from ..outputs import (
     sampling_of,
     synthetic_images,
 )
-from . import Speed
+from . import Speed, counted, numbers, served
 
 PHASE_CALLS = 5
 """Calls of the phase pass, fewer where they take longer than the task's `max_seconds`."""
 
-OVERHEAD_LIMIT = 0.05
-CLOSURE_LIMIT = 0.95
+
+PATIENCE = 5.0
+"""Calls are added for a narrow interval until there are so many times the task's `min_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +73,27 @@ class SpeedWork:
     """A unit is one batch size. Generators: sample and decode. Tokenizers: encode and decode apart."""
 
     def __init__(
-        self, clock_for: Callable[[str], Clock] = WallClock, stamps_for: Callable[[str], Stamps] = stamps_for
+        self,
+        clock_for: Callable[[str], Clock] = WallClock,
+        stamps_for: Callable[[str], Stamps] = stamps_for,
+        rates_for: Callable[[str, str], Rates] = rates,
+        look: Callable[[], Reading] = read,
     ) -> None:
         self._clock_for = clock_for
         self._stamps_for = stamps_for
+        self._rates_for = rates_for
+        self._look = look
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Speed)
-        limits = StopRule(min_calls=task.min_calls, min_seconds=task.min_seconds, max_seconds=task.max_seconds)
+        limits = StopRule(
+            min_calls=task.min_calls,
+            min_seconds=task.min_seconds,
+            interval=task.interval,
+            interval_seconds=PATIENCE * task.min_seconds,
+            max_seconds=task.max_seconds,
+        )
         clock = self._clock_for(context.device)
         batch, start = unit.start, clock.now()
         if cell.kind == "generator":
@@ -94,6 +111,10 @@ class SpeedWork:
         else:
             operations = _tokenizer_operations(cell, batch, context)
         for operation in operations:
+            stamps = self._stamps_for(context.device)
+            if cell.kind == "generator":
+                calls.stamps = stamps
+            guard = Guard(self._look)
             timed = time_calls(
                 operation.unprobed,
                 operation.prepare,
@@ -101,64 +122,56 @@ class SpeedWork:
                 clock,
                 limits,
                 context.progress,
+                stamps,
             )
-            arrays |= _headline_arrays(operation.name, timed)
+            arrays |= _guarded(operation.name, guard.disturbance(), gpu(context.device))
+            calls_end = timed.marks if context.device.startswith("cuda") else np.zeros((0, 1))
+            arrays |= _headline_arrays(operation.name, timed) | {f"{operation.name}_on_device": calls_end[:, -1]}
+            if cell.kind == "generator":
+                calls.stamps = None
+                arrays["draw_seconds"] = timed.marks[:, 0] if timed.marks.shape[1] > 1 else np.zeros(0)
             probe = PhaseProbe(self._stamps_for(context.device))
             arrays |= _phase_pass(operation, probe, clock, timed.calls, limits.max_seconds)
+            given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
+            arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
         if cell.kind == "generator":
             arrays |= {"outer_steps": np.array([calls.outer_steps]), "forwards": np.array([calls.forwards])}
         return arrays
 
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
-        metrics: list[Metric] = [_load_metric(units[0])]
+        assert isinstance(cell.task, Speed)
+        fresh = cell.task.processes > 1
+        metrics: list[Metric] = [numbers.load_metric(units if fresh else units[:1])]
         records: list[SpeedRecord] = []
         names = ["sample"] if cell.kind == "generator" else ["encode", "decode"]
+        rates = self._rates_for(context.device, cell.settings.dtype)
+        by_batch: dict[int, list[Stored]] = {}
         for unit in units:
-            batch = int(unit["batch"][0])
+            by_batch.setdefault(int(unit["batch"][0]), []).append(unit)
+        together = [numbers.merged(found, names) for found in by_batch.values()]
+        for batch, unit in zip(by_batch, together, strict=True):
             if cell.kind == "generator":
-                metrics.append(_prepare_metric(unit, batch))
+                metrics.append(numbers.prepare_metric(unit, batch))
+                metrics += numbers.without_decoder(unit, batch)
             for name in names:
-                metrics += _metrics(unit, name, batch, context.device)
-                records.append(_record(unit, name, batch))
+                metrics += numbers.metrics(unit, name, batch, context.device)
+                metrics += counted.metrics(unit, name, batch, rates)
+                records.append(numbers.record(unit, name, batch))
         if cell.kind == "generator":
-            metrics += _work_metrics(units)
-        return Finished(tuple(metrics), tuple(records), latency=pack(_raw(units, names)))
-
-
-def _raw(units: Sequence[Stored], names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Raw timings for the report and for readers, one row for each batch size and operation, padded with NaN.
-
-    batch, operation: (m,). seconds, warmup, traced: (m, calls). steps: (m, calls, AR steps), of the probe's pass.
-    """
-    places = [(unit, name) for unit in units for name in names]
-    raw = {
-        "batch": np.array([int(unit["batch"][0]) for unit, _ in places]),
-        "operation": np.array([name for _, name in places]),
-    }
-    for kind in ("seconds", "warmup", "traced", "steps"):
-        rows = [unit[f"{name}_{kind}"] for unit, name in places]
-        most = [max(row.shape[axis] for row in rows) for axis in range(rows[0].ndim)]
-        raw[kind] = np.stack(
-            [
-                np.pad(
-                    row,
-                    [(0, full - own) for full, own in zip(most, row.shape, strict=True)],
-                    constant_values=np.nan,
-                )
-                for row in rows
-            ]
-        )
-    return raw
-
-
-REPLAYED = "each call one replayed CUDA graph"
+            seconds = {batch: unit["sample_seconds"] for batch, unit in zip(by_batch, together, strict=True)}
+            metrics += numbers.saturation({batch: batch / statistics.median(each) for batch, each in seconds.items()})
+            metrics += served.metrics(seconds, cell.task.arrivals, cell.task.bound, cell.settings.seed)
+            metrics += numbers.work_metrics(units)
+            metrics.append(counted.tokens(units[0]))
+        metrics += counted.device_metrics(rates, cell.settings.dtype)
+        return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(together, names)))
 
 
 def _calls_of(generator: Generator, batch: int, sampling: Sampling) -> str:
     """How the calls are made, in words; "" where there is nothing to say."""
     recorded = generator.recorded(batch, sampling) if isinstance(generator, Replays) else Recorded(False)
     if recorded.replayed:
-        return REPLAYED
+        return numbers.REPLAYED
     return f"no CUDA graph: {recorded.reason}" if recorded.reason else ""
 
 
@@ -171,6 +184,8 @@ class _GeneratorCalls:
         self.sampling = sampling_of(cell, self.card)
         self.outer_steps = 0
         self.forwards = 0
+        self.stamps: Stamps | None = None
+        """Where the moment between sampling and decoding is marked."""
         self._batch = batch
         self._seed = cell.settings.seed
         self._device = context.device
@@ -183,6 +198,8 @@ class _GeneratorCalls:
         generated = self.generator.sample(request, self.sampling, probe=probe)
         tokenizer, images = self.generator.tokenizer, generated.images
         if tokenizer is not None and generated.codes is not None:
+            if self.stamps is not None:
+                self.stamps.stamp()
             try:
                 images = tokenizer.decode(generated.codes, probe=probe)
             except RuntimeError:
@@ -234,6 +251,17 @@ def fingerprint(tensor: Tensor) -> bytes:
     return hashlib.blake2b(values.contiguous().numpy().tobytes(), digest_size=16).digest()
 
 
+def _guarded(name: str, found: Disturbance, state: GpuState | None) -> Arrays:
+    """What disturbed an operation's calls."""
+    flags = (*found.flags(cores()), *(state.flags if state else ()))
+    numbers = [state.clock, state.highest_clock, state.temperature, state.power_limit] if state else []
+    return {
+        f"{name}_disturbance": np.array([found.cores, found.stolen]),
+        f"{name}_guard": np.array(flags, dtype="U24"),
+        f"{name}_gpu": np.array(numbers, dtype=np.float64),
+    }
+
+
 def _headline_arrays(name: str, timed: Timed) -> Arrays:
     return {
         f"{name}_seconds": timed.seconds,
@@ -275,131 +303,3 @@ def _phase_pass(operation: Operation, probe: PhaseProbe, clock: Clock, first: in
         arrays[f"{name}_phase_{phase}"] = np.array([call.get(phase, 0.0) for call in phases])
         arrays[f"{name}_entries_{phase}"] = np.array([call.get(phase, 0) for call in entries])
     return arrays
-
-
-def _record(unit: Stored, name: str, batch: int) -> SpeedRecord:
-    """Phase medians of the phase pass; shares are of its total time, so that they add up to one."""
-    total = float(unit[f"{name}_traced"].sum())
-    phases = []
-    for phase in (*ORDER, GAP):
-        seconds = unit.get(f"{name}_phase_{phase}")
-        if seconds is None:
-            continue
-        calls = unit.get(f"{name}_entries_{phase}", np.ones(1))
-        share = float(seconds.sum()) / total if total else 0.0
-        phases.append(
-            PhaseTime(phase=phase, seconds=float(np.median(seconds)), share=share, calls=int(np.median(calls)))
-        )
-    return SpeedRecord(
-        batch=batch, seconds=statistics.median(unit[f"{name}_seconds"]), phases=tuple(phases), operation=name
-    )
-
-
-def _metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
-    """The metrics of one operation at one batch size."""
-    seconds = unit[f"{name}_seconds"]
-    at: dict[str, At] = {"batch": batch, "operation": name}
-    what = {
-        "sample": "request to images in memory, decoding included",
-        "encode": "images to codes, synthetic images (smooth noise)",
-        "decode": "codes to images, codes of synthetic images",
-    }[name]
-    flags = [str(flag) for flag in unit[f"{name}_flags"]]
-    if statistics.trend(seconds).drifts:
-        flags.append("drift")
-    middle, count = statistics.median(seconds), len(seconds)
-    bounds = statistics.median_interval(seconds)
-    if bounds is None:
-        flags.append("no_interval")
-
-    def metric(label: str, value: float | None, unit_name: str, how: str, **rest: Any) -> Metric:
-        return Metric(
-            name=label,
-            value=value,
-            unit=unit_name,
-            at=at,
-            how=how,
-            measure="speed",
-            **({"n": count, "direction": "lower"} | rest),
-        )
-
-    calls_made = str(unit["calls"][0]) if "calls" in unit else ""
-    replayed = calls_made == REPLAYED
-    timing = f"median of calls, {what}; {device}, host clock after synchronisation"
-    timing += f"; {calls_made}" if calls_made else ""
-    interval = _interval(bounds)
-    ninetieth = statistics.percentile(seconds, 0.9)
-    needed = f"{count} calls; a 90th percentile needs {statistics.needed_for(0.9)}"
-    throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
-    traced = statistics.median(unit[f"{name}_traced"])
-    calls = len(unit[f"{name}_traced"])
-    overhead = traced / middle - 1
-    closure = 1 - float(unit[f"{name}_phase_{GAP}"].sum() / unit[f"{name}_traced"].sum())
-    eager = f"; the phases are of eager calls, {traced / middle:.3g} times as long as the replayed" if replayed else ""
-    return [
-        metric("latency", middle, "s", timing, interval=interval, flags=tuple(flags)),
-        metric(
-            "latency-p90", ninetieth, "s", f"90th percentile, {what}", reason="" if ninetieth is not None else needed
-        ),
-        metric("latency-spread", statistics.relative_iqr(seconds), "fraction", "interquartile range over median"),
-        metric(
-            "images-per-second",
-            batch / middle,
-            "images/s",
-            f"batch over median latency, {what}",
-            interval=_interval(throughput),
-            direction="higher",
-            flags=tuple(flags),
-        ),
-        metric("first-call", float(unit[f"{name}_warmup"][0]), "s", "first call of this batch size", n=1),
-        metric(
-            "probe-overhead",
-            overhead,
-            "fraction",
-            "median latency with the phase probe over the one without it, less one" + eager,
-            n=calls,
-            flags=("eager_phases",) if replayed else ("probe_overhead",) if overhead > OVERHEAD_LIMIT else (),
-        ),
-        metric(
-            "phase-closure",
-            closure,
-            "fraction",
-            "share of the call inside any phase; the rest is the gap" + eager,
-            n=calls,
-            direction="higher",
-            flags=(*(("eager_phases",) if replayed else ()), *(("open_phases",) if closure < CLOSURE_LIMIT else ())),
-        ),
-    ]
-
-
-def _interval(bounds: tuple[float, float] | None) -> Interval | None:
-    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method="order statistics")
-
-
-def _single(name: str, seconds: float, how: str, at: dict[str, At] | None = None) -> Metric:
-    return Metric(name=name, value=seconds, unit="s", n=1, direction="lower", how=how, at=at or {}, measure="speed")
-
-
-def _load_metric(unit: Stored) -> Metric:
-    text = "weights and networks of the adapter and its tokenizer, files perhaps in the system's cache"
-    return _single("load", float(unit["load_seconds"][0]), text)
-
-
-def _prepare_metric(unit: Stored, batch: int) -> Metric:
-    text = "one-off work for this batch size: caches, compilation, recording of the CUDA graph"
-    return _single("prepare", float(unit["prepare_seconds"][0]), text, {"batch": batch})
-
-
-def _work_metrics(units: Sequence[Stored]) -> list[Metric]:
-    """Counts that repeat exactly; null if they differ between batch sizes or the adapter does not count."""
-    metrics = []
-    for name, key, text in (
-        ("steps", "outer_steps", "autoregressive steps per call, as the adapter counts them"),
-        ("forwards", "forwards", "backbone calls per call, a guided call counting as two"),
-    ):
-        found = sorted({int(unit[key][0]) for unit in units})
-        alike = len(found) == 1 and found[0] > 0
-        reason = "" if alike else ("the adapter does not count them" if found == [0] else f"differ: {found}")
-        value = float(found[0]) if alike else None
-        metrics.append(Metric(name=name, value=value, n=len(units), how=text, direction="lower", reason=reason))
-    return metrics
