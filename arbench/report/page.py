@@ -16,8 +16,7 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, history, number, plots
-from . import curve_figure, everything, export, number, plots, scaling, speed_figures
+from . import curve_figure, everything, export, history, number, plots, scaling, speed_figures
 from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
