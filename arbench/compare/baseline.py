@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from pydantic import Field, ValidationError
 
-from ..errors import DamagedFile, InputError, UnknownName, UsageError
+from ..errors import DamagedFile, InputError, StoreError, UnknownName, UsageError
 from ..files import write_atomic
 from ..journal import now
 from ..json_text import parse_json
@@ -196,10 +197,15 @@ def quarantine(store: Path, name: str, glob: str, reason: str) -> Baseline:
 
 
 def record(baseline: Baseline, one: NightRecord) -> None:
-    """Adds a night; one that was gated before is replaced."""
-    others = [each for each in baseline.nights if each.run_id != one.run_id]
-    lines = sorted([*others, one], key=lambda each: each.started)
-    write_atomic(baseline.place / "nights.jsonl", _text(each.model_dump() for each in lines), HINT)
+    """Adds a night; one that was gated before is replaced. Another process that adds one is waited for."""
+    path = baseline.place / "nights.jsonl"
+    try:
+        with FileLock(baseline.place / "lock"):
+            known = [NightRecord.model_validate(each) for each in _lines(path)]
+            lines = sorted([*(each for each in known if each.run_id != one.run_id), one], key=lambda each: each.started)
+            write_atomic(path, _text(each.model_dump() for each in lines), HINT)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}", error.strerror or str(error), HINT) from error
 
 
 def _text(lines: Any) -> bytes:

@@ -25,8 +25,9 @@ Verdict = Literal[
 EXACT = frozenset({"steps", "forwards", "weights-file", "tokens-per-image", "bits-per-token"})
 """Numbers that do not scatter: they are equal, or something has changed."""
 RATIOS = ("speed", "memory")
-AGREES = 0.02
-"""How far, in widths of the interval, a number computed from what is on disk may be from the one in the result."""
+AGREES, OFFSET = 0.1, 0.05
+"""How far what is computed from the samples on disk may be from the results: the difference, in widths of its interval;
+each number, as a share of itself."""
 DEFAULTS: Mapping[str, str] = {"speed": "5%", "memory": "2%"}
 """Tolerances of what is declared for no number: a share of the old value."""
 
@@ -154,10 +155,12 @@ class Differences:
         found, scale = self._of_sets(old[1], one, two, order)
         if found is None or found.sides is None:
             return None
-        slack = AGREES * (found.width or 0.0) * scale
         stated = (old[1].value or 0.0), (new[1].value or 0.0)
+        # a tool's rounding, or a kernel's diagonal, moves both numbers alike
         offset = [stated[side] - scale * found.sides[side] for side in (0, 1)]
-        if max(map(abs, offset)) > max(slack, 1e-3 * abs(stated[0])) or abs(offset[1] - offset[0]) > 5 * slack:
+        if max(map(abs, offset)) > OFFSET * max(map(abs, stated)) or abs(offset[1] - offset[0]) > AGREES * scale * (
+            found.width or 0.0
+        ):
             return None
         value = stated[1] - stated[0]
         low, high = (None if each is None else value + scale * (each - found.value) for each in (found.low, found.high))

@@ -26,6 +26,7 @@ DIRECTIONS: Mapping[str, Direction] = {
 }
 STEPS = ("num_inference_steps", "num_iter", "steps")
 """Settings of a claim that say how many autoregressive steps were taken."""
+TITLES = {"generator": "Generators", "tokenizer": "Tokenizers", "images": "Images"}
 PROTOCOL = frozenset({"data", "evaluator", "images", *SIZE})
 
 
@@ -121,7 +122,7 @@ def _protocol(card: Card, claim: Claim) -> tuple[str, ...]:
     size = next((stated[name] for name in SIZE if name in stated), card.resolution)
     counted = f"{stated['images']:,} images" if "images" in stated else "number of images not stated"
     told = f"{stated['evaluator']} evaluator" if "evaluator" in stated else "evaluator not stated"
-    return {"generator": "Generators", "tokenizer": "Tokenizers"}[card.kind], data, f"{size} × {size}", told, counted
+    return TITLES[card.kind], data, f"{size} × {size}", told, counted
 
 
 def _published_board(key: tuple[str, ...], claims: Sequence[_Claims], results: Sequence[Result]) -> Board:
@@ -244,7 +245,7 @@ def measured_boards(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list
         _measured_board(
             of, group, sample, own, costs, {key: grouped[key] for key in grouped if kinds[key] == of}, told, cards
         )
-        for (of, group, sample), own in protocols.items()
+        for (of, group, sample), own in sorted(protocols.items(), key=lambda item: list(TITLES).index(item[0][0]))
     ]
 
 
@@ -292,7 +293,7 @@ def _measured_board(
         key=lambda row: (row.cells[1].value is None, (row.cells[1].value or 0) * (-1 if first == "higher" else 1))
     )
     cost = next((place for place, column in enumerate(columns) if column.words.startswith("latency")), 0)
-    title = {"generator": "Generators", "tokenizer": "Tokenizers", "images": "Images"}[kind]
+    title = TITLES[kind]
     return Board(
         _slug("measured", kind, group, sample), f"{title}: {group.lower()}", sample, "measured", tuple(columns),
         tuple(made), 1, cost, "Measured by arbench; quality, speed and memory of a row are of the same settings.",
