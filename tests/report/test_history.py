@@ -36,7 +36,6 @@ def make_nights(folder: Path) -> list[Path]:
 
 
 def test_a_week_with_a_change_on_day_five(tmp_path, capsys):
-    pytest.importorskip("ruptures")
     folders = make_nights(tmp_path / "runs")
     (series,) = history.series_of(nights(folders[::-1]))
     assert [night.run_id for night in series.nights] == [folder.name for folder in folders]
@@ -55,7 +54,6 @@ def test_a_week_with_a_change_on_day_five(tmp_path, capsys):
 
 
 def test_steps_are_few_in_noise_and_one_bad_night_is_none():
-    pytest.importorskip("ruptures")
     draw = np.random.default_rng(0)
     noise = [np.exp(0.01 * draw.normal(size=30)) for _ in range(100)]
     assert sum(bool(history.steps(values.tolist())) for values in noise) <= 3
