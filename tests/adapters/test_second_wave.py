@@ -125,7 +125,7 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
     ),
     "next_scale/infinity-2b": (
-        {"codebook_dim": 4, "text_channels": 128, "text_maxlen": 5, "embed_dim": 32, "depth": 2, "num_heads": 2}
+        {"codebook_dim": 4, "text_channels": 128, "text_maxlen": 5, "embed_dim": 64, "depth": 2, "num_heads": 2}
         | {"block_chunks": 1, "scale_schedule": ((1, 1, 1), (1, 2, 2), (1, 4, 4))},
         {"resolution": 8, "tokens": PLACES, "captions": (5, 128)},
     ),

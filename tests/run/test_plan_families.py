@@ -25,9 +25,9 @@ FIRST = ("llamagen-", "var-", "randar-", "rar-", "mar-", "hart-")
 KNOBS = {
     "guidance": "{scale: 3.25}",
     "temperature": "0.5",
-    "top_k": "7",
+    "top_k": "2",
     "top_p": "0.5",
-    "steps": "7",
+    "steps": "2",
     "inner_steps": "7",
     "order": "raster",
 }

@@ -138,7 +138,7 @@ class Infinity(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = of_kind(card, tokenizer, InfinityTokenizer, "Infinity's tokenizer")
         fine = Scales(config, config.sizes).fine
-        theirs = (tokenizer.network.config.codebook_dim, tuple(tokenizer.sizes))
+        theirs = (tokenizer.network.arguments.codebook_dim, tuple(tokenizer.sizes))
         check_form(card, tokenizer, "bits and scales", theirs, (config.codebook_dim, fine))
         whole = replace(spec, dtype="float32")  # the head stays so; `place` casts the blocks
         names = official_names(config)

@@ -31,12 +31,12 @@ class InfinityTokenizer(NetworkTokenizer):
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """Rows and columns of each scale."""
-        return [(side, side) for side in self.network.config.sides]
+        return [(side, side) for side in self.network.arguments.sides]
 
     @torch.inference_mode()
     def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
         check_range(self.card, images)
-        side = self.network.config.sides[-1] * self.network.config.patch_size
+        side = self.network.arguments.sides[-1] * self.network.arguments.patch_size
         if tuple(images.shape[-2:]) != (side, side):
             raise ImageError(
                 f"{self.card.name} cannot encode {images.shape[-2]} x {images.shape[-1]} images",
@@ -64,7 +64,7 @@ class InfinityTokenizer(NetworkTokenizer):
                 f"it has {len(self.sizes)}",
                 "pass the ids of its scales, coarse to fine",
             )
-        levels = [ids.unflatten(1, (-1, self.network.config.codebook_dim)) for ids in codes.ids[:count]]
+        levels = [ids.unflatten(1, (-1, self.network.arguments.codebook_dim)) for ids in codes.ids[:count]]
         return self.network.summed(levels, self.sizes[:count], self.sizes[-1])
 
 

@@ -71,14 +71,14 @@ class Network(nn.Module):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         c = from_upstream(Config, config, TRAINING_ONLY)
-        self.config = c
+        self.arguments = c
         self.encoder = Encoder(c.base_ch, c.encoder_ch_mult, c.num_res_blocks, c.codebook_dim, attention=())
         self.decoder = Decoder(c.base_ch, c.decoder_ch_mult, c.num_res_blocks, c.codebook_dim, attention=())
         self.encoder.middle[1] = self.decoder.middle[1] = nn.Identity()  # no attention
 
     def codes(self, bits: Tensor, size: Size) -> Tensor:
         """(B, d, h, w) unit codes of bits (B, h * w, d)."""
-        signs = (2.0 * bits - 1) / self.config.codebook_dim**0.5
+        signs = (2.0 * bits - 1) / self.arguments.codebook_dim**0.5
         return signs.mT.unflatten(-1, size)
 
     def encode(self, images: Tensor, sizes: Sequence[Size]) -> tuple[list[Tensor], Tensor]:
