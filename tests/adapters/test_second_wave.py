@@ -21,7 +21,7 @@ GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
 RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
 RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
-RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer", "infinity", "infinity-tokenizer")
+RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer", "infinity", "infinity-tokenizer", "arinar")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -129,6 +129,14 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"block_chunks": 1, "scale_schedule": ((1, 1, 1), (1, 2, 2), (1, 4, 4))},
         {"resolution": 8, "tokens": PLACES, "captions": (5, 128)},
     ),
+    "continuous/arinar-base": (
+        ENCODER
+        | {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "class_num": 10}
+        | {"num_gaussians": 2, "inner_ar_width": 32},
+        ON_KL
+        | {"classes": 10, "limits": FEW}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3)},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -154,6 +162,7 @@ PUBLISHED = {
     "tokenizers/bitdance": {"d16c32": 460},
     "next_scale/infinity": {"2b": 2205},
     "tokenizers/infinity": {"d16": 110, "d24": 110, "d32": 110, "d64": 110, "d32-reg": 110},
+    "continuous/arinar": {"base": 192},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
