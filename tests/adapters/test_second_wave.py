@@ -13,9 +13,11 @@ from torch import nn
 
 from arbench import registry
 from arbench.adapters.layers.config import from_upstream
+from arbench.adapters.layers.host_reads import watched
 from arbench.check.adapter import Plan, check
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
+from arbench.protocols import NO_PROBE, Card, Guidance, LoadSpec, Sampling, TokenSpec
+from arbench.seeds import noise_for
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
@@ -238,3 +240,18 @@ def test_tiny_ones_keep_the_contract(name: str, tmp_path: Path) -> None:
     assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
     outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
     assert outcomes["load"] == outcomes["batch"] == outcomes["supported knobs"] == outcomes["close"] == "ok"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_call_reads_nothing_back_so_that_it_can_be_recorded(name: str) -> None:
+    card, load = small(name), LoadSpec(init="random")
+    assert card.tokenizer is not None
+    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
+    tokenizer = registry.resolve(theirs.implementation).load(theirs, load)
+    model = registry.resolve(card.implementation).load(card, load, tokenizer)
+    model.prepare(1, card.native)
+    noise, inputs = noise_for(0, (0,), "cpu"), model.example(1, card.native)
+    with watched() as reads:
+        made = model.draw(noise, card.native, NO_PROBE, *inputs)
+    assert reads.first == ""
+    assert made.outer_steps >= 1
