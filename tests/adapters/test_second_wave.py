@@ -8,19 +8,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from arbench import registry
 from arbench.adapters.layers.config import from_upstream
+from arbench.adapters.layers.host_reads import watched
 from arbench.check.adapter import Plan, check
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import Card, Guidance, LoadSpec, Sampling, TokenSpec
+from arbench.protocols import NO_PROBE, Card, Guidance, LoadSpec, Sampling, TokenSpec
+from arbench.seeds import noise_for
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
 RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
 RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
-RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer")
+RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer", "infinity", "infinity-tokenizer", "arinar")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -35,6 +38,7 @@ ON_KL: dict[str, Any] = {"tokenizer": "tokenizers/mar-kl-mini", "tokens": TokenS
 ON_KL |= {"resolution": 32}
 MAR_HEAD: dict[str, Any] = {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "diffloss_d": 1, "diffloss_w": 16}
 BITS = TokenSpec(kind="discrete", layout="grid", levels=((4, 4),), vocabulary=16, codebooks=2)
+PLACES = TokenSpec(kind="discrete", layout="pyramid", levels=((1, 1), (2, 2), (4, 4)), vocabulary=2, codebooks=4)
 TOKENIZERS: dict[str, Card] = {
     "tokenizers/flexvar-vae": registry.card("tokenizers/flexvar-vae").derive(
         config={"ch": 32, "encoder_ch_mult": (1, 1, 2), "decoder_ch_mult": (1, 1, 2), "z_channels": 8}
@@ -48,6 +52,14 @@ TOKENIZERS: dict[str, Card] = {
         config={"ddconfig": {"z_channels": 8, "ch": 32, "ch_mult": (1, 1, 2), "num_res_blocks": 1}, "num_codebooks": 2},
         tokens=BITS,
         resolution=16,
+        parameters=None,
+        checkpoint=None,
+    ),
+    "tokenizers/infinity-d32-reg": registry.card("tokenizers/infinity-d32-reg").derive(
+        config={"codebook_dim": 4, "base_ch": 32, "num_res_blocks": 1, "patch_size": 2, "sides": (1, 2, 4)}
+        | {"encoder_ch_mult": (1, 2), "decoder_ch_mult": (1, 2)},
+        tokens=PLACES,
+        resolution=8,
         parameters=None,
         checkpoint=None,
     ),
@@ -114,6 +126,19 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"classes": 10, "resolution": 16, "tokens": BITS}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=3)},
     ),
+    "next_scale/infinity-2b": (
+        {"codebook_dim": 4, "text_channels": 128, "text_maxlen": 5, "embed_dim": 64, "depth": 2, "num_heads": 2}
+        | {"block_chunks": 1, "scale_schedule": ((1, 1, 1), (1, 2, 2), (1, 4, 4))},
+        {"resolution": 8, "tokens": PLACES, "captions": (5, 128)},
+    ),
+    "continuous/arinar-base": (
+        ENCODER
+        | {"img_size": 32, "vae_stride": 8, "buffer_size": 4, "class_num": 10}
+        | {"num_gaussians": 2, "inner_ar_width": 32},
+        ON_KL
+        | {"classes": 10, "limits": FEW}
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3)},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -137,6 +162,9 @@ PUBLISHED = {
     "other/distilled_decoding": {"var-d16": 328, "var-d20": 635, "var-d24": 1092, "llamagen-b": 98, "llamagen-l": 326},
     "hybrid/bitdance": {"b-1x": 242, "b-4x": 260, "b-16x": 260, "l-1x": 527, "h-1x": 1008},
     "tokenizers/bitdance": {"d16c32": 460},
+    "next_scale/infinity": {"2b": 2205},
+    "tokenizers/infinity": {"d16": 110, "d24": 110, "d32": 110, "d64": 110, "d32-reg": 110},
+    "continuous/arinar": {"base": 192},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
@@ -182,6 +210,19 @@ def small(name: str) -> Card:
     return card.derive(config={**card.config, **config}, parameters=None, checkpoint=None, **changes)
 
 
+def captions(card: Card, folder: Path) -> tuple[str, ...]:
+    """Files of captions of different lengths."""
+    assert card.captions is not None
+    tokens, width = card.captions
+    draw = torch.Generator().manual_seed(0)
+    for index in range(3):
+        mask = (torch.arange(tokens) <= index + 1).long()
+        save_file(
+            {"features": torch.randn(tokens, width, generator=draw), "mask": mask}, folder / f"{index}.safetensors"
+        )
+    return tuple(str(folder / f"{index}.safetensors") for index in range(3))
+
+
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_tiny_tokenizers_keep_the_contract(name: str) -> None:
     verdicts = list(check(Plan(TOKENIZERS[name], LoadSpec(init="random"))))
@@ -189,12 +230,28 @@ def test_tiny_tokenizers_keep_the_contract(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_tiny_ones_keep_the_contract(name: str) -> None:
+def test_tiny_ones_keep_the_contract(name: str, tmp_path: Path) -> None:
     card = small(name)
+    prompts = captions(card, tmp_path) if card.captions else ()
     assert card.tokenizer is not None
     theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
     load = LoadSpec(weights=None, init="random")
-    verdicts = list(check(Plan(card, load, (theirs, load))))
+    verdicts = list(check(Plan(card, load, (theirs, load), prompts)))
     assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
     outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
     assert outcomes["load"] == outcomes["batch"] == outcomes["supported knobs"] == outcomes["close"] == "ok"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_call_reads_nothing_back_so_that_it_can_be_recorded(name: str) -> None:
+    card, load = small(name), LoadSpec(init="random")
+    assert card.tokenizer is not None
+    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
+    tokenizer = registry.resolve(theirs.implementation).load(theirs, load)
+    model = registry.resolve(card.implementation).load(card, load, tokenizer)
+    model.prepare(1, card.native)
+    noise, inputs = noise_for(0, (0,), "cpu"), model.example(1, card.native)
+    with watched() as reads:
+        made = model.draw(noise, card.native, NO_PROBE, *inputs)
+    assert reads.first == ""
+    assert made.outer_steps >= 1

@@ -63,6 +63,31 @@ def iterations(sampling: Sampling) -> int:
     return sampling.steps or ITERATIONS
 
 
+Drawing = Callable[[Tensor, int, float | None], Tensor]
+"""(states (B or 2B, n, W), the iteration, guidance weight) -> tokens (B, n, C)."""
+
+
+def by_diffusion(network: Network, processes: Sequence[tuple[Step, ...]], sampling: Sampling, noise: Noise) -> Drawing:
+    """Tokens are drawn by the diffusion head, by the process of each iteration."""
+    head, config = network.head, network.config
+    times = {steps: embedded_times(head, steps) for steps in dict.fromkeys(processes)}
+
+    def draw(states: Tensor, iteration: int, weight: float | None) -> Tensor:
+        return sample_tokens(
+            head,
+            processes[iteration],
+            head.state_in(states),
+            noise,
+            f"token/{iteration}",
+            times=times[processes[iteration]],
+            weight=weight,
+            temperature=sampling.temperature,
+            clip=config.clip_denoised,
+        )
+
+    return draw
+
+
 def generate(
     network: Network,
     labels: Tensor,
@@ -70,13 +95,15 @@ def generate(
     noise: Noise,
     *,
     processes: Sequence[tuple[Step, ...]] | None = None,
+    drawing: Drawing | None = None,
     order: Tensor | None = None,
     given: tuple[Tensor, Tensor] | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
     """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
 
-    `processes` are the head's for each iteration, by default `head_steps` in all. `order` (B, L) lists the positions
+    `processes` are the head's for each iteration, by default `head_steps` in all; `drawing` draws tokens in another
+    way than by diffusion. `order` (B, L) lists the positions
     from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
     mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of an iteration is the schedule's at
     the share of tokens that will be known after it, where the last iteration counts all but one. While guidance is on,
@@ -85,10 +112,10 @@ def generate(
     config, batch = network.config, len(labels)
     counts = unknown_after(iterations(sampling), int(given[1].sum()) if given else config.tokens)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
-    processes = processes or [head_steps(sampling)] * (len(counts) - 1)
     with probe("condition"):
         condition = network.condition(labels, guided=guided > 0)
-        times = {steps: embedded_times(network.head, steps) for steps in dict.fromkeys(processes)}
+        if drawing is None:
+            drawing = by_diffusion(network, processes or [head_steps(sampling)] * (len(counts) - 1), sampling, noise)
         if order is None:
             order = noise.permutation("order", config.tokens)
     tokens = torch.zeros(batch, config.tokens, config.channels, device=labels.device)
@@ -112,17 +139,7 @@ def generate(
             )
             share = (config.tokens - max(1, after)) / config.tokens
             with probe("inner", index=taken, tokens=before - after):
-                drawn = sample_tokens(
-                    network.head,
-                    processes[iteration],
-                    network.head.state_in(states),
-                    noise,
-                    f"token/{iteration}",
-                    times=times[processes[iteration]],
-                    weight=sampling.guidance.weight(share) if passes == 2 else None,
-                    temperature=sampling.temperature,
-                    clip=config.clip_denoised,
-                )
+                drawn = drawing(states, iteration, sampling.guidance.weight(share) if passes == 2 else None)
             tokens = tokens.scatter(1, wanted.unsqueeze(-1).expand_as(drawn), drawn)
         taken += 1
         forwards += passes
