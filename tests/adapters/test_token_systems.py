@@ -42,6 +42,11 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "dar-tokenizer": ("tokenizers/dar-v1", 32, {"tokens": sequence(16, 64)}),
     "gigatok-tokenizer": ("tokenizers/gigatok-s-s", 32, {"tokens": sequence(64, 64)}),
     "gigatok-tokenizer-2d": ("tokenizers/gigatok-s-s", 32, {"tokens": TokenSpec.grid(8, 64)}),
+    "imagefolder-tokenizer": (
+        "tokenizers/imagefolder-msvr10p2-4096",
+        64,
+        {"tokens": TokenSpec.pyramid((1, 1, 2, 3, 4), 64).model_copy(update={"codebooks": 2})},
+    ),
     "maskbit-tokenizer": ("tokenizers/maskbit-14bit", 16, {"tokens": TokenSpec.grid(4, 256)}),
     "maskbit-tokenizer-lookup": ("tokenizers/maskbit-vqgan-plus-12bit", 16, {"tokens": TokenSpec.grid(4, 64)}),
     "one-d-piece-tokenizer": ("tokenizers/one-d-piece-s-256", 16, {"tokens": sequence(16, 96)}),
