@@ -160,11 +160,11 @@ def test_recordings_of_the_official_code(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*TINY, *GENERATORS])
 def test_a_state_dict_is_loaded_whole_or_not_at_all(name: str) -> None:
-    for change in (lambda state: state.pop(next(iter(state))), lambda state: state.update(strange=torch.zeros(1))):
-        golden = load_golden(GOLDENS / name)
-        change(golden.state)
-        with pytest.raises(CheckpointError, match=r"1 missing|1 unexpected"):
-            list(replay_golden(golden))
+    golden = load_golden(GOLDENS / name)
+    golden.state.pop(next(iter(golden.state)))
+    golden.state["strange"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=r"1 missing(.|\n)*1 unexpected: strange"):
+        list(replay_golden(golden))
 
 
 @pytest.mark.parametrize(

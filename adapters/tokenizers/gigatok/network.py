@@ -40,8 +40,26 @@ TRAINING_ONLY = (
     "stochastic",
     "stochastic_temperature",
     "eval_deterministic",
+    "bernoulli_sample",
+    "codebook_transform",
+    "freeze_codebook",
+    "prior_model_config",
 )
 """Official hyper-parameters without effect on a trained network."""
+UNBUILT = (
+    "use_lfq",
+    "simvq",
+    "use_rope",
+    "rope_1d",
+    "rope_2d",
+    "res_up_down_sample",
+    "downsample_match_channel",
+    "upsample_match_channel",
+    "res_codebook_updown_sample",
+    "downsample_improve",
+    "with_prior_model",
+)
+"""Official switches that no published model has on, and that are refused."""
 SIZES = {
     "tiny": (256, 4, 4),
     "small": (512, 6, 8),
@@ -331,7 +349,9 @@ class Network(nn.Module):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
-        c = self.sizes = from_upstream(Config, config, TRAINING_ONLY)
+        if asked := [name for name in UNBUILT if config.get(name)]:
+            raise ConfigError(f"no GigaTok with {', '.join(asked)}", "no published model has it", "leave it out")
+        c = self.sizes = from_upstream(Config, config, (*TRAINING_ONLY, *UNBUILT))
         grid = config.get("class") == "VQVitModel2DPlus"
         sites = None if c.use_attn else ()
         self.encoder = Encoder(c.ch, c.encoder_ch_mult, BLOCKS, c.z_channels, attention=sites, inside=c.use_attn)
@@ -394,7 +414,7 @@ _CONVOLUTIONS = (
 
 def official_names(config: Mapping[str, Any]) -> OfficialNames:
     """One of our parameter names -> the official keys, for a network of this `config`."""
-    c = from_upstream(Config, config, TRAINING_ONLY)
+    c = from_upstream(Config, config, (*TRAINING_ONLY, *UNBUILT))
     grid = config.get("class") == "VQVitModel2DPlus"
     writer, reader = ("s2dencoder.", "s2ddecoder.") if grid else ("s2to1encoder.", "s1to2decoder.")
 
