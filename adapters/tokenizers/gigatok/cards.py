@@ -20,9 +20,7 @@ BASE = Card(
 """What all sizes have in common."""
 
 
-def _official(
-    name: str, sizes: tuple[str, str], place: str, file: str, *, parameters: int, rfid: float, lpips: float
-) -> Card:
+def _official(name: str, sizes: tuple[str, str], place: str, file: str, *, parameters: int, rfid: float) -> Card:
     """`sizes` are those of the transformers that write and read tokens."""
     source = "README of SilentView/GigaTok at 182920c"
     settings = {"data": "ImageNet val", "image_size": 256}
@@ -43,10 +41,7 @@ def _official(
         checkpoint=Checkpoint(
             file=file, source=f"https://drive.google.com/file/d/{place}/view", wrapper=("ema", "model")
         ),
-        published=(
-            Claim(metric="rFID", value=rfid, settings=settings, source=source),
-            Claim(metric="LPIPS", value=lpips, settings=settings, source=source),
-        ),
+        published=(Claim(metric="rFID", value=rfid, settings=settings, source=source),),
     )
 
 
@@ -58,7 +53,6 @@ CARDS: tuple[Card, ...] = (
         "VQ_SS256_e100.pt",
         parameters=129_252_619,
         rfid=1.01,
-        lpips=0.2226,
     ),
     _official(
         "s-b",
@@ -67,7 +61,6 @@ CARDS: tuple[Card, ...] = (
         "VQ_SB256_e200.pt",
         parameters=218_236_939,
         rfid=0.89,
-        lpips=0.2121,
     ),
     _official(
         "b-l",
@@ -76,7 +69,6 @@ CARDS: tuple[Card, ...] = (
         "VQ_BL256_e200.pt",
         parameters=597_510_923,
         rfid=0.81,
-        lpips=0.2059,
     ),
     _official(
         "b-l-dino-disc",
@@ -85,7 +77,6 @@ CARDS: tuple[Card, ...] = (
         "VQ_BL256_dino_disc.pt",
         parameters=597_510_923,
         rfid=0.51,
-        lpips=0.2056,
     ),
     _official(
         "xl-xxl",
@@ -94,6 +85,5 @@ CARDS: tuple[Card, ...] = (
         "VQ_XLXXL256_e300.pt",
         parameters=2_842_052_875,
         rfid=0.79,
-        lpips=0.1947,
     ),
 )
