@@ -150,7 +150,7 @@ def tiny_generator(golden: str) -> tuple[Card, Card]:
     )
 
 
-@pytest.mark.parametrize("name", [*TINY, *GENERATORS])
+@pytest.mark.parametrize("name", [*TINY, *GENERATORS, "flextok-parts"])
 def test_recordings_of_the_official_code(name: str) -> None:
     golden = load_golden(GOLDENS / name)
     verdicts = list(replay_golden(golden))
