@@ -79,6 +79,37 @@ class Upsample(nn.Module):
         return out
 
 
+def depth_to_space(x: Tensor) -> Tensor:
+    """(B, 4C, H, W) -> (B, C, 2H, 2W); the row of a block counts slowest in 4C, then the column, then the channel."""
+    return x.unflatten(1, (2, 2, -1)).permute(0, 3, 4, 1, 5, 2).flatten(4).flatten(2, 3)
+
+
+class Spread(nn.Module):
+    """(B, C, H, W) -> (B, C, 2H, 2W), a convolution to four times the channels and `depth_to_space`."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depth_to_space(self.conv(x))
+
+
+class Style(nn.Module):
+    """A group norm whose scale and shift come from deviation and mean of the code map."""
+
+    def __init__(self, codes: int, channels: int) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Linear(codes, channels), nn.Linear(codes, channels)
+
+    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
+        flat = codes.flatten(2)
+        scale = self.scale((flat.var(dim=-1) + 1e-6).sqrt())[:, :, None, None]
+        shift = self.shift(flat.mean(dim=-1))[:, :, None, None]
+        styled: Tensor = scale * F.group_norm(x, GROUPS, eps=1e-6) + shift
+        return styled
+
+
 class Level(nn.Module):
     """The blocks at one resolution, each followed by attention if asked for, then the change of resolution."""
 
@@ -95,16 +126,17 @@ class Level(nn.Module):
         return out
 
 
-def middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(ResBlock(channels, channels), ConvAttention(channels), ResBlock(channels, channels))
+def middle(channels: int, *, attention: bool = True) -> nn.Sequential:
+    blocks = [ResBlock(channels, channels), ResBlock(channels, channels)]
+    return nn.Sequential(blocks[0], ConvAttention(channels), blocks[1]) if attention else nn.Sequential(*blocks)
 
 
 class Encoder(nn.Module):
     """Features (B, outputs, H/f, W/f) of images (B, 3, H, W) in [-1, 1], f = 2 ** (len(multipliers) - 1).
 
     `width` is the channels at full resolution, `multipliers` those of each level in units of it, `blocks` the residual
-    blocks per level. Attention is in the middle and at the levels `attention`, counted from full resolution (None:
-    at the last).
+    blocks per level. Attention is in the middle, unless `inside` is false, and at the levels `attention`, counted from
+    full resolution (None: at the last).
     """
 
     def __init__(
@@ -116,6 +148,7 @@ class Encoder(nn.Module):
         *,
         images: int = 3,
         attention: Collection[int] | None = None,
+        inside: bool = True,
     ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]
@@ -126,7 +159,7 @@ class Encoder(nn.Module):
             Level(before, here, blocks, attention=i in sites, resample=Downsample(here) if i < last else None)
             for i, (before, here) in enumerate(zip([width, *widths], widths, strict=False))
         )
-        self.middle = middle(widths[-1])
+        self.middle = middle(widths[-1], attention=inside)
         self.norm = group_norm(widths[-1])
         self.head = nn.Conv2d(widths[-1], outputs, 3, padding=1)
 

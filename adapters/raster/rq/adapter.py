@@ -107,7 +107,7 @@ def replay(
 
     @torch.inference_mode()
     def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
+        labels = inputs.get("class_ids", torch.zeros(len(next(iter(inputs.values()))), dtype=torch.int64))
         if probe == "logits":
             return {"logits": network.score(labels, inputs["tokens"], lookup)}
         if probe == "generate":

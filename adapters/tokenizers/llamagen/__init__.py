@@ -13,6 +13,7 @@ SYSTEM = System(
         StateDict(
             what="a LlamaGen tokenizer",
             has=(r"encoder\.conv_blocks\.0\.res\.0\.norm1\.weight", r"quantize\.embedding\.weight"),
+            lacks=(r"s2(to1|d)encoder\..*",),
         ),
         StateDict(
             what="a LlamaGen tokenizer",
@@ -21,6 +22,7 @@ SYSTEM = System(
                 r"quantize\.embedding\.weight",
                 r"post_quant_conv\.weight",
             ),
+            lacks=(r"writer\..*",),
         ),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},

@@ -36,7 +36,7 @@ def _official(
         checkpoint=Checkpoint(file=f"{file}.bin", source=f"https://huggingface.co/markweber/{file}"),
         published=tuple(
             Claim(metric=metric, value=value, settings=settings, source=source)
-            for metric, value in zip(("rFID", "rIS", "PSNR", "SSIM"), figures, strict=True)
+            for metric, value in zip(("rFID", "is", "PSNR", "SSIM"), figures, strict=True)
         ),
     )
 

@@ -16,6 +16,7 @@ SYSTEM = System(
         StateDict(
             what="an Open-MAGVIT2 tokenizer",
             has=(r"encoder\.middle\.0\.norm1\.weight", r"decoder\.styles\.0\.scale\.weight"),
+            lacks=(r"writer\..*",),
         ),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from arbench.errors import ConfigError
 
-from ...layers.autoencoder import GROUPS, group_norm
+from ...layers.autoencoder import Style, depth_to_space, group_norm
 from ...layers.checkpoint import OfficialNames, replace_patterns
 from ...layers.config import from_upstream
 from ...layers.quantize import SignBits
@@ -34,7 +34,6 @@ TRAINING_ONLY = (
     "factorized_bits",
 )
 """Official hyper-parameters without effect on a trained network, or that are read on their own."""
-EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +87,8 @@ class Level(nn.Module):
         if self.shrink is not None:
             x = self.shrink(x)
         if self.enlarge is not None:
-            cells = self.enlarge(x).unflatten(1, (2, 2, -1))  # row, column, channel
-            x = cells.permute(0, 3, 4, 1, 5, 2).flatten(4).flatten(2, 3)
+            x = depth_to_space(self.enlarge(x))
         return x
-
-
-class Style(nn.Module):
-    """A group norm whose scale and shift come from deviation and mean of the code map."""
-
-    def __init__(self, codes: int, channels: int) -> None:
-        super().__init__()
-        self.scale, self.shift = nn.Linear(codes, channels), nn.Linear(codes, channels)
-
-    def forward(self, x: Tensor, codes: Tensor) -> Tensor:
-        flat = codes.flatten(2)
-        scale = self.scale((flat.var(dim=-1) + EPS).sqrt())[:, :, None, None]
-        shift = self.shift(flat.mean(dim=-1))[:, :, None, None]
-        styled: Tensor = scale * F.group_norm(x, GROUPS, eps=EPS) + shift
-        return styled
 
 
 class Encoder(nn.Module):

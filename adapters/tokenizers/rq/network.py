@@ -116,11 +116,13 @@ class Network(VQGAN):
         return self.quantize.nearest(places).flatten(1)
 
     def decode(self, ids: Tensor, depths: int | None = None) -> Tensor:
-        """Images from a square grid of ids (B, n * n * depth), of the first `depths` alone if given."""
+        """Images from ids (B, n * depth) of `code_shape` or of a square; of the first `depths` alone if given."""
         rows, columns = self.sizes.block
         codes = self.quantize.lookup(ids.unflatten(1, (-1, self.sizes.depth))[..., :depths]).sum(-2)
-        side = math.isqrt(codes.shape[1])
-        blocks = codes.unflatten(-1, (rows, columns, -1)).unflatten(1, (side, side))  # (B, h, w, r, s, C)
+        height, width, _ = self.sizes.code_shape
+        if height * width != codes.shape[1]:
+            height = width = math.isqrt(codes.shape[1])
+        blocks = codes.unflatten(-1, (rows, columns, -1)).unflatten(1, (height, width))  # (B, h, w, r, s, C)
         grid = blocks.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)  # (B, C, H, W)
         images: Tensor = self.decoder(self.post_quant_conv(grid.to(self.post_quant_conv.weight.dtype)))
         return images

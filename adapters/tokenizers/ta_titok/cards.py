@@ -53,7 +53,7 @@ def _official(
         checkpoint=Checkpoint(file=f"tatitok_{name}.bin", source="https://huggingface.co/fun-research/TA-TiTok"),
         published=(
             Claim(metric="rFID", value=rfid, settings=settings, source=source),
-            Claim(metric="rIS", value=inception, settings=settings, source=source),
+            Claim(metric="is", value=inception, settings=settings, source=source),
         ),
     )
 
