@@ -20,6 +20,7 @@ from adapters.raster.llamagen.network import Network as Llama
 from arbench import registry
 from arbench.measure.counts import OUTSIDE, count, extent
 from arbench.seeds import noise_for
+from arbench.tasks.speed import counted as counted_metrics
 
 BF16, FP32 = 2, 4
 ROWS = 2  # guidance
@@ -47,6 +48,21 @@ def test_a_product_reads_its_weight_each_time_and_activations_count_none():
     assert found.total("cache") == 0
     assert found.passes == {"ar": 3}
     assert found.tokens == 1
+
+
+def test_steps_of_an_inner_loop():
+    """Two outer steps, in each of which the inner weight is read three times."""
+    weight = torch.ones(4, 4)
+
+    def call(probe):
+        for index in range(2):
+            with probe("ar", index=index), probe("inner", index=index):
+                for _ in range(3):
+                    torch.ones(2, 4) @ weight
+
+    (steps,) = counted_metrics.inner_steps(counted_metrics.arrays("sample", counted(call)))
+    assert steps.value == 3
+    assert counted_metrics.inner_steps(counted_metrics.arrays("sample", counted(lambda probe: weight @ weight))) == []
 
 
 @pytest.mark.parametrize("rows", [1, 5, 16, 40])

@@ -162,7 +162,7 @@ class SpeedWork:
             metrics += numbers.saturation({batch: batch / statistics.median(each) for batch, each in seconds.items()})
             metrics += served.metrics(seconds, cell.task.arrivals, cell.task.bound, cell.settings.seed)
             metrics += numbers.work_metrics(units)
-            metrics.append(counted.tokens(units[0]))
+            metrics += [counted.tokens(units[0]), *counted.inner_steps(units[0])]
         metrics += counted.device_metrics(rates, cell.settings.dtype)
         return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(together, names)))
 
