@@ -162,6 +162,9 @@ def test_llamagen_b(start):
     assert found.passes == {"ar": 1}
 
 
+SCALES = (0, 2, 5, 7)
+
+
 def hand_var(side, used):
     """One scale of VAR-d16, guided: blocks in bfloat16, embedding and head in float32."""
     width, depth, codes, channels = 1024, 16, 4096, 32
@@ -174,26 +177,29 @@ def hand_var(side, used):
     return flops, BF16 * block + FP32 * (ends + head_modulation) + modulations, cache
 
 
-@pytest.mark.parametrize("scale", [3, 9])
-def test_var_d16(scale):
+def test_var_d16():
     network = on_meta(Var, "next_scale/var-d16", VarConfig).place("meta", torch.bfloat16)
-    side, start = network.config.patch_nums[scale], network.config.starts[scale]
+    config = network.config
     caches = network.allocate(ROWS)
     modulations = [torch.zeros(ROWS, 1, 6, 1024, device="meta") for _ in network.blocks]
     condition = torch.zeros(ROWS, 1024, device="meta")
-    features = torch.zeros(ROWS, side * side, 32, device="meta")
 
     def call(probe):
-        with probe("ar", index=scale):
-            states = network(network.embed(features, condition, scale), modulations, start, caches)
-            network.logits(states, condition)
+        for scale in SCALES:
+            side, start = config.patch_nums[scale], config.starts[scale]
+            features = torch.zeros(ROWS, side * side, 32, device="meta")
+            with probe("ar", index=scale, tokens=side * side):
+                states = network(network.embed(features, condition, scale), modulations, start, caches)
+                network.logits(states, condition)
 
     found = counted(call)
-    flops, weights, cache = hand_var(side, start + side * side)
-    assert found.total("flops") == pytest.approx(flops, rel=0.02)
-    assert found.total("weights") == pytest.approx(weights, rel=0.02)
-    assert found.total("cache") == pytest.approx(cache, rel=0.02)
-    assert found.passes == {"ar": 1}
+    by_hand = [hand_var(config.patch_nums[each], config.starts[each + 1]) for each in SCALES]
+    for span, (flops, weights, cache) in zip(found.spans[1:], by_hand, strict=True):
+        assert span.flops == pytest.approx(flops, rel=0.02)
+        assert span.weights == pytest.approx(weights, rel=0.02)
+        assert span.cache == pytest.approx(cache, rel=0.02)
+    assert found.total("flops") == pytest.approx(sum(flops for flops, _, _ in by_hand), rel=0.02)
+    assert (found.passes, found.tokens) == ({"ar": len(SCALES)}, 1 + 9 + 36 + 100)
 
 
 def hand_mar(known, wanted, steps):
