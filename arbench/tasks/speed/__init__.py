@@ -52,7 +52,7 @@ TASK = TaskDefinition(
     kinds=frozenset({"generator", "tokenizer"}),
     group="Speed",
     metrics=(
-        MetricInfo("latency", "s", "lower", "median time of a call, decoding included; of tokenizers, each operation"),
+        MetricInfo("latency", "s", "lower", "median time of a call; `draw` is without the decoder"),
         MetricInfo("images-per-second", "images/s", "higher", "batch over median latency"),
         MetricInfo("limit-share", "fraction", "higher", "speed-of-light time over median latency"),
         MetricInfo("latency-p90", "s", "lower", "90th percentile; null below 29 calls", column=False),

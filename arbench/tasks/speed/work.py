@@ -132,8 +132,9 @@ class SpeedWork:
                 arrays["draw_seconds"] = timed.marks[:, 0] if timed.marks.shape[1] > 1 else np.zeros(0)
             probe = PhaseProbe(self._stamps_for(context.device))
             arrays |= _phase_pass(operation, probe, clock, timed.calls, limits.max_seconds)
-            given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
-            arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
+            if unit.stop == unit.start:  # the first round; counts are the same in every process
+                given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
+                arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
         if cell.kind == "generator":
             arrays |= {"outer_steps": np.array([calls.outer_steps]), "forwards": np.array([calls.forwards])}
         return arrays
