@@ -94,11 +94,13 @@ def show(
     weights: Weighted = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every value, and where it comes from.")] = False,
     json_output: Json = False,
+    max_params: MaxParams = None,
 ) -> None:
     """Show what a suite would run, and what it would cost."""
     from arbench.cli.show import show
 
-    raise typer.Exit(show(suite, adapter or [], task or [], change or [], weights or [], resolved, json_output))
+    changes = [*(change or []), *([f"settings.max_params={max_params}"] if max_params else [])]
+    raise typer.Exit(show(suite, adapter or [], task or [], changes, weights or [], resolved, json_output))
 
 
 @app.command()

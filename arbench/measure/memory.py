@@ -124,3 +124,18 @@ def driver_memory(device: str) -> tuple[int | None, str]:
     if not mine or mine[0] is None:
         return None, "NVML does not list this process (containers hide process ids)"
     return int(mine[0]), ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that there was not enough memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    # the CPU allocator and cuBLAS raise plain RuntimeErrors; NumPy's is a MemoryError
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator: can't allocate memory" in text
+        or "DefaultCPUAllocator: not enough memory" in text
+        or "CUDA out of memory" in text
+        or "CUBLAS_STATUS_ALLOC_FAILED" in text
+        or "CUDA error: out of memory" in text
+    )

@@ -35,6 +35,7 @@ from ..errors import ArbenchError, StoreError, Unsupported
 from ..features.unit_features import UnitFile
 from ..files import DISK_ERRORS, write_atomic
 from ..measure import device_rates
+from ..measure.memory import out_of_memory
 from ..measure.provenance import provenance
 from ..measure.threads import SAMPLING_THREADS, use_threads
 from ..spec.cell import Cell
@@ -190,21 +191,7 @@ def classify(error: BaseException) -> tuple[Outcome, str]:
         return ("unsupported" if isinstance(error, Unsupported) else "error"), reason
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return ("oom" if _out_of_memory(error) else "error"), reason[:300]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    text = str(error)
-    # the CPU allocator and cuBLAS raise plain RuntimeErrors; NumPy's is a MemoryError
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator: can't allocate memory" in text
-        or "DefaultCPUAllocator: not enough memory" in text
-        or "CUDA out of memory" in text
-        or "CUBLAS_STATUS_ALLOC_FAILED" in text
-        or "CUDA error: out of memory" in text
-    )
+    return ("oom" if out_of_memory(error) else "error"), reason[:300]
 
 
 def _listen(pipe: Connection, inbox: queue.SimpleQueue[dict[str, Any]]) -> None:

@@ -53,6 +53,7 @@ FLAGS = {
     "eager_phases": "phases are of calls that were not replayed: a CUDA graph shows none",
     "above_limit": "faster than the limit: what must be read lies in a cache that is faster than memory",
     "after_larger_batch": "measured after a larger batch, whose memory may not have been given back",
+    "search_ended": "the largest batch that was tried fits, so larger ones may",
     "leak": "memory in use grew with each call",
     "peak_of_process": "the peak of the whole process, not of this call alone",
 }

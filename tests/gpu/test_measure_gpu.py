@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from arbench.measure.clock import WallClock
+from arbench.measure.device_rates import measured
+from arbench.measure.guard import gpu
 from arbench.measure.loop import StopRule, time_calls
 from arbench.measure.memory import CudaMeter, driver_memory, meter_for
 from arbench.measure.probe import EventStamps, PhaseProbe, stamps_for
@@ -73,8 +75,19 @@ def test_the_loop_times_device_work():
         lambda output: str(next(counter)).encode(),
         WallClock("cuda"),
         StopRule(min_calls=5, min_seconds=0),
+        stamps=stamps_for("cuda:0"),
     )
     assert timed.seconds.min() > 0.003
+    assert timed.marks[:, -1].min() > 0.003  # by events
+    assert (timed.marks[:, -1] <= timed.seconds + 1e-3).all()
+
+
+def test_rates_of_the_device_and_its_state():
+    found = measured("cuda:0", "bfloat16")
+    assert 1e11 < found.bandwidth < 2e13
+    assert 1e12 < found.matrix < 1e16
+    state = gpu("cuda:0")
+    assert state is None or 0 < state.clock <= state.highest_clock
 
 
 def test_allocated_peak_of_a_known_allocation():

@@ -20,6 +20,7 @@ from adapters.raster.llamagen.network import Network as Llama
 from arbench import registry
 from arbench.measure.counts import OUTSIDE, count, extent
 from arbench.seeds import noise_for
+from arbench.tasks.speed import counted as counted_metrics
 
 BF16, FP32 = 2, 4
 ROWS = 2  # guidance
@@ -47,6 +48,21 @@ def test_a_product_reads_its_weight_each_time_and_activations_count_none():
     assert found.total("cache") == 0
     assert found.passes == {"ar": 3}
     assert found.tokens == 1
+
+
+def test_steps_of_an_inner_loop():
+    """Two outer steps, in each of which the inner weight is read three times."""
+    weight = torch.ones(4, 4)
+
+    def call(probe):
+        for index in range(2):
+            with probe("ar", index=index), probe("inner", index=index):
+                for _ in range(3):
+                    torch.ones(2, 4) @ weight
+
+    (steps,) = counted_metrics.inner_steps(counted_metrics.arrays("sample", counted(call)))
+    assert steps.value == 3
+    assert counted_metrics.inner_steps(counted_metrics.arrays("sample", counted(lambda probe: weight @ weight))) == []
 
 
 @pytest.mark.parametrize("rows", [1, 5, 16, 40])
@@ -146,6 +162,9 @@ def test_llamagen_b(start):
     assert found.passes == {"ar": 1}
 
 
+SCALES = (0, 2, 5, 7)
+
+
 def hand_var(side, used):
     """One scale of VAR-d16, guided: blocks in bfloat16, embedding and head in float32."""
     width, depth, codes, channels = 1024, 16, 4096, 32
@@ -158,26 +177,29 @@ def hand_var(side, used):
     return flops, BF16 * block + FP32 * (ends + head_modulation) + modulations, cache
 
 
-@pytest.mark.parametrize("scale", [3, 9])
-def test_var_d16(scale):
+def test_var_d16():
     network = on_meta(Var, "next_scale/var-d16", VarConfig).place("meta", torch.bfloat16)
-    side, start = network.config.patch_nums[scale], network.config.starts[scale]
+    config = network.config
     caches = network.allocate(ROWS)
     modulations = [torch.zeros(ROWS, 1, 6, 1024, device="meta") for _ in network.blocks]
     condition = torch.zeros(ROWS, 1024, device="meta")
-    features = torch.zeros(ROWS, side * side, 32, device="meta")
 
     def call(probe):
-        with probe("ar", index=scale):
-            states = network(network.embed(features, condition, scale), modulations, start, caches)
-            network.logits(states, condition)
+        for scale in SCALES:
+            side, start = config.patch_nums[scale], config.starts[scale]
+            features = torch.zeros(ROWS, side * side, 32, device="meta")
+            with probe("ar", index=scale, tokens=side * side):
+                states = network(network.embed(features, condition, scale), modulations, start, caches)
+                network.logits(states, condition)
 
     found = counted(call)
-    flops, weights, cache = hand_var(side, start + side * side)
-    assert found.total("flops") == pytest.approx(flops, rel=0.02)
-    assert found.total("weights") == pytest.approx(weights, rel=0.02)
-    assert found.total("cache") == pytest.approx(cache, rel=0.02)
-    assert found.passes == {"ar": 1}
+    by_hand = [hand_var(config.patch_nums[each], config.starts[each + 1]) for each in SCALES]
+    for span, (flops, weights, cache) in zip(found.spans[1:], by_hand, strict=True):
+        assert span.flops == pytest.approx(flops, rel=0.02)
+        assert span.weights == pytest.approx(weights, rel=0.02)
+        assert span.cache == pytest.approx(cache, rel=0.02)
+    assert found.total("flops") == pytest.approx(sum(flops for flops, _, _ in by_hand), rel=0.02)
+    assert (found.passes, found.tokens) == ({"ar": len(SCALES)}, 1 + 9 + 36 + 100)
 
 
 def hand_mar(known, wanted, steps):

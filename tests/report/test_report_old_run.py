@@ -64,7 +64,7 @@ def test_its_report_shows_numbers_and_pictures(html: str) -> None:
     alts = [image["alt"] for image in Page(html).all("img")]
     assert sum(alt.startswith(("mar-mini, image", "var-mini, image")) and "label" in alt for alt in alts) == 8
     assert sum(alt.startswith("original, image") for alt in alts) == 16
-    assert len(re.findall("<svg", html)) == 6
+    assert len(re.findall("<svg", html)) == 8
 
 
 def test_its_tables(results: dict[tuple[str, str], Result], tmp_path: Path) -> None:

@@ -116,8 +116,9 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     assert metrics["phase-closure", 1, "sample"].value == pytest.approx(16 / (17 + OVERHEAD))
     assert metrics["phase-closure", 1, "sample"].flags == ("open_phases",)
     assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
+    assert metrics["inner-steps",].value == 0  # it reads no weights
     exact = {name for name, *_ in (key for key, metric in metrics.items() if metric.measure != "speed")}
-    assert exact == {"steps", "forwards", "tokens", "flops", "traffic", "operations", "weight-passes"}
+    assert exact == {"steps", "forwards", "tokens", "flops", "traffic", "operations", "weight-passes", "inner-steps"}
 
 
 class Weighed(Clocked):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from ...spec.task import Effort, MetricInfo, Pick, TaskDefinition, TaskSpec
-from ...spec.unit import one_per_batch
+from ...spec.unit import Unit, one_per_batch
 
 
 class Memory(TaskSpec):
@@ -15,6 +17,16 @@ class Memory(TaskSpec):
     """Name of the task."""
     batches: tuple[int, ...] = (1, 16)
     """Numbers of images in a call, each measured for itself."""
+    largest: int | None = Field(default=None, ge=1)
+    """Search for the largest batch that fits, up to this one, each tried in a process of its own; null: no search."""
+    limit: float | None = Field(default=None, gt=0)
+    """Gigabytes that a process of this search may take; null: on a CPU 80 % of the free memory, on a GPU all of its."""
+
+
+def _units(spec: Memory) -> tuple[Unit, ...]:
+    """One for each batch size; the search is that of batch 0."""
+    search = () if spec.largest is None else (Unit(index=len(spec.batches), start=0, stop=spec.largest),)
+    return (*one_per_batch(spec.batches), *search)
 
 
 TASK = TaskDefinition(
@@ -31,12 +43,13 @@ TASK = TaskDefinition(
         MetricInfo("baseline-memory", "B", "lower", "CPU: resident set before anything is loaded", column=False),
         MetricInfo("peak-memory-load", "B", "lower", "the most while loading", column=False),
         MetricInfo("call-memory", "B", "lower", "the peak less what was held before the calls", column=False),
+        MetricInfo("largest-batch", "", "higher", "the largest batch that fits, to 5 %", column=False),
         MetricInfo("memory-growth", "B", "lower", "what each further call leaves behind", column=False),
         MetricInfo("reserved-memory", "B", "lower", "CUDA: what the allocator holds, used or not", column=False),
         MetricInfo("process-memory", "B", "lower", "CUDA: the process by NVML, libraries included", column=False),
     ),
     summary=(Pick("peak-memory", "last"),),
-    units=lambda spec: one_per_batch(spec.batches),
+    units=_units,
     effort=lambda spec, rates: Effort(sum(5 * rates.image * batch for batch in spec.batches), max(spec.batches)),
     exclusive=True,
     own_process=True,  # the resident set of a fork lacks the pages of libraries that only its parent has touched

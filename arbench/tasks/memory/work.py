@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from ...measure.memory import CudaMeter, HostMeter, driver_memory, meter_for
 from ...spec.cell import Cell
@@ -14,7 +16,13 @@ from ...spec.result import At, Metric
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored
 from ..outputs import check_generated, check_images, codes_for, measured_request, sampling_of, synthetic_images
+from . import Memory
+from .attempt import attempt, largest_fit
 
+CALLS_OF_ATTEMPT = 2
+"""Calls that must end for a batch size to fit."""
+SHARE = 0.8
+"""Of the host's free memory, what an attempt may take where the task names no limit."""
 CALLS = 4
 """Calls behind a peak: the first allocates workspaces, the second shows that they are reused, the others whether memory
 in use grows from call to call."""
@@ -25,14 +33,21 @@ LEAK_BYTES, LEAK_SHARE = 2**20, 1e-3
 class MemoryWork:
     """A unit is one batch size; the worker is a process of its own, so that its memory is this cell's alone."""
 
-    def __init__(self, meter_for: Callable[[str], HostMeter | CudaMeter] = meter_for) -> None:
+    def __init__(
+        self,
+        meter_for: Callable[[str], HostMeter | CudaMeter] = meter_for,
+        attempt: Callable[[Cell, int, str, int | None, Mapping[str, Path]], bool] = attempt,
+    ) -> None:
         self._meter_for = meter_for
+        self._attempt = attempt
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
+        if unit.start == 0:
+            return self._search(cell, unit.stop, context)
         meter = self._meter_for(context.device)
         batch, before = unit.start, meter.current()
         meter.reset()
-        call = _generator_call(cell, batch, context) if cell.kind == "generator" else _tokenizer_call(cell, context)
+        call = whole_call(cell, batch, context)
         loading, after = meter.peak(), meter.current()
         fresh = meter.reset()
         held = []
@@ -58,7 +73,28 @@ class MemoryWork:
             arrays["process_reason"] = np.array([reason])
         return arrays
 
+    def _search(self, cell: Cell, most: int, context: Context) -> Arrays:
+        """The largest batch up to `most` that fits, each tried in a process of its own."""
+        assert isinstance(cell.task, Memory)
+        if cell.task.limit is not None:
+            limit: int | None = int(cell.task.limit * 1e9)
+        else:
+            cuda = context.device.startswith("cuda")
+            limit = None if cuda else int(SHARE * psutil.virtual_memory().available)
+        tried: list[int] = []
+
+        def fits(batch: int) -> bool:
+            tried.append(batch)
+            context.progress(len(tried))
+            return self._attempt(cell, batch, context.device, limit, context.weight_files(cell))
+
+        low, high = largest_fit(fits, most)
+        numbers = {"batch": 0, "low": low, "high": high, "limit": -1 if limit is None else limit, "tried": len(tried)}
+        return {name: np.array([value], dtype=np.int64) for name, value in numbers.items()}
+
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
+        searched = [unit for unit in units if not int(unit["batch"][0])]
+        units = [unit for unit in units if int(unit["batch"][0])]
         cuda = context.device.startswith("cuda")
         metrics = [_file_metric(cell, context), *_load_metrics(units[0], cuda)]
         largest = 0
@@ -70,7 +106,30 @@ class MemoryWork:
             metrics += _peak_metrics(unit, batch, cuda, flags)
             metrics.append(_growth(unit, batch))
             largest = max(largest, batch)
+        metrics += [_largest(unit) for unit in searched]
         return Finished(tuple(metrics))
+
+
+def _largest(unit: Stored) -> Metric:
+    """What the search came to, with the limit in force."""
+    low, high, limit, tried = (int(unit[name][0]) for name in ("low", "high", "limit", "tried"))
+    allowed = "the device's memory" if limit < 0 else f"{limit / 1e9:.3g} GB"
+    ended = f"{high} did not fit" if high else "none failed"
+    return Metric(
+        name="largest-batch",
+        value=float(low) if low else None,
+        n=tried,
+        direction="higher",
+        how=f"bisection over {tried} fresh processes; limit {allowed}; {ended}",
+        measure="memory",
+        reason="" if low else f"one image does not fit into {allowed}",
+        flags=() if high else ("search_ended",),
+    )
+
+
+def whole_call(cell: Cell, batch: int, context: Context) -> Callable[[range], None]:
+    """Loads what the cell is about; the function makes a whole call of these ids."""
+    return _generator_call(cell, batch, context) if cell.kind == "generator" else _tokenizer_call(cell, context)
 
 
 def _generator_call(cell: Cell, batch: int, context: Context) -> Callable[[range], None]:

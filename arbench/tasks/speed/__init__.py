@@ -52,7 +52,7 @@ TASK = TaskDefinition(
     kinds=frozenset({"generator", "tokenizer"}),
     group="Speed",
     metrics=(
-        MetricInfo("latency", "s", "lower", "median time of a call, decoding included; of tokenizers, each operation"),
+        MetricInfo("latency", "s", "lower", "median time of a call; `draw` is without the decoder"),
         MetricInfo("images-per-second", "images/s", "higher", "batch over median latency"),
         MetricInfo("limit-share", "fraction", "higher", "speed-of-light time over median latency"),
         MetricInfo("latency-p90", "s", "lower", "90th percentile; null below 29 calls", column=False),
@@ -75,6 +75,7 @@ TASK = TaskDefinition(
         MetricInfo("steps", "", "lower", "autoregressive steps per call", column=False),
         MetricInfo("forwards", "", "lower", "backbone calls per call; a guided call counts as two", column=False),
         MetricInfo("tokens", "", None, "tokens drawn for one image, as the adapter marks them", column=False),
+        MetricInfo("inner-steps", "", "lower", "of an inner loop (a diffusion head's) in an outer step", column=False),
         MetricInfo("flops", "FLOP", "lower", "matrix products, convolutions and attention of a call", column=False),
         MetricInfo("traffic", "B", "lower", "bytes a call must move: weights each pass, cache each step", column=False),
         MetricInfo("weight-passes", "", "lower", "times that a call reads the weights of a phase", column=False),

@@ -121,6 +121,16 @@ def tokens(unit: Stored) -> Metric:
     return Metric(name="tokens", value=float(found) if found else None, n=1, how=how, reason=reason)
 
 
+def inner_steps(unit: Stored) -> list[Metric]:
+    """Steps of the inner loop within one outer step, of models that have one: passes over its weights."""
+    counts = counts_of(unit, "sample")
+    entered = sum(span.phase == "inner" for span in counts.spans)
+    if not entered:
+        return []
+    how = "passes over the inner network's weights for each time that it is entered"
+    return [Metric(name="inner-steps", value=counts.passes.get("inner", 0) / entered, n=1, direction="lower", how=how)]
+
+
 def device_metrics(rates: Rates, dtype: str) -> list[Metric]:
     """What the limits are made of."""
     text = "best of repeated calls, measured once for this device and kept"

@@ -132,8 +132,9 @@ class SpeedWork:
                 arrays["draw_seconds"] = timed.marks[:, 0] if timed.marks.shape[1] > 1 else np.zeros(0)
             probe = PhaseProbe(self._stamps_for(context.device))
             arrays |= _phase_pass(operation, probe, clock, timed.calls, limits.max_seconds)
-            given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
-            arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
+            if unit.stop == unit.start:  # the first round; counts are the same in every process
+                given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
+                arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
         if cell.kind == "generator":
             arrays |= {"outer_steps": np.array([calls.outer_steps]), "forwards": np.array([calls.forwards])}
         return arrays
@@ -162,7 +163,7 @@ class SpeedWork:
             metrics += numbers.saturation({batch: batch / statistics.median(each) for batch, each in seconds.items()})
             metrics += served.metrics(seconds, cell.task.arrivals, cell.task.bound, cell.settings.seed)
             metrics += numbers.work_metrics(units)
-            metrics.append(counted.tokens(units[0]))
+            metrics += [counted.tokens(units[0]), *counted.inner_steps(units[0])]
         metrics += counted.device_metrics(rates, cell.settings.dtype)
         return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(together, names)))
 
