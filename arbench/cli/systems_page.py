@@ -39,8 +39,8 @@ def page() -> str:
 
 def _folder(system: System) -> Path | None:
     """The folder of a system that ships with arbench."""
-    implementation = system.cards[0].implementation.partition(":")[0]
-    parts = implementation.split(".")
+    places = [*(card.implementation for card in system.cards), *system.replays.values()]
+    parts = places[0].partition(":")[0].split(".") if places else []
     if parts[:2] != ["arbench", "adapters"]:
         return None
     return ROOT.joinpath(*parts[1:4])
@@ -84,8 +84,7 @@ def _blocks(path: Path) -> Iterator[str]:
 
 
 def _recordings(system: System) -> list[str]:
-    kinds = {"generator" if card.kind == "generator" else "tokenizer" for card in system.cards}
-    found = []
+    kinds, found = set(system.replays), []
     for path in sorted((ROOT / "tests" / "goldens").glob("*/golden.json")):
         golden = json.loads(path.read_text(encoding="utf-8"))
         if golden["adapter"] == system.name and golden["component"] in kinds:

@@ -60,7 +60,8 @@ class Disturbance:
     def flags(self, available: int) -> tuple[str, ...]:
         """`busy` and `stolen_time`, on a machine with so many cores."""
         busy = self.cores > max(BUSY_CORES, BUSY_SHARE * available)
-        return (*(("busy",) if busy else ()), *(("stolen_time",) if self.stolen > STOLEN_SHARE else ()))
+        flags = [*(["busy"] if busy else []), *(["stolen_time"] if self.stolen > STOLEN_SHARE else [])]
+        return tuple(flags)
 
 
 def between(before: Reading, after: Reading, available: int) -> Disturbance:
@@ -133,7 +134,8 @@ class GpuState:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        return (*(("throttled",) if self.throttled else ()), *(("device_shared",) if self.others else ()))
+        flags = [*(["throttled"] if self.throttled else []), *(["device_shared"] if self.others else [])]
+        return tuple(flags)
 
 
 def gpu(device: str) -> GpuState | None:

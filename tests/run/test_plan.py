@@ -172,7 +172,7 @@ class TestSampling:
             ("  farm/tok: {top_k: 1}\n", "s.yaml:10: unknown generator in sampling: 'farm/tok'", "farm/talks"),
             ("  farm/steady: {guidance: 3}\n", "s.yaml:10: guidance is a mapping", "3"),
             ("  farm/steady: {top_p: 3}\n", "s.yaml:10: sampling of farm/steady: top_p", "3"),
-            ("  'other/*': {top_p: 3}\n", "s.yaml:10: unknown generator", ""),
+            ("  'nobody/*': {top_p: 3}\n", "s.yaml:10: unknown generator", ""),
         ],
     )
     def test_mistakes_name_their_line(self, override, what, why):

@@ -60,19 +60,13 @@ def test_a_knob_that_a_family_lacks_is_unsupported_before_anything_runs(knob: st
     assert (
         lacking
         == {
-            "guidance": {"raster"},  # RQ-Transformer has no class to drop
+            "guidance": set(),
             "temperature": set(),
             "top_k": {"continuous"},
             "top_p": {"continuous"},
             "steps": {"raster", "next_scale", "hybrid", "random_order"},  # RAR of the last; RandAR chooses its passes
             "inner_steps": {"raster", "random_order", "next_scale"},
-            "order": {
-                "raster",
-                "next_scale",
-                "continuous",
-                "hybrid",
-                "random_order",
-            },  # masked ones choose by confidence
+            "order": {"raster", "next_scale", "continuous", "hybrid"},
         }[knob]
     )
 
