@@ -61,7 +61,8 @@ def test_imagenet_is_fifty_thousand_samples_fifty_a_class_with_and_without_guida
     for name in {cell.adapter for cell in drawn}:
         own = [cell.sampling for cell in drawn if cell.adapter == name]
         assert own[0] == registry.card(name).native
-        assert [sampling.guidance.on for sampling in own] == [True, False]
+        guided = "guidance" in registry.card(name).supports  # RQ-Transformer has no class to drop
+        assert [sampling.guidance.on for sampling in own] == ([True, False] if guided else [False])
     assert {planned.cell.task.batches for planned in cells if planned.exclusive} == {(1, 64)}
 
 
