@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -158,9 +159,31 @@ def test_direction_of_imports(layer, path, package):
 SYSTEMS = sorted(path.parent for path in (ROOT / "adapters").glob("*/*/__init__.py"))
 
 
+BUILT_ON = {
+    "continuous/arinar": ("continuous/mar", "next_scale/var"),
+    "continuous/disa": ("continuous/mar", "continuous/xar", "next_scale/flowar"),
+    "continuous/far": ("continuous/mar",),
+    "continuous/transdiff": ("continuous/mar",),
+    "continuous/xar": ("continuous/mar",),
+    "hybrid/bitdance": ("continuous/mar",),
+    "next_scale/cca_var": ("next_scale/var",),
+    "next_scale/flexvar": ("next_scale/var",),
+    "next_scale/flowar": ("continuous/mar",),
+    "other/distilled_decoding": ("next_scale/var",),
+    "random_order/nar": ("raster/llamagen",),
+    "raster/cca_llamagen": ("raster/llamagen",),
+    "raster/dar": ("raster/llamagen",),
+    "raster/npp": ("raster/llamagen",),
+    "tokenizers/flexvar": ("tokenizers/llamagen",),
+}
+"""Systems that are another's network or sampling with a part changed: what would break if that one were removed."""
+
+
 @pytest.mark.parametrize("folder", SYSTEMS, ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_a_system_stands_alone(folder):
     """It imports layers/ and its own modules; its training also train/; a generator also systems of tokenizers.
+
+    One that is built on others says so in `BUILT_ON`.
 
     So a system is added, changed and removed within its folder. A generator names the class of a tokenizer whose
     network it works with; tokenizers import no other system.
@@ -174,7 +197,19 @@ def test_a_system_stands_alone(folder):
             area, system = name[2], tuple(name[2:4])
             trains = area == "train" and path.name == "training.py"
             tokenizes = area == "tokenizers" and folder.parent.name != "tokenizers"
-            assert area == "layers" or system == own or trains or tokenizes, f"{path}: {'.'.join(name)}"
+            built = "/".join(system) in BUILT_ON.get("/".join(own), ())
+            assert area == "layers" or system == own or trains or tokenizes or built, f"{path}: {'.'.join(name)}"
+
+
+def test_what_systems_are_built_on_has_an_order():
+    """No two are built on each other, and each that is listed is used."""
+    order = graphlib.TopologicalSorter(BUILT_ON).static_order()
+    assert set(order) <= {f"{folder.parent.name}/{folder.name}" for folder in SYSTEMS}
+    for name, bases in BUILT_ON.items():
+        folder = ROOT / "adapters" / name
+        package = ["arbench", "adapters", *name.split("/")]
+        used = {"/".join(each[2:4]) for path in folder.glob("*.py") for each in imported_names(path, package)}
+        assert set(bases) <= used, name
 
 
 def test_what_systems_share_imports_no_system():

@@ -61,7 +61,7 @@ def test_imagenet_is_fifty_thousand_samples_fifty_a_class_with_and_without_guida
     for name in {cell.adapter for cell in drawn}:
         own = [cell.sampling for cell in drawn if cell.adapter == name]
         assert own[0] == registry.card(name).native
-        guided = "guidance" in registry.card(name).supports  # RQ-Transformer has no class to drop
+        guided = registry.card(name).native.guidance.on  # not RQ-Transformer, CCA, Distilled Decoding
         assert [sampling.guidance.on for sampling in own] == ([True, False] if guided else [False])
     assert {planned.cell.task.batches for planned in cells if planned.exclusive} == {(1, 64)}
 

@@ -162,6 +162,8 @@ def test_a_state_dict_is_recognised_as_what_it_is(kind: str) -> None:
     assert recognise(network_of(kind)) == ("a VAR tokenizer or a HART tokenizer" if kind in same else kind)
 
 
+ALIKE = {"a BitDance tokenizer", "an Open-MAGVIT2 tokenizer"}
+"""The official files of one have the keys of the other's: only shapes differ."""
 WITH_CARDS = [system for system in registry.systems() if system.cards]
 
 
@@ -175,9 +177,12 @@ def test_the_files_of_a_system_are_recognised_as_its_own_and_nothing_else(system
             theirs += other.files
     for card in system.cards:
         names, own = names_of(card), list(whole_network(card).state_dict())
-        kind = recognise([key for ours in own for key in names(ours)])
-        assert kind in kinds
-        assert set((recognise(own) or "").split(" or ")) == {kind, *(file.what for file in theirs if file.fits(own))}
+        found = set((recognise([key for ours in own for key in names(ours)]) or "").split(" or "))
+        assert found <= kinds or found == ALIKE
+        assert set((recognise(own) or "").split(" or ")) == {
+            *(found & kinds),
+            *(file.what for file in theirs if file.fits(own)),
+        }
 
 
 @pytest.mark.parametrize("name", SHIPPED)

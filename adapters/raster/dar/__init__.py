@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from arbench.protocols import StateDict, System
+from arbench.protocols import System
 
+from ..llamagen import SYSTEM as LLAMAGEN
 from .cards import CARDS
 
 SYSTEM = System(
     name="dar",
     cards=CARDS,
-    files=(  # the same weights as LlamaGen's, with other positions
-        StateDict(
-            what="a LlamaGen generator",
-            has=(r"cls_embedding\.embedding_table\.weight", r"tok_embeddings\.weight"),
-            lacks=(r"pos_instruct_embeddings",),
-        ),
-        StateDict(
-            what="a LlamaGen generator",
-            has=(r"class_table\.weight", r"token_table\.weight"),
-            lacks=(r"instruction",),
-        ),
-    ),
+    files=LLAMAGEN.files,  # the same weights, with other positions
     replays={"generator": f"{__name__}.adapter:replay"},
 )
