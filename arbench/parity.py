@@ -123,7 +123,7 @@ def load_golden(folder: Path) -> Golden:
 def _manifest(folder: Path) -> _Manifest:
     path = folder / "golden.json"
     if not path.is_file():
-        why = "no golden.json in it" if folder.is_dir() else "no such folder"
+        why = "no golden.json in it" if folder.is_dir() else "it is a file" if folder.exists() else "no such folder"
         raise InputError(f"{folder} is not a golden", why, "name a folder that holds golden.json and data.safetensors")
     try:
         return _Manifest.model_validate_json(path.read_bytes())

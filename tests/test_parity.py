@@ -134,6 +134,16 @@ def test_comparison_rules() -> None:
     assert not compare("g", "p", "r", torch.ones(2), torch.zeros(2)).ok
 
 
+def test_a_file_beside_the_folders_is_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`goldens/*` names the README too."""
+    readme = tmp_path / "README.md"
+    readme.write_text("recordings")
+    assert parity([readme, GOLDENS / "llamagen-tokenizer"]) == 0
+    assert "README.md is a file, no recording: passed over" in capsys.readouterr().out
+    with pytest.raises(InputError, match="it is a file"):
+        parity([readme])
+
+
 def test_no_goldens_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
         parity([])

@@ -26,11 +26,16 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
         raise UsageError("no golden given", "", "arbench parity FOLDER...")
     from arbench.parity import TOLERANCE, load_golden, replayer_path
 
+    console = PlainConsole(stderr=json_output)
+    beside = [path for path in goldens if path.is_file()]  # a README, as a glob of folders gives it too
+    if len(beside) < len(goldens):
+        goldens = [path for path in goldens if path not in beside]
+        for path in beside:
+            console.print(Text(f"note: {path} is a file, no recording: passed over"), soft_wrap=True)
     # what is broken or unknown is reported before the first replay
     loaded = [load_golden(folder) for folder in goldens]
     for golden in loaded:
         replayer_path(golden)
-    console = PlainConsole(stderr=json_output)
     verdicts = _replay(loaded, console, quiet=json_output)
     passed = sum(verdict.ok for verdict in verdicts)
     if json_output:
