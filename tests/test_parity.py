@@ -139,7 +139,7 @@ def test_a_file_beside_the_folders_is_passed_over(tmp_path: Path, capsys: pytest
     readme = tmp_path / "README.md"
     readme.write_text("recordings")
     assert parity([readme, GOLDENS / "llamagen-tokenizer"]) == 0
-    assert "README.md is a file, no recording: passed over" in capsys.readouterr().out
+    assert "README.md is a file, not a recording: passed over" in capsys.readouterr().out
     with pytest.raises(InputError, match="it is a file"):
         parity([readme])
 

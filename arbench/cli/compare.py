@@ -69,7 +69,7 @@ def _names(given: str | None) -> tuple[str, str] | None:
         return None
     parts = [name.strip() for name in given.split(",")]
     if len(parts) != 2 or not all(parts) or parts[0] == parts[1]:
-        raise UsageError(f"{given!r} are no two names", "", "--names old,new")
+        raise UsageError(f"{given!r} is not two names", "", "--names old,new")
     return parts[0], parts[1]
 
 

@@ -31,7 +31,7 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
     if len(beside) < len(goldens):
         goldens = [path for path in goldens if path not in beside]
         for path in beside:
-            console.print(Text(f"note: {path} is a file, no recording: passed over"), soft_wrap=True)
+            console.print(Text(f"note: {path} is a file, not a recording: passed over"), soft_wrap=True)
     # what is broken or unknown is reported before the first replay
     loaded = [load_golden(folder) for folder in goldens]
     for golden in loaded:

@@ -59,7 +59,7 @@ def tolerances(written: Sequence[str]) -> dict[str, Tolerance]:
                 raise ValueError
         except ValueError:
             hint = "--tolerance fid=0.3 --tolerance latency=5%"
-            raise UsageError(f"{text!r} is no tolerance", "NAME=AMOUNT, or NAME=PERCENT%", hint) from None
+            raise UsageError(f"{text!r} is not a tolerance", "NAME=AMOUNT, or NAME=PERCENT%", hint) from None
         percent = value.strip().endswith("%")
         found.setdefault(name.strip(), Tolerance(amount / 100 if percent else amount, percent))
     return found

@@ -74,7 +74,7 @@ def test_tolerances():
     assert (found["fid"].amount, found["fid"].relative) == (0.3, False)
     assert (found["latency"].of(2), found["memory"].words) == (pytest.approx(0.1), "2 %")
     for bad in ("fid", "fid=x", "=1", "fid=-1"):
-        with pytest.raises(UsageError, match="is no tolerance"):
+        with pytest.raises(UsageError, match="is not a tolerance"):
             tolerances([bad])
 
 
