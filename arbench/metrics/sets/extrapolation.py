@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimate import Estimate, missing, student
+from ..estimate import Estimate, Z, missing
 from ..rows import Rows
 from .frechet import frechet_distance, roots_of
 from .influence import influence
@@ -46,8 +46,8 @@ def fid_infinity(
     The sizes are prefixes of one shuffled order, so moments are added up once and nothing is computed twice.
     `smallest=None` is dgm-eval's schedule; `root`: of distances between singular covariances, by a tool's own route.
     Prefixes share samples, which the textbook error of a regression ignores: the interval is that of the intercept
-    under their covariances, the part of order 1 / N^2 included (`Influence.covariance`), by Student's quantile with
-    `points` - 2 degrees of freedom, and it is not of the line's own error at finite N.
+    under their covariances, the part of order 1 / N^2 included (`Influence.covariance`), by the normal quantile, since
+    these are estimated over all samples, and it is not of the line's own error at finite N.
     """
     n = len(samples)
     first = dgm_smallest(n) if smallest is None else smallest
@@ -74,9 +74,9 @@ def fid_infinity(
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
     intercept, slope = weights @ np.array(distances)
-    half = student(points - 2) * math.sqrt(float(weights[0] @ covariance @ weights[0]))
+    half = Z * math.sqrt(float(weights[0] @ covariance @ weights[0]))
     # the error grows with the distance: see `around_root`, of which this is the same to first order
-    higher = student(points - 2) ** 2 * float(weights[0] @ covariance[:, -1]) / (4 * max(distances[-1], half))
+    higher = Z**2 * float(weights[0] @ covariance[:, -1]) / (4 * max(distances[-1], half))
     flags = ["extrapolated"]
     if first <= real.dimension:
         flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N
