@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in (ROOT / "docs").glob("*.md") if "```sh" in path.read_text(encoding="utf-8"))
 FENCE = re.compile(r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,10 +30,12 @@ def test_the_examples_of_a_page_run(page, tmp_path):
             continue
         for line in block["body"].splitlines():
             words = shlex.split(line, comments=True)
-            program = {"arbench": [sys.executable, "-m", "arbench"], "python": [sys.executable]}[words[0]]
-            done = subprocess.run(
-                [*program, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-            )
+            if words[0] == "arbench":
+                done = forked.arbench(*words[1:], cwd=tmp_path, env=environment)
+            else:
+                assert words[0] == "python"
+                words[0] = sys.executable
+                done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             run += 1
     assert run

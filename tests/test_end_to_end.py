@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from arbench.evaluate.conventions import conventions
 from arbench.spec.result import OWN
 from arbench.spec.task import tasks
+from tests import forked
 
 SMALL = [
     *("generate.n=40", "reconstruct.n=40", "memory.batches=[2]"),
@@ -46,7 +47,7 @@ def command(*words: object) -> list[str]:
 
 
 def arbench(*words: object, code: int = 0) -> str:
-    result = subprocess.run(command(*words), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    result = forked.arbench(*words)
     assert result.returncode == code, result.stdout + result.stderr
     return result.stdout
 

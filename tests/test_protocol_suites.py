@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from arbench.run.plan import Plan, make_plan
 from arbench.spec.suite_file import names, read
 from arbench.tasks.generate import Generate
 from arbench.tasks.reconstruct import Reconstruct
+from tests import forked
 
 QUICK = ("batches=[1]", "min_calls=3", "min_seconds=0", "max_seconds=1")
 
@@ -32,8 +31,7 @@ def run(folder: Path, *words: object) -> list[dict[str, Any]]:
     """The results of `arbench run`, as a user runs it, without weights of feature networks."""
     environment = {**os.environ, "ARBENCH_WEIGHTS": str(folder / "none"), "OMP_NUM_THREADS": "1"}
     changes = [word for change in QUICK for word in ("--set", change)]
-    command = [sys.executable, "-m", "arbench", "run", *map(str, words), *changes, "--out", "run", "--track", "off"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = forked.arbench("run", *words, *changes, "--out", "run", "--track", "off", cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(path.read_text()) for path in folder.glob("run/cells/*/result.json")]
 
@@ -105,8 +103,7 @@ def test_nightly_has_exact_counts_and_needs_nothing():
 def test_show_lists_all_that_is_missing(suite, tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "ARBENCH_WEIGHTS": str(tmp_path / "none")}
     environment.pop("ARBENCH_REFERENCES", None)
-    command = [sys.executable, "-m", "arbench", "show", suite]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = forked.arbench("show", suite, env=environment)
     shown = read(suite).suite
     for name in shown.needs:
         assert f"needs {name}, not given (--set sources.{name}=PATH)" in done.stdout
@@ -138,7 +135,7 @@ def test_what_is_given_for_a_need_takes_its_place(tmp_path):
 def test_rehearsal_of_imagenet(suite, tmp_path):
     folder = digits(tmp_path / "mine")
     adapter = {"imagenet-256": "next_scale/var-mini", "imagenet-512": "hybrid/hart-mini"}[suite]
-    found = run(tmp_path, suite, "--adapter", adapter, "--set", "n=64", "--set", f"reference={folder}")
+    found = run(tmp_path, suite, "--adapter", adapter, "--set", "n=20", "--set", f"reference={folder}")
     assert [result["outcome"] for result in found] == ["ok"] * 6
     assert len({result["settings_id"] for result in found}) == 2
     table = pandas.read_parquet(tmp_path / "run" / "table.parquet")
@@ -155,7 +152,7 @@ def test_rehearsal_of_imagenet_with_random_weights(tmp_path):
         "--adapter",
         "next_scale/var-mini",
         "--set",
-        "n=64",
+        "n=20",
         "--set",
         f"reference={folder}",
         "--set",

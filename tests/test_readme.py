@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^```(?P<info>[^\n]+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,11 +71,12 @@ def test_every_command_of_the_readme_runs(folder):
                 "--target",
                 str(installed),
             ]
-        elif words[0] == "arbench":
-            words = [sys.executable, "-m", *words]
-        result = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+            result = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+        else:
+            assert words[0] == "arbench"
+            result = forked.arbench(*words[1:], cwd=folder, env=environment)
         assert result.returncode == 0, f"{shlex.join(words)}\n{result.stdout}\n{result.stderr}"
-        outputs[shlex.join(words[2:])] = result.stdout
+        outputs[shlex.join(words)] = result.stdout
     last_listing = [text for command, text in outputs.items() if command == "arbench ls adapters"][-1]
     assert "mine/histogram" in last_listing
     assert (folder / "small.html").stat().st_size > 10_000

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -22,6 +20,7 @@ from arbench.errors import ConfigError
 from arbench.json_text import parse_json, writable
 from arbench.spec import suite_file
 from arbench.terminal import PlainConsole
+from tests import forked
 
 N = 20
 
@@ -61,8 +60,8 @@ def make(kind: str) -> str:
 
 
 def arbench(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "arbench", *arguments], capture_output=True, check=False)
-    said = (done.stdout + done.stderr).decode()
+    done = forked.arbench(*arguments)
+    said = done.stdout + done.stderr
     assert done.returncode == 0, said
     return said
 

@@ -11,6 +11,9 @@ import subprocess
 import sys
 import termios
 from collections.abc import Sequence
+from pathlib import Path
+
+from tests import forked
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -21,11 +24,10 @@ def environment() -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in told}, "TERM": "xterm"}
 
 
-def in_pipe(arguments: Sequence[str], where: object = None) -> str:
-    command = [sys.executable, "-m", "arbench", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=where)  # type: ignore[call-overload]
+def in_pipe(arguments: Sequence[str], where: Path | None = None) -> str:
+    done = forked.arbench(*arguments, env=environment(), cwd=where)
     assert not done.returncode, done.stderr
-    return str(done.stdout)
+    return done.stdout
 
 
 def on_terminal(arguments: Sequence[str], columns: int, where: object = None, code: int = 0) -> str:

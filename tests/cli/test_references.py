@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,6 +27,7 @@ from arbench.errors import ConfigError, DamagedFile, InputError, MissingReferenc
 from arbench.evaluate.known_reference import KnownReference
 from arbench.run.plan import make_plan
 from arbench.spec.suite_file import parse
+from tests import forked
 
 NAME, FILE = "adm:imagenet-64", "VIRTUAL_imagenet64_labeled.npz"
 CLEAN, KID = "clean-fid:afhq_cat-512-train", "afhq_cat_clean_train_512_kid.npz"
@@ -387,8 +386,7 @@ def test_a_suite_takes_the_name(fetched, tmp_path):
     (cell,) = plan(SUITE).cells
     assert (cell.outcome, cell.data) == (None, {NAME: fetched})
     Path("s.yaml").write_text(SUITE)
-    command = [sys.executable, "-m", "arbench", "run", "./s.yaml", "--track", "off", "--out", "run"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = forked.arbench("run", "./s.yaml", "--track", "off", "--out", "run")
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = (tmp_path / "run" / "cells").glob("*/result.json")
     result = json.loads(file.read_text())

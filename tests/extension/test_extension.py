@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas
 import pytest
+
+from tests import forked
 
 PACKAGE = Path(__file__).parent / "package"
 ENTRY_POINTS = """[arbench.adapters]
@@ -40,14 +40,8 @@ class Installed:
 
     def arbench(self, *words: object, code: int = 0) -> str:
         paths = os.pathsep.join([str(PACKAGE), str(self.folder / "site")])
-        done = subprocess.run(
-            [sys.executable, "-m", "arbench", *map(str, words)],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+        done = forked.arbench(*words, cwd=self.folder, env=environment)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 

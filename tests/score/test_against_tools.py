@@ -19,6 +19,8 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from tests import forked
+
 SAMPLES, REFERENCES, SUBSET = 48, 48, 30
 """48 images leave no tool a last batch below 16, for which the CPU has other kernels that round differently. Of fewer
 images clean-fid's KID is so near zero that the rounding of features shows in its fifth digit."""
@@ -48,11 +50,11 @@ def metrics(folders, inception_file, tmp_path_factory) -> dict[tuple[str, str], 
     """(convention, metric) -> what our own command says of it."""
     root = tmp_path_factory.mktemp("scored")
     samples, references = folders
-    command = [sys.executable, "-m", "arbench", "score", str(samples), "--reference", str(references)]
+    command = ["score", samples, "--reference", references]
     command += ["--convention", "torch-fidelity-2048,clean-fid", "--kid-subset-size", str(SUBSET)]
     command += ["--weights", f"inception={inception_file}", "--out", str(root / "out"), "--json"]
     environment = {**os.environ, "ARBENCH_CACHE": str(root / "cache"), "ARBENCH_WEIGHTS": str(root / "none")}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = forked.arbench(*command, env=environment)
     assert done.returncode == 0, done.stderr
     return {(metric["convention"], metric["name"]): metric for metric in json.loads(done.stdout)["metrics"]}
 
