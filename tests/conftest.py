@@ -54,6 +54,10 @@ def collected() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries count what is left at the end
+
+
 @pytest.fixture(scope="session")
 def inception_state() -> dict[str, torch.Tensor]:
     """Weights of Inception-2015 that keep the size of activations through the depth: features are far from constant."""
