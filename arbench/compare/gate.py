@@ -167,18 +167,22 @@ def _one(
     if wrong:
         return replace(blank, verdict="INVALID", why=f"flag {wrong[0]}")
     if tonight.metric.name in EXACT:
-        return _exact(blank, tonight.metric)
+        return _exact(blank, known, tonight)
     if tonight.metric.measure == "quality":
         return _quality(blank, known, tonight, baseline, made)
     return _timing(blank, tonight.metric, baseline)
 
 
-def _exact(blank: Gated, metric: Metric) -> Gated:
+def _exact(blank: Gated, known: Reading, tonight: Reading) -> Gated:
+    """A count: equal, better or worse; one that has no better side is a regression whichever way it went."""
     if blank.value == blank.baseline:
         return replace(blank, verdict="IDENTICAL")
-    return replace(
-        blank, verdict=_side(metric, (blank.value or 0) > (blank.baseline or 0)), why="an exact number has changed"
-    )
+    made = [each.entry.result.provenance for each in (known, tonight)]
+    before, now = (each.packages.get("torch", "") if each else "" for each in made)
+    why = "an exact number has changed" + (f", and torch from {before} to {now}" if before != now else "")
+    more = (blank.value or 0) > (blank.baseline or 0)
+    verdict: Verdict = "REGRESSED" if tonight.metric.direction is None else _side(tonight.metric, more)
+    return replace(blank, verdict=verdict, why=why)
 
 
 def _side(metric: Metric, more: bool) -> Verdict:
