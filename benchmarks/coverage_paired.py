@@ -51,8 +51,8 @@ FEW = """
 
 Only samples that are a hit once and a miss once count, and they are whole numbers. With none at all, which happens in
 {none:.0%} of draws where one is expected, the interval is that of {z} / ({n} + {z}) to both sides, and no interval that
-follows from the data alone can be much shorter there and hold where a few more are expected. So it covers more often than 95 %,
-by the sum over all outcomes (no simulation) of two versions with equal agreement:
+follows from the data alone can be much shorter there and hold where a few more are expected. So it covers more often
+than 95 %, by the sum over all outcomes (no simulation) of two versions with equal agreement:
 
 | of {n} samples expected to differ | covered |
 |---|---|

@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..errors import FAILED, INFRASTRUCTURE, OK
 from ..report.folders import RunFolder, read_runs
+from ..report.repeats import SD, SEEDS
 from ..report.series import Reading, night
 from ..spec.result import Metric
 from . import screen
@@ -213,6 +214,8 @@ def _seed_spread(known: Reading, baseline: Baseline) -> tuple[float | None, str]
     values = baseline.seeds.get(seedless(known.key), ())
     if len(values) >= 5:
         return float(np.std(values, ddof=1)), f"sd of {len(values)} seeds"
+    if known.metric.extras.get(SEEDS, 0) >= 5:
+        return known.metric.extras[SEEDS + SD], f"sd of {known.metric.extras[SEEDS]:.0f} seeds"
     interval = known.metric.interval
     return (None, "") if interval is None else ((interval.high - interval.low) / 3.92, "sd by the interval")
 
@@ -246,10 +249,11 @@ def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
 def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
     """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
     results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
+    same = {(entry.result.adapter, entry.result.result_id): entry.result for entry in run.entries}
     planned = {(cell.adapter, cell.task) for cell in run.missing}
     found = []
     for result in baseline.results:
-        tonight = results.get((result.adapter, result.task))
+        tonight = same.get((result.adapter, result.result_id)) or results.get((result.adapter, result.task))
         if tonight is not None and tonight.outcome != "ok":
             verdict: Verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
             why = f"{tonight.outcome}: {tonight.reason}"
@@ -259,9 +263,9 @@ def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
             why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
             found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", "NOT_MEASURED", why=why))
         elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
-            same = tonight.samples.digest == result.samples.digest
-            why = "" if same else "under the same settings the samples are others: their quality decides"
-            verdict = "IDENTICAL" if same else "AMBIGUOUS"
+            alike = tonight.samples.digest == result.samples.digest
+            why = "" if alike else "under the same settings the samples are others: their quality decides"
+            verdict = "IDENTICAL" if alike else "AMBIGUOUS"
             found.append(Gated(result.adapter, result.task, f"image digests of {result.task}", verdict, why=why))
     return list({(each.model, each.task): each for each in found}.values())
 
