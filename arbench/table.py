@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
 from .report.columns import Column, columns_of, labels
+from .report.repeats import together
 from .report.rows import RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
 from .spec.identity import canonical_json
 from .spec.result import Metric, Result
@@ -112,6 +113,7 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
 
 def _grouped(results: Iterable[Result]) -> tuple[dict[RowKey, list[Result]], list[Column]]:
     kept, _ = newest(list(results), lambda result: result)
+    kept = together(kept)
     grouped = rows(kept)
     return grouped, with_unguided(columns_of(kept)[0], grouped)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,12 @@ from .samples import References, Reordered, Samples, definition_of, order_of
 Verdict = Literal[
     "identical", "better", "worse", "changed", "comparable", "not told apart", "not comparable", "not measured"
 ]
-EXACT = frozenset({"steps", "forwards", "weights-file", "tokens-per-image", "bits-per-token"})
+EXACT = frozenset(
+    {
+        "steps", "forwards", "inner-steps", "tokens", "flops", "traffic", "operations", "weight-passes",
+        "weights-file", "tokens-per-image", "bits-per-token",
+    }
+)  # fmt: skip
 """Numbers that do not scatter: they are equal, or something has changed."""
 RATIOS = ("speed", "memory")
 AGREES, OFFSET = 0.1, 0.05
@@ -180,8 +186,12 @@ class Differences:
             real = self._references.moments(metric, definition.output, first.convention)
             return (differences.of_frechet(*rows, real) if real is not None else None), 1.0
         kernel, scale = kernels[definition.kind]
-        reference = self._references.rows(metric, definition.output, first.convention)
-        return (differences.of_kernel(*rows, reference, kernel) if reference is not None else None), scale
+        wanted = metric, definition.output, first.convention
+        reference = self._references.rows(*wanted)
+        if reference is None:
+            return None, scale
+        known = partial(self._references.sums, *wanted, kernel)
+        return differences.of_kernel(*rows, reference, kernel, known), scale
 
 
 def _estimate(metric: Metric) -> Estimate:

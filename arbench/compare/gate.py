@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..errors import FAILED, INFRASTRUCTURE, OK
 from ..report.folders import RunFolder, read_runs
+from ..report.repeats import SD, SEEDS
 from ..report.series import Reading, night
 from ..spec.result import Metric
 from . import screen
@@ -167,18 +168,22 @@ def _one(
     if wrong:
         return replace(blank, verdict="INVALID", why=f"flag {wrong[0]}")
     if tonight.metric.name in EXACT:
-        return _exact(blank, tonight.metric)
+        return _exact(blank, known, tonight)
     if tonight.metric.measure == "quality":
         return _quality(blank, known, tonight, baseline, made)
     return _timing(blank, tonight.metric, baseline)
 
 
-def _exact(blank: Gated, metric: Metric) -> Gated:
+def _exact(blank: Gated, known: Reading, tonight: Reading) -> Gated:
+    """A count: equal, better or worse; one that has no better side is a regression whichever way it went."""
     if blank.value == blank.baseline:
         return replace(blank, verdict="IDENTICAL")
-    return replace(
-        blank, verdict=_side(metric, (blank.value or 0) > (blank.baseline or 0)), why="an exact number has changed"
-    )
+    made = [each.entry.result.provenance for each in (known, tonight)]
+    before, now = (each.packages.get("torch", "") if each else "" for each in made)
+    why = "an exact number has changed" + (f", and torch from {before} to {now}" if before != now else "")
+    more = (blank.value or 0) > (blank.baseline or 0)
+    verdict: Verdict = "REGRESSED" if tonight.metric.direction is None else _side(tonight.metric, more)
+    return replace(blank, verdict=verdict, why=why)
 
 
 def _side(metric: Metric, more: bool) -> Verdict:
@@ -209,6 +214,8 @@ def _seed_spread(known: Reading, baseline: Baseline) -> tuple[float | None, str]
     values = baseline.seeds.get(seedless(known.key), ())
     if len(values) >= 5:
         return float(np.std(values, ddof=1)), f"sd of {len(values)} seeds"
+    if known.metric.extras.get(SEEDS, 0) >= 5:
+        return known.metric.extras[SEEDS + SD], f"sd of {known.metric.extras[SEEDS]:.0f} seeds"
     interval = known.metric.interval
     return (None, "") if interval is None else ((interval.high - interval.low) / 3.92, "sd by the interval")
 
@@ -242,10 +249,11 @@ def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
 def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
     """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
     results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
+    same = {(entry.result.adapter, entry.result.result_id): entry.result for entry in run.entries}
     planned = {(cell.adapter, cell.task) for cell in run.missing}
     found = []
     for result in baseline.results:
-        tonight = results.get((result.adapter, result.task))
+        tonight = same.get((result.adapter, result.result_id)) or results.get((result.adapter, result.task))
         if tonight is not None and tonight.outcome != "ok":
             verdict: Verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
             why = f"{tonight.outcome}: {tonight.reason}"
@@ -255,9 +263,9 @@ def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
             why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
             found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", "NOT_MEASURED", why=why))
         elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
-            same = tonight.samples.digest == result.samples.digest
-            why = "" if same else "under the same settings the samples are others: their quality decides"
-            verdict = "IDENTICAL" if same else "AMBIGUOUS"
+            alike = tonight.samples.digest == result.samples.digest
+            why = "" if alike else "under the same settings the samples are others: their quality decides"
+            verdict = "IDENTICAL" if alike else "AMBIGUOUS"
             found.append(Gated(result.adapter, result.task, f"image digests of {result.task}", verdict, why=why))
     return list({(each.model, each.task): each for each in found}.values())
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..report.columns import Column, column_of
 from ..report.folders import Entry, RunFolder
+from ..report.repeats import entries_together
 from ..report.rows import RowKey, newest, rows
 from ..spec.result import Metric, MetricKey, Result
 
@@ -84,6 +85,7 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
 
 def _rows(run: RunFolder) -> dict[RowKey, tuple[Entry, ...]]:
     entries, _ = newest(run.entries, lambda entry: entry.result)
+    entries = entries_together(entries)
     places = {id(entry.result): entry for entry in entries}
     return {
         key: tuple(places[id(result)] for result in members)
@@ -150,7 +152,7 @@ def _facts(entries: Sequence[Entry]) -> dict[str, Any]:
         found |= {
             f"sampling.{name}": value for name, value in (result.sampling.flat() if result.sampling else {}).items()
         }
-        found |= {name: value for name, value in result.load.items() if name not in ("keep_images", "device")}
+        found |= {name: value for name, value in result.load.items() if name not in ("keep_images", "device", "seeds")}
         found |= _recorded(result)
     return found
 

@@ -24,6 +24,7 @@ from ..features.feature_folder import cache_folder
 from ..features.feature_set import FeatureSet, read_header
 from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFile, UnitRows
 from ..metrics.rows import Rows
+from ..metrics.sets.kernel import Sums, gaussian_sums, polynomial_sums
 from ..metrics.sets.moments import Factored, Moments
 from ..report.folders import Entry
 from ..spec.result import Metric
@@ -181,6 +182,7 @@ class References:
         self._folders = folders
         self._rows: dict[tuple[str, str, str], Rows | None] = {}
         self._moments: dict[tuple[str, str, str], Factored | None] = {}
+        self._sums: dict[tuple[str, str, str, str], Sums] = {}
 
     def rows(self, metric: Metric, output: str, convention: str) -> Rows | None:
         """Vectors of the images behind a number, by its reference's digest; None where they are not here."""
@@ -196,6 +198,16 @@ class References:
             one = next((each for each in found if each is not None and each.convention == convention), None)
             self._rows[key] = one.rows if one is not None else None
         return self._rows[key]
+
+    def sums(self, metric: Metric, output: str, convention: str, kernel: str) -> Sums:
+        """Of the kernel "polynomial" or "gaussian" over the pairs of a reference whose vectors are here."""
+        rows, own = self.rows(metric, output, convention), metric.reference
+        assert rows is not None
+        assert own is not None
+        key = own.digest, output, convention, kernel
+        if key not in self._sums:
+            self._sums[key] = (polynomial_sums if kernel == "polynomial" else gaussian_sums)(rows)
+        return self._sums[key]
 
     def moments(self, metric: Metric, output: str, convention: str) -> Factored | None:
         """Moments of the reference: of its statistics if that is what it is, else of its vectors."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..errors import UsageError
 from ..report.columns import Column, columns_of, labels
 from ..report.number import fitting_unit
+from ..report.repeats import together
 from ..report.rows import measured, newest, rows, settings
 from ..spec.identity import identity
 from ..spec.result import Metric, Result
@@ -50,6 +51,7 @@ class Comparison:
 def side_by_side(results: Sequence[Result]) -> Table:
     """One row per model and settings, and the columns that the report shows at first; all if it shows none of them."""
     kept, _ = newest(results, lambda result: result)
+    kept = together(kept)
     columns, _ = columns_of(kept)
     members = rows(kept)
     several = len({adapter for adapter, _, _ in members}) < len(members)

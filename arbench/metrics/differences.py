@@ -1,14 +1,14 @@
 """Differences of one number between two sets of samples, with 95 % intervals: paired by sample, or of independent sets.
 
 Samples of two versions of one model that share an id share class and noise, so their numbers move together, and the
-difference is known better than either. With s and s' the two standard errors and r the correlation of the estimates,
-the variance of the difference is s^2 + s'^2 - 2 r s s'. Intervals take the reference as it is, as those of the numbers
-do. Imports no torch.
+difference is known better than either. Its variance comes from what each pair does to the difference. Intervals take
+the reference as it is, as those of the numbers do. Imports no torch.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .estimate import Estimate, Z, heavy_tailed, student
 from .rows import Rows
 from .sets.frechet import frechet_influence
-from .sets.kernel import difference_parts
+from .sets.kernel import Sums, difference_parts
 from .sets.moments import Factored
 
 FEW = 2
@@ -98,7 +98,8 @@ def of_means(first: NDArray[Any], second: NDArray[Any]) -> Contrast:
 def of_shares(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Contrast:
     """Of the shares of hits among paired samples (n,): Tango's score interval (Statistics in Medicine 17, 1998).
 
-    Only samples that are a hit once and a miss once say anything; without any, the interval is +-z^2 / (n + z^2).
+    Only samples that are a hit once and a miss once say anything; without any, the interval is +-z^2 / (n + z^2), and
+    where few are expected it covers more often than it says: their number is whole (docs/coverage-paired.md).
     """
     n = len(first)
     if n == 0:
@@ -139,25 +140,24 @@ def of_frechet(first: Rows, second: Rows, real: Factored) -> Contrast | None:
     sides = one, two
     if own.heavy or theirs.heavy:
         return Contrast(two - one, reason="so few samples decide a distance that its error cannot be told", sides=sides)
-    return _normal(two - one, own.variance, theirs.variance, own.correlation(theirs), "influences, paired", sides)
+    return _normal(two - one, own.apart(theirs), "influences, paired", sides)
 
 
-def of_kernel(first: Rows, second: Rows, reference: Rows, kernel: str) -> Contrast | None:
+def of_kernel(
+    first: Rows, second: Rows, reference: Rows, kernel: str, known: Callable[[], Sums] | None = None
+) -> Contrast | None:
     """Of two kernel distances ("polynomial": KID, "gaussian": CMMD / 1000, unbiased) to one reference, as `of_frechet`.
 
     The difference is a U-statistic over pairs of paired samples; its variance has the linear and the quadratic part,
-    each estimated without bias. Takes as long as both distances together.
+    estimated without bias. `known` tells the reference's `polynomial_sums` or `gaussian_sums`, as in `kid`.
     """
-    found = difference_parts(first, second, reference, kernel)
+    found = difference_parts(first, second, reference, kernel, known)
     if found is None:
         return None
-    half = Z * math.sqrt(found.variance)
-    value = found.second - found.first
-    return Contrast(value, value - half, value + half, "u-statistic, paired", sides=(found.first, found.second))
+    sides = found.first, found.second
+    return _normal(found.second - found.first, found.variance, "u-statistic, paired", sides)
 
 
-def _normal(
-    value: float, variance: float, other: float, correlation: float, method: str, sides: tuple[float, float]
-) -> Contrast:
-    half = Z * math.sqrt(max(variance + other - 2 * correlation * math.sqrt(variance * other), 0.0))
+def _normal(value: float, variance: float, method: str, sides: tuple[float, float]) -> Contrast:
+    half = Z * math.sqrt(variance)
     return Contrast(value, value - half, value + half, method, sides=sides)

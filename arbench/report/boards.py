@@ -13,6 +13,7 @@ from . import number
 from .columns import Column, columns_of
 from .folders import Entry
 from .published import SIZE, metric_name, published
+from .repeats import together
 from .rows import DOT, described, measured, newest, rows
 from .tables import bounds
 
@@ -221,7 +222,7 @@ def _words(settings: Mapping[str, Any]) -> str:
 def measured_boards(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Board]:
     """A board for each protocol of quality that the results have; timings and memory of a row stand beside it."""
     kept, _ = newest(list(entries), lambda entry: entry.result)
-    results = [entry.result for entry in kept]
+    results = together([entry.result for entry in kept])
     columns, _ = columns_of(results)
     grouped, told = rows(results), described(results)
     kinds = {key: members[0].kind for key, members in grouped.items()}

@@ -13,6 +13,7 @@ from typing import Any
 from ..spec.identity import canonical_json
 from ..spec.result import Metric, Result
 from .columns import QUALITY, Column, columns_of
+from .repeats import together
 from .rows import measured, newest, origin, rows
 
 LATENCY = "latency"
@@ -135,6 +136,7 @@ def told_apart(one: Metric, two: Metric) -> bool:
 def sweeps(results: Iterable[Result]) -> list[Sweep]:
     """Every sampling field that some adapter has three values of and more, with its curves."""
     kept, _ = newest([result for result in results if result.sampling is not None], lambda result: result)
+    kept = together(kept)
     columns = [each for each in columns_of(kept)[0] if each.group == QUALITY and each.shown and not each.metric.at]
     grouped = rows(kept)
     settings = {key: _settings(members) for key, members in grouped.items()}

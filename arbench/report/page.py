@@ -21,6 +21,7 @@ from .curves import Sweep, sweeps
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
 from .published import published
+from .repeats import entries_together
 from .rows import newest
 from .series import night
 from .tables import Kind, Table, make_table
@@ -51,6 +52,7 @@ def render(runs: Sequence[RunFolder]) -> str:
     """The page as text."""
     found = [entry for run in runs for entry in run.entries]
     entries, _ = newest(found, lambda entry: entry.result)
+    entries = entries_together(entries)
     planned = [cell for run in runs for cell in run.missing]
     known = cards()
     shown = galleries(entries)  # first, for damaged files show up here and plots take seconds

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..spec.result import Metric, Result
 from .columns import Column, column_of, device
 from .folders import Entry, RunFolder, read_runs
+from .repeats import entries_together
 from .rows import newest
 
 
@@ -40,7 +41,7 @@ def readings(entries: Iterable[Entry]) -> dict[str, Reading]:
     """The numbers of one night by key; one with a value before a null."""
     found: dict[str, Reading] = {}
     kept, _ = newest(list(entries), lambda entry: entry.result)
-    for entry in kept:
+    for entry in entries_together(kept):
         for metric in entry.result.metrics:
             column = column_of(entry.result, metric)
             key = key_of(entry.result, metric, column)

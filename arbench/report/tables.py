@@ -11,6 +11,7 @@ from ..spec.result import Direction, Metric, Result
 from . import number
 from .columns import Column, columns_of, group_of, ordered, task_of
 from .folders import Entry, Planned
+from .repeats import covers, spread_words, together
 from .rows import Key, RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
 
 Kind = Literal["generator", "tokenizer", "images"]
@@ -23,6 +24,8 @@ class Place:
 
     text: str
     interval: str = ""
+    spread: str = ""
+    """Beside the interval: how far several seeds or trainings lie apart."""
     title: str = ""
     flags: tuple[str, ...] = ()
     mark: Mark = ""
@@ -101,7 +104,7 @@ def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind)
     kept, older = newest([entry for entry in entries if entry.result.kind == kind], lambda entry: entry.result)
     if not kept:
         return None
-    results = [entry.result for entry in kept]
+    results = together([entry.result for entry in kept])
     found, empty = columns_of(results)
     grouped = rows(results)
     waiting = {(cell.adapter, group_of(cell.task)) for cell in planned}
@@ -185,7 +188,7 @@ def _place(members: Sequence[Result], column: Column, waiting: set[tuple[str, st
         return Place("–", title="no row that differs from this one in its guidance alone")
     metric = measured(members, column)
     if metric is not None:
-        return _filled(metric, column)
+        return _filled(metric, column, members[0].kind)
     of_group = [result for result in members if group_of(task_of(result)) == column.group]
     failed = next((result for result in of_group if result.outcome != "ok"), None)
     if failed:
@@ -197,17 +200,18 @@ def _place(members: Sequence[Result], column: Column, waiting: set[tuple[str, st
     return Place("–", title=f"not measured under this protocol: {column.words}, {column.protocol}")
 
 
-def _filled(metric: Metric, column: Column) -> Place:
+def _filled(metric: Metric, column: Column, kind: str) -> Place:
     if metric.value is None:
         return Place("–", title=metric.reason, flags=metric.flags)
     interval = metric.interval
     low = interval.low / column.scale if interval else None
     high = interval.high / column.scale if interval else None
-    text, spread = number.with_interval(metric.value / column.scale, low, high)
-    spread_by = f"{interval.level:.0%} interval by {interval.method}" if interval else "no interval"
+    text, span = number.with_interval(metric.value / column.scale, low, high)
+    span_by = f"{interval.level:.0%} interval by {interval.method}" if interval else "no interval"
     against = f"against {metric.reference.name}" if metric.reference else ""
-    title = "; ".join(part for part in (f"n = {metric.n:,}", spread_by, against, metric.how) if part)
-    return Place(text, spread, title, metric.flags, metric=metric)
+    apart = spread_words(metric, column.scale)
+    parts = (f"n = {metric.n:,}", span_by, covers(metric, kind), apart, against, metric.how)
+    return Place(text, span, apart, "; ".join(part for part in parts if part), metric.flags, metric=metric)
 
 
 def bounds(metric: Metric | None) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from ..errors import (
 from ..features.weight_files import WEIGHTS, feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
-from ..spec.cell import Cell, make_cell
+from ..spec.cell import Cell, make_cell, trained
 from ..spec.result import Outcome
 from ..spec.suite import Settings, check_graph
 from ..spec.suite_file import SuiteFile, where
@@ -117,12 +118,13 @@ def make_plan(
     cards = _cards(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
     cells = [
-        planner.cell(card, index, setting)
+        planner.cell(card, index, setting, again)
         for exclusive in (False, True)
         for card in cards
         for setting in planner.settings_of(card)
         for index, task in chosen
         if card.kind in tasks()[task.task].kinds and tasks()[task.task].exclusive is exclusive and task.is_for(card)
+        for again in planner.repetitions(card, task)
     ]
     if not cells:
         asked = ", ".join(dict.fromkeys(task.task for _, task in chosen))
@@ -146,6 +148,16 @@ def _check_task_globs(suite_file: SuiteFile) -> None:
                     f"close to it: {near}" if near else "",
                     "arbench ls adapters shows them all",
                 )
+
+
+@dataclass(frozen=True)
+class _Again:
+    """One of the repetitions of a cell: the seed of its samples, and which of how many trainings its weights are of."""
+
+    seed: int
+    replicate: int = 0
+    replicates: int = 1
+    words: str = ""
 
 
 class _Planner:
@@ -172,7 +184,31 @@ class _Planner:
             self._resolved[card.name] = resolve_sampling(card, self.suite_file)
         return [*self._resolved[card.name]]
 
-    def cell(self, card: Card, index: int, setting: Resolved | None) -> PlannedCell:
+    def repetitions(self, card: Card, task: TaskSpec) -> list[_Again]:
+        """Every training of the adapter under every seed; what is measured alone on a machine only once."""
+        definition, settings = tasks()[task.task], self.settings
+        seeds = settings.seeds if definition.draws else 1
+        trainings = 1 if definition.exclusive else len(self.suite_file.suite.replicates.get(card.name, ())) or 1
+        return [
+            _Again(
+                settings.seed + seed,
+                training,
+                trainings,
+                ", ".join(
+                    [f"seed {settings.seed + seed}"] * (seeds > 1) + [f"training {training + 1}"] * (trainings > 1)
+                ),
+            )
+            for training in range(trainings)
+            for seed in range(seeds)
+        ]
+
+    def _given(self, replicate: int = 0) -> dict[str, str]:
+        """Files of weights by name, those of one training where there are several."""
+        suite = self.suite_file.suite
+        trained = {name: paths[min(replicate, len(paths) - 1)] for name, paths in suite.replicates.items()}
+        return {**suite.weights, **trained}
+
+    def cell(self, card: Card, index: int, setting: Resolved | None, again: _Again) -> PlannedCell:
         task = self.suite_file.suite.tasks[index]
         definition = tasks()[task.task]
         origins = self._origins(task, index)
@@ -195,7 +231,7 @@ class _Planner:
             outcome, reason = "error", one_line(lacking)
         for each in [card, *([tokenizer] if tokenizer else [])] if self.settings.init == "checkpoint" else []:
             try:
-                digests |= self._weight_digests(each)
+                digests |= self._weight_digests(each, again.replicate if each is card else 0)
             except MissingWeights as error:
                 if outcome is None:
                     self.missing.append(error)
@@ -224,13 +260,14 @@ class _Planner:
         cell = make_cell(
             card,
             task,
-            self.settings,
+            self.settings.model_copy(update={"seed": again.seed}),
             sampling,
             digests,
             data=data,
             machine=self.machine,
             features_sha256=features,
-            swept=words(setting.at) if setting else "",
+            swept=", ".join(part for part in (words(setting.at) if setting else "", again.words) if part),
+            replicate=(again.replicate, again.replicates),
         )
         return PlannedCell(
             cell=cell,
@@ -301,9 +338,11 @@ class _Planner:
                 digests[name] = file.sha256
         return digests, notes
 
-    def _weight_digests(self, card: Card) -> dict[str, str]:
-        if card.name not in self._digests:
-            path = weight_files.locate(card, self.suite_file.suite.weights)
+    def _weight_digests(self, card: Card, replicate: int) -> dict[str, str]:
+        key = trained(card.name, replicate)
+        if key not in self._digests:
+            given = self._given(replicate)
+            path = weight_files.locate(card, given)
             if path is None:
                 return {}
             if not path.is_file():
@@ -312,11 +351,11 @@ class _Planner:
                     f"{path} should have come with the package and is not there",
                     "install arbench again",
                 )
-            part = weight_files.part_of(card, path, self.suite_file.suite.weights)
-            self.weights[card.name] = join(path.absolute(), part.name)  # shards lie beside a link, not its target
-            self._digests[card.name] = weight_files.digest_of(path, part.name)
+            part = weight_files.part_of(card, path, given)
+            self.weights[key] = join(path.absolute(), part.name)  # shards lie beside a link, not its target
+            self._digests[key] = weight_files.digest_of(path, part.name)
             self._parts[card.name] = part.note
-        return {card.name: self._digests[card.name]}
+        return {card.name: self._digests[key]}
 
 
 def one_line(error: ArbenchError) -> str:
@@ -375,8 +414,11 @@ def _chosen_tasks(suite_file: SuiteFile, names: Sequence[str]) -> list[tuple[int
 
 
 def _check_weight_names(suite_file: SuiteFile) -> None:
-    for name, path in suite_file.suite.weights.items():
-        place = where(suite_file, ("weights", name))
+    suite = suite_file.suite
+    files = [("weights", name, path) for name, path in suite.weights.items()]
+    files += [("replicates", name, path) for name, paths in suite.replicates.items() for path in paths]
+    for key, name, path in files:
+        place = where(suite_file, (key, name))
         if name not in WEIGHTS and name not in registry.cards():
             error = UnknownName(
                 "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"

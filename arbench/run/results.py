@@ -16,6 +16,7 @@ def identity_fields(cell: Cell) -> dict[str, Any]:
     parameters = cell.task.plain()
     task = parameters.pop("task")
     settings = cell.settings
+    several = {"replicate": cell.replicate, "replicates": cell.replicates} if cell.replicates > 1 else {}
     return {
         "result_id": cell.result_id,
         "settings_id": cell.settings_id,
@@ -25,7 +26,7 @@ def identity_fields(cell: Cell) -> dict[str, Any]:
         "task": task,
         "parameters": parameters,
         "sampling": cell.sampling,
-        "load": settings.plain(),
+        "load": settings.plain() | several,
     }
 
 

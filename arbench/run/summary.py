@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..report.curves import sweeps
+from ..report.repeats import spread_words, together
 from ..spec.flags import FLAGS
 from ..spec.result import OWN, Metric, Result
 from ..spec.task import tasks
@@ -22,6 +23,7 @@ PREFIXES = {
 
 def print_summary(console: Console, results: Sequence[Result]) -> None:
     """A table for each kind of adapter, intervals in square brackets, then what is null in all, then the failures."""
+    results = together(results)
     for kind in ("generator", "tokenizer", "images"):
         good = [result for result in results if result.kind == kind and result.outcome == "ok"]
         if good:
@@ -138,7 +140,8 @@ def _cell(metric: Metric | None) -> str:
     text = f"{metric.value / scale:.4g} {unit}".rstrip() + ("*" if metric.flags else "")
     if metric.interval is not None:
         text += f"\n[{metric.interval.low / scale:.3g}, {metric.interval.high / scale:.3g}]"
-    return text
+    apart = spread_words(metric, scale)
+    return f"{text}\n{apart}" if apart else text
 
 
 def _scale(value: float, unit: str) -> tuple[float, str]:

@@ -29,6 +29,10 @@ class Cell(Frozen):
     """Weight digests of the feature networks behind the cell's numbers, by name; those that are not here are absent."""
     data: dict[str, str] = Field(default_factory=dict)
     """Source of images -> digest of its content."""
+    replicate: int = 0
+    """Which of several trainings of the adapter its weights are of."""
+    replicates: int = 1
+    """How many of them there are."""
     swept: str = ""
     """Its place in a sweep, in words: "guidance.scale 1.5"; says nothing that `sampling` does not."""
     settings_id: str
@@ -37,6 +41,11 @@ class Cell(Frozen):
     @property
     def label(self) -> str:
         return f"{self.task.task} {self.adapter}" + (f" ({self.swept})" if self.swept else "")
+
+
+def trained(name: str, replicate: int) -> str:
+    """What the weights of one of several trainings of an adapter go by: NAME of the first, NAME@1 of the next."""
+    return f"{name}@{replicate}" if replicate else name
 
 
 def make_cell(
@@ -50,11 +59,12 @@ def make_cell(
     machine: str,
     features_sha256: dict[str, str] | None = None,
     swept: str = "",
+    replicate: tuple[int, int] = (0, 1),
 ) -> Cell:
     """The cell with its identities.
 
     `data` maps the task's data sources to their digests; `machine` names the device class, and enters the
-    identity of results that are measured alone on a machine.
+    identity of results that are measured alone on a machine. `replicate`: which of how many trainings.
     """
     definition = tasks()[task.task]
     shared: dict[str, Any] = {
@@ -90,6 +100,8 @@ def make_cell(
         features_sha256=features_sha256 or {},
         data=data,
         swept=swept,
+        replicate=replicate[0],
+        replicates=replicate[1],
         settings_id=identity(shared, "set"),
         result_id=identity(own, "res"),
     )

@@ -24,6 +24,9 @@ class Settings(Written):
 
     seed: int = Field(default=0, ge=0)
     """Seed of all samples: sample i depends on it and on i alone."""
+    seeds: int = Field(default=1, ge=1, le=100)
+    """Tasks that draw samples do so under this many seeds, `seed` and those after it; the spread between them stands
+    beside the interval."""
     init: Literal["checkpoint", "random"] = "checkpoint"
     """"random": untrained weights in place of every checkpoint, to rehearse a run; each number is flagged."""
     dtype: Dtype = "float32"
@@ -95,6 +98,18 @@ class Suite(Written):
     """What is given: a name of `needs` -> a path or another source of data."""
     weights: dict[str, str] = Field(default_factory=dict)
     """Name of an adapter, or of a feature network's weights ("inception") -> path of the file."""
+    replicates: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Name of an adapter -> weight files of several trainings of it under other seeds: each is measured, and one row
+    has the mean, the spread and the number of them."""
+
+    @model_validator(mode="after")
+    def _several_trainings(self) -> Self:
+        for name, paths in self.replicates.items():
+            if len(set(paths)) < max(2, len(paths)):
+                raise ValueError(f"replicates: {name} needs two weight files or more, each once")
+            if name in self.weights:
+                raise ValueError(f"replicates: {name} has weights already; list the file here alone")
+        return self
 
     @model_validator(mode="after")
     def _known_sources(self) -> Self:

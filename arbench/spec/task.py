@@ -137,6 +137,7 @@ class TaskDefinition:
     units: how a resolved spec is cut into pieces of work. effort: what it takes.
     data: what it reads, which enters the result's identity. counted: the spec's field that is the number of images of
     the first of it (or of prompts, see `counts`), which None or too large a number is resolved against.
+    draws: whether it draws samples, which are others under another seed.
     exclusive: needs a fresh worker and an otherwise idle machine.
     fresh_units: whether each unit of this spec wants a worker process of its own.
     own_process: its worker is started from scratch, never forked from a process that has torch loaded.
@@ -158,6 +159,7 @@ class TaskDefinition:
     data: Callable[[Any], tuple[Data, ...]] = lambda spec: ()
     counted: str = ""
     counts: Literal["images", "prompts"] = "images"
+    draws: bool = False
     exclusive: bool = False
     fresh_units: Callable[[Any], bool] = lambda spec: False
     own_process: bool = False

@@ -12,7 +12,7 @@ import torch
 from .. import registry, weights
 from ..errors import NoDevice, Unsupported
 from ..protocols import Card, Generator, LoadSpec, Tokenizer
-from ..spec.cell import Cell
+from ..spec.cell import Cell, trained
 from ..spec.task import Data
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ Key = tuple[str, str, str, bool, str]
 
 def _key(name: str, cell: Cell) -> Key:
     settings = cell.settings
-    return name, settings.init, settings.dtype, settings.compile, settings.graph
+    own = trained(name, cell.replicate) if name == cell.adapter else name
+    return own, settings.init, settings.dtype, settings.compile, settings.graph
 
 
 class WorkerContext:
@@ -110,8 +111,14 @@ class WorkerContext:
             return {}
         card = registry.card(cell.adapter)
         names = [card.name] if card.tokenizer is None else [card.name, card.tokenizer]
-        found = {name: weights.find(registry.card(name), self._given) for name in names}
+        given = self._files(cell)
+        found = {name: weights.find(registry.card(name), given) for name in names}
         return {name: path for name, path in found.items() if path is not None}
+
+    def _files(self, cell: Cell) -> Mapping[str, str]:
+        """The files given, those of the cell's own training for its adapter."""
+        own = trained(cell.adapter, cell.replicate)
+        return {**self._given, cell.adapter: self._given[own]} if own in self._given else self._given
 
     def shared(self, key: str) -> Any:
         if key not in self._shared:
@@ -150,9 +157,9 @@ class WorkerContext:
         return card
 
     def _load_spec(self, card: Card, cell: Cell) -> LoadSpec:
-        settings = cell.settings
-        path = weights.locate(card, self._given) if settings.init == "checkpoint" else None
-        part = "" if path is None else weights.part_of(card, path, self._given).name
+        settings, given = cell.settings, self._files(cell)
+        path = weights.locate(card, given) if settings.init == "checkpoint" else None
+        part = "" if path is None else weights.part_of(card, path, given).name
         return LoadSpec(
             weights=path,
             init=settings.init,

@@ -97,8 +97,13 @@ def make_run(
         name="latency", value=latency, unit="s", n=20, interval=span, direction="lower", at=at, measure="speed"
     )
     steps = Metric(name="steps", value=10.0, n=0, direction="lower")
+    counted = [
+        Metric(name="tokens", value=16.0, n=1),
+        Metric(name="flops", value=2e9, unit="FLOP", n=1, direction="lower", at=at),
+        Metric(name="weight-passes", value=10.0, n=1, direction="lower", at={**at, "phase": "ar"}),
+    ]
     peak = Metric(name="peak-memory", value=1e8, unit="B", n=1, direction="lower", at={"batch": 1}, measure="memory")
-    result("speed", "speed", [timing, steps], parameters={"batches": [1]})
+    result("speed", "speed", [timing, steps, *counted], parameters={"batches": [1]})
     result("memory", "memory", [peak], parameters={"batches": [1]})
     return folder
 

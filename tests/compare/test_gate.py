@@ -46,6 +46,7 @@ def test_the_same_build_is_identical(nights):
     assert verdicts(found) == {
         "frechet": "IDENTICAL", "kid": "IDENTICAL", "precision": "IDENTICAL", "class-agreement": "IDENTICAL",
         "nats-per-token": "IDENTICAL", "latency": "OK", "steps": "IDENTICAL", "peak-memory": "OK", "image": "IDENTICAL",
+        "tokens": "IDENTICAL", "flops": "IDENTICAL", "weight-passes": "IDENTICAL",
     }  # fmt: skip
     assert found.exit_code == 0
 
@@ -81,11 +82,26 @@ def test_another_sampler_is_seen_in_steps_and_quality(nights, runs):
     assert found.exit_code == 1
 
 
-def test_an_exact_number_that_changes_is_a_regression(nights, runs, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "factor", "verdict"),
+    [
+        ("steps", 1.1, "REGRESSED"), ("flops", 1.0001, "REGRESSED"), ("flops", 0.9999, "IMPROVED"),
+        ("weight-passes", 2.0, "REGRESSED"), ("tokens", 0.5, "REGRESSED"), ("tokens", 2.0, "REGRESSED"),
+    ],
+)  # fmt: skip
+def test_an_exact_number_that_changes_is_a_regression(nights, runs, tmp_path, name, factor, verdict):
     folder = runs("c", started="2100-02-01T00:00:00+00:00")
-    change(folder, "speed", lambda document: document["metrics"][1].update(value=11.0))
+
+    def scale(document):
+        (metric,) = [each for each in document["metrics"] if each["name"] == name]
+        metric.update(value=factor * metric["value"])
+        document["provenance"]["packages"] = {"torch": "9.0"}
+
+    change(folder, "speed", scale)
     found = gate(folder, baselines.read(tmp_path / "store", "main"))
-    assert (verdicts(found)["steps"], found.exit_code) == ("REGRESSED", 1)
+    assert (verdicts(found)[name], found.exit_code) == (verdict, int(verdict == "REGRESSED"))
+    (one,) = [each for each in found.numbers if each.verdict == verdict]
+    assert one.why.endswith("and torch from  to 9.0")
 
 
 def test_nan_failure_rename_and_what_never_ran(nights, runs, tmp_path):

@@ -75,6 +75,35 @@ class TestCells:
             plan("suite: s\ntasks:\n  - generate\n")
         assert "--adapter" in caught.value.why
 
+    def test_seeds_and_trainings_repeat_what_draws(self, tmp_path):
+        files = [tmp_path / f"{name}.bin" for name in "abc"]
+        for file in files:
+            file.write_bytes(file.name.encode())
+        paths = ", ".join(map(str, files))
+        more = f"replicates: {{farm/steady: [{paths}]}}\n"
+        found = plan(SUITE.replace("cpu}", "cpu, seed: 4, seeds: 2}") + more)
+        drawn = [planned.cell for planned in found.cells if planned.cell.task.task == "generate"]
+        assert [(cell.adapter, cell.settings.seed, cell.replicate) for cell in drawn] == [
+            *(("farm/steady", seed, training) for training in (0, 1, 2) for seed in (4, 5)),
+            ("farm/other", 4, 0), ("farm/other", 5, 0),
+        ]  # fmt: skip
+        assert drawn[1].label == "generate farm/steady (seed 5, training 1)"
+        own = drawn[:6]
+        assert len({cell.result_id for cell in own}) == 6
+        assert [cell.weights_sha256["farm/steady"] for cell in own[::2]] == [
+            hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+        ]
+        assert {found.weights[name] for name in ("farm/steady", "farm/steady@1", "farm/steady@2")} == {*map(str, files)}
+        (speed,) = [
+            each.cell for each in found.cells if each.cell.task.task == "speed" and each.cell.adapter == "farm/steady"
+        ]
+        assert (speed.settings.seed, speed.settings_id, speed.replicates) == (4, own[0].settings_id, 1)
+        assert plan(SUITE.replace("cpu}", "cpu, seed: 4}")).cells[1].cell.result_id == drawn[6].result_id
+        with pytest.raises(ConfigError, match="farm/steady needs two weight files or more"):
+            plan(SUITE + f"replicates: {{farm/steady: [{files[0]}]}}\n")
+        with pytest.raises(ConfigError, match="no weight file at"):
+            plan(SUITE + f"replicates: {{farm/steady: [{files[0]}, {tmp_path / 'd.bin'}]}}\n")
+
     def test_the_same_cell_twice(self):
         with pytest.raises(ConfigError, match="runs generate farm/steady twice"):
             plan("suite: s\nadapters: [farm/steady]\ntasks:\n  - generate\n  - generate: {batch: 3}\n")

@@ -72,7 +72,7 @@ def test_errors_in_a_change_of_all_tasks(change):
     ("text", "where", "what", "why"),
     [
         (GOOD.replace("n: 50", "nn: 50"), "mine.yaml:7", "'nn'", "did you mean n?"),
-        (GOOD.replace("seed: 3", "sede: 3"), "mine.yaml:4", "'sede'", "did you mean seed?"),
+        (GOOD.replace("seed: 3", "sede: 3"), "mine.yaml:4", "'sede'", "did you mean seed or seeds?"),
         (GOOD.replace("tasks:", "task:"), "mine.yaml:5", "'task'", "did you mean tasks?"),
         (GOOD.replace("- speed", "- sped"), "mine.yaml:8", "'sped'", "did you mean speed?"),
         (GOOD.replace("n: 50", "n: many"), "mine.yaml:7", "tasks.0.n", "many"),

@@ -63,6 +63,17 @@ def test_weights_given_by_the_user_reach_the_adapter(cell, monkeypatch, tmp_path
     assert context.weight_files(random) == {}
 
 
+def test_each_training_of_a_system_is_loaded_from_its_own_file(cell, tmp_path):
+    files = [tmp_path / name for name in ("a", "b")]
+    for file in files:
+        file.write_bytes(b"1234")
+    context = WorkerContext("cpu", {"raster/tinted": str(files[0]), "raster/tinted@1": str(files[1])})
+    cells = [cell("raster/tinted", Generate()).model_copy(update={"replicate": place}) for place in (0, 1)]
+    assert [context.generator(one).load_spec.weights for one in cells] == files
+    assert [context.weight_files(one)["raster/tinted"] for one in cells] == files
+    assert context.tokenizer(cells[0]) is context.tokenizer(cells[1])
+
+
 def test_what_is_not_there_is_named(cell, context):
     with pytest.raises(Unsupported, match="tokenizers/blocks is a tokenizer, not a generator"):
         context.generator(cell("tokenizers/blocks", Reconstruct()))

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..estimate import second_order
 from ..rows import BLOCK, Rows, blocks
 from .moments import Factored, Floats, Moments
 from .symmetric import eigenvectors
@@ -93,22 +94,17 @@ class Influence:
         """Whether so few samples decide the distance, or lengths so unlike a tail, that its error cannot be told."""
         return not UNFIT <= self.outliers <= TOO_FEW
 
-    def correlation(self, other: Influence) -> float:
-        """Of this distance with that of another set whose samples belong to these one by one, both of n samples.
+    def apart(self, other: Influence) -> float:
+        """The variance of the difference of this distance and that of another set whose samples belong to these one by
+        one, both of n samples.
 
-        By the samples themselves: of the linear parts, and of the quadratic ones through the common random signs. 1
-        where both sets are the same.
+        By the samples themselves, without the smooth law of lengths: that law mends a distance that is too small where
+        its error is too small, and of a difference such draws lie on both sides.
         """
         draws = min(len(self.signed), len(other.signed))
-
-        def product(one: Influence, two: Influence) -> float:
-            linear = float(np.cov(one.values[-1], two.values[-1])[0, 1]) / self.n
-            return linear - 2 * _mean_product(one.signed[:draws], two.signed[:draws]) / self.n**2
-
-        own, theirs = product(self, self), product(other, other)
-        if min(own, theirs) <= 0:  # the jackknife's overshoot takes all: what is left is the correlation of the values
-            return float(np.corrcoef(self.values[-1], other.values[-1])[0, 1])
-        return float(np.clip(product(self, other) / math.sqrt(own * theirs), -1, 1))
+        jackknife = float(np.var(other.values[-1] - self.values[-1], ddof=1)) / self.n
+        signed = other.signed[:draws] - self.signed[:draws]
+        return second_order(jackknife, 2 * _mean_product(signed, signed) / self.n**2)
 
     def covariance(self, sizes: NDArray[np.integer[Any]]) -> Floats:
         """(sizes, sizes) of the distances of nested prefixes of these sizes, which `values` are for.

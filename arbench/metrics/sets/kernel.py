@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..estimate import Estimate, Z, floored, missing
+from ..estimate import Estimate, Z, floored, missing, second_order
 from ..rows import Rows, dense
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
 
@@ -319,8 +319,14 @@ class _Beside:
 KINDS: dict[str, tuple[Kernel, bool]] = {"polynomial": (_polynomial, False), "gaussian": (_gaussian, True)}
 
 
-def difference_parts(first: Rows, second: Rows, reference: Rows, kind: str) -> DifferenceParts | None:
-    """Of sets (n, D) whose rows belong together, under the kernel `kind`; None where a distance has no value."""
+def difference_parts(
+    first: Rows, second: Rows, reference: Rows, kind: str, known: Callable[[], Sums] | None = None
+) -> DifferenceParts | None:
+    """Of sets (n, D) whose rows belong together, under the kernel `kind`; None where a distance has no value.
+
+    The linear and the quadratic part of the variance are taken together: the linear one alone is often estimated below
+    0 where both sets are as far from the reference, and 0 in its place makes the whole too large.
+    """
     kernel, unit = KINDS[kind]
     n, m, d = len(first), len(reference), first.shape[1]
     if len(second) != n:
@@ -340,17 +346,17 @@ def difference_parts(first: Rows, second: Rows, reference: Rows, kind: str) -> D
 
     within = _within_sums(_Beside(first, second), apart, unit=False)
     one = _within_sums(first, kernel, unit)
-    known = _within_sums(reference, kernel, unit)
+    own = known() if known is not None else _within_sums(reference, kernel, unit)
     across = [_cross_sums(rows, reference, kernel, unit) for rows in (first, second)]
-    if not all(math.isfinite(sums.total) for sums in (within, one, known, *across)):
+    if not all(math.isfinite(sums.total) for sums in (within, one, own, *across)):
         return None
-    real = known.total / (m * (m - 1))
+    real = own.total / (m * (m - 1))
     distance = one.total / (n * (n - 1)) + real - 2 * across[0].total / (n * m)
     difference = within.total / (n * (n - 1)) - 2 * (across[1].total - across[0].total) / (n * m)
     pair = pairs_within(within)
     means = within.rows / (n - 2) - (across[1].rows - across[0].rows) / m
-    linear = max(0.0, float(np.var(means, ddof=1)) - pair / (n - 2))
-    return DifferenceParts(distance, distance + difference, 4 / n * linear + 2 / (n * (n - 1)) * pair)
+    variance = second_order(4 / n * float(np.var(means, ddof=1)), pair * (4 / (n * (n - 2)) - 2 / (n * (n - 1))))
+    return DifferenceParts(distance, distance + difference, variance)
 
 
 def _of_length_one(rows: NDArray[Any]) -> NDArray[Any]:

@@ -67,6 +67,7 @@ TASK = TaskDefinition(
     work="arbench.tasks.edit.work:EditWork",
     version=3,
     kinds=frozenset({"generator"}),
+    draws=True,
     group="Edits",
     metrics=(
         MetricInfo("class-agreement", "fraction", "higher", "share of images classified as the class asked for"),

@@ -129,6 +129,7 @@ TASK = TaskDefinition(
     work="arbench.tasks.generate.work:GenerateWork",
     version=3,
     kinds=frozenset({"generator"}),
+    draws=True,
     group="Quality",
     metrics=(
         MetricInfo("fid", "", "lower", "Frechet distance of Inception features, as the convention has it"),
