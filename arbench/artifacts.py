@@ -38,6 +38,20 @@ def pictures(result: Result, folder: Path) -> Gallery | None:
         raise _damaged(path, error) from error
 
 
+def sheet(result: Result, folder: Path) -> bytes | None:
+    """The same as one PNG, drawn where the cell has pictures and no such file; None for a damaged file too, of which
+    the report tells.
+    """
+    try:
+        path = inside(result, "sheet", folder)
+        if path is not None and path.is_file():
+            return path.read_bytes()
+        gallery = pictures(result, folder) if path is None else None
+        return gallery.sheet() if gallery is not None and gallery.images.size else None
+    except (DamagedFile, OSError):
+        return None
+
+
 def latency(result: Result, folder: Path) -> Arrays | None:
     """Raw timings, None if the cell has none: `batch`, `operation` (m,), `seconds`, `warmup`, `traced` (m, calls) and
     `steps` (m, calls, steps), in seconds, padded with NaN. Raises `DamagedFile` for a damaged file."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from .. import artifacts
-from ..errors import DamagedFile
 from ..json_text import parse_json
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
@@ -293,21 +292,16 @@ class Tracker:
             child.data |= new.keys()
 
     def _log_files(self, client: MlflowClient, run: str, result: Result, folder: Path, step: int) -> None:
-        """The result and its sheet of pictures, drawn here where the cell has pictures and no sheet."""
+        """The result and its sheet of pictures."""
         if not self._keeps_artifacts:
             return
         place = result.task if step == 0 else f"{result.task}/{result.result_id}"
-        sheet = artifacts.inside(result, "sheet", folder)
-        for file in (sheet, folder / "result.json"):
-            if file is not None and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
-                client.log_artifact(run, str(file), place)
-        try:
-            gallery = artifacts.pictures(result, folder) if sheet is None else None
-        except DamagedFile:
-            return  # the report tells of a damaged file
-        if gallery is not None and gallery.images.size:
+        file, sheet = folder / "result.json", artifacts.sheet(result, folder)
+        if file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
+            client.log_artifact(run, str(file), place)
+        if sheet is not None and len(sheet) <= ARTIFACT_LIMIT:
             with tempfile.TemporaryDirectory() as beside:
-                (Path(beside) / "sheet.png").write_bytes(gallery.sheet())
+                (Path(beside) / "sheet.png").write_bytes(sheet)
                 client.log_artifact(run, str(Path(beside) / "sheet.png"), place)
 
     def _all_results(self) -> list[Result]:

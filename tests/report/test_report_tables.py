@@ -359,7 +359,9 @@ def test_two_weight_files_are_two_lines_of_the_figure() -> None:
     entries = [Entry(result, Path(), "run") for result in (*weighted("ab" * 32, 5.0), *weighted("cd" * 32, 6.0))]
     table = make_table(entries, (), "generator")
     assert table is not None
-    svg = scatter(entries, table)
+    drawn = scatter(entries, table)
+    assert drawn is not None
+    svg = drawn.svg()
     assert len(set(re.findall(r'id="(point-[^"]*)"', svg))) == 4
     assert svg.count("weights-abababab") == svg.count("weights-cdcdcdcd") > 0
 
@@ -370,7 +372,9 @@ def test_one_settings_id_on_two_devices_are_two_lines_of_the_figure() -> None:
     entries = [Entry(result, Path(), "run") for result in results]
     table = make_table(entries, (), "generator")
     assert table is not None
-    assert len(set(re.findall(r'id="(point-[^"]*)"', scatter(entries, table)))) == 4
+    drawn = scatter(entries, table)
+    assert drawn is not None
+    assert len(set(re.findall(r'id="(point-[^"]*)"', drawn.svg()))) == 4
 
 
 def test_settings_that_words_leave_out_are_told_where_they_differ() -> None:

@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from arbench.cli.main import main
 from arbench.gallery import Gallery
 from arbench.images import grid, png
 from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, ReferenceSet, Result, SpeedRecord
@@ -31,6 +32,7 @@ from arbench.track import record
 from arbench.track import target as tracking
 from arbench.track.sink import Tracker
 
+OLD_RUN = Path(__file__).parents[1] / "report" / "run-0.1"
 RUN: dict[str, Any] = {
     "run_id": "quickstart-0a1b2c",
     "suite": {"suite": "quickstart", "version": 3, "title": "Two families"},
@@ -164,7 +166,7 @@ def check_whole(uri: str, report: Path) -> None:
     first, second = children  # two settings of a sweep
     assert [child.info.run_name for child in children] == [f"raster/llamagen-mini top_k {k}" for k in (100, 200)]
     assert [child.data.tags["arbench.swept"] for child in children] == ["top_k 100", "top_k 200"]
-    best = {"raster/llamagen-mini/generate/arbench/frechet": 0.7}
+    best = {"best/raster:llamagen-mini generate:arbench:frechet": 0.7}
     assert parent.data.metrics == {"cells/ok": 3.0, "cells/oom": 1.0, "wall_seconds": 240.0} | best
     assert parent.data.tags[f"arbench.best.{next(iter(best))}"] == "top_k 200"
     # quality and speed in one row, for the page's plots
@@ -363,6 +365,22 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def check_replay(uri: str) -> None:
+    """Folders are sent afterwards; sent twice, nothing is there twice."""
+    for _ in range(2):
+        assert main(["export", str(OLD_RUN), "--format", "mlflow", "--track", uri]) == 0
+    client = MlflowClient(tracking_uri=uri)
+    run_id = json.loads((OLD_RUN / "run.json").read_bytes())["run_id"]
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (parent,) = client.search_runs(experiments, f"tags.`arbench.run_id` = '{run_id}'")
+    children = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 3
+    query = "metrics.`generate/offline/frechet` > 1 and metrics.`memory/peak-memory/batch 1` > 1"
+    (mar, _) = client.search_runs(experiments, query, order_by=["metrics.`generate/offline/frechet`"])
+    assert mar.data.tags["arbench.tasks"] == "generate; speed; memory"
+    assert len(client.get_metric_history(mar.info.run_id, "generate/offline/frechet")) == 1
+
+
 def test_a_server_gets_everything_and_its_death_costs_seconds(
     whole: tuple[Path, Path, tuple[Result, ...]], server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -373,6 +391,7 @@ def test_a_server_gets_everything_and_its_death_costs_seconds(
     assert tracker.tracked == [result.result_id for result in results]
     check_whole(uri, report)
     assert not (folder / "mlartifacts").exists()  # the server keeps them
+    check_replay(uri)
 
     later = [quality(number) for number in range(4, 8)]
     folder = store(tmp_path / "second", *later)
@@ -466,7 +485,7 @@ def test_damaged_pictures_make_no_sheet_and_no_problem(tmp_path: Path) -> None:
 
 def test_a_cell_of_arbench_0_1_is_sent_with_its_sheet(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(Path(__file__).parents[1] / "report" / "run-0.1", folder)
+    shutil.copytree(OLD_RUN, folder)
     cell = folder / "cells" / "res-5ad71f3af0f9"
     result = Result.model_validate(upgraded(json.loads((cell / "result.json").read_bytes())))
     uri = f"sqlite:///{folder}/mlflow.db"
