@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ MASKED = (214, 120, 44)
 """Colour of the masked part in version 0.1's edits."""
 
 
-def pictures(result: Result, folder: Path) -> Gallery | None:
+def pictures(result: Result, folder: Path, what: Literal["pictures", "worst"] = "pictures") -> Gallery | None:
     """The pictures of the cell in `folder`, None if it has none. Raises `DamagedFile` for a damaged file."""
-    path = inside(result, "pictures", folder)
+    path = inside(result, what, folder)
     if path is None:
         return None
     try:

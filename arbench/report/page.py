@@ -54,7 +54,7 @@ def render(runs: Sequence[RunFolder]) -> str:
     entries, _ = newest(found, lambda entry: entry.result)
     planned = [cell for run in runs for cell in run.missing]
     known = cards()
-    shown = galleries(entries)  # first, for damaged files show up here and plots take seconds
+    shown = galleries(entries, known)  # first, for damaged files show up here and plots take seconds
     blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned))]
     rows = everything.metric_rows(found)
     latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
