@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ MASKED = (214, 120, 44)
 """Colour of the masked part in version 0.1's edits."""
 
 
-def pictures(result: Result, folder: Path) -> Gallery | None:
+def pictures(result: Result, folder: Path, what: Literal["pictures", "worst"] = "pictures") -> Gallery | None:
     """The pictures of the cell in `folder`, None if it has none. Raises `DamagedFile` for a damaged file."""
-    path = inside(result, "pictures", folder)
+    path = inside(result, what, folder)
     if path is None:
         return None
     try:
@@ -36,6 +36,20 @@ def pictures(result: Result, folder: Path) -> Gallery | None:
         return convert(arrays, result.parameters) if convert else Gallery.read(path)
     except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile) as error:
         raise _damaged(path, error) from error
+
+
+def sheet(result: Result, folder: Path) -> bytes | None:
+    """The same as one PNG, drawn where the cell has pictures and no such file; None for a damaged file too, of which
+    the report tells.
+    """
+    try:
+        path = inside(result, "sheet", folder)
+        if path is not None and path.is_file():
+            return path.read_bytes()
+        gallery = pictures(result, folder) if path is None else None
+        return gallery.sheet() if gallery is not None and gallery.images.size else None
+    except (DamagedFile, OSError):
+        return None
 
 
 def latency(result: Result, folder: Path) -> Arrays | None:

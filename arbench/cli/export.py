@@ -1,10 +1,10 @@
-"""`arbench export`: the samples that a run keeps, as images or as one npz for other tools."""
+"""`arbench export`: what a run keeps for other tools; here its samples, as images or as one npz."""
 
 from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,37 @@ from arbench.score.cells import CellStream, SampledCell, cells_of, images_missin
 from arbench.terminal import PlainConsole
 
 
-def export(run: str, images: Path | None, npz: Path | None) -> int:
-    """Writes every cell's images below `images`, or one cell's into the file `npz`."""
-    if (images is None) == (npz is None):
-        raise UsageError("name where the samples go", "one of --images and --npz", "arbench export RUN --images DIR")
+def export(
+    runs: Sequence[str],
+    images: Path | None,
+    npz: Path | None,
+    figures: Path | None,
+    layout: str | None,
+    out: Path | None,
+    track: str | None,
+) -> int:
+    """Does the one thing that is asked for: samples into `images` or `npz`, `figures`, or results in a `layout`."""
+    asked = [value for value in (images, npz, figures, layout) if value is not None]
+    if len(asked) != 1:
+        why = "one of --images, --npz, --figures and --format"
+        raise UsageError("name what is exported, and where to", why, "arbench export RUN --images DIR")
+    if layout is None and (out is not None or track is not None):
+        raise UsageError("--out and --track go with --format", "", "arbench export RUN --format mlflow --track URI")
+    if layout is not None:
+        from arbench.cli.export_results import export_results
+
+        return export_results([Path(run) for run in runs], layout, out, track)
+    if figures is not None:
+        from arbench.cli.export_figures import export_figures
+
+        return export_figures([Path(run) for run in runs], figures)
+    if len(runs) > 1:
+        raise UsageError("several runs", "samples are exported of one at a time", f"arbench export {runs[0]} ...")
+    return _samples(runs[0], images, npz)
+
+
+def _samples(run: str, images: Path | None, npz: Path | None) -> int:
+    """Every cell's images below `images`, or one cell's into the file `npz`."""
     if not is_run(run):
         raise InputError(f"{run} is not the folder of a run", "it has no run.json with a plan", "arbench ls runs")
     cells = cells_of(run)

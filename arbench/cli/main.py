@@ -15,6 +15,7 @@ from arbench.cli.options import (
     Column,
     Crop,
     Device,
+    Figures,
     Images,
     Json,
     Limit,
@@ -347,16 +348,29 @@ def score(
 
 @app.command()
 def export(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN[:CELL]", help="The folder of a run, perhaps with one of its cells.")
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN[:CELL]...", help="Folders of runs; for samples one, perhaps with one of its cells."
+        ),
     ],
     images: Images = None,
     npz: Npz = None,
+    figures: Figures = None,
+    layout: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="Results for mlflow, tensorboard or wandb.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the folders of tensorboard and wandb go.")
+    ] = None,
+    track: Annotated[
+        str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: MLFLOW_TRACKING_URI.")
+    ] = None,
 ) -> None:
-    """Write the samples of a run for other tools."""
+    """Write the samples, figures or results of runs for other tools."""
     from arbench.cli.export import export
 
-    raise typer.Exit(export(run, images, npz))
+    raise typer.Exit(export(runs, images, npz, figures, layout, out, track))
 
 
 @app.command()

@@ -69,6 +69,10 @@ Prompts = Annotated[
     Path | None, typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line.")
 ]
 Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.")]
+Figures = Annotated[
+    Path | None,
+    typer.Option("--figures", metavar="DIR", help="The report's plots as SVG and PDF, its tables as LaTeX."),
+]
 Npz = Annotated[
     Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
 ]

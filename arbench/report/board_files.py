@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .boards import Board, BoardCell
+from .latex import PACKAGES, escaped
 
 FIELDS = (
     "board", "protocol", "model", "family", "settings", "settings_id", "number", "origin", "value", "low", "high", "n",
@@ -88,9 +89,9 @@ def _line(cells: Sequence[str]) -> str:
 
 def to_latex(boards: Sequence[Board]) -> str:
     """A table for each board, for the package `booktabs`; published figures are in italics."""
-    parts = ["% \\usepackage{booktabs}"]
+    parts = [PACKAGES]
     for board in boards:
-        heads = ["Model", *(_latex(_heading(board, place)) for place in range(len(board.columns)))]
+        heads = ["Model", *(escaped(_heading(board, place)) for place in range(len(board.columns)))]
         lines = [
             "\\begin{table}",
             "\\centering",
@@ -101,30 +102,19 @@ def to_latex(boards: Sequence[Board]) -> str:
         ]
         for row in board.rows:
             cells = [
-                f"\\textit{{{_latex(cell.text)}}}"
+                f"\\textit{{{escaped(cell.text)}}}"
                 if column.origin == "published" and cell.value is not None
-                else _latex(_cell(cell))
+                else escaped(_cell(cell))
                 for column, cell in zip(board.columns, row.cells, strict=True)
             ]
-            lines.append(" & ".join([_latex(row.model), *cells]) + " \\\\")
+            lines.append(" & ".join([escaped(row.model), *cells]) + " \\\\")
         caption = f"{board.title}: {board.protocol}. Published figures in italics."
         lines += [
             "\\bottomrule",
             "\\end{tabular}",
-            f"\\caption{{{_latex(caption)}}}",
+            f"\\caption{{{escaped(caption)}}}",
             f"\\label{{tab:{board.id}}}",
             "\\end{table}",
         ]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
-    "×": r"$\times$", "µ": r"\textmu{}", "⁻": r"$^{-}$", "³": r"$^{3}$",
-}  # fmt: skip
-
-
-def _latex(text: str) -> str:
-    return "".join(SPECIAL.get(letter, letter) for letter in text)

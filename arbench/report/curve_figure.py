@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullLocator
 from ..spec.result import Metric
 from .columns import Column
 from .curves import Sweep
-from .figures import MARKERS, MUTED, PAPER, SERIES, STYLE, safe, seconds_tick, svg
+from .figures import MARKERS, MUTED, PAPER, SERIES, STYLE, Drawing, safe, seconds_tick
 from .tables import bounds
 
 PANELS = 6
@@ -22,8 +22,8 @@ WIDE = 8.0
 """From this ratio of largest to smallest value on, the axis is logarithmic."""
 
 
-def figure(sweep: Sweep) -> str:
-    """Panels of numbers against the swept value, then one of quality against time per image, as SVG."""
+def figure(sweep: Sweep) -> Drawing:
+    """Panels of numbers against the swept value, then one of quality against time per image."""
     shown = range(min(len(sweep.columns), PANELS))
     timed = any(spot.seconds is not None for curve in sweep.curves for spot in curve.spots)
     count = len(shown) + timed
@@ -45,7 +45,7 @@ def figure(sweep: Sweep) -> str:
         ]
         handles.append(Line2D([], [], linestyle="", marker="o", markersize=11, mfc="none", color=MUTED, label="best"))
         drawing.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=9)
-        return svg(drawing, f"Quality along {sweep.name}", titles)
+        return Drawing(drawing, f"Quality along {sweep.name}", titles)
 
 
 def _along(axes: Axes, sweep: Sweep, index: int) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""The plots, as inline SVG whose colours are CSS variables, so that they follow light, dark and print."""
+"""The plots: in the page as inline SVG whose colours are CSS variables, so that they follow light, dark and print, and
+for papers as SVG and PDF files.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import textwrap
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -19,8 +21,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-# Stand-ins that matplotlib draws with; `_to_css` puts the page's variables in their place.
-INK, MUTED, LINE, PAPER = "#010203", "#040506", "#070809", "#fdfcfb"
+# As on paper; for the page `_to_css` puts variables in their place, so that no other colour may be one of these.
+INK, MUTED, LINE, PAPER = "#15191e", "#5b6672", "#dfe3e8", "#fefefe"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colour-blind safe palette, without its black and yellow."""
 PHASES = {
@@ -73,6 +75,32 @@ STYLE: Any = {
 _SVG = "http://www.w3.org/2000/svg"
 
 
+FILES: Any = {"svg.fonttype": "path", "svg.hashsalt": "arbench", "pdf.fonttype": 42}
+"""Files look the same without our fonts; journals ask for fonts that are embedded whole, type 42."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what it shows in a line, and hover titles by the ids of its parts."""
+
+    figure: Figure
+    label: str
+    titles: Mapping[str, str]
+
+    def svg(self) -> str:
+        """An `<svg>` element for HTML: no header, no metadata, no styles of its own, with hover titles."""
+        with mpl.rc_context(STYLE):
+            return svg(self.figure, self.label, self.titles)
+
+    def file(self, layout: Literal["svg", "pdf"]) -> bytes:
+        """The content of a file for a paper, the same for the same figure."""
+        dates = {"svg": "Date", "pdf": "CreationDate"}
+        buffer = io.BytesIO()
+        with mpl.rc_context(STYLE | FILES):
+            self.figure.savefig(buffer, format=layout, metadata={dates[layout]: None, "Title": self.label})
+        return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class Point:
     """One setting of an adapter at one batch size. Spans are (low, high), None where unknown."""
@@ -95,7 +123,7 @@ class Bar:
     phases: Mapping[str, float]
 
 
-def quality_against_speed(points: Sequence[Point], quality: str, better: str | None) -> str:
+def quality_against_speed(points: Sequence[Point], quality: str, better: str | None) -> Drawing:
     """Scatter, seconds per image on a log axis; a line joins the batch sizes of a setting, dashes mark the front."""
     names, batches = _distinct(point.name for point in points), sorted({point.batch for point in points})
     with mpl.rc_context(STYLE):
@@ -127,7 +155,7 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
         ]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1.12), ncols=len(batches), fontsize=9)
         titles = {_identity(point): _point_title(point, quality) for point in points}
-        return svg(figure, f"{quality} against time per image", titles)
+        return Drawing(figure, f"{quality} against time per image", titles)
 
 
 def _draw_point(axes: Axes, point: Point, color: str, marker: str) -> None:
@@ -185,7 +213,7 @@ def _draw_front(axes: Axes, points: Sequence[Point], better: str | None) -> None
     axes.plot(x, y, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1, drawstyle="steps-post")
 
 
-def phase_bars(bars: Sequence[Bar], operation: str) -> str:
+def phase_bars(bars: Sequence[Bar], operation: str) -> Drawing:
     """Stacked bars of the phases in time per image, one panel per batch size."""
     batches = sorted({bar.batch for bar in bars})
     phases = [phase for phase in PHASES if any(phase in bar.phases for bar in bars)]
@@ -202,7 +230,7 @@ def phase_bars(bars: Sequence[Bar], operation: str) -> str:
             axes.set_xlabel("ms per image", fontsize=9)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=9, handlelength=1.2)
-        return svg(figure, f"Phases of {operation}", titles)
+        return Drawing(figure, f"Phases of {operation}", titles)
 
 
 def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[str, str]:
@@ -239,7 +267,7 @@ def _draw_bars(axes: Axes, bars: Sequence[Bar], phases: Sequence[str]) -> dict[s
     return titles
 
 
-def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> str:
+def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> Drawing:
     """Time of each AR step by batch size: grows with the cache in raster order, with the scale in next-scale order."""
     names = _distinct(name for curves in panels.values() for name in curves)
     with mpl.rc_context(STYLE):
@@ -262,7 +290,7 @@ def step_curves(panels: Mapping[int, Mapping[str, NDArray[np.float64]]]) -> str:
         handles = [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(names)]
         fit = max(1, LEGEND // (6 + max(map(len, names))))
         figure.legend(handles=handles, loc="outside upper right", ncols=min(len(names), fit, 4), fontsize=9)
-        return svg(figure, "Time of each autoregressive step", {})
+        return Drawing(figure, "Time of each autoregressive step", {})
 
 
 def wrapped(name: str) -> str:

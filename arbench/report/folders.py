@@ -27,9 +27,10 @@ class Entry:
     folder: Path
     run_id: str
 
-    def gallery(self) -> Gallery | None:
-        """Its pictures, None if it has none. Raises `StoreError` for a damaged file."""
-        return artifacts.pictures(self.result, self.folder)
+    def galleries(self) -> list[Gallery]:
+        """Its pictures, if it has some, then those that came out worst. Raises `StoreError` for a damaged file."""
+        found = [artifacts.pictures(self.result, self.folder, what) for what in ("pictures", "worst")]
+        return [gallery for gallery in found if gallery is not None]
 
     def latency(self) -> artifacts.Arrays | None:
         """Its raw timings, None if it has none. Raises `StoreError` for a damaged file."""

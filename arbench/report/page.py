@@ -16,8 +16,9 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, history, number, plots, scaling, speed_figures
+from . import curve_figure, everything, export, history, latex, number, plots, scaling, speed_figures
 from .curves import Sweep, sweeps
+from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
 from .published import published
@@ -55,7 +56,7 @@ def render(runs: Sequence[RunFolder]) -> str:
     entries = entries_together(entries)
     planned = [cell for run in runs for cell in run.missing]
     known = cards()
-    shown = galleries(entries)  # first, for damaged files show up here and plots take seconds
+    shown = galleries(entries, known)  # first, for damaged files show up here and plots take seconds
     blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned))]
     rows = everything.metric_rows(found)
     latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
@@ -140,14 +141,19 @@ def _block(
         "csv": "data:text/csv;charset=utf-8," + quote(export.to_csv(table)),
         "csv_text": export.to_csv(table),
         "markdown": export.to_markdown(table),
-        "scatter": Markup(plots.scatter(own, table)),
+        "latex": latex.to_latex(table, KINDS[kind][1], f"tab:{kind}"),
+        "scatter": _inline(plots.scatter(own, table)),
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
-        "steps": Markup(plots.step_figure(own)),
-        "speed": Markup(speed_figures.figure(speed_figures.panels(own))),
+        "steps": _inline(plots.step_figure(own)),
+        "speed": _inline(speed_figures.figure(speed_figures.panels(own))),
         "ratios": scaling.ratios(own) if kind == "generator" else [],
         "slopes": scaling.slopes(own, cards()) if kind == "generator" else [],
-        "phases": [Markup(svg) for svg in plots.phase_figures(own)],
+        "phases": [_inline(drawing) for drawing in plots.phase_figures(own).values()],
     }
+
+
+def _inline(drawing: Drawing | None) -> Markup:
+    return Markup(drawing.svg() if drawing else "")
 
 
 def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -167,7 +173,7 @@ def _sweep(sweep: Sweep) -> dict[str, object]:
         text, spread = number.with_interval(best.metric.value or 0.0, low, high)
         alike = "alone" if best.alone else f"{best.low:g} to {best.high:g}"
         lines.append((best.column.words, best.curve.name, f"{best.x:g}", best.at_end, text, spread, alike))
-    return {"name": sweep.name, "svg": Markup(curve_figure.figure(sweep)), "optima": lines}
+    return {"name": sweep.name, "svg": _inline(curve_figure.figure(sweep)), "optima": lines}
 
 
 def _legend(table: Table) -> list[tuple[str, str, str, str]]:

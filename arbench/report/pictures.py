@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..gallery import Gallery, Layout
+from ..spec.card import Card
+from .class_words import class_words
 from .folders import Entry
 from .rows import names
 
@@ -35,6 +37,8 @@ class Sample:
     label: int
     uri: str
     prompt: str = ""
+    word: str = ""
+    """The class, where it has a name."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Shown:
     shown: int
     common: int
     """Ids that all of the models have."""
+    ordered: bool = False
+    """In an order of their own, worst first, and not by id."""
 
 
 @dataclass(frozen=True)
@@ -79,24 +85,41 @@ class _Row:
     """One for each id, or none."""
 
 
-def galleries(entries: Sequence[Entry]) -> list[Shown]:
-    """All pictures, within one budget: those of one title and layout together, sheets first."""
+def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown]:
+    """All pictures, within one budget: those of one title and layout together, sheets first, the worst last."""
     called = names(entry.result for entry in entries)
     found: dict[tuple[str, Layout, tuple[str, ...]], list[tuple[str, Gallery]]] = {}
+    words: dict[tuple[str, Layout, tuple[str, ...]], list[tuple[str, ...]]] = {}
     for entry in entries:
-        gallery = entry.gallery()
-        if gallery is not None and len(gallery.ids):
-            name = called[entry.result.adapter, entry.result.settings_id]
-            found.setdefault((gallery.title, gallery.layout, gallery.prompts), []).append((name, gallery))
+        for gallery in entry.galleries():
+            if len(gallery.ids):
+                name = called[entry.result.adapter, entry.result.settings_id]
+                key = gallery.title, gallery.layout, gallery.prompts
+                found.setdefault(key, []).append((name, gallery))
+                words.setdefault(key, []).append(class_words(cards.get(entry.result.adapter)))
     share = BUDGET // max(1, len(found))
-    shown = [together(members, share) for _, members in sorted(found.items(), key=lambda item: item[0][1] != "sheet")]
+
+    def place(key: tuple[str, Layout, tuple[str, ...]]) -> tuple[bool, bool]:
+        return key[1] != "sheet", any(_own_order(gallery) for _, gallery in found[key])
+
+    shown = [
+        together(found[key], share, words[key][0] if all(own == words[key][0] for own in words[key]) else ())
+        for key in sorted(found, key=place)
+    ]
     return [each for each in shown if each is not None]
 
 
-def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET) -> Shown | None:
-    """The pictures of several models at the ids that all share, None where no picture fits the budget."""
+def _own_order(gallery: Gallery) -> bool:
+    return bool((np.diff(gallery.ids) < 0).any())
+
+
+def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET, words: Sequence[str] = ()) -> Shown | None:
+    """The pictures of several models at the ids that all share, None where no picture fits the budget. Those of one
+    model alone keep their order. words: names of the classes by label, where they have some.
+    """
     first = found[0][1]
-    common = sorted(set.intersection(*(set(gallery.ids.tolist()) for _, gallery in found)))
+    shared = set.intersection(*(set(gallery.ids.tolist()) for _, gallery in found))
+    common = first.ids.tolist() if len(found) == 1 else sorted(shared)
     ids = common[:MOST_COLUMNS] if first.layout == "rows" else common
     rows = [_picked(row, ids) for row in _rows(found)] if ids else []
     uris = encode_all([row.pixels for row in rows], budget)
@@ -110,11 +133,12 @@ def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET) -> Show
         first.title,
         first.lead,
         first.layout,
-        tuple(_strip(row, sheet[:shown]) for row, sheet in zip(rows, uris, strict=True)),
+        tuple(_strip(row, sheet[:shown], words) for row, sheet in zip(rows, uris, strict=True)),
         shown if first.layout == "rows" else _grid_columns(rows[0].labels),
         labels,
         shown,
         len(common),
+        _own_order(first) and len(found) == 1,
     )
 
 
@@ -147,9 +171,15 @@ def _picked(row: _Row, ids: Sequence[int]) -> _Row:
     return replace(row, ids=row.ids[kept], labels=row.labels[kept], pixels=row.pixels[kept], prompts=prompts)
 
 
-def _strip(row: _Row, uris: Sequence[str]) -> Strip:
+def _strip(row: _Row, uris: Sequence[str], words: Sequence[str]) -> Strip:
     samples = tuple(
-        Sample(int(number), int(label), uri, row.prompts[place] if row.prompts else "")
+        Sample(
+            int(number),
+            int(label),
+            uri,
+            row.prompts[place] if row.prompts else "",
+            words[label] if 0 <= label < len(words) else "",
+        )
         for place, (number, label, uri) in enumerate(zip(row.ids, row.labels, uris, strict=False))
     )
     return Strip(row.name, row.alt, samples, max(row.pixels.shape[2:]), row.model, row.last)

@@ -41,11 +41,11 @@ def _metrics(table: Table, column: Column) -> list[Metric | None]:
     return [row.places[index].metric for row in table.rows]
 
 
-def scatter(entries: Sequence[Entry], table: Table) -> str:
-    """The plot of quality against time per image as SVG, "" where one of the two is missing."""
+def scatter(entries: Sequence[Entry], table: Table) -> figures.Drawing | None:
+    """The plot of quality against time per image, None where one of the two is missing."""
     column = quality_column(table)
     if column is None:
-        return ""
+        return None
     called = _series(_called(entries), short_names(entry.result for entry in entries))
     quality: dict[Key, Metric] = {}
     for row, metric in zip(table.rows, _metrics(table, column), strict=True):
@@ -69,9 +69,11 @@ def scatter(entries: Sequence[Entry], table: Table) -> str:
                     bounds(measured),
                 )
             )
+    order = list(dict.fromkeys(called.values()))  # the colours go by it, as in the other figures
+    points.sort(key=lambda point: order.index(point.name))
     unit = f" [{column.unit}]" if column.unit else ""
     heading = f"{column.name} ({column.convention}){unit}, {column.direction} is better"
-    return figures.quality_against_speed(points, heading, column.direction) if points else ""
+    return figures.quality_against_speed(points, heading, column.direction) if points else None
 
 
 def _called(entries: Sequence[Entry]) -> dict[RowKey, str]:
@@ -98,8 +100,8 @@ def _latencies(row: Row, table: Table) -> dict[int, Metric]:
     return found.get(MAIN) or next(iter(found.values()), {})
 
 
-def phase_figures(entries: Sequence[Entry]) -> list[str]:
-    """Stacked bars per operation."""
+def phase_figures(entries: Sequence[Entry]) -> dict[str, figures.Drawing]:
+    """Stacked bars of each operation."""
     called = _called(entries)
     bars: dict[str, list[figures.Bar]] = {}
     for entry in entries:
@@ -108,11 +110,11 @@ def phase_figures(entries: Sequence[Entry]) -> list[str]:
             phases = {phase.phase: phase.seconds / record.batch for phase in record.phases}
             if phases:
                 bars.setdefault(record.operation, []).append(figures.Bar(name, record.batch, phases))
-    return [figures.phase_bars(own, operation) for operation, own in bars.items()]
+    return {operation: figures.phase_bars(own, operation) for operation, own in bars.items()}
 
 
-def step_figure(entries: Sequence[Entry]) -> str:
-    """Median time by AR step, a panel per batch size, "" where nothing takes more than one step."""
+def step_figure(entries: Sequence[Entry]) -> figures.Drawing | None:
+    """Median time by AR step, a panel per batch size, None where nothing takes more than one step."""
     called = _called(entries)
     curves: dict[int, dict[str, NDArray[np.float64]]] = {}
     for entry in entries:
@@ -122,4 +124,4 @@ def step_figure(entries: Sequence[Entry]) -> str:
             if known.shape[1] > 1:
                 name = called[entry.result.adapter, entry.result.settings_id, device(entry.result)]
                 curves.setdefault(int(batch), {})[name] = np.nanmedian(known, axis=0)
-    return figures.step_curves(dict(sorted(curves.items()))) if curves else ""
+    return figures.step_curves(dict(sorted(curves.items()))) if curves else None

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..spec.result import Metric
-from .figures import LEGEND, MARKERS, MUTED, SERIES, STYLE, svg
+from .figures import LEGEND, MARKERS, MUTED, SERIES, STYLE, Drawing
 from .folders import Entry
 from .rows import names
 from .tables import bounds
@@ -76,10 +76,10 @@ def panels(entries: Sequence[Entry]) -> list[Panel]:
     return [*(panel for panel in found if panel.lines), *([roofline] if roofline.lines else [])]
 
 
-def figure(drawn: Sequence[Panel]) -> str:
-    """The panels side by side, two in a row, as SVG; "" without any."""
+def figure(drawn: Sequence[Panel]) -> Drawing | None:
+    """The panels side by side, two in a row; None without any."""
     if not drawn:
-        return ""
+        return None
     known = list(dict.fromkeys(line.name for panel in drawn for line in panel.lines))
     rows = (len(drawn) + 1) // 2
     with mpl.rc_context(STYLE):
@@ -92,7 +92,7 @@ def figure(drawn: Sequence[Panel]) -> str:
         handles = [Line2D([], [], color=SERIES[i % len(SERIES)], label=name) for i, name in enumerate(known)]
         fit = max(1, LEGEND // (6 + max(map(len, known))))
         whole.legend(handles=handles, loc="outside upper right", ncols=min(len(known), fit, 4), fontsize=9)
-        return svg(whole, "Throughput, memory, responses and distance from the limit", {})
+        return Drawing(whole, "Throughput, memory, responses and distance from the limit", {})
 
 
 def _panel(named: Named, curve: _Curve) -> Panel:

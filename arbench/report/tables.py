@@ -77,6 +77,17 @@ class Table:
     unmeasured: tuple[Unmeasured, ...]
     older: int
     """Results left out because a newer one has the same identity."""
+    flags: tuple[tuple[str, ...], ...]
+    """Of each column, those that all of its numbers have, told once."""
+
+    @property
+    def counts(self) -> list[str]:
+        """Of each column "n 512", where all of its numbers are of so many samples or calls, else ""."""
+        found = []
+        for places in zip(*(row.places for row in self.rows), strict=True):
+            known = {place.metric.n for place in places if place.metric is not None}
+            found.append(f"n {known.pop():,}" if len(known) == 1 else "")
+        return found
 
     @property
     def headings(self) -> list[Heading]:
@@ -124,13 +135,28 @@ def make_table(entries: Sequence[Entry], planned: Sequence[Planned], kind: Kind)
         for key in grouped
     ]
     made = [replace(row, places=places) for row, places in zip(made, _marked(columns, made), strict=True)]
+    flags = [_common_flags(places) for places in zip(*(row.places for row in made), strict=True)]
+    made = [replace(row, places=_without(row.places, flags)) for row in made]
     return Table(
         kind,
         tuple(columns),
         tuple(sorted(made, key=lambda row: _order(row, columns))),
         _unmeasured(empty, results),
         older,
+        tuple(flags),
     )
+
+
+def _common_flags(places: Sequence[Place]) -> tuple[str, ...]:
+    """Of three numbers and more, the flags that all of them have."""
+    known = [place.flags for place in places if place.metric is not None]
+    return tuple(flag for flag in known[0] if all(flag in flags for flags in known)) if len(known) > 2 else ()
+
+
+def _without(places: Sequence[Place], flags: Sequence[Sequence[str]]) -> tuple[Place, ...]:
+    """`places` of a row without the flags that their columns tell."""
+    told = zip(places, flags, strict=True)
+    return tuple(replace(place, flags=tuple(flag for flag in place.flags if flag not in own)) for place, own in told)
 
 
 def _fitted(columns: Sequence[Column], grouped: Iterable[Sequence[Result]]) -> list[Column]:

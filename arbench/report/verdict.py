@@ -34,6 +34,9 @@ class Verdict:
     duration: str
     cell_time: str
     cells: int
+    flags: tuple[tuple[str, int], ...]
+    """Flags with how many of the numbers have them, the commonest first."""
+    numbers: int
 
 
 def verdict(run: RunFolder) -> Verdict:
@@ -45,6 +48,8 @@ def verdict(run: RunFolder) -> Verdict:
     bad: list[tuple[str, str, str, str]]
     bad = [(r.outcome, r.task, r.adapter, r.reason or "no reason given") for r in results if r.outcome != "ok"]
     bad += [("not run", cell.task, cell.adapter, "the run ended before this cell") for cell in run.missing]
+    metrics = [metric for result in results for metric in result.metrics if metric.value is not None]
+    flags = Counter(flag for metric in metrics for flag in metric.flags)
     known = [result.provenance for result in results if result.provenance]
     packages = known[0].packages if known else {}
     suite = run.suite
@@ -69,6 +74,8 @@ def verdict(run: RunFolder) -> Verdict:
         duration=number.duration(run.seconds) if run.seconds is not None else "",
         cell_time=number.duration(sum(result.wall_seconds for result in results)),
         cells=len(results) + len(run.missing),
+        flags=tuple(flags.most_common()),
+        numbers=len(metrics),
     )
 
 

@@ -163,6 +163,8 @@ def _files(finished: Finished) -> Iterator[tuple[str, str, bytes]]:
     if finished.gallery is not None:
         yield "pictures", "pictures.npz", finished.gallery.pack()
         yield "sheet", "pictures.png", finished.gallery.sheet()
+    if finished.worst is not None:
+        yield "worst", "worst.npz", finished.worst.pack()
     if finished.latency is not None:
         yield "latency", "latency.npz", finished.latency
     for name, data in finished.files.items():

@@ -159,9 +159,9 @@ class Provenance(Frozen):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-Artifact = Literal["pictures", "sheet", "latency"]
-"""What a small file beside a result is: pictures for the report (see `arbench.gallery`), the same as one image, raw
-timings."""
+Artifact = Literal["pictures", "sheet", "worst", "latency"]
+"""What a small file beside a result is: pictures for the report (see `arbench.gallery`), the same as one image, those
+that came out worst, raw timings."""
 
 
 class Result(Frozen):

@@ -30,13 +30,15 @@ Arrays = dict[str, NDArray[Any]]
 class Finished:
     """What a cell comes to: its metrics, and what goes with them.
 
-    gallery: pictures for the report. latency: raw timings, an npz. files: others beside the result, by file name.
+    gallery: pictures for the report. worst: those that came out worst. latency: raw timings, an npz. files: others
+    beside the result, by file name.
     samples, reference, remarks, weights: of the sets that were compared, see `arbench.evaluate.evaluation.Evaluation`.
     """
 
     metrics: tuple[Metric, ...]
     speed: tuple[SpeedRecord, ...] = ()
     gallery: Gallery | None = None
+    worst: Gallery | None = None
     latency: bytes | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     samples: SetSummary | None = None

@@ -1,4 +1,9 @@
-"""Copies a run to MLflow from a background thread: a slow or dead server neither delays nor fails the run."""
+"""Copies a run to MLflow from a background thread: a slow or dead server neither delays nor fails the run.
+
+A run folder is a parent run of MLflow, and each of its settings is one child with all tasks in it: quality, speed and
+memory stand in one row, so that MLflow's pages plot them against each other. The settings of a sweep are children side
+by side; the parent has the best of them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,13 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from .. import artifacts
-from ..errors import DamagedFile
 from ..json_text import parse_json
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
@@ -28,12 +33,26 @@ ARTIFACT_LIMIT = 20 * 2**20
 """Bytes; larger files stay in the run folder."""
 BATCH = 100
 """Params and tags that one call may carry."""
+DATA_NAME, DATA_DIGEST = 500, 36
+"""Characters of a data set's name and digest."""
 
 Job = Callable[[], None]
 
 
+@dataclass
+class _Child:
+    """The MLflow run of one settings, and what it holds."""
+
+    run_id: str
+    tags: dict[str, str]
+    params: set[str]
+    data: set[str] = field(default_factory=set)
+    end: int = 0
+    """Unix time in ms."""
+
+
 class Tracker:
-    """One MLflow experiment per suite, one parent run per run folder, one child run per cell.
+    """One MLflow experiment per suite, one parent run per run folder, one child run per settings.
 
     The methods return at once, except `finish`, and never raise: the first failure that a second try does not
     repair is kept in `problem`, and from then on nothing more is sent.
@@ -50,6 +69,8 @@ class Tracker:
         self._tracked: list[str] = []
         self._results: list[Result] = []
         self._run: dict[str, Any] = {}
+        self._swept: dict[str, str] = {}
+        self._children: dict[tuple[str, str], _Child] = {}
         self._client: MlflowClient | None = None
         self._experiment = ""
         self._parent = ""
@@ -68,6 +89,7 @@ class Tracker:
     def start(self, run: Mapping[str, Any]) -> None:
         """Opens the parent run of `run`, the content of run.json; a resumed run continues its own."""
         self._run = dict(run)
+        self._swept = record.swept(run)
         self._jobs.put(self._open)
         self._thread = threading.Thread(target=self._work, name="arbench-mlflow", daemon=True)
         self._thread.start()
@@ -188,59 +210,99 @@ class Tracker:
             "arbench.suite_version": str(suite.get("version", "")),
             "arbench.command": " ".join(str(word) for word in self._run.get("argv", ())),
             "arbench.folder": str(self.run_folder),
+            "mlflow.source.name": "arbench",
         }
         return {key: value[: record.TAG_LIMIT] for key, value in found.items() if value}
 
     def _log_cell(self, result: Result, folder: Path) -> None:
+        """Into the run of its settings. A repetition of a task under the same settings is a further step of its
+        metrics.
+        """
         client = self._client
         assert client is not None  # a failed start sets `problem`, and no job runs after it
-        suite = {key: value for key, value in self._parent_tags("").items() if key.startswith("arbench.suite")}
-        tags = {**record.tags(result), **suite, "arbench.level": "cell", "arbench.parent": self._parent}
         begin = record.milliseconds(result.started) or int(time.time() * 1000)
-        end = begin + int(result.wall_seconds * 1000)
-        child = self._find(client, {"arbench.result_id": result.result_id, "arbench.parent": self._parent})
-        if child is None:
-            child = client.create_run(
-                self._experiment,
-                start_time=begin,
-                tags={**tags, "mlflow.parentRunId": self._parent},
-                run_name=f"{result.task} {result.adapter}",
-            )
-        finished = child.info.status not in ("RUNNING", "SCHEDULED")
-        if not (finished and child.data.tags.get("arbench.outcome") == result.outcome):
-            self._log_values(client, child, result, tags, end)
-            self._log_files(client, child.info.run_id, result, folder)
-            client.set_terminated(child.info.run_id, record.STATUS.get(result.outcome, "FAILED"), end)
+        child = self._child(client, result, begin)
+        known = record.cells(child.tags, result.task)
+        if known.get(result.result_id) != result.outcome:
+            step = list(known).index(result.result_id) if result.result_id in known else len(known)
+            child.end = max(child.end, begin + int(result.wall_seconds * 1000))
+            self._log_values(client, child, result, step)
+            self._log_data(client, child, result)
+            self._log_files(client, child.run_id, result, folder, step)
+            tags = record.merged_tags(child.tags, result)
+            self._log_tags(client, child.run_id, tags)  # last: they say that the cell is there
+            child.tags |= tags
+            client.set_terminated(child.run_id, record.STATUS.get(tags["arbench.outcome"], "FAILED"), child.end)
         self._results.append(result)
         self._tracked.append(result.result_id)
 
-    def _log_values(self, client: MlflowClient, child: Run, result: Result, tags: dict[str, str], end: int) -> None:
-        from mlflow.entities import Metric, Param, RunTag
+    def _child(self, client: MlflowClient, result: Result, begin: int) -> _Child:
+        """The run of the result's settings, made where there is none."""
+        key = result.adapter, result.settings_id
+        if key not in self._children:
+            suite = {name: text for name, text in self._parent_tags("").items() if name.startswith("arbench.suite")}
+            tags = {**suite, "arbench.level": "settings", "arbench.parent": self._parent}
+            swept = self._swept.get(result.result_id, "")
+            if swept:
+                tags["arbench.swept"] = swept[: record.TAG_LIMIT]
+            wanted = {"arbench.parent": self._parent, "arbench.settings_id": key[1], "arbench.adapter": key[0]}
+            found = self._find(client, wanted)
+            if found is None:
+                found = client.create_run(
+                    self._experiment,
+                    start_time=begin,
+                    tags={**tags, **wanted, "mlflow.parentRunId": self._parent},
+                    run_name=f"{result.adapter} {swept}".strip()[: record.KEY_LIMIT],
+                )
+            read = {each.dataset.name for each in found.inputs.dataset_inputs} if found.inputs else set()
+            self._children[key] = _Child(
+                found.info.run_id, dict(found.data.tags), set(found.data.params), read, found.info.end_time or 0
+            )
+        return self._children[key]
 
-        known = child.data.params  # a param cannot be logged twice with another value
-        metrics = [Metric(key, value, end, 0) for key, value in record.metrics(result).items()]
-        params = [Param(key, value) for key, value in record.params(result).items() if key not in known]
-        marks = [RunTag(key, value) for key, value in tags.items()]
-        for first in range(0, max(len(metrics), len(params), len(marks)), BATCH):
+    def _log_values(self, client: MlflowClient, child: _Child, result: Result, step: int) -> None:
+        from mlflow.entities import Metric, Param
+
+        metrics = [Metric(key, value, child.end, step) for key, value in record.metrics(result).items()]
+        new = {key: value for key, value in record.params(result).items() if key not in child.params}
+        params = [Param(key, value) for key, value in new.items()]  # one cannot be logged twice with another value
+        for first in range(0, max(len(metrics), len(params)), BATCH):
             part = slice(first, first + BATCH)
-            client.log_batch(child.info.run_id, metrics=metrics[part], params=params[part], tags=marks[part])
+            client.log_batch(child.run_id, metrics=metrics[part], params=params[part])
+        child.params |= new.keys()
 
-    def _log_files(self, client: MlflowClient, run: str, result: Result, folder: Path) -> None:
-        """The result and its sheet of pictures, drawn here where the cell has pictures and no sheet."""
+    def _log_tags(self, client: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        marks = [RunTag(key, value) for key, value in tags.items()]
+        for first in range(0, len(marks), BATCH):
+            client.log_batch(run, tags=marks[first : first + BATCH])
+
+    def _log_data(self, client: MlflowClient, child: _Child, result: Result) -> None:
+        """Names and digests of the sets of images, which MLflow's pages show beside the run."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        new = {name: digest for name, digest in record.data(result).items() if name not in child.data}
+        if new:
+            inputs = [
+                DatasetInput(Dataset(name[:DATA_NAME], (digest or "unknown")[:DATA_DIGEST], "local", name), [])
+                for name, digest in new.items()
+            ]
+            client.log_inputs(child.run_id, inputs)
+            child.data |= new.keys()
+
+    def _log_files(self, client: MlflowClient, run: str, result: Result, folder: Path, step: int) -> None:
+        """The result and its sheet of pictures."""
         if not self._keeps_artifacts:
             return
-        sheet = artifacts.inside(result, "sheet", folder)
-        for file in (sheet, folder / "result.json"):
-            if file is not None and file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
-                client.log_artifact(run, str(file))
-        try:
-            gallery = artifacts.pictures(result, folder) if sheet is None else None
-        except DamagedFile:
-            return  # the report tells of a damaged file
-        if gallery is not None and gallery.images.size:
-            with tempfile.TemporaryDirectory() as place:
-                (Path(place) / "sheet.png").write_bytes(gallery.sheet())
-                client.log_artifact(run, str(Path(place) / "sheet.png"))
+        place = result.task if step == 0 else f"{result.task}/{result.result_id}"
+        file, sheet = folder / "result.json", artifacts.sheet(result, folder)
+        if file.is_file() and file.stat().st_size <= ARTIFACT_LIMIT:
+            client.log_artifact(run, str(file), place)
+        if sheet is not None and len(sheet) <= ARTIFACT_LIMIT:
+            with tempfile.TemporaryDirectory() as beside:
+                (Path(beside) / "sheet.png").write_bytes(sheet)
+                client.log_artifact(run, str(Path(beside) / "sheet.png"), place)
 
     def _all_results(self) -> list[Result]:
         """Those of the run folder, since a resumed run hands over only what is new."""
@@ -250,12 +312,37 @@ class Tracker:
         except (OSError, ValueError):
             return self._results
 
+    def _summarize(self, client: MlflowClient, results: Sequence[Result]) -> None:
+        """The parent's own numbers: cells by outcome, and of each adapter the best of its settings."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        best = {name: value for name, (value, _) in record.summary(results).items()}
+        metrics = [Metric(name, value, now, 0) for name, value in (record.counts(results) | best).items()]
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(self._parent, metrics=metrics[first : first + BATCH])
+
+    def _closing_tags(self, results: Sequence[Result], outcome: str) -> dict[str, str]:
+        """Those of the parent: software, and the setting at which each adapter's best numbers were found."""
+        found = {
+            "mlflow.note.content": record.note(self._run, results, outcome),
+            "arbench.outcome": outcome,
+            "arbench.settings": str(len({(result.adapter, result.settings_id) for result in results})),
+        }
+        known = next((result.provenance for result in results if result.provenance), None)
+        if known is not None:
+            found |= {**record.software(known), "arbench.device": known.device[: record.TAG_LIMIT]}
+        for name, (_, result) in record.summary(results).items():
+            if swept := self._swept.get(result.result_id):
+                found[f"arbench.best.{name}"[: record.KEY_LIMIT]] = swept[: record.TAG_LIMIT]
+        return found
+
     def _close(self, report: Path | None, outcome: str) -> None:
         client = self._client
         assert client is not None
-        text = record.note(self._run, self._all_results(), outcome)
-        client.set_tag(self._parent, "mlflow.note.content", text)
-        client.set_tag(self._parent, "arbench.outcome", outcome)
+        results = self._all_results()
+        self._summarize(client, results)
+        self._log_tags(client, self._parent, self._closing_tags(results, outcome))
         if report and report.is_file() and self._keeps_artifacts:
             client.log_artifact(self._parent, str(report))
         client.set_terminated(self._parent, status=record.STATUS.get(outcome, "FAILED"))

@@ -47,6 +47,7 @@ CACHES = {
     "arbench/features/weight_files.py:_digest": STATE,
     "arbench/measure/provenance.py": INSTALLED,
     "arbench/registry.py:_load": INSTALLED,
+    "arbench/report/class_words.py:imagenet": INSTALLED,
     "arbench/weights.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,

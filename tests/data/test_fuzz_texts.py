@@ -160,7 +160,7 @@ def test_changed_values_of_a_run(tmp_path: Path, name: str) -> None:
             for run in read_runs([tmp_path / "run"]):
                 for entry in run.entries:
                     entry.result.model_dump_json()
-                    entry.gallery()
+                    entry.galleries()
                     entry.latency()
         with contextlib.suppress(ArbenchError):
             parse_result(path) if name == "result.json" else read_run(tmp_path / "run")

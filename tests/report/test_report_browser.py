@@ -76,6 +76,19 @@ def opened(driver: WebDriver, page: Path) -> WebDriver:
     return driver
 
 
+@pytest.mark.parametrize(("width", "height"), [(1300, 900), (390, 844)])
+def test_the_first_results_are_on_the_first_screen(opened: WebDriver, width: int, height: int) -> None:
+    sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+    try:
+        value = opened.find_element(By.CSS_SELECTOR, "#table-generator tbody .value").rect
+        assert value["y"] + value["height"] < height - 40
+        whole = opened.execute_script("return document.documentElement.scrollWidth")
+        assert whole <= width  # tables scroll by themselves, the page does not
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def column(driver: WebDriver, number: int) -> list[str]:
     """The printed values of a column of the generators' table, from top to bottom."""
     cells = driver.find_elements(By.CSS_SELECTOR, f"#table-generator tbody tr {COLUMN.format(number)}")

@@ -132,7 +132,7 @@ def test_the_figure_shows_values_optimum_and_speed():
     found = one(results)
     assert found.batch == 4
     assert [spot.seconds for spot in found.curves[0].spots] == pytest.approx([0.1, 0.2, 0.8])
-    svg = figure(found)
+    svg = figure(found).svg()
     assert "a, steps 32: frechet (offline) 15" in svg
     assert "time per image, batch 4" in svg
 

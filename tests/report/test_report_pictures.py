@@ -15,9 +15,12 @@ from PIL import Image
 from synthetic_run import digits, make_result, metric, write_cell
 from test_report_page import read
 
+from arbench import registry
 from arbench.gallery import Gallery
+from arbench.report.class_words import class_words
 from arbench.report.folders import Entry
 from arbench.report.page import write_report
+from arbench.report.pictures import galleries
 from arbench.report.tables import make_table
 from arbench.spec.result import Result
 
@@ -188,3 +191,21 @@ def test_samples_of_the_same_prompts_stand_together_each_over_its_prompt(new_run
     for words, part in sheets.items():
         assert f'title="{words}, number 3"' in part
         assert f'<span class="prompt">{words}, number 0</span>' in part
+
+
+def test_the_worst_keep_their_order_and_classes_their_names(new_run: Callable[..., Path]) -> None:
+    name = "raster/llamagen-b-256"  # of 1,000 classes of ImageNet
+    ids, labels = np.array([7, 3, 5]), np.array([[0, 1, 2]])
+    worst = Gallery("Worst", "rows", "Worst first.", ids, labels, ("",), (False,), digits(ids, 0)[None])
+    folder = new_run(generators=[], tokenizers=[])
+    result = make_result(name, "generator", "raster", "reconstruct", artifacts={"worst": "worst.npz"})
+    write_cell(folder, result, {"worst.npz": worst.pack()})
+    (shown,) = galleries([Entry(result, folder / "cells" / result.result_id, "run")], registry.cards())
+    assert shown.ordered
+    assert [(each.id, each.word) for each in shown.strips[0].samples] == [
+        (7, "tench"), (3, "goldfish"), (5, "great white shark"),
+    ]  # fmt: skip
+    page = write_report([folder], folder / "report.html").read_text()
+    assert "3 pictures; above each" in page
+    assert "image 7, label 0 tench" in page
+    assert class_words(registry.cards()["raster/llamagen-mini"]) == ()

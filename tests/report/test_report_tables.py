@@ -32,6 +32,23 @@ def generate(adapter: str, *metrics: Metric, **rest: Any) -> Result:
     return make_result(adapter, "generator", "raster", "generate", metrics=metrics, **rest)
 
 
+def test_what_a_column_shares_stands_in_its_heading() -> None:
+    results = [
+        generate(f"raster/{name}", metric("m", 1.0, n=512, flags=("small_n", *own)), metric("k", 2.0, n=n))
+        for name, own, n in (("a", (), 10), ("b", ("odd",), 10), ("c", (), 20))
+    ]
+    table = make_table([Entry(result, Path(), "run") for result in results], (), "generator")
+    assert table is not None
+    shared = dict(
+        zip([column.name for column in table.columns], zip(table.counts, table.flags, strict=True), strict=True)
+    )
+    assert shared == {"m": ("n 512", ("small_n",)), "k": ("", ())}
+    place = [column.name for column in table.columns].index("m")
+    assert {row.adapter: row.places[place].flags for row in table.rows} == {
+        "raster/a": (), "raster/b": ("odd",), "raster/c": (),
+    }  # fmt: skip
+
+
 def test_best_needs_an_interval_that_overlaps_no_other() -> None:
     clear = [metric("m", 1.0, 0.1), metric("m", 2.0, 0.1), metric("m", 3.0, 1.5)]
     assert marks(clear, "lower") == ["best", "", ""]
@@ -359,7 +376,9 @@ def test_two_weight_files_are_two_lines_of_the_figure() -> None:
     entries = [Entry(result, Path(), "run") for result in (*weighted("ab" * 32, 5.0), *weighted("cd" * 32, 6.0))]
     table = make_table(entries, (), "generator")
     assert table is not None
-    svg = scatter(entries, table)
+    drawn = scatter(entries, table)
+    assert drawn is not None
+    svg = drawn.svg()
     assert len(set(re.findall(r'id="(point-[^"]*)"', svg))) == 4
     assert svg.count("weights-abababab") == svg.count("weights-cdcdcdcd") > 0
 
@@ -370,7 +389,9 @@ def test_one_settings_id_on_two_devices_are_two_lines_of_the_figure() -> None:
     entries = [Entry(result, Path(), "run") for result in results]
     table = make_table(entries, (), "generator")
     assert table is not None
-    assert len(set(re.findall(r'id="(point-[^"]*)"', scatter(entries, table)))) == 4
+    drawn = scatter(entries, table)
+    assert drawn is not None
+    assert len(set(re.findall(r'id="(point-[^"]*)"', drawn.svg()))) == 4
 
 
 def test_settings_that_words_leave_out_are_told_where_they_differ() -> None:

@@ -139,6 +139,15 @@ def test_pictures_for_the_report(cell, through):
     difference = np.abs(originals.astype(int) - after.astype(int)) * 4
     np.testing.assert_array_equal(gallery.images[2], difference.clip(0, 255))
     assert gallery.images.dtype == np.uint8
+
+    values = np.concatenate([unit["value:psnr"] for unit in units])
+    labels = np.concatenate([unit["labels"] for unit in units])
+    order, worst = np.argsort(values, kind="stable")[:16], finished.worst
+    assert worst.ids.tolist() == order.tolist()  # of both units
+    assert worst.labels[0].tolist() == labels[order].tolist()
+    np.testing.assert_array_equal(worst.images[0], mnist5k("heldout").load(order.tolist()))
+    assert f"of the 70 that are kept, worst first: {values[order[0]]:.1f} to {values[order[-1]]:.1f} dB" in worst.lead
+    assert through(cell("tokenizers/blocks", Reconstruct(n=16)))[0].worst is None  # all of them are shown
     assert through(cell("tokenizers/blocks", Reconstruct(n=10, show=0)))[0].gallery is None
 
 

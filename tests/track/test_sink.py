@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from arbench.cli.main import main
 from arbench.gallery import Gallery
 from arbench.images import grid, png
 from arbench.spec.result import Interval, Metric, PhaseTime, Provenance, ReferenceSet, Result, SpeedRecord
@@ -31,11 +32,18 @@ from arbench.track import record
 from arbench.track import target as tracking
 from arbench.track.sink import Tracker
 
+OLD_RUN = Path(__file__).parents[1] / "report" / "run-0.1"
 RUN: dict[str, Any] = {
     "run_id": "quickstart-0a1b2c",
     "suite": {"suite": "quickstart", "version": 3, "title": "Two families"},
     "argv": ["arbench", "run", "quickstart"],
     "created": "2000-01-01T00:00:00+00:00",
+    "plan": {
+        "cells": [
+            {"cell": {"result_id": f"res-{number:012d}", "swept": f"top_k {swept}"}}
+            for number, swept in ((1, 100), (2, 100), (3, 200), (4, 100))
+        ]
+    },
 }
 
 
@@ -48,19 +56,19 @@ WAIT = 300.0
 """Seconds; ample for a busy machine."""
 
 
-def quality(number: int = 1, outcome: str = "ok") -> Result:
+def quality(number: int = 1, outcome: str = "ok", settings: int = 1) -> Result:
     metrics = (
         Metric(
-            name="fid@5k (cfg=1.5)", value=12.5, n=1000, direction="lower", convention="adm",
-            reference=ReferenceSet(name="mnist5k/heldout"),
+            name="fid@5k (cfg=1.5)", value=12.5, n=1000, direction="lower", convention="adm", flags=("n_small",),
+            reference=ReferenceSet(name="mnist5k/heldout", digest="ab" * 32),
             interval=Interval(low=11.5, high=13.5, method="bootstrap"),
         ),
-        Metric(name="class-agreement", value=0.9, n=1000, direction="higher", how="LeNet"),
+        Metric(name="frechet", value=1 - number / 10, n=1000, direction="lower", how="LeNet"),
         Metric(name="kid", value=None, n=10, convention="adm", reason="fewer samples than a subset"),
     )  # fmt: skip
     return Result(
         result_id=f"res-{number:012d}",
-        settings_id="set-000000000001",
+        settings_id=f"set-{settings:012d}",
         adapter="raster/llamagen-mini",
         family="raster",
         kind="generator",
@@ -73,7 +81,13 @@ def quality(number: int = 1, outcome: str = "ok") -> Result:
         metrics=metrics if outcome == "ok" else (),
         artifacts={"sheet": "sheet.png", "pictures": "pictures.npz"},
         provenance=Provenance(
-            arbench="0", python="3", platform="p", device="cpu: x", weights={"raster/llamagen-mini": "5f" * 32}
+            arbench="0",
+            git=f"{'c0' * 20}-dirty",
+            python="3",
+            packages={"torch": "2.11"},
+            platform="p",
+            device="cpu: x",
+            weights={"raster/llamagen-mini": "5f" * 32},
         ),
         started="2000-01-01T00:01:00+00:00",
         wall_seconds=60.0,
@@ -120,7 +134,7 @@ def track(uri: str, folder: Path, *results: Result, report: Path | None = None) 
 
 
 def runs(uri: str) -> tuple[MlflowClient, Run, list[Run]]:
-    """The client, the parent run and its children in the order of their result ids."""
+    """The client, the parent run and its children in the order of their settings."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("arbench/quickstart")
     assert experiment is not None
@@ -128,57 +142,84 @@ def runs(uri: str) -> tuple[MlflowClient, Run, list[Run]]:
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     assert len(parents) == 1
     children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
-    return client, parents[0], sorted(children, key=lambda run: run.data.tags["arbench.result_id"])
+    return client, parents[0], sorted(children, key=lambda run: run.data.tags["arbench.settings_id"])
+
+
+def listed(client: MlflowClient, run: Run, folder: str) -> list[str]:
+    return sorted(file.path for file in client.list_artifacts(run.info.run_id, folder))
 
 
 def check_whole(uri: str, report: Path) -> None:
-    """What `track(uri, folder, quality(), speed(), quality(3, "oom"), report=report)` must have left behind."""
+    """What `track(uri, folder, *whole, report=report)` must have left behind."""
     client, parent, children = runs(uri)
     assert parent.data.tags["arbench.run_id"] == RUN["run_id"]
     assert parent.data.tags["arbench.suite_version"] == "3"
     assert parent.data.tags["arbench.command"] == "arbench run quickstart"
     assert parent.info.status == "FINISHED"
     note = parent.data.tags["mlflow.note.content"]
-    assert "| raster/llamagen-mini | generate | ok | adm fid@5k (cfg=1.5) 12.5, arbench class-agreement 0.9 |" in note
-    assert "| raster/llamagen-mini | generate | oom | it broke |" in note
+    assert "| raster/llamagen-mini | generate | ok | adm fid@5k (cfg=1.5) 12.5, arbench frechet 0.9 |" in note
+    assert "| raster/llamagen-mini | speed | oom | it broke |" in note
     assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["report.html"]
     copy = Path(client.download_artifacts(parent.info.run_id, "report.html"))
     assert copy.read_text() == report.read_text()
 
-    first, second, third = children
+    first, second = children  # two settings of a sweep
+    assert [child.info.run_name for child in children] == [f"raster/llamagen-mini top_k {k}" for k in (100, 200)]
+    assert [child.data.tags["arbench.swept"] for child in children] == ["top_k 100", "top_k 200"]
+    best = {"best/raster:llamagen-mini generate:arbench:frechet": 0.7}
+    assert parent.data.metrics == {"cells/ok": 3.0, "cells/oom": 1.0, "wall_seconds": 240.0} | best
+    assert parent.data.tags[f"arbench.best.{next(iter(best))}"] == "top_k 200"
+    # quality and speed in one row, for the page's plots
     assert first.data.metrics == pytest.approx(
         {
             "generate/adm/fid_5k _cfg_1.5_": 12.5,
             "generate/adm/fid_5k _cfg_1.5__lo": 11.5,
             "generate/adm/fid_5k _cfg_1.5__hi": 13.5,
-            "generate/arbench/class-agreement": 0.9,
-            "wall_seconds": 60.0,
+            "generate/arbench/frechet": 0.9,
+            "generate/wall_seconds": 60.0,
+            "speed/latency/batch 1 sample": 0.4,
+            "speed/phases/ar/batch 1 sample": 0.3,
+            "speed/phases/gap/batch 1 sample": 0.1,
+            "speed/wall_seconds": 60.0,
         }
     )
     assert first.data.params["sampling.guidance.scale"] == "1.5"
     assert first.data.params["sampling.top_k"] == "100"
     assert first.data.params["generate.n"] == "1000"
+    assert first.data.params["speed.batches"] == "[1, 16]"
     assert first.data.params["load.dtype"] == "float32"
     tags = first.data.tags
-    assert tags["arbench.settings_id"] == second.data.tags["arbench.settings_id"] == "set-000000000001"
-    assert tags["arbench.null_metrics"] == "adm kid: fewer samples than a subset"
+    assert tags["arbench.settings_id"] == "set-000000000001"
+    assert tags["arbench.null_metrics.generate"] == "adm kid: fewer samples than a subset"
+    assert (tags["arbench.cells.generate"], tags["arbench.tasks"]) == ("res-000000000001 ok", "generate; speed")
+    assert (tags["arbench.conventions"], tags["arbench.flags"]) == ("adm; arbench", "n_small")
+    assert (tags["arbench.version"], tags["arbench.torch"], tags["arbench.device"]) == ("0", "2.11", "cpu: x")
+    assert (tags["arbench.git"], tags["mlflow.source.git.commit"]) == (f"{'c0' * 20}-dirty", "c0" * 20)
     assert tags["arbench.suite"] == "quickstart"
     assert tags["arbench.weights.raster/llamagen-mini"] == "5f" * 32
     assert first.info.end_time - first.info.start_time == 60_000
-    assert sorted(file.path for file in client.list_artifacts(first.info.run_id)) == ["result.json", "sheet.png"]
+    inputs = [(each.dataset.name, each.dataset.digest) for each in first.inputs.dataset_inputs]
+    assert inputs == [("mnist5k/heldout", "ab" * 18)]
+    assert listed(client, first, "generate") == ["generate/result.json", "generate/sheet.png"]
 
-    with Image.open(client.download_artifacts(second.info.run_id, "sheet.png")) as sheet:
+    with Image.open(client.download_artifacts(first.info.run_id, "speed/sheet.png")) as sheet:
         assert sheet.size == (28, 18)  # three pairs of 8 x 8, 2 pixels between them
         assert sheet.getpixel((0, 0)) == (0, 0, 0)
         assert sheet.getpixel((0, 17)) == (255, 255, 255)
-    assert second.data.metrics["speed/latency/batch 1 sample"] == pytest.approx(0.4)
-    assert second.data.metrics["speed/phases/ar/batch 1 sample"] == pytest.approx(0.3)
-    assert (third.data.tags["arbench.outcome"], third.info.status) == ("oom", "FAILED")
+    assert (first.data.tags["arbench.outcome"], first.info.status) == ("ok", "FINISHED")
+    assert (second.data.tags["arbench.outcome"], second.info.status) == ("oom", "FAILED")
+    assert second.data.metrics["generate/arbench/frechet"] == 0.7
+    assert second.data.tags["arbench.cells.speed"] == "res-000000000004 oom"
+    assert second.data.tags["arbench.reason.speed"] == "it broke"
+    query = "metrics.`generate/adm/fid_5k _cfg_1.5_` < 13 and metrics.`speed/latency/batch 1 sample` < 1"
+    found = client.search_runs([first.info.experiment_id], f"{query} and tags.`arbench.flags` LIKE '%n_small%'")
+    assert [run.info.run_id for run in found] == [first.info.run_id]
 
 
 @pytest.fixture
 def whole(tmp_path: Path) -> tuple[Path, Path, tuple[Result, ...]]:
-    results = (quality(), speed(), quality(3, "oom"))
+    failed = quality(4, "oom", settings=2).model_copy(update={"task": "speed"})
+    results = (quality(), speed(), quality(3, settings=2), failed)
     folder = store(tmp_path / "run", *results)
     report = folder / "report.html"
     report.write_text("<p>the report")
@@ -220,19 +261,24 @@ def test_a_resumed_run_goes_on_with_its_own(tmp_path: Path) -> None:
     folder = store(tmp_path / "run", failed, other)
     uri = f"sqlite:///{folder}/mlflow.db"
     track(uri, folder, failed, other)
-    before = {run.info.run_id for run in runs(uri)[2]}
-    repaired = quality(1)
+    _, _, (before,) = runs(uri)
+    assert (before.data.tags["arbench.outcome"], before.info.status) == ("error", "FAILED")
+    assert before.data.tags["arbench.reason.generate"] == "it broke"
+    repaired, again = quality(1), quality(4)  # and a repetition with another seed
+    store(folder, again)
     (folder / "cells" / repaired.result_id / "result.json").write_text(repaired.model_dump_json())
-    tracker = track(uri, folder, repaired)
-    assert (tracker.problem, tracker.tracked) == (None, [repaired.result_id])
-    client, parent, children = runs(uri)
-    assert {run.info.run_id for run in children} == before
-    assert children[0].data.tags["arbench.outcome"] == "ok"
-    assert children[0].info.status == "FINISHED"
-    assert children[0].data.metrics["generate/arbench/class-agreement"] == 0.9
+    tracker = track(uri, folder, repaired, again)
+    assert (tracker.problem, tracker.tracked) == (None, [repaired.result_id, again.result_id])
+    client, parent, (after,) = runs(uri)
+    assert after.info.run_id == before.info.run_id
+    assert (after.data.tags["arbench.outcome"], after.info.status) == ("ok", "FINISHED")
+    assert after.data.tags["arbench.reason.generate"] == ""
+    assert after.data.tags["arbench.cells.generate"] == "res-000000000001 ok, res-000000000004 ok"
+    assert listed(client, after, "generate/res-000000000004")[0].endswith("result.json")
     assert "| speed | ok |" in parent.data.tags["mlflow.note.content"]  # of the first session
     track(uri, folder, repaired)
-    assert len(client.get_metric_history(children[0].info.run_id, "generate/arbench/class-agreement")) == 1
+    steps = client.get_metric_history(after.info.run_id, "generate/arbench/frechet")
+    assert [(each.step, each.value) for each in steps] == [(0, 0.9), (1, 0.6)]
 
 
 def test_hold_keeps_the_machine_quiet(tmp_path: Path) -> None:
@@ -319,6 +365,22 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def check_replay(uri: str) -> None:
+    """Folders are sent afterwards; sent twice, nothing is there twice."""
+    for _ in range(2):
+        assert main(["export", str(OLD_RUN), "--format", "mlflow", "--track", uri]) == 0
+    client = MlflowClient(tracking_uri=uri)
+    run_id = json.loads((OLD_RUN / "run.json").read_bytes())["run_id"]
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (parent,) = client.search_runs(experiments, f"tags.`arbench.run_id` = '{run_id}'")
+    children = client.search_runs(experiments, f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'")
+    assert len(children) == 3
+    query = "metrics.`generate/offline/frechet` > 1 and metrics.`memory/peak-memory/batch 1` > 1"
+    (mar, _) = client.search_runs(experiments, query, order_by=["metrics.`generate/offline/frechet`"])
+    assert mar.data.tags["arbench.tasks"] == "generate; speed; memory"
+    assert len(client.get_metric_history(mar.info.run_id, "generate/offline/frechet")) == 1
+
+
 def test_a_server_gets_everything_and_its_death_costs_seconds(
     whole: tuple[Path, Path, tuple[Result, ...]], server: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
@@ -329,6 +391,7 @@ def test_a_server_gets_everything_and_its_death_costs_seconds(
     assert tracker.tracked == [result.result_id for result in results]
     check_whole(uri, report)
     assert not (folder / "mlartifacts").exists()  # the server keeps them
+    check_replay(uri)
 
     later = [quality(number) for number in range(4, 8)]
     folder = store(tmp_path / "second", *later)
@@ -380,13 +443,13 @@ def number(name: str, **rest: Any) -> Metric:
 def test_names_are_what_mlflow_allows_and_distinct() -> None:
     timed = {"measure": "speed", "at": {"batch": 16, "operation": "sample"}}
     metrics = [
-        number("fid", convention="adm"), number("fid", convention="clean-fid"), number("class-agreement"),
+        number("fid", convention="adm"), number("fid", convention="clean-fid"), number("frechet"),
         number("latency", **timed), number("codebook-used", at={"level": 2}), number("load", measure="speed"),
         number("a@b", convention="x"), number("a#b", convention="x"), number("../..//c/.", convention="x"),
     ]  # fmt: skip
     keys = record.metric_keys(metrics, "task")
     assert keys == [
-        "task/adm/fid", "task/clean-fid/fid", "task/arbench/class-agreement", "task/latency/batch 16 sample",
+        "task/adm/fid", "task/clean-fid/fid", "task/arbench/frechet", "task/latency/batch 16 sample",
         "task/arbench/codebook-used/level 2", "task/load", "task/x/a_b", "task/x/a_b-2", "task/x/c",
     ]  # fmt: skip
     long = record.metric_keys([number("m" * 400, convention="x")], "generate")[0]
@@ -417,19 +480,19 @@ def test_damaged_pictures_make_no_sheet_and_no_problem(tmp_path: Path) -> None:
     uri = f"sqlite:///{folder}/mlflow.db"
     assert track(uri, folder, speed()).problem is None
     client, _, (child,) = runs(uri)
-    assert [file.path for file in client.list_artifacts(child.info.run_id)] == ["result.json"]
+    assert listed(client, child, "speed") == ["speed/result.json"]
 
 
 def test_a_cell_of_arbench_0_1_is_sent_with_its_sheet(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(Path(__file__).parents[1] / "report" / "run-0.1", folder)
+    shutil.copytree(OLD_RUN, folder)
     cell = folder / "cells" / "res-5ad71f3af0f9"
     result = Result.model_validate(upgraded(json.loads((cell / "result.json").read_bytes())))
     uri = f"sqlite:///{folder}/mlflow.db"
     assert track(uri, folder, result).problem is None
     client, parent, (child,) = runs(uri)
     assert child.data.metrics["reconstruct/offline-pairs/psnr"] == pytest.approx(21.680139963604525)
-    assert [file.path for file in client.list_artifacts(child.info.run_id)] == ["result.json", "sheet.png"]
+    assert listed(client, child, "reconstruct") == ["reconstruct/result.json", "reconstruct/sheet.png"]
     note = parent.data.tags["mlflow.note.content"]  # of all cells in the folder
     assert "| continuous/mar-mini | generate | ok | offline frechet 36.75, offline kid 0.0224" in note
 

@@ -67,7 +67,11 @@ def files(store: Target) -> dict[str, list[str]]:
     assert experiment is not None
     found = {}
     for run in client.search_runs([experiment.experiment_id]):
-        names = [each.path for each in client.list_artifacts(run.info.run_id)]
+        names, waiting = [], client.list_artifacts(run.info.run_id)
+        while waiting:
+            each = waiting.pop(0)
+            waiting += client.list_artifacts(run.info.run_id, each.path) if each.is_dir else []
+            names += [] if each.is_dir else [each.path]
         assert all(Path(client.download_artifacts(run.info.run_id, name)).stat().st_size for name in names)
         found[run.info.run_name] = names
     return found
@@ -90,7 +94,7 @@ def test_the_database_is_the_file_that_is_named_and_no_other(name: str, tmp_path
     shutil.copy(empty, folder / "mlflow.db")
     store = tracking.own(folder)
     track(store, folder, result(1))
-    assert files(store) == {"run": ["report.html"], "generate raster/llamagen-mini": ["result.json"]}
+    assert files(store) == {"run": ["report.html"], "raster/llamagen-mini": ["generate/result.json"]}
     assert [path.name for path in tmp_path.iterdir()] == [name]
     with sqlite3.connect(folder / "mlflow.db") as connection:
         assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
@@ -302,8 +306,10 @@ def test_a_run_folder_finds_its_files_where_it_is(how: str, tmp_path: Path, empt
     assert old.exists() == (how == "copied")
     assert {path: path.read_bytes() for path in content if path.exists()} == (content if how == "copied" else {})
     found = files(tracking.own(new))
-    assert sorted(name for names in found.values() for name in names) == ["report.html", "result.json"]
-    assert len(list((new / "mlartifacts").iterdir())) == 3  # the run and both of its cells
+    assert sorted(name for names in found.values() for name in names) == [
+        *("generate/res-000000000002/result.json", "generate/result.json", "report.html")
+    ]
+    assert len(list((new / "mlartifacts").iterdir())) == 2  # the run and its settings
     assert track(tracking.own(new), new).remarks == []
 
 

@@ -27,6 +27,10 @@ AMPLIFIED = 4
 """Factor on the absolute differences, without which most look black."""
 
 
+WORST = 16
+"""Pictures of those that came out worst."""
+
+
 class ReconstructWork:
     """A unit is a range of image indices."""
 
@@ -61,6 +65,7 @@ class ReconstructWork:
         return Finished(
             metrics,
             gallery=_gallery(task, units, context),
+            worst=_worst(cell.adapter, task, units, context),
             samples=found.samples,
             reference=found.reference,
             remarks=found.remarks,
@@ -153,4 +158,37 @@ def _gallery(task: Reconstruct, units: Sequence[Stored], context: Context) -> Ga
         ("original", "", f"|difference| × {AMPLIFIED}"),
         (True, False, False),
         np.stack([before, after, difference.clip(0, 255).astype(np.uint8)]),
+    )
+
+
+def _worst(adapter: str, task: Reconstruct, units: Sequence[Stored], context: Context) -> Gallery | None:
+    """The images of highest mean squared error among those whose reconstructions are kept, worst first."""
+    ids, errors, count = np.zeros(0, np.int64), np.zeros(0), 0
+    kept, labels = np.zeros((0, 3, 1, 1), np.uint8), np.zeros(0, np.int64)
+    for unit in units:
+        if "images" not in unit or task.show == 0:
+            continue
+        after, own = unit["images"], unit["sample_ids"]
+        before = context.source(_data(task)).load(own.tolist())
+        found = np.square(before.astype(np.float32) - after).mean(axis=(1, 2, 3), dtype=np.float64)
+        count += len(own)
+        ids, errors = np.concatenate([ids, own]), np.concatenate([errors, found])
+        kept = np.concatenate([kept, after]) if len(kept) else after
+        labels = np.concatenate([labels, unit["labels"]])
+        worst = np.argsort(-errors, kind="stable")[:WORST]
+        ids, errors, kept, labels = ids[worst], errors[worst], kept[worst], labels[worst]
+    if count <= WORST:  # they are all shown
+        return None
+    originals: NDArray[np.uint8] = context.source(_data(task)).load(ids.tolist())
+    difference = np.abs(originals.astype(np.int16) - kept) * AMPLIFIED
+    last, first = (10 * np.log10(255.0**2 / max(error, 1e-9)) for error in (errors[-1], errors[0]))
+    return Gallery(
+        f"Worst reconstructions of {task.data} by {adapter}",
+        "rows",
+        f"Lowest PSNR of the {count} that are kept, worst first: {first:.1f} to {last:.1f} dB.",
+        ids,
+        np.stack([labels, labels, labels]),
+        ("original", "", f"|difference| × {AMPLIFIED}"),
+        (True, False, False),
+        np.stack([originals, kept, difference.clip(0, 255).astype(np.uint8)]),
     )
