@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,15 +113,19 @@ class Writer:
     def write(self, kind: str, **fields: Any) -> str:
         """Appends a record and returns its time."""
         time = now()
-        line = json.dumps({"kind": kind, "time": time, **fields}, allow_nan=False, separators=(",", ":"))
-        rest = memoryview(f"{line}\n".encode())
+        self.write_all([{"kind": kind, "time": time, **fields}])
+        return time
+
+    def write_all(self, records: Iterable[Record]) -> None:
+        """Appends records, each with its `kind` and `time`, and syncs once."""
+        lines = (json.dumps(record, allow_nan=False, separators=(",", ":")) for record in records)
+        rest = memoryview("".join(f"{line}\n" for line in lines).encode())
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
             raise _unwritable(self._path, error) from error
-        return time
 
     def close(self) -> None:
         os.close(self._file)

@@ -119,6 +119,12 @@ def run(
     track: Track = None,
     wait_idle: WaitIdle = 0.0,
     max_params: MaxParams = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Do share I of N, for arbench merge; slurm: as the job's array says."
+        ),
+    ] = None,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
@@ -126,7 +132,7 @@ def run(
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
     changes += [f"settings.max_params={max_params}"] if max_params else []
     raise typer.Exit(
-        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle)
+        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle, shard)
     )
 
 
@@ -402,13 +408,16 @@ def stats(
 
 @app.command()
 def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that score --shard wrote.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the whole goes.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders that run --shard or score --shard wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the whole goes; shards may follow.")],
+    track: Track = None,
 ) -> None:
-    """Join the features of shards."""
+    """Join the shards of a run, or of features."""
     from arbench.cli.merge import merge
 
-    raise typer.Exit(merge(folders, out))
+    raise typer.Exit(merge(folders, out, track))
 
 
 @app.command()

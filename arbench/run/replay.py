@@ -36,6 +36,11 @@ class CellState:
     def id(self) -> str:
         return self.planned.cell.result_id
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do here: it has its result, or, in a shard, all units of its share."""
+        return self.result is not None or (self.planned.partial and len(self.units) == len(self.planned.units))
+
 
 State = dict[str, CellState]
 

@@ -186,7 +186,8 @@ class Supervisor:
     def _next(self) -> Job | None:
         """The next job: finishing a cell before units, units in plan order."""
         for work in self._works.values():
-            if not work.over and not work.waiting and not work.out and not work.finishing:
+            whole = not work.waiting and not work.out and not work.state.planned.partial
+            if whole and not work.over and not work.finishing:
                 work.finishing = True
                 return Job(work.state.planned, None)
         for work in self._works.values():

@@ -164,6 +164,15 @@ def planned(registered, tmp_path):
         store.close()
 
 
+def test_each_setting_of_a_sweep_is_found_again(planned):
+    store, plan = planned(
+        "suite: s\nadapters: [farm/steady]\nsettings: {device: cpu}\ntasks:\n  - count: {n: 8}\n"
+        "sampling: {farm/steady: {temperature: [0.5, 0.7]}}\n"
+    )
+    assert len(plan.cells) == 2
+    assert replan(store, replay(plan.cells, [])) == (plan, [])
+
+
 def test_a_cell_to_do_must_be_what_was_planned(planned, tmp_path):
     weights = tmp_path / "weights" / "farm-weighty.bin"
     weights.parent.mkdir()
