@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from arbench import __version__
-from arbench.cli import between_runs
+from arbench.cli import between_runs, on_disk
 from arbench.cli.options import (
     Adapters,
     Column,
@@ -197,8 +197,8 @@ def report(
     raise typer.Exit(report(folders, output))
 
 
-for verb in between_runs.VERBS:
-    app.command()(verb)
+for of_several in between_runs.VERBS:
+    app.command()(of_several)
 
 
 @app.command()
@@ -406,18 +406,8 @@ def stats(
     raise typer.Exit(run_stats(request, output, layout, parse_names(recipe or []), keep_features))
 
 
-@app.command()
-def merge(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders that run --shard or score --shard wrote.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the whole goes; shards may follow.")],
-    track: Track = None,
-) -> None:
-    """Join the shards of a run, or of features."""
-    from arbench.cli.merge import merge
-
-    raise typer.Exit(merge(folders, out, track))
+for of_a_folder in on_disk.VERBS:
+    app.command()(of_a_folder)
 
 
 @app.command()

@@ -190,7 +190,8 @@ def _taken(part: _Part, store: Store, here: State, merged: Merged) -> Iterator[R
         if state.outcome in FINAL and mine.outcome not in FINAL and _copy_result(part, store, state, merged):
             mine.outcome = state.outcome
             merged.results += 1
-            yield _record("finished", cell=state.id, outcome=state.outcome, digest=state.digest, reason=state.reason)
+            about = {"outcome": state.outcome, "digest": state.digest, "reason": state.reason, "files": state.files}
+            yield _record("finished", cell=state.id, **about)
 
 
 def _holds(store: Store, result_id: str, unit: Unit, digest: str) -> bool:

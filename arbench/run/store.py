@@ -105,10 +105,14 @@ class Store:
         return cls(folder, read_run(folder))
 
     @classmethod
+    def hold(cls, folder: Path) -> Store:
+        """The run in `folder`, which no other process may be running, or run until it is closed."""
+        return cls(folder, read_run(folder), _lock(folder))
+
+    @classmethod
     def resume(cls, folder: Path) -> Store:
         """The run in `folder`, to resume: no other process may be running it."""
-        run = read_run(folder)
-        store = cls(folder, run, _lock(folder))
+        store = cls.hold(folder)
         remove_leftovers(folder)
         return store
 

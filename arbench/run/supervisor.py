@@ -221,7 +221,7 @@ class Supervisor:
                     self._replace(worker)
             elif message["kind"] == "finished":
                 work.over = True
-                self._settle(work.state, self._store.read_result(job.cell_id), message["digest"])
+                self._settle(work.state, self._store.read_result(job.cell_id), message["digest"], message["files"])
             else:
                 self._fail(work, message["outcome"], message["reason"])
                 if message["outcome"] == "oom":
@@ -290,8 +290,10 @@ class Supervisor:
         result = failed_result(cell.planned.cell, outcome, reason, cell.started, cell.seconds)
         self._settle(cell, result, self._store.write_result(result))
 
-    def _settle(self, cell: CellState, result: Result, digest: str) -> None:
+    def _settle(self, cell: CellState, result: Result, digest: str, files: dict[str, str] | None = None) -> None:
         cell.outcome, cell.reason, cell.result, cell.digest = result.outcome, result.reason, result, digest
-        self._journal.write("finished", cell=cell.id, outcome=result.outcome, digest=digest, reason=result.reason)
+        cell.files = files or {}
+        about = {"outcome": result.outcome, "digest": digest, "reason": result.reason, "files": cell.files}
+        self._journal.write("finished", cell=cell.id, **about)
         self._board.finished(cell, result)
         self._on_result(cell, result)
