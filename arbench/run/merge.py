@@ -167,6 +167,9 @@ def _taken(part: _Part, store: Store, here: State, merged: Merged) -> Iterator[R
             continue
         if state.units and not mine.started:
             yield _record("started", cell=state.id)
+        if state.batch is not None and (mine.batch is None or state.batch < mine.batch):
+            mine.batch = state.batch
+            yield _record("halved", cell=state.id, batch=state.batch, reason=f"in {part.folder.name}")
         by_name = {unit.name: unit for unit in mine.planned.units}
         for name, digest in state.units.items():
             unit = by_name.get(name)

@@ -28,6 +28,8 @@ class CellState:
     outcome: Outcome | None = None
     digest: str = ""
     reason: str = ""
+    batch: int | None = None
+    """At which it goes on, once memory has run out at a larger one."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of a file beside the result -> its digest; none of an earlier version's."""
     tracked: str = ""
@@ -64,6 +66,8 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
         if record["kind"] == "started":
             cell.started = cell.started or record["time"]
             cell.outcome, cell.reason = None, ""  # if it had one, it is being tried again
+        elif record["kind"] == "halved":
+            cell.batch = record["batch"]
         elif record["kind"] == "unit":
             cell.units[record["unit"]] = record["digest"]
             cell.seconds += record["seconds"] - seconds.get((cell.id, record["unit"]), 0.0)

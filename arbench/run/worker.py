@@ -3,7 +3,7 @@
 Forked by the nursery, or started as `python -m arbench.run.worker FD PARENT`. Messages are JSON objects, both ways:
 
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
-                      {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
+                      {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds, halved};
                       the end of the pipe means: exit
     from the worker   {"kind": "ready", "pid"}                      torch is imported, once
                       {"kind": "progress", done}
@@ -110,7 +110,7 @@ class Worker:
         result = Result(
             **identity_fields(cell),
             outcome="ok",
-            metrics=tuple(flagged(finite(metric), cell) for metric in finished.metrics),
+            metrics=tuple(flagged(finite(metric), cell, halved=message["halved"]) for metric in finished.metrics),
             speed=finished.speed,
             samples=finished.samples,
             reference=finished.reference,

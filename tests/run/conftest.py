@@ -32,6 +32,7 @@ ENTRY_POINTS = """[arbench.adapters]
 farm = farm.cards:CARDS
 [arbench.tasks]
 count = farm.tasks:TASK
+draw = farm.tasks:DRAW
 """
 
 
@@ -131,11 +132,18 @@ def registered(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
     tasks.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    """The farm with `arbench` called in this process; all its runs have their workers from one nursery."""
-    farm = Farm(tmp_path_factory.mktemp("farm"))
+@pytest.fixture(scope="session")
+def stable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Nursery]]:
+    """A farm, and one nursery for all runs of `engine`."""
     nursery = Nursery()
+    yield Farm(tmp_path_factory.mktemp("farm")), nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def engine(stable: tuple[Farm, Nursery]) -> Iterator[Farm]:
+    """The farm with `arbench` called in this process; all its runs have their workers from one nursery."""
+    farm, nursery = stable
     with pytest.MonkeyPatch.context() as patch:
         for path in farm.paths:
             patch.syspath_prepend(path)
@@ -146,6 +154,5 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
         registry._load.cache_clear()
         tasks.cache_clear()
         yield farm
-    nursery.close()
     registry._load.cache_clear()
     tasks.cache_clear()
