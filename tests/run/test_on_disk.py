@@ -9,6 +9,7 @@ from collections import Counter
 
 import pytest
 
+from arbench import journal
 from arbench.cli.main import main
 from arbench.errors import StoreError, UsageError
 from arbench.run.plan import make_plan
@@ -150,27 +151,27 @@ def _flip(path):
 
 def _damage(run, what):
     """Does the damage; returns what `verify` says of it and whether that is an error."""
-    journal = run / "journal.jsonl"
-    lines = journal.read_text().splitlines(keepends=True)
+    path = run / "journal.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
     cell = _cell(run, "steady")
     unit = sorted((cell / "units").iterdir())[1]
     if what == "torn":
-        journal.write_text("".join(lines) + lines[-1][:-9])
+        path.write_text("".join(lines) + lines[-1][:-9])
         return f"line {len(lines) + 1} is incomplete", True
     if what == "flipped line":
         number = next(number for number, line in enumerate(lines) if '"seconds"' in line)
         lines[number] = lines[number].replace('"seconds":0.', '"seconds":7.')
-        journal.write_text("".join(lines))
+        path.write_text("".join(lines))
         return f"journal.jsonl:{number + 1}: not a record, or damaged", True
     if what == "twice":
-        journal.write_text("".join(line * (1 + ('"unit"' in line)) for line in lines))
+        path.write_text("".join(line * (1 + ('"unit"' in line)) for line in lines))
         return "records are there twice", False
     if what == "clock":
         record = {"kind": "note", "time": "2001-01-01T00:00:00.000+00:00", "text": "x"}
-        journal.write_text("".join(lines) + json.dumps(record) + "\n")
+        path.write_text("".join(lines) + json.dumps(record) + "\n")
         return "the clock went back", False
     if what == "no journal":
-        journal.unlink()
+        path.unlink()
         return "journal.jsonl: is missing", True
     if what == "unit":
         _flip(unit)
@@ -212,6 +213,20 @@ def test_verify_says_what_is_damaged(shards, tmp_path, capsys, what):
     assert len(lines) == 1
     assert said in lines[0]
     assert out.count("  next: ") == (what not in ("twice", "clock", "loose unit"))
+
+
+def test_a_journal_cut_off_anywhere_is_an_earlier_state_of_the_run(shards):
+    farm, _ = shards
+    plan = Store.read(farm.folder / "whole").plan
+    whole = (farm.folder / "whole" / "journal.jsonl").read_bytes()
+    order = [(r["cell"], r["unit"]) for r in farm.records(farm.folder / "whole") if r["kind"] == "unit"]
+    for length in range(len(whole) + 1):
+        read = journal.parse(whole[:length])
+        assert read.size == whole[:length].rfind(b"\n") + 1
+        state = replay(plan.cells, read.records)
+        units = {(cell.id, unit) for cell in state.values() for unit in cell.units}
+        assert units == set(order[: whole[: read.size].count(b'"kind":"unit"')])
+        assert all(len(cell.units) == len(cell.planned.units) for cell in state.values() if cell.outcome == "ok")
 
 
 def test_a_record_that_is_there_twice_counts_once(shards):
