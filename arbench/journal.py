@@ -1,12 +1,14 @@
 """The journal of a run: one JSON record per line, appended and synced before anything depends on it.
 
-Only the supervisor writes it. Kinds of record, all with `kind` and `time` (ISO 8601, UTC):
+Only the supervisor writes it. A line ends with `sum`, a checksum of the rest of it, which version 0.1 did not write.
+Kinds of record, all with `kind` and `time` (ISO 8601, UTC):
 
     session      verb, workers, device           a `run` or `resume` begins
     planned      cells: [result_id, ...]         what the run consists of
     started      cell                            the first unit of a cell goes to a worker
     unit         cell, unit, digest, samples, seconds    `units/<unit>.npz` is on disk
-    finished     cell, outcome, digest, reason   `result.json` is on disk
+    halved       cell, batch, reason             memory ran out: the cell goes on with this batch
+    finished     cell, outcome, digest, reason, files    `result.json` is on disk, and `files` beside it by digest
     tracked      cells: [result_id, ...], store  that store of MLflow has them
     note         text, and perhaps cell          anything a reader of the run should know
     interrupted                                  the supervisor was asked to stop
@@ -15,9 +17,11 @@ Only the supervisor writes it. Kinds of record, all with `kind` and `time` (ISO 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +36,11 @@ FIELDS: Mapping[str, Mapping[str, type | tuple[type, ...]]] = {
     "tracked": {"cells": list},
     "started": {"cell": str, "time": str},
     "unit": {"cell": str, "unit": str, "digest": str, "seconds": (int, float)},
+    "halved": {"cell": str, "batch": int},
     "finished": {"cell": str, "outcome": str, "digest": str, "reason": str},
 }
 """What a reader takes from each kind; other fields and kinds may be anything."""
+_SUM = re.compile(rb',"sum":"([0-9a-f]{12})"\}$')
 
 
 def now() -> str:
@@ -77,7 +83,9 @@ def parse(data: bytes, name: str = "journal.jsonl") -> Journal:
             return Journal(tuple(records), size, f"{name}: line {number} is incomplete ({torn} bytes) and was dropped")
         else:
             raise StoreError(
-                f"{name}:{number}: not a record", f"found {line[:60]!r}", "restore the file, or start a new run"
+                f"{name}:{number}: not a record, or damaged",
+                f"found {line[:60]!r}",
+                "restore the file, or delete the line: what it told of is computed again",
             )
     return Journal(tuple(records), size)
 
@@ -87,7 +95,23 @@ def _record(line: bytes) -> Record | None:
         record = parse_json(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    if found := _SUM.search(line):
+        del record["sum"]
+        if _sum(line[: found.start()]) != found[1]:
+            return None
+    return record
+
+
+def _sum(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=6).hexdigest().encode()
+
+
+def _line(record: Record) -> bytes:
+    """The record as it is written, without the newline."""
+    body = json.dumps(record, allow_nan=False, separators=(",", ":")).encode().removesuffix(b"}")
+    return body + b',"sum":"' + _sum(body) + b'"}'
 
 
 def read(path: Path) -> Journal:
@@ -113,15 +137,18 @@ class Writer:
     def write(self, kind: str, **fields: Any) -> str:
         """Appends a record and returns its time."""
         time = now()
-        line = json.dumps({"kind": kind, "time": time, **fields}, allow_nan=False, separators=(",", ":"))
-        rest = memoryview(f"{line}\n".encode())
+        self.write_all([{"kind": kind, "time": time, **fields}])
+        return time
+
+    def write_all(self, records: Iterable[Record]) -> None:
+        """Appends records, each with its `kind` and `time`, and syncs once."""
+        rest = memoryview(b"".join(_line(record) + b"\n" for record in records))
         try:
             while rest:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
             raise _unwritable(self._path, error) from error
-        return time
 
     def close(self) -> None:
         os.close(self._file)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from arbench import __version__
-from arbench.cli import between_runs
+from arbench.cli import between_runs, on_disk
 from arbench.cli.options import (
     Adapters,
     Column,
@@ -120,6 +120,12 @@ def run(
     track: Track = None,
     wait_idle: WaitIdle = 0.0,
     max_params: MaxParams = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="Do share I of N, for arbench merge; slurm: as the job's array says."
+        ),
+    ] = None,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
@@ -127,7 +133,7 @@ def run(
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
     changes += [f"settings.max_params={max_params}"] if max_params else []
     raise typer.Exit(
-        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle)
+        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle, shard)
     )
 
 
@@ -192,8 +198,8 @@ def report(
     raise typer.Exit(report(folders, output))
 
 
-for verb in between_runs.VERBS:
-    app.command()(verb)
+for of_several in between_runs.VERBS:
+    app.command()(of_several)
 
 
 @app.command()
@@ -414,15 +420,8 @@ def stats(
     raise typer.Exit(run_stats(request, output, layout, parse_names(recipe or []), keep_features))
 
 
-@app.command()
-def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders that score --shard wrote.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the whole goes.")],
-) -> None:
-    """Join the features of shards."""
-    from arbench.cli.merge import merge
-
-    raise typer.Exit(merge(folders, out))
+for of_a_folder in on_disk.VERBS:
+    app.command()(of_a_folder)
 
 
 @app.command()

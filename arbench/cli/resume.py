@@ -24,7 +24,7 @@ def resume(folder: Path, workers: int | None, track: str | None, wait_idle: floa
         plan, notes = replan(store, state)
         if plan != store.run.plan:
             store.replace_run(store.run.model_copy(update={"plan": plan}))
-        left = sum(cell.outcome not in FINAL for cell in state.values())
+        left = sum(cell.outcome not in FINAL and not cell.done for cell in state.values())
         console.print(
             Text(f"{store.run.run_id}: {left} of {len(state)} cells to do, in {shlex.quote(str(folder))}"),
             soft_wrap=True,

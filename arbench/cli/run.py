@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def run(
     workers: int | None,
     track: str | None,
     wait_idle: float = 0.0,
+    shard: str | None = None,
 ) -> int:
     """Runs `suite` in the folder `out` (default `runs/<run id>`); returns the exit code."""
     from rich.text import Text
@@ -30,6 +32,7 @@ def run(
     from ..features.weight_files import parse_given
     from ..run.display import duration
     from ..run.session import Session
+    from ..run.shard import parse_shard
     from ..run.start import start
     from ..spec.suite_file import read
 
@@ -43,12 +46,14 @@ def run(
         device=device,
         workers=workers,
         track=track,
+        shard=parse_shard(shard, os.environ) if shard is not None else None,
         argv=tuple(map(writable, sys.argv)),
     )
-    plan = store.run.plan
+    plan = store.plan
+    of = f"shard {store.run.shard}: " if store.run.shard is not None else ""
     console.print(
         Text(
-            f"{suite_file.suite.suite}: {len(plan.cells)} cells on {plan.device}, about"
+            f"{suite_file.suite.suite}: {of}{len(plan.cells)} cells on {plan.device}, about"
             f" {duration(plan.minutes * 60)}, in {shlex.quote(str(store.folder))}"
         ),
         soft_wrap=True,

@@ -19,7 +19,7 @@ def status(folder: Path, json_output: bool) -> int:
         {
             "task": cell.planned.cell.task.task,
             "adapter": cell.planned.cell.adapter,
-            "outcome": cell.outcome or ("running" if cell.started and holder is not None else "waiting"),
+            "outcome": cell.outcome or ("done" if cell.done else _at_work(cell.started, holder)),
             "units_done": len(cell.units),
             "units": len(cell.planned.units),
             "seconds": round(cell.seconds, 3),
@@ -40,6 +40,10 @@ def status(folder: Path, json_output: bool) -> int:
     else:
         _print(document)
     return 0
+
+
+def _at_work(started: str, holder: int | None) -> str:
+    return "running" if started and holder is not None else "waiting"
 
 
 def _print(document: dict[str, Any]) -> None:
@@ -64,6 +68,6 @@ def _print(document: dict[str, Any]) -> None:
     words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
     at_work = document["process"]
     console.print(Text(words + (f"; process {at_work} is at work" if at_work is not None else "")), soft_wrap=True)
-    left = [cell for cell in document["cells"] if cell["outcome"] not in ("ok", "unsupported")]
+    left = [cell for cell in document["cells"] if cell["outcome"] not in ("ok", "unsupported", "done")]
     if left and at_work is None:
         console.print(Text(f"to resume: arbench resume {document['folder']}"), soft_wrap=True)

@@ -29,7 +29,7 @@ COLUMNS = (
     Column("pace", right=True, keep=True),
 )
 WORKING = ("running", "evaluating")
-STYLES = {"ok": "green", "unsupported": "yellow", **dict.fromkeys(WORKING, "cyan"), "waiting": "dim"}
+STYLES = {"ok": "green", "done": "green", "unsupported": "yellow", **dict.fromkeys(WORKING, "cyan"), "waiting": "dim"}
 
 
 @dataclass
@@ -55,7 +55,7 @@ class _Row:
 
     @property
     def fraction(self) -> float:
-        return 1.0 if self.state.result else self.units / (self.total + 1)
+        return 1.0 if self.state.done else self.units / (self.total + 1)
 
     def pace(self, now: float) -> str:
         """Images per second of a cell that makes images, else the time so far."""
@@ -80,8 +80,8 @@ class Display:
             for name, cell in state.items()
         }
         for row in self._rows.values():
-            if row.state.outcome is not None:
-                row.word = row.state.outcome
+            if row.state.outcome is not None or row.state.done:
+                row.word = row.state.outcome or "done"
         self._begun = time.monotonic()
         self._live: Live | None = None
         if console.is_terminal if live is None else live:
@@ -105,6 +105,9 @@ class Display:
         row = self._rows[cell.id]
         row.units = len(cell.units)
         row.samples = _samples(cell) - row.before + partial if cell.planned.samples else 0
+        if cell.done and row.word == "running":
+            row.word, row.ended = "done", time.monotonic()
+            self._line(f"done   {cell.planned.cell.label}: {row.total} units of this shard{self._left()}")
 
     def evaluating(self, cell: CellState, done: int) -> None:
         row = self._rows[cell.id]
@@ -170,7 +173,7 @@ class Display:
         left = 0.0
         for row in self._rows.values():
             planned = row.state.planned
-            if row.state.result is not None or planned.outcome is not None:
+            if row.state.done or planned.outcome is not None:
                 continue
             expected = 60 * planned.minutes * (pace.factor(planned.cell) or 1.0)
             if planned.exclusive:  # its one unit says nothing until it is over; what is late is later still
@@ -194,7 +197,7 @@ class Display:
             rows.append([cell.task.task, cell.adapter, word, f"{row.units}/{row.total}", row.pace(now)])
         total = sum(row.state.planned.minutes for row in self._rows.values())
         bar = Table.grid(padding=(0, 1))
-        over = sum(row.state.result is not None for row in self._rows.values())
+        over = sum(row.state.done for row in self._rows.values())
         left = self.seconds_left()
         bar.add_row(
             ProgressBar(total=total or 1, completed=self._done_minutes(), width=40),

@@ -61,6 +61,8 @@ class PlannedCell(Frozen):
     origins: dict[str, str]
     outcome: Outcome | None = None
     reason: str = ""
+    partial: bool = False
+    """Whether `units` are a shard's share: the cell has its result once `arbench merge` has them all."""
 
     @property
     def samples(self) -> int:

@@ -19,7 +19,9 @@ import psutil
 
 from ..spec.result import Outcome
 from ..spec.unit import Unit
+from . import oom
 from .nursery import BLAS_THREADS, Forked, Nursery
+from .oom import with_batch
 from .plan import PlannedCell
 from .wire import receive, send
 
@@ -43,6 +45,8 @@ class Job:
 
     planned: PlannedCell
     unit: Unit | None
+    batch: int | None = None
+    """At which batch, where memory ran out at that of the cell."""
 
     @property
     def cell_id(self) -> str:
@@ -72,6 +76,7 @@ class WorkerProcess:
         self.silence = ""
         """How long it had said nothing at that time, and whether it was at work."""
         self._kill_at = float("inf")
+        self._kills = oom.kill_counters()
         log.parent.mkdir(parents=True, exist_ok=True)
         self.pipe, theirs = Pipe()
         with theirs:
@@ -86,11 +91,12 @@ class WorkerProcess:
         self.job, self.done = job, 0
         self.heard = self.worked = time.monotonic()
         self._looked = None
-        cell = job.planned.cell.plain()
+        cell = with_batch(job.planned.cell, job.batch).plain()
         if job.unit is not None:
             self._tell(do="unit", cell=cell, unit=job.unit.plain())
         else:
-            self._tell(do="finish", cell=cell, units=list(units), started=started, seconds=seconds)
+            halved = job.batch is not None
+            self._tell(do="finish", cell=cell, units=list(units), started=started, seconds=seconds, halved=halved)
 
     def hear(self) -> dict[str, Any] | None:
         """The next message, None if the process has ended."""
@@ -139,6 +145,10 @@ class WorkerProcess:
             self._signal(signal.SIGKILL)
             return self._process.wait()
 
+    def killed_for_memory(self) -> str:
+        """What shows that the kernel has killed a process for memory since this one was started, or ""."""
+        return oom.evidence(self._kills, oom.kill_counters())
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process.poll() is None:
             self._process.send_signal(number)
@@ -177,10 +187,15 @@ def end_all(workers: Sequence[WorkerProcess], grace: float) -> None:
         worker.reap(max(until - time.monotonic(), 0.1))
 
 
-def death(status: int) -> tuple[Outcome, str]:
-    """Outcome and reason for a worker that ended by itself with this exit status."""
+def death(status: int, killed_for_memory: str = "") -> tuple[Outcome, str]:
+    """Outcome and reason for a worker that ended by itself with this exit status.
+
+    `killed_for_memory` is what shows that the kernel has killed a process for memory meanwhile, "" for nothing.
+    """
+    if status == -signal.SIGKILL and killed_for_memory:
+        return "oom", f"the worker process was killed by the kernel for memory ({killed_for_memory})"
     if status == -signal.SIGKILL:
-        return "oom", "the worker process was killed from outside, most likely by the kernel's OOM killer"
+        return "error", "the worker process was killed from outside (SIGKILL), and nothing shows that it was for memory"
     if status < 0:
         try:
             name = signal.Signals(-status).name

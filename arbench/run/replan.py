@@ -24,12 +24,12 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
         return old, []
     names = list(dict.fromkeys(planned.cell.adapter for planned in todo))
     new = make_plan(store.run.suite_file(), adapter_globs=names, task_names=store.run.task_names, device=old.device)
-    again = {_key(planned): planned for planned in new.cells}
+    again = {key_of(planned): planned for planned in new.cells}
     waiting = {planned.cell.result_id for planned in todo}
     notes: list[str] = []
     cells: list[PlannedCell] = []
     for planned in old.cells:
-        fresh = again.get(_key(planned))
+        fresh = again.get(key_of(planned))
         if planned.cell.result_id not in waiting or (fresh and fresh.cell.result_id == planned.cell.result_id):
             cells.append(planned)
         elif fresh is not None and (
@@ -42,7 +42,7 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
         else:
             raise InputError(
                 f"this run cannot be resumed: {planned.cell.label} no longer matches its plan",
-                _difference(old, planned, new, fresh),
+                difference(old, planned, new, fresh),
                 f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",
             )
     return old.model_copy(update={"cells": tuple(cells), "weights": {**old.weights, **new.weights}}), notes
@@ -55,11 +55,18 @@ def _more_features(planned: PlannedCell, fresh: PlannedCell, state: CellState) -
     return alike and before.data == now.data and not state.units
 
 
-def _key(planned: PlannedCell) -> tuple[str, str]:
-    return planned.cell.adapter, canonical_json(planned.cell.task.plain())
+def key_of(planned: PlannedCell) -> tuple[str, str, str]:
+    """Which cell of a suite it is, whatever its weights, data and machine."""
+    cell = planned.cell
+    return (
+        cell.adapter,
+        canonical_json(cell.task.plain()),
+        canonical_json(cell.sampling.plain() if cell.sampling else {}),
+    )
 
 
-def _difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | None) -> str:
+def difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | None) -> str:
+    """In words, why two plannings of a cell have other identities."""
     if fresh is None:
         return "the task's data or the adapter have changed"
     if fresh.cell.weights_sha256 != planned.cell.weights_sha256:

@@ -28,6 +28,10 @@ class CellState:
     outcome: Outcome | None = None
     digest: str = ""
     reason: str = ""
+    batch: int | None = None
+    """At which it goes on, once memory has run out at a larger one."""
+    files: dict[str, str] = field(default_factory=dict)
+    """Name of a file beside the result -> its digest; none of an earlier version's."""
     tracked: str = ""
     """The store of MLflow that has its result: "own" for the run's own database."""
     result: Result | None = None
@@ -36,6 +40,11 @@ class CellState:
     def id(self) -> str:
         return self.planned.cell.result_id
 
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do here: it has its result, or, in a shard, all units of its share."""
+        return self.result is not None or (self.planned.partial and len(self.units) == len(self.planned.units))
+
 
 State = dict[str, CellState]
 
@@ -43,6 +52,8 @@ State = dict[str, CellState]
 def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
     """The state of every planned cell, in plan order. Records of cells that are not planned are passed over."""
     state = {planned.cell.result_id: CellState(planned) for planned in cells}
+    seconds: dict[tuple[str, str], float] = {}
+    """Of each unit, the last time that it was computed: a record that is there twice counts once."""
     for record in records:
         if record["kind"] == "tracked":
             for name in record["cells"]:
@@ -55,11 +66,16 @@ def replay(cells: Iterable[PlannedCell], records: Iterable[Record]) -> State:
         if record["kind"] == "started":
             cell.started = cell.started or record["time"]
             cell.outcome, cell.reason = None, ""  # if it had one, it is being tried again
+        elif record["kind"] == "halved":
+            cell.batch = record["batch"]
         elif record["kind"] == "unit":
             cell.units[record["unit"]] = record["digest"]
-            cell.seconds += record["seconds"]
+            cell.seconds += record["seconds"] - seconds.get((cell.id, record["unit"]), 0.0)
+            seconds[cell.id, record["unit"]] = record["seconds"]
         elif record["kind"] == "finished":
             cell.outcome, cell.digest, cell.reason = record["outcome"], record["digest"], record["reason"]
+            files = record.get("files")
+            cell.files = files if isinstance(files, dict) else {}
             cell.tracked = ""
     return state
 

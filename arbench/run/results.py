@@ -9,6 +9,7 @@ from ..spec.cell import Cell
 from ..spec.result import Metric, Outcome, Result
 
 RANDOM_WEIGHTS = "random_weights"
+SMALLER_BATCH = "smaller_batch"
 
 
 def identity_fields(cell: Cell) -> dict[str, Any]:
@@ -35,11 +36,16 @@ def failed_result(cell: Cell, outcome: Outcome, reason: str, started: str = "", 
     return Result(**identity_fields(cell), outcome=outcome, reason=reason, started=started, wall_seconds=seconds)
 
 
-def flagged(metric: Metric, cell: Cell) -> Metric:
-    """`metric`, flagged `random_weights` where the cell was run with such: only shapes and work are real there."""
-    if cell.settings.init != "random":
-        return metric
-    return metric.model_copy(update={"flags": (*metric.flags, RANDOM_WEIGHTS)})
+def flagged(metric: Metric, cell: Cell, *, halved: bool = False) -> Metric:
+    """`metric`, flagged `random_weights` where the cell was run with such: only shapes and work are real there.
+
+    With `halved` it is flagged too that memory ran out at the batch that was asked for.
+    """
+    flags = (
+        *((RANDOM_WEIGHTS,) if cell.settings.init == "random" else ()),
+        *((SMALLER_BATCH,) if halved else ()),
+    )
+    return metric.model_copy(update={"flags": (*metric.flags, *flags)}) if flags else metric
 
 
 def finite(metric: Metric) -> Metric:

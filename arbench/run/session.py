@@ -25,6 +25,7 @@ from .plan import Plan
 from .pool import Slot
 from .replay import FINAL, CellState, State, replay, verify
 from .results import failed_result
+from .shard import Shard
 from .stop import Stop
 from .store import Store
 from .summary import print_summary
@@ -91,10 +92,10 @@ class Session:
 
     def go(self) -> int:
         """Returns the exit code; errors of the store are raised, with the journal as far as it could be written."""
-        store, plan = self.store, self.store.run.plan
+        store, plan = self.store, self.store.plan
         most = max((cell.gigabytes for cell in plan.cells if not cell.exclusive), default=0.0)
         slots, alone = slots_for(Settings(device=plan.device), self.workers, most)
-        if self.verb == "resume" and self.target is not None and not self.target.own:  # `start` has asked otherwise
+        if self.verb != "run" and self.target is not None and not self.target.own:  # `start` has asked otherwise
             tracking.check(self.target, "--track off")
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
         self.writer = journals.Writer(store.journal)
@@ -121,7 +122,7 @@ class Session:
                 for text in notes:
                     self._note(text, display)
                 self._decide(supervisor)
-                todo = [cell for cell in self.state.values() if cell.result is None]
+                todo = [cell for cell in self.state.values() if not cell.done]
                 supervisor.run([cell for cell in todo if not cell.planned.exclusive], slots, stop)
                 measured = [cell for cell in todo if cell.planned.exclusive]
                 for cell in measured:
@@ -139,7 +140,7 @@ class Session:
                 keep(plan.machine, display.seen(modelled=True))
             if stop.requests:
                 return self._interrupted()
-        return self._complete()
+        return self._complete() if store.run.shard is None else self._shard_complete(store.run.shard)
 
     def _look_around(self, display: Display, *, first: bool) -> None:
         """Says, before it is measured, that the machine is busy; waits for it where that was asked for."""
@@ -182,14 +183,14 @@ class Session:
         """The cells not done get a result that says so, for the table; a resumed run does them."""
         results = []
         for cell in self.state.values():
-            if cell.result is None:
+            if not cell.done:
                 result = failed_result(
                     cell.planned.cell, "interrupted", "the run was interrupted", cell.started, cell.seconds
                 )
                 digest = self.store.write_result(result)
                 self.writer.write("finished", cell=cell.id, outcome="interrupted", digest=digest, reason=result.reason)
                 results.append(result)
-            else:
+            elif cell.result is not None:
                 results.append(cell.result)
         write_tables(self.store.folder, self.store.run.run_id, results)
         self.writer.write("interrupted")
@@ -210,6 +211,22 @@ class Session:
         self._closing_summary(report, code)
         return code
 
+    def _shard_complete(self, shard: Shard) -> int:
+        """A shard has units more than results: `arbench merge` makes the tables and the report."""
+        cells = list(self.state.values())
+        failed = [cell for cell in cells if not cell.done or (cell.result and cell.result.outcome not in FINAL)]
+        outcome, code = ("partial", PARTIAL) if failed else ("complete", OK)
+        self.writer.write("ended", outcome=outcome)
+        for cell in failed:
+            self._say(f"{cell.outcome}: {cell.planned.cell.label}: {cell.reason}")
+        done, units = sum(len(cell.units) for cell in cells), sum(len(cell.planned.units) for cell in cells)
+        folder = shlex.quote(str(self.store.folder))
+        self._say(f"shard {shard}: {done} of {units} units are done, in {folder}")
+        if failed:
+            self._say(f"to try again what failed: arbench resume {folder}")
+        self._say("when all shards are done: arbench merge DIR... -o DIR")
+        return code
+
     def _report(self) -> Path | None:
         """The path of the report; a failure to render it loses no result."""
         from ..report.page import write_report
@@ -227,14 +244,14 @@ class Session:
     def _target(self) -> tracking.Target | None:
         """Where to track: `--track` of this session, else where the run began, else a database in the run's folder."""
         address = tracking.absolute(self.track) or self.store.run.track
-        if address == tracking.OFF:
+        if address == tracking.OFF or self.store.run.shard is not None:
             return None
         return tracking.target(address, self.store.folder) if address else tracking.own(self.store.folder)
 
     def _not_tracked_there(self) -> str:
         """A note where the environment names another store than the one that the run began with, or ""."""
         address = tracking.absolute(tracking.of_environment())
-        if self.verb != "resume" or self.track or address is None or self.target is None:
+        if self.verb == "run" or self.track or address is None or self.target is None:
             return ""
         other = tracking.target(address, self.store.folder)
         if other == self.target:
@@ -319,4 +336,4 @@ def verdict(results: list[Result]) -> tuple[str, int]:
 def state_of(store: Store) -> State:
     """The state of a run as its journal tells it, without looking at the files."""
     read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
-    return replay(store.run.plan.cells, read.records)
+    return replay(store.plan.cells, read.records)

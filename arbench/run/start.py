@@ -12,6 +12,7 @@ from ..spec.suite_file import SuiteFile
 from ..track import target as tracking
 from .plan import make_plan
 from .session import slots_for
+from .shard import Shard
 from .store import RunFile, Store, new_run_id
 
 
@@ -24,18 +25,22 @@ def start(
     device: str | None = None,
     workers: int | None = None,
     track: str | None = None,
+    shard: Shard | None = None,
     argv: tuple[str, ...] = (),
 ) -> Store:
     """The run in its new folder, `out` or `runs/<run id>`; a `Session` does the work.
 
-    `adapters`, `tasks` and `device` as for `make_plan`; `track` is an MLflow URI, by default that of the environment.
+    `adapters`, `tasks` and `device` as for `make_plan`; `track` is an MLflow URI, by default that of the environment;
+    `shard` is the share of the run to do here.
     What is wrong with it, or with `workers`, is told before the folder exists.
     """
     plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
     slots_for(Settings(device=plan.device), workers)
     run_id = new_run_id(suite_file.suite.suite, plan)
     track = tracking.absolute(track or tracking.of_environment())
-    if track is not None and track != tracking.OFF:
+    if shard is not None:  # what is merged is tracked
+        run_id = f"{run_id}-shard-{shard.index}-of-{shard.total}"
+    elif track is not None and track != tracking.OFF:
         tracking.check(tracking.target(track, out if out is not None else Path("runs") / run_id), "--track off")
     if out is None:
         out, run_id = _claimed(Path("runs"), run_id)
@@ -50,6 +55,7 @@ def start(
         task_names=tuple(tasks),
         workers=workers,
         track=track,
+        shard=shard,
         plan=plan,
     )
     return Store.create(out, record)

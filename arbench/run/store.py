@@ -31,6 +31,7 @@ from ..spec.suite import Suite
 from ..spec.suite_file import SuiteFile
 from ..spec.unit import Unit
 from .plan import Plan
+from .shard import Shard, share_of
 
 LOCK = "lock"
 Model = TypeVar("Model", bound=Frozen)
@@ -54,7 +55,10 @@ class RunFile(Frozen):
     task_names: tuple[str, ...] = ()
     workers: int | None = None
     track: str | None = None
+    shard: Shard | None = None
+    """Which of the jobs that share the run this is."""
     plan: Plan
+    """Of the whole run, in a shard too: `Store.plan` is what is done here."""
 
     def suite_file(self) -> SuiteFile:
         return SuiteFile(self.suite, self.suite_path, dict(self.origins))
@@ -90,7 +94,7 @@ class Store:
             raise (UsageError if wrong else StoreError)(
                 f"cannot make the run's folder {folder}", error.strerror or str(error), "choose another --out"
             ) from error
-        _check_space(folder, run.plan.disk_bytes)
+        _check_space(folder, share_of(run.plan, run.shard).disk_bytes)
         lock = _lock(folder)
         write_atomic(folder / "run.json", _json(run))
         return cls(folder, run, lock)
@@ -101,10 +105,14 @@ class Store:
         return cls(folder, read_run(folder))
 
     @classmethod
+    def hold(cls, folder: Path) -> Store:
+        """The run in `folder`, which no other process may be running, or run until it is closed."""
+        return cls(folder, read_run(folder), _lock(folder))
+
+    @classmethod
     def resume(cls, folder: Path) -> Store:
         """The run in `folder`, to resume: no other process may be running it."""
-        run = read_run(folder)
-        store = cls(folder, run, _lock(folder))
+        store = cls.hold(folder)
         remove_leftovers(folder)
         return store
 
@@ -112,6 +120,11 @@ class Store:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    @property
+    def plan(self) -> Plan:
+        """What is done in this folder: the run's plan, or a shard's share of it."""
+        return share_of(self.run.plan, self.run.shard)
 
     @property
     def journal(self) -> Path:

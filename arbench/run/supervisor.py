@@ -16,6 +16,7 @@ from ..spec.result import Outcome, Result
 from ..spec.task import tasks
 from ..spec.unit import Unit
 from .nursery import Nursery
+from .oom import smaller_batch, with_batch
 from .plan import Plan, longest_seconds
 from .pool import Job, Slot, WorkerProcess, death, end_all
 from .replay import CellState, State
@@ -186,12 +187,13 @@ class Supervisor:
     def _next(self) -> Job | None:
         """The next job: finishing a cell before units, units in plan order."""
         for work in self._works.values():
-            if not work.over and not work.waiting and not work.out and not work.finishing:
+            whole = not work.waiting and not work.out and not work.state.planned.partial
+            if whole and not work.over and not work.finishing:
                 work.finishing = True
-                return Job(work.state.planned, None)
+                return Job(work.state.planned, None, work.state.batch)
         for work in self._works.values():
             if not work.over and work.waiting:
-                return Job(work.state.planned, work.waiting.popleft())
+                return Job(work.state.planned, work.waiting.popleft(), work.state.batch)
         return None
 
     # ---- listening ----
@@ -220,9 +222,9 @@ class Supervisor:
                     self._replace(worker)
             elif message["kind"] == "finished":
                 work.over = True
-                self._settle(work.state, self._store.read_result(job.cell_id), message["digest"])
+                self._settle(work.state, self._store.read_result(job.cell_id), message["digest"], message["files"])
             else:
-                self._fail(work, message["outcome"], message["reason"])
+                self._fail(work, job, message["outcome"], message["reason"])
                 if message["outcome"] == "oom":
                     self._replace(worker)  # its memory may be in pieces
 
@@ -247,14 +249,15 @@ class Supervisor:
         self._board.advanced(work.state, sum(worker.done for worker in running))
 
     def _died(self, worker: WorkerProcess, work: _Work) -> None:
-        assert worker.job is not None
-        outcome, reason = death(worker.reap())
+        job = worker.job
+        assert job is not None
+        outcome, reason = death(worker.reap(), worker.killed_for_memory())
         worker.job = None
         work.out -= 1
         self._workers.remove(worker)
         if worker.ending == "timeout":
             outcome, reason = "timeout", f"{worker.silence}; see log.txt for the stack"
-        self._fail(work, outcome, reason)
+        self._fail(work, job, outcome, reason)
 
     def _replace(self, worker: WorkerProcess) -> None:
         self._workers.remove(worker)
@@ -277,20 +280,36 @@ class Supervisor:
 
     # ---- results ----
 
-    def _fail(self, work: _Work, outcome: Outcome, reason: str) -> None:
+    def _fail(self, work: _Work, job: Job, outcome: Outcome, reason: str) -> None:
         if work.over:  # another unit of the cell has failed before
+            return
+        if outcome == "oom" and job.unit is not None and self._halved(work, job, job.unit, reason):
             return
         work.over = True
         work.waiting.clear()
         self.decide(work.state, outcome, reason)
+
+    def _halved(self, work: _Work, job: Job, unit: Unit, reason: str) -> bool:
+        """Whether the unit is done again, in a fresh process and with half of the batch."""
+        state, batch = work.state, smaller_batch(with_batch(job.planned.cell, job.batch), unit)
+        if batch is None:
+            return False
+        if state.batch is None or batch < state.batch:  # else a unit given out before has halved it already
+            state.batch = batch
+            self._journal.write("halved", cell=state.id, batch=batch, reason=reason)
+            self._board.note(f"{state.planned.cell.label}: memory ran out; goes on with batch {batch}: {reason}")
+        work.waiting.appendleft(unit)
+        return True
 
     def decide(self, cell: CellState, outcome: Outcome, reason: str) -> None:
         """Writes the result of a cell that came to nothing."""
         result = failed_result(cell.planned.cell, outcome, reason, cell.started, cell.seconds)
         self._settle(cell, result, self._store.write_result(result))
 
-    def _settle(self, cell: CellState, result: Result, digest: str) -> None:
+    def _settle(self, cell: CellState, result: Result, digest: str, files: dict[str, str] | None = None) -> None:
         cell.outcome, cell.reason, cell.result, cell.digest = result.outcome, result.reason, result, digest
-        self._journal.write("finished", cell=cell.id, outcome=result.outcome, digest=digest, reason=result.reason)
+        cell.files = files or {}
+        about = {"outcome": result.outcome, "digest": digest, "reason": result.reason, "files": cell.files}
+        self._journal.write("finished", cell=cell.id, **about)
         self._board.finished(cell, result)
         self._on_result(cell, result)

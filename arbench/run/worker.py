@@ -3,12 +3,12 @@
 Forked by the nursery, or started as `python -m arbench.run.worker FD PARENT`. Messages are JSON objects, both ways:
 
     to the worker     {"do": "start", folder, device, threads, weights}, then any number of
-                      {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds};
+                      {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds, halved};
                       the end of the pipe means: exit
     from the worker   {"kind": "ready", "pid"}                      torch is imported, once
                       {"kind": "progress", done}
                       {"kind": "unit", unit, digest, seconds}       the npz is on disk
-                      {"kind": "finished", digest}                  result.json is on disk
+                      {"kind": "finished", digest, files}           result.json is on disk
                       {"kind": "failed", outcome, reason}           the traceback is in log.txt
                       {"kind": "store", what, why}                  the disk refused
 """
@@ -106,27 +106,26 @@ class Worker:
         here = self._folder / "cells" / cell.result_id
         units = [UnitFile(here / "units" / f"{name}.npz") for name in message["units"]]
         finished = work.finish(cell, units, context)
-        artifacts = {kind: self._keep(here, name, data) for kind, name, data in _files(finished)}
+        files = {name: (kind, self._keep(here, name, data)) for kind, name, data in _files(finished)}
         result = Result(
             **identity_fields(cell),
             outcome="ok",
-            metrics=tuple(flagged(finite(metric), cell) for metric in finished.metrics),
+            metrics=tuple(flagged(finite(metric), cell, halved=message["halved"]) for metric in finished.metrics),
             speed=finished.speed,
             samples=finished.samples,
             reference=finished.reference,
             remarks=finished.remarks,
-            artifacts=artifacts,
+            artifacts={kind: name for name, (kind, _) in files.items()},
             provenance=provenance(context.device, cell, finished.weights),
             started=message["started"],
             wall_seconds=message["seconds"] + time.perf_counter() - begin,
         )
         digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode())
-        return {"kind": "finished", "digest": digest}
+        return {"kind": "finished", "digest": digest, "files": {name: own for name, (_, own) in files.items()}}
 
     def _keep(self, here: Path, name: str, data: bytes) -> str:
-        """Writes a file beside the result; returns its name."""
-        write_atomic(here / _plain_name(name), data)
-        return name
+        """Writes a file beside the result; returns its digest."""
+        return write_atomic(here / _plain_name(name), data)
 
     def _open(self, cell: Cell) -> tuple[WorkerContext, Work]:
         """The context and the work of a cell. An adapter stays loaded until a cell of another one comes."""

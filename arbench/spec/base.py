@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+def _one_name(name: str) -> str:
+    if name in ("", ".", "..") or any(char in name for char in "/\\\0"):
+        raise ValueError(f"{name!r:.60} is not the name of a file: it may lead out of its folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_one_name)]
+"""What becomes a file or folder beside others: files of other people hold them, so that it never is a path."""
 
 
 class Frozen(BaseModel):

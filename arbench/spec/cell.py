@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from .base import Frozen
+from .base import FileName, Frozen
 from .card import Card, Family
 from .identity import identity
 from .sampling import Sampling
@@ -36,7 +36,7 @@ class Cell(Frozen):
     swept: str = ""
     """Its place in a sweep, in words: "guidance.scale 1.5"; says nothing that `sampling` does not."""
     settings_id: str
-    result_id: str
+    result_id: FileName
 
     @property
     def label(self) -> str:

@@ -22,6 +22,7 @@ FLAGS = {
     # of weights
     "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
     "weights_differ": "the reference was made with other weights of the feature network",
+    "smaller_batch": "memory ran out, so it was computed with a smaller batch than asked for",
     "random_weights": "the model has random weights: only shapes and work are real",
     # of samples and reference together
     "reference_is_val": "generated images are compared with a validation set, not the training set",

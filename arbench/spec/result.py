@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from .base import Frozen
+from .base import FileName, Frozen
 from .sampling import Sampling
 
 SCHEMA_VERSION = 2
@@ -168,7 +168,7 @@ class Result(Frozen):
     """The outcome of one cell, written once as `cells/<result_id>/result.json`."""
 
     schema_version: int = SCHEMA_VERSION
-    result_id: str
+    result_id: FileName
     settings_id: str
     adapter: str
     family: str
@@ -191,7 +191,7 @@ class Result(Frozen):
     """Feature recipe -> largest relative deviation of fast from parity mode, on a probe batch."""
     timings: dict[str, float] = Field(default_factory=dict)
     """Seconds by stage."""
-    artifacts: dict[str, str] = Field(default_factory=dict)
+    artifacts: dict[str, FileName] = Field(default_factory=dict)
     """What it is (`Artifact`) -> file beside result.json."""
     provenance: Provenance | None = None
     started: str = ""

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from arbench import registry
+from arbench.run.nursery import Nursery
 from arbench.spec.task import tasks
 
 SOURCES = Path(__file__).parent / "package"
@@ -30,6 +32,7 @@ ENTRY_POINTS = """[arbench.adapters]
 farm = farm.cards:CARDS
 [arbench.tasks]
 count = farm.tasks:TASK
+draw = farm.tasks:DRAW
 """
 
 
@@ -125,5 +128,31 @@ def registered(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
     registry._load.cache_clear()
     tasks.cache_clear()
     yield farm
+    registry._load.cache_clear()
+    tasks.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def stable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Farm, Nursery]]:
+    """A farm, and one nursery for all runs of `engine`."""
+    nursery = Nursery()
+    yield Farm(tmp_path_factory.mktemp("farm")), nursery
+    nursery.close()
+
+
+@pytest.fixture(scope="module")
+def engine(stable: tuple[Farm, Nursery]) -> Iterator[Farm]:
+    """The farm with `arbench` called in this process; all its runs have their workers from one nursery."""
+    farm, nursery = stable
+    with pytest.MonkeyPatch.context() as patch:
+        for path in farm.paths:
+            patch.syspath_prepend(path)
+        patch.setenv("ARBENCH_WEIGHTS", str(farm.folder / "weights"))
+        patch.setenv("FARM_CALLS", str(farm.calls))
+        patch.setattr("arbench.run.supervisor.Nursery", lambda: SimpleNamespace(fork=nursery.fork, close=lambda: None))
+        patch.setattr("arbench.report.page.write_report", lambda folders, output: (output.touch(), output)[1])
+        registry._load.cache_clear()
+        tasks.cache_clear()
+        yield farm
     registry._load.cache_clear()
     tasks.cache_clear()

@@ -145,7 +145,7 @@ def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
         "steady": "ok",
         "memory": "oom",
         "raises": "error",
-        "killed": "oom",
+        "killed": "error",
         "segfault": "error",
         "hang": "timeout",
         "works": "ok",
@@ -156,7 +156,7 @@ def test_every_failure_is_an_outcome_and_stops_nothing_else(farm):
     }
     assert results["raises"]["reason"] == "ValueError: the secret is 42"
     assert "SIGSEGV" in results["segfault"]["reason"]
-    assert "kernel" in results["killed"]["reason"]
+    assert "nothing shows that it was for memory" in results["killed"]["reason"]
     assert re.fullmatch(
         r"nothing heard for [56] s, and it did no work; see log.txt for the stack", results["hang"]["reason"]
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from arbench.evaluate.odd_files import CONVERSIONS
-from arbench.run.results import RANDOM_WEIGHTS
+from arbench.run.results import RANDOM_WEIGHTS, SMALLER_BATCH
 from arbench.spec.flags import FLAGS
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,8 @@ def codes_in(tree: ast.AST) -> Iterator[str]:
 
 
 def codes() -> dict[str, str]:
-    found = {code: "evaluate/odd_files.py" for code, _ in CONVERSIONS.values()} | {RANDOM_WEIGHTS: "run/results.py"}
+    found = {code: "evaluate/odd_files.py" for code, _ in CONVERSIONS.values()}
+    found |= dict.fromkeys((RANDOM_WEIGHTS, SMALLER_BATCH), "run/results.py")
     for path in sorted((ROOT / "arbench").rglob("*.py")):
         if "cli" in path.parts:
             continue

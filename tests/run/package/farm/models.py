@@ -29,6 +29,8 @@ class Model:
         last = 15 in request.sample_ids
         if behaviour == "memory" and last:
             raise MemoryError
+        if behaviour == "greedy" and len(request.sample_ids) > 3:
+            raise MemoryError
         if behaviour == "raises" and last:
             raise ValueError("the secret is 42\nand more")
         if behaviour == "killed" and last:

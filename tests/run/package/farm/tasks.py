@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from arbench.spec.result import Interval, Metric
 from arbench.spec.task import Effort, MetricInfo, Pick, TaskDefinition, TaskSpec
-from arbench.spec.unit import cut
+from arbench.spec.unit import Unit, cut
 from arbench.tasks.base import Finished, joined
 
 
@@ -31,6 +32,22 @@ TASK = TaskDefinition(
     summary=(Pick("mean"),),
     units=lambda spec: cut(spec.n, spec.batch),
     effort=lambda spec, rates: Effort(spec.n * rates.image, spec.batch),
+)
+
+
+class Draw(Count):
+    task: Literal["draw"] = "draw"
+    size: int = 8
+    """Images per unit; `batch` of them at a time."""
+
+
+DRAW = replace(
+    TASK,
+    name="draw",
+    spec=Draw,
+    work="farm.tasks:DrawWork",
+    units=lambda spec: cut(spec.n, spec.size),
+    transport=frozenset({"batch"}),
 )
 
 
@@ -76,3 +93,15 @@ class CountWork:
             shape = Metric(name="odd", value=1.0, n=1, how="plain")
             metrics.append(shape.model_copy(update={"value": float("nan")}))  # goes round the model's own checks
         return Finished(metrics=tuple(metrics), files={"means.npy": means.tobytes()})
+
+
+class DrawWork(CountWork):
+    def measure(self, cell, unit, context):
+        parts = [
+            super(DrawWork, self).measure(cell, part, context)
+            for part in (
+                Unit(index=0, start=start, stop=min(start + cell.task.batch, unit.stop))
+                for start in range(unit.start, unit.stop, cell.task.batch)
+            )
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
