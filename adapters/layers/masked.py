@@ -38,6 +38,19 @@ def over_conditional(scale: float, schedule: GuidanceSchedule, power: float = 1.
     return Guidance(scale=1 + scale, start=1.0, schedule=schedule, power=power)
 
 
+def unknown_after(iterations: int, tokens: int) -> list[int]:
+    """How many tokens are still unknown before the first and after each iteration.
+
+    A cosine schedule (MaskGIT); each iteration finds at least one token while more than one is unknown, the last one
+    all. With more iterations than there are tokens to find, some find none.
+    """
+    counts = [tokens]
+    for iteration in range(1, iterations):
+        planned = math.floor(tokens * math.cos(math.pi / 2 * iteration / iterations))
+        counts.append(max(1, min(counts[-1] - 1, planned)))
+    return [*counts, 0]
+
+
 def arccos_ratio(progress: float) -> float:
     """Share of tokens that are masked at `progress` in [0, 1], by the arccos schedule."""
     return math.acos(progress) / (math.pi * 0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
@@ -30,6 +29,7 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import Step, embedded_times, reverse_steps, sample_tokens, spaced
 from ...layers.generator import RecordedGenerator, check_form, check_mask, class_labels, of_kind
+from ...layers.masked import unknown_after
 from ...layers.sampling import guided_steps
 from ...tokenizers.mar_kl.adapter import MARKL
 from ...tokenizers.mar_kl.adapter import restored as restored_tokenizer
@@ -39,19 +39,6 @@ from .network import TRAINING_ONLY, Config, Network, gathered, official_names
 SCHEDULES = ("linear", "constant")
 ITERATIONS, DIFFUSION_STEPS = 64, 100
 """What the official sampler does when not told."""
-
-
-def unknown_after(iterations: int, tokens: int) -> list[int]:
-    """How many tokens are still unknown before the first and after each iteration.
-
-    A cosine schedule (MaskGIT); each iteration finds at least one token while more than one is unknown, the last one
-    all. With more iterations than there are tokens to find, some find none.
-    """
-    counts = [tokens]
-    for iteration in range(1, iterations):
-        planned = math.floor(tokens * math.cos(math.pi / 2 * iteration / iterations))
-        counts.append(max(1, min(counts[-1] - 1, planned)))
-    return [*counts, 0]
 
 
 def head_steps(sampling: Sampling) -> tuple[Step, ...]:
