@@ -1,4 +1,4 @@
-"""What masked generators share: Gumbel noise on confidences, and which tokens are masked again after a step."""
+"""What masked generators share: Gumbel noise on confidences, which tokens are masked after a step, rows at places."""
 
 from __future__ import annotations
 
@@ -59,3 +59,16 @@ def arccos_ratio(progress: float) -> float:
 def count_of(mask: Tensor) -> Tensor:
     """(B,) int64: how many are true in each row."""
     return mask.flatten(1).sum(1)
+
+
+def split_mask(mask: Tensor) -> Tensor:
+    """(B, k): the known positions, from a mask (B, L) that is 1 where a token is unknown, alike many in every row."""
+    count = int((mask[0] == 0).sum())
+    return mask.argsort(dim=1, stable=True)[:, :count]
+
+
+def gathered(x: Tensor, positions: Tensor) -> Tensor:
+    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples."""
+    if x.ndim == 2:
+        return x[positions]
+    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

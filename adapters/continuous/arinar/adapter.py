@@ -27,9 +27,10 @@ from arbench.seeds import Greedy
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, class_labels
-from ...tokenizers.mar_kl.adapter import MARKL
-from ..mar.adapter import SETTINGS, Drawing, check_silent, fitting, generate, split_mask, upstream_sampling
-from ..mar.network import gathered
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.masked import gathered, split_mask
+from ...layers.sampling import check_silent
+from ..mar.adapter import SETTINGS, Drawing, generate, upstream_sampling
 from .network import IGNORED, TRAINING_ONLY, Config, Mixture, Network, official_names
 
 CANDIDATES = 1000
@@ -99,7 +100,7 @@ class ARINAR(RecordedGenerator):
     """`Generator`. Guidance chooses among draws; its weight starts at 1 and grows with the tokens known."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:

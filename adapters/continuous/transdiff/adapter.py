@@ -31,9 +31,8 @@ from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import even
 from ...layers.generator import CachedGenerator, class_labels
-from ...layers.sampling import guided_steps, mix_guidance
-from ...tokenizers.mar_kl.adapter import MARKL
-from ..mar.adapter import check_silent, fitting
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import ROUND, TRAINING_ONLY, Config, Network, official_names
 
 STEPS = 100
@@ -98,7 +97,7 @@ class TransDiff(CachedGenerator):
     """`Generator`. `inner_steps` are those of the flow."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:

@@ -26,14 +26,13 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...continuous.mar.adapter import check_silent
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import even
 from ...layers.generator import CachedGenerator, check_form, class_labels, of_kind
-from ...layers.sampling import guided_steps, mix_guidance
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from ...tokenizers.bitdance.adapter import BitDanceTokenizer
 from ...tokenizers.bitdance.adapter import restored as restored_tokenizer
 from .network import IGNORED, TRAINING_ONLY, Config, Head, Network, official_names

@@ -26,14 +26,13 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...continuous.mar.adapter import check_silent, fitting
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.flow_blocks import annealed, even, truncated
 from ...layers.generator import CachedGenerator, class_labels
-from ...layers.sampling import guided_steps, mix_guidance
-from ...tokenizers.mar_kl.adapter import MARKL
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import BETWEEN, CLASSES, IGNORED, TRAINING_ONLY, Config, FlowNet, Network, official_names
 
 STEPS, BELOW = 25, 0.9
@@ -111,7 +110,7 @@ class FlowAR(CachedGenerator):
     """`Generator`. `inner_steps` are those of the flow at each scale."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
