@@ -11,14 +11,12 @@ from torch import Tensor
 
 from arbench.errors import InputError, Unsupported
 from arbench.protocols import (
-    NO_PROBE,
     Card,
     Codes,
     Generated,
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -26,7 +24,7 @@ from arbench.seeds import Greedy
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, class_labels
+from ...layers.generator import RecordedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.masked import gathered, split_mask
 from ...layers.sampling import check_silent
@@ -116,11 +114,6 @@ class ARINAR(RecordedGenerator):
             raise Unsupported(
                 f"{self.card.name} cannot be guided", "upstream's choice is made for single numbers", "guidance: off"
             )
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         drawing = number_by_number(self.network, sampling, noise)

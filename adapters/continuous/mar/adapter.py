@@ -162,11 +162,6 @@ class MAR(RecordedGenerator):
             self.network.head.times(process)
         super().prepare(batch, sampling)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         processes = self.processes(sampling)
         latents, taken, forwards = generate(self.network, labels, sampling, noise, processes=processes, probe=probe)

@@ -20,7 +20,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -31,7 +30,7 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import annealed, even, truncated
-from ...layers.generator import CachedGenerator, class_labels
+from ...layers.generator import CachedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import CELL, CELLS, CHANNELS, CLASSES, IGNORED, TRAINING_ONLY, Config, Network, in_raster, official_names
@@ -106,11 +105,6 @@ class XAR(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         compile_blocks(spec, (*network.encoder, *network.decoder), dynamic=True)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         first = sampling.inner_steps or STEPS

@@ -18,7 +18,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -27,7 +26,7 @@ from arbench.seeds import Greedy
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import CachedGenerator, class_labels
+from ...layers.generator import CachedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import TRAINING_ONLY, Config, Network, official_names
@@ -94,11 +93,6 @@ class ACDiT(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
         compile_blocks(spec, network.blocks, dynamic=True)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)

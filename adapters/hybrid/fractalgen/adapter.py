@@ -19,7 +19,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -29,7 +28,7 @@ from arbench.spec.sampling import COLDEST
 from ...layers import llama
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, class_labels
+from ...layers.generator import RecordedGenerator
 from ...layers.masked import unknown_after
 from ...layers.sampling import check_replayable, guided_steps, mix_guidance
 from ...layers.vit import Block
@@ -235,11 +234,6 @@ class FractalGen(RecordedGenerator):
             spec, (each for each in network.modules() if isinstance(each, Block | llama.Block)), dynamic=True
         )
         return cls(card, network, None, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         extra = {**self.card.native.extra, **sampling.extra}

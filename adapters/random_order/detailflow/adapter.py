@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -29,7 +28,8 @@ from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.grouped import draw_in_groups
-from ...layers.sampling import check_replayable, guided_steps
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import guided_steps
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
 
@@ -72,11 +72,6 @@ class DetailFlow(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens, passes, forwards = generate(self.network, labels, sampling, noise, caches=caches, probe=probe)
@@ -95,12 +90,10 @@ def gradual(scale: float, groups: int) -> Guidance:
 
 def upstream_sampling(settings: Mapping[str, Any], groups: int) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate_group_par`."""
-    scale, top_p = settings.get("cfg_scale", 1.0), settings.get("top_p", 1.0)
+    scale = settings.get("cfg_scale", 1.0)
     return Sampling(
         guidance=gradual(scale, groups) if settings.get("gradual_cfg") else Guidance(scale=scale),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -111,22 +104,19 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="DetailFlow's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network.score(labels, inputs["tokens"])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            sampling = upstream_sampling(settings, ours.block_size // ours.group_size)
-            return {"tokens": generate(network, labels, sampling, Greedy(len(labels)))[0]}
-        raise InputError(f"no probe {probe!r} for a DetailFlow generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score(inputs["class_ids"], inputs["tokens"])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels = inputs["class_ids"]
+        sampling = upstream_sampling(settings, ours.block_size // ours.group_size)
+        return generate(network, labels, sampling, Greedy(len(labels)))[0]
+
+    return token_replay("a DetailFlow generator", SETTINGS, logits, tokens)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -30,7 +29,8 @@ from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.grouped import draw_in_groups
 from ...layers.order import to_raster
-from ...layers.sampling import check_replayable, guided_steps
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import guided_steps
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
 
@@ -71,11 +71,6 @@ class PAR(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens, passes, forwards = generate(self.network, labels, sampling, noise, caches=caches, probe=probe)
@@ -91,12 +86,10 @@ class PAR(CachedGenerator):
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate`, less its interval; off for scales up to 1."""
-    scale, top_p = settings.get("cfg_scale", 1.0), settings.get("top_p", 1.0)
+    scale = settings.get("cfg_scale", 1.0)
     return Sampling(
         guidance=Guidance(scale=scale) if scale > 1 else Guidance(),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -119,23 +112,19 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="PAR's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network.score(labels, inputs["tokens"][:, network.order("cpu")])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            guided = guided_passes(network, settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1))
-            sampling = upstream_sampling(settings)
-            return {"tokens": generate(network, labels, sampling, Greedy(len(labels)), guided=guided)[0]}
-        raise InputError(f"no probe {probe!r} for a PAR generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score(inputs["class_ids"], inputs["tokens"][:, network.order("cpu")])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels = inputs["class_ids"]
+        guided = guided_passes(network, settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1))
+        return generate(network, labels, upstream_sampling(settings), Greedy(len(labels)), guided=guided)[0]
+
+    return token_replay("a PAR generator", SETTINGS, logits, tokens)

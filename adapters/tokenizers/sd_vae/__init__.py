@@ -10,8 +10,9 @@ SYSTEM = System(
     name="sd_vae",
     cards=CARDS,
     files=(
+        # by our names it cannot be told from MAR's
         StateDict(
-            what="a Diffusers KL autoencoder",
+            what="a KL autoencoder tokenizer",
             has=(r"encoder\.down_blocks\.0\.resnets\.0\.norm1\.weight", r"post_quant_conv\.weight"),
         ),
     ),
