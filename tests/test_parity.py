@@ -110,6 +110,7 @@ def test_json_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     assert parity([GOLDENS / "llamagen-c2i"], json_output=True) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True
+    assert document["unknown"] == {}
     assert document["passed"] == document["outputs"] == len(document["verdicts"]) == 3
     assert set(document["verdicts"][0]) == {"golden", "probe", "output", "error", "ok", "note"}
 
@@ -142,6 +143,22 @@ def test_a_file_beside_the_folders_is_passed_over(tmp_path: Path, capsys: pytest
     assert "README.md is a file, not a recording: passed over" in capsys.readouterr().out
     with pytest.raises(InputError, match="it is a file"):
         parity([readme])
+
+
+def test_what_is_known_is_replayed_before_what_is_not_is_named(
+    copied: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copied("llamagen-tokenizer")
+    edit(folder, lambda golden: golden.update(adapter="llamagenn", name="stranger"))
+    both = [folder, GOLDENS / "llamagen-c2i"]
+    assert parity(both) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("3 of 3 outputs agree (goldens: 1)")
+    assert lines[-1].startswith("not replayed: stranger (")
+    assert "llamagenn" in lines[-1]
+    assert parity(both, json_output=True) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["ok"], document["passed"], list(document["unknown"])) == (False, 3, ["stranger"])
 
 
 def test_no_goldens_is_a_usage_error() -> None:

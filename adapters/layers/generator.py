@@ -9,7 +9,18 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError, UsageError
-from arbench.protocols import Card, Generated, LoadSpec, Noise, Probe, Recorded, Request, Sampling, Tokenizer
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Generated,
+    LoadSpec,
+    Noise,
+    Probe,
+    Recorded,
+    Request,
+    Sampling,
+    Tokenizer,
+)
 
 from .attention import KVCache
 from .graph import Recorder
@@ -90,6 +101,16 @@ class RecordedGenerator(ABC):
     def check(self, sampling: Sampling) -> None:
         """Raise `Unsupported` or UsageError for settings that this generator would have to ignore or cannot take."""
         check_supported(self.card, sampling)
+
+    @torch.inference_mode()
+    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
+        """`draw` of what `given` makes of the request: by default for models of classes."""
+        self.check(sampling)
+        return self.calls(self.draw, request.noise, sampling, probe, *self.given(request, sampling))
+
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        """Inputs of `draw`, on the device: by default labels."""
+        return (class_labels(self.card, request),)
 
     @abstractmethod
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:

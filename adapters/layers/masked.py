@@ -1,4 +1,4 @@
-"""What masked generators share: Gumbel noise on confidences, and which tokens are masked again after a step."""
+"""What masked generators share: Gumbel noise on confidences, which tokens are masked after a step, rows at places."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def over_conditional(scale: float, schedule: GuidanceSchedule, power: float = 1.
     return Guidance(scale=1 + scale, start=1.0, schedule=schedule, power=power)
 
 
+def unknown_after(iterations: int, tokens: int) -> list[int]:
+    """How many tokens are still unknown before the first and after each iteration.
+
+    A cosine schedule (MaskGIT); each iteration finds at least one token while more than one is unknown, the last one
+    all. With more iterations than there are tokens to find, some find none.
+    """
+    counts = [tokens]
+    for iteration in range(1, iterations):
+        planned = math.floor(tokens * math.cos(math.pi / 2 * iteration / iterations))
+        counts.append(max(1, min(counts[-1] - 1, planned)))
+    return [*counts, 0]
+
+
 def arccos_ratio(progress: float) -> float:
     """Share of tokens that are masked at `progress` in [0, 1], by the arccos schedule."""
     return math.acos(progress) / (math.pi * 0.5)
@@ -46,3 +59,16 @@ def arccos_ratio(progress: float) -> float:
 def count_of(mask: Tensor) -> Tensor:
     """(B,) int64: how many are true in each row."""
     return mask.flatten(1).sum(1)
+
+
+def split_mask(mask: Tensor) -> Tensor:
+    """(B, k): the known positions, from a mask (B, L) that is 1 where a token is unknown, alike many in every row."""
+    count = int((mask[0] == 0).sum())
+    return mask.argsort(dim=1, stable=True)[:, :count]
+
+
+def gathered(x: Tensor, positions: Tensor) -> Tensor:
+    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples."""
+    if x.ndim == 2:
+        return x[positions]
+    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

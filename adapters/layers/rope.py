@@ -6,14 +6,17 @@ import torch
 from torch import Tensor
 
 
-def grid_rotations(side: int, width: int, *, base: float = 10000.0, condition: int = 0) -> Tensor:
+def grid_rotations(
+    side: int, width: int, *, base: float = 10000.0, condition: int = 0, columns: int | None = None
+) -> Tensor:
     """(condition + side^2, width / 2, 2): cosine and sine for each token and pair of channels of a head.
 
-    The first half of the pairs turns with the row, the second with the column. The rows of the `condition` tokens
-    in front are zero, not the identity: LlamaGen's condition tokens have zero queries and keys.
-    `width` is a head's, a multiple of 4.
+    The first half of the pairs turns with the row, the second with the column, of which there are as many unless
+    `columns` says otherwise. The rows of the `condition` tokens in front are zero, not the identity: LlamaGen's
+    condition tokens have zero queries and keys. `width` is a head's, a multiple of 4.
     """
-    return _on_grid(torch.outer(torch.arange(side).float(), _rates(width, base)), condition)
+    angles = torch.outer(torch.arange(max(side, columns or 0)).float(), _rates(width, base))
+    return _on_grid(angles[:side], condition, angles[:columns] if columns else None)
 
 
 def stretched_rotations(
@@ -36,12 +39,14 @@ def _rates(width: int, base: float) -> Tensor:
     return 1.0 / base ** (torch.arange(0, half, 2).float() / half)
 
 
-def _on_grid(angles: Tensor, condition: int) -> Tensor:
-    """(condition + side^2, width / 2, 2) from the angles (side, width / 4) of an axis."""
-    side, quarter = angles.shape
-    rows = angles[:, None].expand(side, side, -1)
-    columns = angles[None].expand(side, side, -1)
-    grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (side^2, width / 2)
+def _on_grid(angles: Tensor, condition: int, across: Tensor | None = None) -> Tensor:
+    """(condition + h * w, width / 2, 2) from the angles (h, width / 4) of the rows and (w, width / 4) of the columns,
+    which are the same unless given."""
+    across = angles if across is None else across
+    (height, quarter), width = angles.shape, len(across)
+    rows = angles[:, None].expand(-1, width, -1)
+    columns = across[None].expand(height, -1, -1)
+    grid = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (h * w, width / 2)
     turned = torch.stack((grid.cos(), grid.sin()), dim=-1)
     return torch.cat((torch.zeros(condition, 2 * quarter, 2), turned))
 

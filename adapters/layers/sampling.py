@@ -98,3 +98,11 @@ def check_replayable(settings: Mapping[str, Any], known: Collection[str]) -> Non
     if strange or not settings.get("greedy", False):
         why = f"unknown settings: {', '.join(strange)}" if strange else "it drew at random; only greedy draws repeat"
         raise InputError("cannot replay this generation", why, f"known settings: {', '.join(sorted(known))}")
+
+
+def check_silent(settings: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Raise InputError for a recorded generation with real noise or with settings nobody here understands."""
+    strange = sorted(settings.keys() - known)
+    if strange or settings.get("noise") != "zeros":
+        why = f"unknown settings: {', '.join(strange)}" if strange else "it drew real noise; only zeros repeat"
+        raise InputError("cannot replay this generation", why, f"known settings: {', '.join(sorted(known))}")

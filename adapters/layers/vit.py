@@ -1,6 +1,8 @@
-"""A pre-norm transformer block as in vision transformers, whole, masked or with a cache: MAR's and LPD's."""
+"""A pre-norm transformer block as in vision transformers, whole, masked or with a cache: MAR's, LPD's, DetailFlow's."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,12 +12,24 @@ from .linear import Linear
 
 
 class Block(nn.Module):
-    """Attention, then an MLP with GELU, each behind a LayerNorm. Without a mask all tokens see one another."""
+    """Attention, then an MLP with GELU, each behind a LayerNorm. Without a mask all tokens see one another.
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, eps: float) -> None:
+    `hidden` is the width inside the MLP, where no ratio gives it; `gelu` says how GELU is computed.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: float,
+        eps: float,
+        *,
+        hidden: int | None = None,
+        gelu: Literal["none", "tanh"] = "none",
+    ) -> None:
         super().__init__()
-        self.heads = heads
-        hidden = int(width * mlp_ratio)
+        self.heads, self.gelu = heads, gelu
+        hidden = hidden or int(width * mlp_ratio)
         self.norm1 = nn.LayerNorm(width, eps=eps)
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
@@ -29,5 +43,5 @@ class Block(nn.Module):
         if cache is not None:
             key, value = cache.extend(key, value, start)
         x = x + self.out(attend(query, key, value, mask=mask))
-        out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x))))
+        out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x)), approximate=self.gelu))
         return out

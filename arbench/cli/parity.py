@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from arbench.errors import FAILED, OK, UsageError
+from arbench.errors import FAILED, OK, ArbenchError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def parity(goldens: list[Path], json_output: bool = False) -> int:
-    """Replay each golden folder; exit code 0 if every output agrees, 1 if one does not."""
+    """Replay each golden folder; exit code 0 if every output agrees, 1 if one does not or a system is unknown."""
     from arbench.terminal import PlainConsole
 
     if not goldens:
@@ -32,26 +32,38 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
         goldens = [path for path in goldens if path not in beside]
         for path in beside:
             console.print(Text(f"note: {path} is a file, not a recording: passed over"), soft_wrap=True)
-    # what is broken or unknown is reported before the first replay
-    loaded = [load_golden(folder) for folder in goldens]
-    for golden in loaded:
-        replayer_path(golden)
-    verdicts = _replay(loaded, console, quiet=json_output)
+    # what is broken is reported before the first replay, what nobody here can replay after the last
+    known: list[Golden] = []
+    unknown: dict[str, ArbenchError] = {}
+    for golden in [load_golden(folder) for folder in goldens]:
+        try:
+            replayer_path(golden)
+        except ArbenchError as error:
+            unknown[golden.name] = error
+        else:
+            known.append(golden)
+    if not known:
+        raise next(iter(unknown.values()))
+    verdicts = _replay(known, console, quiet=json_output)
     passed = sum(verdict.ok for verdict in verdicts)
+    fine = passed == len(verdicts) and not unknown
     if json_output:
         document = {
-            "ok": passed == len(verdicts),
+            "ok": fine,
             "passed": passed,
             "outputs": len(verdicts),
             "tolerance": TOLERANCE,
             "verdicts": [asdict(verdict) for verdict in verdicts],
+            "unknown": {name: error.what for name, error in unknown.items()},
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         style = "green" if passed == len(verdicts) else "red"
         agree = f"{passed} of {len(verdicts)} outputs agree"
-        console.print(Text.assemble((agree, style), f" (goldens: {len(loaded)})"))
-    return OK if passed == len(verdicts) else FAILED
+        console.print(Text.assemble((agree, style), f" (goldens: {len(known)})"))
+        for name, error in unknown.items():
+            console.print(Text.assemble((f"not replayed: {name}", "red"), f" ({error.what})"), soft_wrap=True)
+    return OK if fine else FAILED
 
 
 def _replay(goldens: list[Golden], console: Console, *, quiet: bool) -> list[Verdict]:

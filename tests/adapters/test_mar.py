@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from arbench.adapters.continuous.mar.adapter import MAR, generate, unknown_after, upstream_sampling
+from arbench.adapters.continuous.mar.adapter import MAR, generate, upstream_sampling
 from arbench.adapters.continuous.mar.cards import CARDS, MAR_BASE
 from arbench.adapters.continuous.mar.network import TRAINING_ONLY, Config, Network, official_names
 from arbench.adapters.layers.config import from_upstream
@@ -25,6 +25,7 @@ from arbench.adapters.layers.diffusion_head import (
     sample_tokens,
     spaced,
 )
+from arbench.adapters.layers.masked import unknown_after
 from arbench.adapters.tokenizers.llamagen.adapter import LlamaGenVQ
 from arbench.adapters.tokenizers.llamagen.cards import MINI as LLAMAGEN_MINI
 from arbench.adapters.tokenizers.mar_kl.adapter import MARKL
@@ -523,7 +524,7 @@ def test_wrong_requests_and_tokenizers_are_clear_errors() -> None:
         model.prepare(1, Sampling(inner_steps=1))
     random = LoadSpec(init="random")
     for tokenizer in (None, LlamaGenVQ.load(LLAMAGEN_MINI, random)):
-        with pytest.raises(InputError, match="needs MAR's KL tokenizer"):
+        with pytest.raises(InputError, match="needs a KL tokenizer"):
             MAR.load(micro_card(), random, tokenizer)
     with pytest.raises(InputError, match="cannot use"):
         MAR.load(micro_card(), random, small_tokenizer(embed_dim=6))

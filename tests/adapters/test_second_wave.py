@@ -14,7 +14,10 @@ from torch import nn
 from arbench import registry
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.host_reads import watched
+from arbench.adapters.tokenizers.sd_vae.adapter import SDVAE
+from arbench.adapters.tokenizers.sd_vae.network import official_names
 from arbench.check.adapter import Plan, check
+from arbench.errors import CheckpointError
 from arbench.parity import load_golden, replay_golden
 from arbench.protocols import NO_PROBE, Card, Guidance, LoadSpec, Sampling, TokenSpec
 from arbench.seeds import noise_for
@@ -24,6 +27,7 @@ RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "fl
 RECORDED += ("disa-mar", "disa-xar", "far", "far-nomask", "transdiff", "transdiff-mrar")
 RECORDED += ("distilled-decoding-var", "distilled-decoding-llamagen")
 RECORDED += ("bitdance", "bitdance-parallel", "bitdance-tokenizer", "infinity", "infinity-tokenizer", "arinar")
+RECORDED += ("fractalgen", "fractalgen-ar", "acdit")
 
 LLAMA: dict[str, Any] = {"dim": 32, "n_layer": 2, "n_head": 2, "multiple_of": 16, "num_classes": 10}
 LLAMA |= {"vocab_size": 256, "block_size": 16}
@@ -51,6 +55,13 @@ TOKENIZERS: dict[str, Card] = {
     "tokenizers/bitdance-d16c32": registry.card("tokenizers/bitdance-d16c32").derive(
         config={"ddconfig": {"z_channels": 8, "ch": 32, "ch_mult": (1, 1, 2), "num_res_blocks": 1}, "num_codebooks": 2},
         tokens=BITS,
+        resolution=16,
+        parameters=None,
+        checkpoint=None,
+    ),
+    "tokenizers/sd-vae-f8": registry.card("tokenizers/sd-vae-f8").derive(
+        config={"embed_dim": 4, "ch_mult": (1, 1, 2), "attn_resolutions": (), "ch": 32, "num_res_blocks": 1},
+        tokens=TokenSpec.grid(4, channels=4),
         resolution=16,
         parameters=None,
         checkpoint=None,
@@ -139,6 +150,26 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"classes": 10, "limits": FEW}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3)},
     ),
+    "hybrid/acdit-xl": (
+        {"hidden_size": 64, "num_heads": 1, "depth": 2, "block_size": 4, "spatial_len": 16, "num_classes": 10},
+        {"classes": 10, "resolution": 16, "tokens": TokenSpec.grid(4, channels=4)}
+        | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
+    ),
+    "hybrid/fractalgen-mar-base-256": (
+        {"img_size_list": (16, 4, 2, 1), "embed_dim_list": (32, 16, 16, 16), "num_blocks_list": (1, 1, 1, 1)}
+        | {"num_heads_list": (2, 2, 2, 2), "class_num": 10},
+        {
+            "resolution": 16,
+            "classes": 10,
+            "limits": FEW | {"extra.lower_steps": (1, 4), "extra.filter_threshold": (0, 1)},
+        }
+        | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3, extra={"lower_steps": 2})},
+    ),
+    "hybrid/fractalgen-ar-64": (
+        {"img_size_list": (8, 4, 1), "embed_dim_list": (32, 16, 16), "num_blocks_list": (1, 1, 1)}
+        | {"num_heads_list": (2, 2, 2), "class_num": 10},
+        {"resolution": 8, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
 
@@ -165,6 +196,9 @@ PUBLISHED = {
     "next_scale/infinity": {"2b": 2205},
     "tokenizers/infinity": {"d16": 110, "d24": 110, "d32": 110, "d64": 110, "d32-reg": 110},
     "continuous/arinar": {"base": 192},
+    "hybrid/acdit": {"xl": 675, "h": 951},
+    "tokenizers/sd-vae": {"f8": 84},
+    "hybrid/fractalgen": {"ar-64": 442, "mar-64": 432, "mar-base-256": 186, "mar-large-256": 437, "mar-huge-256": 850},
 }
 """Millions of parameters, as published or as printed by the official classes."""
 
@@ -210,6 +244,10 @@ def small(name: str) -> Card:
     return card.derive(config={**card.config, **config}, parameters=None, checkpoint=None, **changes)
 
 
+def tokenizer_of(card: Card) -> Card | None:
+    return None if card.tokenizer is None else TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
+
+
 def captions(card: Card, folder: Path) -> tuple[str, ...]:
     """Files of captions of different lengths."""
     assert card.captions is not None
@@ -233,10 +271,8 @@ def test_tiny_tokenizers_keep_the_contract(name: str) -> None:
 def test_tiny_ones_keep_the_contract(name: str, tmp_path: Path) -> None:
     card = small(name)
     prompts = captions(card, tmp_path) if card.captions else ()
-    assert card.tokenizer is not None
-    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
-    load = LoadSpec(weights=None, init="random")
-    verdicts = list(check(Plan(card, load, (theirs, load), prompts)))
+    load, theirs = LoadSpec(init="random"), tokenizer_of(card)
+    verdicts = list(check(Plan(card, load, theirs and (theirs, load), prompts)))
     assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
     outcomes = {verdict.name: verdict.outcome for verdict in verdicts}
     assert outcomes["load"] == outcomes["batch"] == outcomes["supported knobs"] == outcomes["close"] == "ok"
@@ -245,9 +281,8 @@ def test_tiny_ones_keep_the_contract(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", TINY)
 def test_a_call_reads_nothing_back_so_that_it_can_be_recorded(name: str) -> None:
     card, load = small(name), LoadSpec(init="random")
-    assert card.tokenizer is not None
-    theirs = TOKENIZERS.get(card.tokenizer) or registry.card(card.tokenizer)
-    tokenizer = registry.resolve(theirs.implementation).load(theirs, load)
+    theirs = tokenizer_of(card)
+    tokenizer = registry.resolve(theirs.implementation).load(theirs, load) if theirs else None
     model = registry.resolve(card.implementation).load(card, load, tokenizer)
     model.prepare(1, card.native)
     noise, inputs = noise_for(0, (0,), "cpu"), model.example(1, card.native)
@@ -255,3 +290,21 @@ def test_a_call_reads_nothing_back_so_that_it_can_be_recorded(name: str) -> None
         made = model.draw(noise, card.native, NO_PROBE, *inputs)
     assert reads.first == ""
     assert made.outer_steps >= 1
+
+
+@pytest.mark.parametrize("style", ["new", "old"])
+def test_diffusers_autoencoder_is_loaded_by_its_new_names_and_its_old(style: str, tmp_path: Path) -> None:
+    card = TOKENIZERS["tokenizers/sd-vae-f8"]
+    drawn = SDVAE.load(card, LoadSpec(init="random")).network.state_dict()
+    official: dict[str, torch.Tensor] = {}
+    for ours, tensor in drawn.items():
+        keys = official_names(card.config, style)(ours)
+        official |= {key: part.contiguous() for key, part in zip(keys, tensor.chunk(len(keys)), strict=True)}
+    assert any("attentions.0.query." in key for key in official) == (style == "old")
+    save_file(official, tmp_path / "vae.safetensors")
+    loaded = SDVAE.load(card, LoadSpec(weights=tmp_path / "vae.safetensors")).network.state_dict()
+    assert all(torch.equal(loaded[key], tensor) for key, tensor in drawn.items())
+    del official["quant_conv.bias"]
+    save_file(official, tmp_path / "short.safetensors")
+    with pytest.raises(CheckpointError, match=r"quant_conv\.bias"):
+        SDVAE.load(card, LoadSpec(weights=tmp_path / "short.safetensors"))

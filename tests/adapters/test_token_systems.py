@@ -40,6 +40,7 @@ TINY: dict[str, tuple[str, int, dict[str, Any]]] = {
     "ibq-tokenizer": ("tokenizers/ibq-1024", 16, {"tokens": TokenSpec.grid(4, 64)}),
     "open-magvit2-tokenizer": ("tokenizers/open-magvit2-256", 16, {"tokens": TokenSpec.grid(4, 256)}),
     "dar-tokenizer": ("tokenizers/dar-v1", 32, {"tokens": sequence(16, 64)}),
+    "detailflow-tokenizer": ("tokenizers/detailflow-16", 32, {"tokens": sequence(16, 128)}),
     "gigatok-tokenizer": ("tokenizers/gigatok-s-s", 32, {"tokens": sequence(64, 64)}),
     "gigatok-tokenizer-2d": ("tokenizers/gigatok-s-s", 32, {"tokens": TokenSpec.grid(8, 64)}),
     "imagefolder-tokenizer": (
@@ -80,6 +81,12 @@ GENERATORS: dict[str, tuple[str, int, dict[str, Any], tuple[str, dict[str, Any],
     "rq": ("raster/rq-transformer-480m", 16, {"tokens": RESIDUAL, "classes": 10}, ("rq-tokenizer", {}, {})),
     "dar": ("raster/dar-l", 32, {"tokens": sequence(16, 64), "classes": 10}, ("dar-tokenizer", {}, {})),
     "maskbit": ("random_order/maskbit-14bit", 8, BITS, MASKBIT),
+    "detailflow": (
+        "random_order/detailflow-16",
+        32,
+        {"tokens": sequence(16, 96), "classes": 10},
+        ("detailflow-tokenizer", {"codebook_size": 96}, {"tokens": sequence(16, 96)}),
+    ),
     "halton-maskgit": (
         "random_order/halton-maskgit-tiny-256",
         16,

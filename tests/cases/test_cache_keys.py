@@ -33,6 +33,7 @@ INSTALLED = "what is installed, which does not change while a process lives"
 STATE = "the file's path and state: size, times and number"
 PURE = "all that the result is made of"
 CACHES = {
+    "adapters/hybrid/acdit/solver.py": PURE,
     "adapters/layers/order.py:halton_cells": PURE,
     "adapters/random_order/halton/sampling.py": PURE,
     "adapters/train/diffusion.py": PURE,

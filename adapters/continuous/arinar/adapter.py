@@ -11,14 +11,12 @@ from torch import Tensor
 
 from arbench.errors import InputError, Unsupported
 from arbench.protocols import (
-    NO_PROBE,
     Card,
     Codes,
     Generated,
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -26,10 +24,11 @@ from arbench.seeds import Greedy
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, class_labels
-from ...tokenizers.mar_kl.adapter import MARKL
-from ..mar.adapter import SETTINGS, Drawing, check_silent, fitting, generate, split_mask, upstream_sampling
-from ..mar.network import gathered
+from ...layers.generator import RecordedGenerator
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.masked import gathered, split_mask
+from ...layers.sampling import check_silent
+from ..mar.adapter import SETTINGS, Drawing, generate, upstream_sampling
 from .network import IGNORED, TRAINING_ONLY, Config, Mixture, Network, official_names
 
 CANDIDATES = 1000
@@ -99,7 +98,7 @@ class ARINAR(RecordedGenerator):
     """`Generator`. Guidance chooses among draws; its weight starts at 1 and grows with the tokens known."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -115,11 +114,6 @@ class ARINAR(RecordedGenerator):
             raise Unsupported(
                 f"{self.card.name} cannot be guided", "upstream's choice is made for single numbers", "guidance: off"
             )
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         drawing = number_by_number(self.network, sampling, noise)

@@ -20,7 +20,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -29,11 +28,11 @@ from arbench.seeds import Greedy
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import embedded_times, sample_tokens
-from ...layers.generator import RecordedGenerator, class_labels
-from ...layers.sampling import guided_steps
-from ...tokenizers.mar_kl.adapter import MARKL
-from ..mar.adapter import check_silent, fitting, head_steps, split_mask
-from ..mar.network import gathered
+from ...layers.generator import RecordedGenerator
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.masked import gathered, split_mask
+from ...layers.sampling import check_silent, guided_steps
+from ..mar.adapter import head_steps
 from .network import TRAINING_ONLY, Config, Network, official_names
 
 SIDES = (0, 2, 3, 4, 5, 6, 7, 8, 9, 10)
@@ -112,7 +111,7 @@ class FAR(RecordedGenerator):
     """`Generator`. Steps and temperatures are fixed upstream; a masked model honours the last temperature."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -130,11 +129,6 @@ class FAR(RecordedGenerator):
         self.check(sampling)
         self.network.head.times(head_steps(sampling))
         super().prepare(batch, sampling)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         latents, count, forwards = generate(self.network, labels, sampling, noise, probe=probe)

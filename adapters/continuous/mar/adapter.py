@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Self
@@ -29,29 +28,17 @@ from arbench.seeds import Greedy
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import Step, embedded_times, reverse_steps, sample_tokens, spaced
-from ...layers.generator import RecordedGenerator, check_form, check_mask, class_labels, of_kind
-from ...layers.sampling import guided_steps
-from ...tokenizers.mar_kl.adapter import MARKL
+from ...layers.generator import RecordedGenerator, check_mask, class_labels
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.masked import gathered, split_mask, unknown_after
+from ...layers.sampling import check_silent, guided_steps
 from ...tokenizers.mar_kl.adapter import restored as restored_tokenizer
 from ...tokenizers.mar_kl.network import LATENT_SCALE
-from .network import TRAINING_ONLY, Config, Network, gathered, official_names
+from .network import TRAINING_ONLY, Config, Network, official_names
 
 SCHEDULES = ("linear", "constant")
 ITERATIONS, DIFFUSION_STEPS = 64, 100
 """What the official sampler does when not told."""
-
-
-def unknown_after(iterations: int, tokens: int) -> list[int]:
-    """How many tokens are still unknown before the first and after each iteration.
-
-    A cosine schedule (MaskGIT); each iteration finds at least one token while more than one is unknown, the last one
-    all. With more iterations than there are tokens to find, some find none.
-    """
-    counts = [tokens]
-    for iteration in range(1, iterations):
-        planned = math.floor(tokens * math.cos(math.pi / 2 * iteration / iterations))
-        counts.append(max(1, min(counts[-1] - 1, planned)))
-    return [*counts, 0]
 
 
 def head_steps(sampling: Sampling) -> tuple[Step, ...]:
@@ -150,7 +137,7 @@ class MAR(RecordedGenerator):
     """`Generator`. Guidance starts at 1 and grows linearly with the tokens known, or is constant."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -174,11 +161,6 @@ class MAR(RecordedGenerator):
         for process in dict.fromkeys(self.processes(sampling)):
             self.network.head.times(process)
         super().prepare(batch, sampling)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         processes = self.processes(sampling)
@@ -222,14 +204,6 @@ def editable(card: Card, config: Config, codes: Codes, mask: Tensor, batch: int)
     return codes.latents
 
 
-def fitting(card: Card, channels: int, stride: int, tokenizer: Tokenizer | None) -> MARKL:
-    """The tokenizer, if a generator of latents of this form can use it."""
-    tokenizer = of_kind(card, tokenizer, MARKL, "MAR's KL tokenizer")
-    theirs = (tokenizer.network.channels, tokenizer.network.factor)
-    check_form(card, tokenizer, "channels and factor", theirs, (channels, stride))
-    return tokenizer
-
-
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from upstream's arguments: those of `sample_tokens`, and the head's step count.
 
@@ -250,20 +224,6 @@ SETTINGS = frozenset(
     {"noise", "greedy", "num_iter", "cfg_scale", "cfg_schedule", "temperature", "progress"}
     | {"diffusion_steps", "num_sampling_steps"}
 )
-
-
-def check_silent(settings: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raise InputError for a recorded generation with real noise or with settings nobody here understands."""
-    strange = sorted(settings.keys() - known)
-    if strange or settings.get("noise") != "zeros":
-        why = f"unknown settings: {', '.join(strange)}" if strange else "it drew real noise; only zeros repeat"
-        raise InputError("cannot replay this generation", why, f"known settings: {', '.join(sorted(known))}")
-
-
-def split_mask(mask: Tensor) -> Tensor:
-    """(B, k): the known positions, from a mask (B, L) that is 1 where a token is unknown, alike many in every row."""
-    count = int((mask[0] == 0).sum())
-    return mask.argsort(dim=1, stable=True)[:, :count]
 
 
 def replay(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ...layers.checkpoint import replace_all
 from ...layers.diffusion_head import DiffusionHead, official_head_name
 from ...layers.linear import Linear
+from ...layers.masked import gathered
 from ...layers.vit import Block
 
 TRAINING_ONLY = (
@@ -62,13 +63,6 @@ class Config:
     def channels(self) -> int:
         """Numbers in a token."""
         return self.vae_embed_dim * self.patch_size**2
-
-
-def gathered(x: Tensor, positions: Tensor) -> Tensor:
-    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples."""
-    if x.ndim == 2:
-        return x[positions]
-    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 
 
 def small(*shape: int) -> nn.Parameter:

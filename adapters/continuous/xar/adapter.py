@@ -20,7 +20,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -31,10 +30,9 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import annealed, even, truncated
-from ...layers.generator import CachedGenerator, class_labels
-from ...layers.sampling import guided_steps, mix_guidance
-from ...tokenizers.mar_kl.adapter import MARKL
-from ..mar.adapter import check_silent, fitting
+from ...layers.generator import CachedGenerator
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import CELL, CELLS, CHANNELS, CLASSES, IGNORED, TRAINING_ONLY, Config, Network, in_raster, official_names
 
 STEPS = 50
@@ -98,7 +96,7 @@ class XAR(CachedGenerator):
     """`Generator`. `inner_steps` are those of the flow in each cell."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -107,11 +105,6 @@ class XAR(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         compile_blocks(spec, (*network.encoder, *network.decoder), dynamic=True)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         first = sampling.inner_steps or STEPS

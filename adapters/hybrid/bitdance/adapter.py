@@ -20,20 +20,18 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
 from arbench.seeds import Greedy
 
-from ...continuous.mar.adapter import check_silent
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import even
-from ...layers.generator import CachedGenerator, check_form, class_labels, of_kind
-from ...layers.sampling import guided_steps, mix_guidance
+from ...layers.generator import CachedGenerator, check_form, of_kind
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from ...tokenizers.bitdance.adapter import BitDanceTokenizer
 from ...tokenizers.bitdance.adapter import restored as restored_tokenizer
 from .network import IGNORED, TRAINING_ONLY, Config, Head, Network, official_names
@@ -138,11 +136,6 @@ class BitDance(CachedGenerator):
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, (*network.blocks, *network.head.blocks), dynamic=True)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)

@@ -107,11 +107,6 @@ class FlexVAR(CachedGenerator):
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         sides = self.network.config.patch_nums
         caches = self.caches(len(labels), sampling)

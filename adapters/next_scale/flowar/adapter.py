@@ -20,20 +20,18 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
 from arbench.seeds import Greedy
 
-from ...continuous.mar.adapter import check_silent, fitting
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.flow_blocks import annealed, even, truncated
-from ...layers.generator import CachedGenerator, class_labels
-from ...layers.sampling import guided_steps, mix_guidance
-from ...tokenizers.mar_kl.adapter import MARKL
+from ...layers.generator import CachedGenerator
+from ...layers.kl import KLTokenizer, fitting
+from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from .network import BETWEEN, CLASSES, IGNORED, TRAINING_ONLY, Config, FlowNet, Network, official_names
 
 STEPS, BELOW = 25, 0.9
@@ -111,7 +109,7 @@ class FlowAR(CachedGenerator):
     """`Generator`. `inner_steps` are those of the flow at each scale."""
 
     network: Network
-    tokenizer: MARKL
+    tokenizer: KLTokenizer
 
     @classmethod
     def load(cls, card: Card, spec: LoadSpec, tokenizer: Tokenizer | None) -> Self:
@@ -120,11 +118,6 @@ class FlowAR(CachedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         compile_blocks(spec, (*network.encoder, *network.decoder, *network.flow.blocks), dynamic=True)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         first = sampling.inner_steps or STEPS

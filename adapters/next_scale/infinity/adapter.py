@@ -147,12 +147,10 @@ class Infinity(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
         config, device = self.network.config, self.network.head.weight.device
         given = request_captions(self.card, request, config.text_maxlen, config.text_channels, device)
-        return self.calls(self.draw, request.noise, sampling, probe, *text_first(*given))
+        return text_first(*given)
 
     def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
         config = self.network.config

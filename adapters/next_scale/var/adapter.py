@@ -125,11 +125,6 @@ class VAR(CachedGenerator):
         return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
-    @torch.inference_mode()
     def edit(
         self, request: Request, codes: Codes, mask: Tensor, sampling: Sampling, *, probe: Probe = NO_PROBE
     ) -> Generated:

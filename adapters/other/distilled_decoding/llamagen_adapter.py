@@ -7,11 +7,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from arbench.protocols import NO_PROBE, Card, Generated, LoadSpec, Noise, Probe, Request, Sampling, Tokenizer
+from arbench.protocols import Card, Generated, LoadSpec, Noise, Probe, Sampling, Tokenizer
 
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, check_form, class_labels, of_kind
+from ...layers.generator import RecordedGenerator, check_form, of_kind
 from ...layers.tokenizer import from_signed
 from ...tokenizers.llamagen.adapter import LlamaGenVQ
 from .llamagen_network import IGNORED, TRAINING_ONLY, Config, Network, official_names
@@ -34,11 +34,6 @@ class DistilledLlamaGen(RecordedGenerator):
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         config = self.network.config

@@ -8,11 +8,11 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from arbench.protocols import NO_PROBE, Card, Generated, LoadSpec, Noise, Probe, Request, Sampling, Tokenizer
+from arbench.protocols import Card, Generated, LoadSpec, Noise, Probe, Sampling, Tokenizer
 
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, check_form, class_labels, of_kind
+from ...layers.generator import RecordedGenerator, check_form, of_kind
 from ...layers.quantize import MultiScaleQuantizer
 from ...layers.tokenizer import from_signed
 from ...tokenizers.var.adapter import VARTokenizer
@@ -47,11 +47,6 @@ class DistilledVAR(RecordedGenerator):
         network.place(device_of(spec), getattr(torch, spec.dtype))
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         config, quantizer = from_upstream(Config, self.card.config, TRAINING_ONLY), self.tokenizer.quantizer

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -30,7 +29,8 @@ from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order, to_raster
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
 STEPS, SCHEDULE = 64, "cosine"
@@ -111,11 +111,8 @@ class ARPG(CachedGenerator):
         compile_blocks(spec, (*network.blocks, *network.readers), dynamic=True)  # passes read different numbers
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        labels = class_labels(self.card, request)
-        return self.calls(self.draw, request.noise, sampling, probe, labels, self._fixed(sampling))
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        return *super().given(request, sampling), self._fixed(sampling)
 
     def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
         return *super().example(batch, sampling), self._fixed(sampling)
@@ -144,13 +141,10 @@ class ARPG(CachedGenerator):
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate`; its linear schedule starts at 1."""
-    top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=Guidance(scale=settings.get("guidance_scale", 4.0), schedule=settings.get("cfg_schedule", "linear")),
         steps=settings.get("num_iter", 64),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -165,23 +159,19 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="ARPG's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network.score_in_order(labels, inputs["tokens"], inputs["order"])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            sampling, order = upstream_sampling(settings), inputs["order"]
-            sizes = group_sizes(sampling.steps or STEPS, order.shape[1], settings.get("sample_schedule", "arccos"))
-            return {"tokens": generate(network, labels, order, sampling, Greedy(len(labels)), sizes)[0]}
-        raise InputError(f"no probe {probe!r} for an ARPG generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score_in_order(inputs["class_ids"], inputs["tokens"], inputs["order"])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels, order, sampling = inputs["class_ids"], inputs["order"], upstream_sampling(settings)
+        sizes = group_sizes(sampling.steps or STEPS, order.shape[1], settings.get("sample_schedule", "arccos"))
+        return generate(network, labels, order, sampling, Greedy(len(labels)), sizes)[0]
+
+    return token_replay("an ARPG generator", SETTINGS, logits, tokens)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from arbench.errors import InputError
 from arbench.protocols import (
-    NO_PROBE,
     Card,
     Codes,
     Generated,
@@ -18,7 +17,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -26,7 +24,7 @@ from arbench.seeds import Greedy
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, check_vocabulary, class_labels
+from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import over_conditional
 from ...layers.order import halton_cells
 from ...layers.sampling import check_replayable
@@ -58,11 +56,6 @@ class HaltonMaskGIT(RecordedGenerator):
 
     def _steps(self, sampling: Sampling) -> int:
         return sampling.steps or self.card.native.steps or STEPS
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         knobs, steps = Knobs.of(self.card.native, sampling), self._steps(sampling)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -30,7 +29,8 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order, to_raster
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import draw_tokens, guided_steps
 from .network import IGNORED, TRAINING_ONLY, Config, Network, group_of, official_names
 from .schedule import group_sizes, local_order
 
@@ -102,11 +102,8 @@ class LPD(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        labels = class_labels(self.card, request)
-        return self.calls(self.draw, request.noise, sampling, probe, labels, self._choices(sampling))
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        return *super().given(request, sampling), self._choices(sampling)
 
     def example(self, batch: int, sampling: Sampling) -> tuple[Tensor | None, ...]:
         return *super().example(batch, sampling), self._choices(sampling)
@@ -161,12 +158,9 @@ def chosen_order(noise: Noise, orders: Tensor | None, side: int) -> Tensor:
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from the arguments of upstream's `sample_tokens`; its linear schedule starts at 1."""
-    top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=Guidance(scale=settings.get("cfg", 1.0), schedule=settings.get("cfg_schedule", "linear")),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -177,20 +171,17 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(lambda: Network(ours), state, card_name="LPD's LPD", names=official_names, ignored=IGNORED)
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         labels, order = inputs["class_ids"], inputs["order"]
-        if probe == "logits":
-            return {"logits": network.score_in_order(labels, inputs["tokens"], order, settings["group_sizes"])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            sizes, sampling = settings["group_sizes"], upstream_sampling(settings)
-            return {"tokens": generate(network, labels, order, sampling, Greedy(len(labels)), sizes)[0]}
-        raise InputError(f"no probe {probe!r} for an LPD generator", "known: logits, generate", "")
+        return network.score_in_order(labels, inputs["tokens"], order, settings["group_sizes"])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels, order, sizes = inputs["class_ids"], inputs["order"], settings["group_sizes"]
+        return generate(network, labels, order, upstream_sampling(settings), Greedy(len(labels)), sizes)[0]
+
+    return token_replay("an LPD generator", SETTINGS, logits, tokens)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError
-from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Request, Sampling, Tokenizer
+from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Sampling, Tokenizer
 from arbench.seeds import Greedy
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, check_vocabulary, class_labels
+from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import count_of, gumbel, least_confident, over_conditional
 from ...layers.sampling import check_replayable, guided_steps, mix_guidance, token_probabilities
 from ...tokenizers.maskbit import network as tokenizer_network
@@ -101,11 +101,6 @@ class MaskBit(RecordedGenerator):
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         compile_blocks(spec, (network,))
         return cls(card, network, tokenizer, spec)
-
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         if sampling.steps is None:

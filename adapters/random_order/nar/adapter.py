@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, Unsupported
+from arbench.errors import Unsupported
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -28,7 +28,8 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, filters, recorded_condition, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from ...raster.llamagen.network import condition_mask
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
@@ -113,11 +114,6 @@ class NAR(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens, passes, forwards = generate(self.network, labels, sampling, noise, caches=caches, probe=probe)
@@ -139,12 +135,9 @@ def upstream_sampling(settings: Mapping[str, Any], config: Config) -> Sampling:
     if interval > -1:
         on = [index == 0 or sum(sizes[:index]) <= interval for index in range(len(sizes))]
         until = sum(on) / len(sizes)
-    top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=Guidance(scale=scale, until=until) if scale > 1 else Guidance(),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -155,23 +148,20 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="NAR's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        given = inputs["class_ids"] if "class_ids" in inputs else inputs["captions"]
-        valid = inputs.get("emb_masks", inputs.get("caption_mask"))
-        if probe == "logits":
-            return {"logits": network.score(given, inputs["tokens"], valid)}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            sampling = upstream_sampling(settings, ours)
-            return {"tokens": generate(network, given, sampling, Greedy(len(given)), valid=valid)[0]}
-        raise InputError(f"no probe {probe!r} for an NAR generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        given, valid = recorded_condition(inputs)
+        return network.score(given, inputs["tokens"], valid)
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        given, valid = recorded_condition(inputs)
+        sampling = upstream_sampling(settings, ours)
+        return generate(network, given, sampling, Greedy(len(given)), valid=valid)[0]
+
+    return token_replay("an NAR generator", SETTINGS, logits, tokens)

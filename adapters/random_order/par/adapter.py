@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, Unsupported
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -28,15 +27,11 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
+from ...layers.grouped import draw_in_groups
 from ...layers.order import to_raster
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import guided_steps
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
-
-
-def group_sizes(config: Config) -> list[int]:
-    """Tokens of each pass."""
-    first = config.ar_token_num
-    return [1] * first + [config.group] * ((config.block_size - first) // config.group)
 
 
 def generate(
@@ -51,44 +46,14 @@ def generate(
 ) -> tuple[Tensor, int, int]:
     """Tokens (B, block_size) in raster order, the passes they took, and the forward passes counting both halves.
 
-    `guided` says of each pass whether it is guided, by default as `sampling` has it. Up to the last guided pass both
-    halves go as one batch of 2B.
+    `guided` says of each pass whether it is guided, by default as `sampling` has it.
     """
-    config, batch = network.config, len(labels)
-    sizes = group_sizes(config)
     if guided is None:
-        count = guided_steps(sampling.guidance, len(sizes))
-        guided = [index < count for index in range(len(sizes))]
-    doubled = max((index + 1 for index, on in enumerate(guided) if on), default=0)
-    if doubled:
-        if config.class_dropout_prob <= 0:
-            raise Unsupported(
-                "this model cannot be guided", "it was trained without a null class", "use guidance scale 1"
-            )
-        labels = torch.cat((labels, network.null(labels)))
-    if caches is None or caches[0].rows < len(labels):
-        caches = network.allocate(len(labels))
-    with probe("condition"):
-        x = network.condition(labels)
-    first = config.ar_token_num
-    drawn = torch.empty(batch, config.block_size, dtype=torch.int64, device=labels.device)
-    done = start = 0
-    for step, size in enumerate(sizes):
-        with probe("ar" if step else "prefill", index=step, tokens=size):
-            copies = 2 if step < doubled else 1
-            if step:  # the first group is asked for by the last single token and the learned ones
-                last = 1 if step <= first else size
-                x = network.token_table(drawn[:, done - last : done]).repeat(copies, 1, 1)
-                if step == first:
-                    x = torch.cat((x, network.bridge.weight.expand(len(x), -1, -1)), dim=1)
-            everything = x.new_ones(x.shape[1], start + x.shape[1], dtype=torch.bool)
-            logits = network.logits(network(x, start, caches, everything))
-            if copies == 2:
-                logits = mix_guidance(logits, sampling.guidance.scale) if guided[step] else logits[:batch]
-            drawn[:, done : done + size] = draw_tokens(logits, sampling, noise, "tokens", start=done)
-        start, done = start + x.shape[1], done + size
-    order = network.order(labels.device).expand(batch, -1)
-    return to_raster(drawn, order), len(sizes), len(sizes) + doubled
+        count = guided_steps(sampling.guidance, len(network.sizes))
+        guided = [index < count for index in range(len(network.sizes))]
+    weights = [sampling.guidance.scale if on else None for on in guided]
+    drawn, passes, forwards = draw_in_groups(network, labels, sampling, noise, weights, caches=caches, probe=probe)
+    return to_raster(drawn, network.order(labels.device).expand(len(labels), -1)), passes, forwards
 
 
 class PAR(CachedGenerator):
@@ -106,11 +71,6 @@ class PAR(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens, passes, forwards = generate(self.network, labels, sampling, noise, caches=caches, probe=probe)
@@ -126,20 +86,18 @@ class PAR(CachedGenerator):
 
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate`, less its interval; off for scales up to 1."""
-    scale, top_p = settings.get("cfg_scale", 1.0), settings.get("top_p", 1.0)
+    scale = settings.get("cfg_scale", 1.0)
     return Sampling(
         guidance=Guidance(scale=scale) if scale > 1 else Guidance(),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
-def guided_passes(config: Config, scale: float, interval: float) -> list[bool]:
+def guided_passes(network: Network, scale: float, interval: float) -> list[bool]:
     """Which passes upstream's `cfg_interval` guides: it counts tokens, and from 0 again once they come in groups."""
-    sizes, first = group_sizes(config), config.ar_token_num
-    counts = [0, *range(first - 1), *range(0, config.block_size - first, config.group)]
-    on = [index == 0 or interval <= -1 or count <= interval for index, count in enumerate(counts[: len(sizes)])]
+    first, length = network.first, network.config.block_size
+    counts = [0, *range(first - 1), *range(0, length - first, network.group)]
+    on = [index == 0 or interval <= -1 or count <= interval for index, count in enumerate(counts[: len(network.sizes)])]
     return [scale > 1 and each for each in on]
 
 
@@ -154,23 +112,19 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="PAR's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network.score(labels, inputs["tokens"][:, network.order("cpu")])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            guided = guided_passes(ours, settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1))
-            sampling = upstream_sampling(settings)
-            return {"tokens": generate(network, labels, sampling, Greedy(len(labels)), guided=guided)[0]}
-        raise InputError(f"no probe {probe!r} for a PAR generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score(inputs["class_ids"], inputs["tokens"][:, network.order("cpu")])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels = inputs["class_ids"]
+        guided = guided_passes(network, settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1))
+        return generate(network, labels, upstream_sampling(settings), Greedy(len(labels)), guided=guided)[0]
+
+    return token_replay("a PAR generator", SETTINGS, logits, tokens)

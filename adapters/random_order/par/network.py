@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from arbench.errors import ConfigError
 
 from ...layers import llama
-from ...layers.attention import KVCache
+from ...layers.grouped import GroupedDecoder, official_names
 from ...layers.llama import IGNORED, TRAINING_ONLY
 
 __all__ = ["IGNORED", "TRAINING_ONLY", "Config", "Network", "official_names"]
@@ -55,14 +55,18 @@ class Config(llama.Config):
         return self.spe_token_num + 1
 
 
-class Network(llama.Decoder):
-    """The sequence is class, first tokens, learned tokens, other tokens; the class and the learned ones do not turn."""
+class Network(GroupedDecoder):
+    """Tokens in the order of regions; the class and the learned tokens do not turn."""
 
     config: Config
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bridge = nn.Embedding(config.spe_token_num, config.dim)
+    @property
+    def first(self) -> int:
+        return self.config.ar_token_num
+
+    @property
+    def group(self) -> int:
+        return self.config.group
 
     def order(self, device: torch.device | str) -> Tensor:
         """(L,) the raster index of the token decoded first, second, ...: place by place, region by region."""
@@ -75,30 +79,4 @@ class Network(llama.Decoder):
         with torch.device("cpu"):
             inner = table[1:][self.order("cpu")]
             still = torch.zeros(self.config.spe_token_num, *inner.shape[1:])
-        first = self.config.ar_token_num
-        return torch.cat((table[:1], inner[:first], still, inner[first:])).to(device)
-
-    def score(self, labels: Tensor, tokens: Tensor) -> Tensor:
-        """(B, L, V) logits, in the order of decoding, of tokens (B, L) in that order."""
-        c = self.config
-        embedded = self.token_table(tokens[:, : -c.group])
-        bridge = self.bridge.weight.expand(len(tokens), -1, -1)
-        first, rest = embedded[:, : c.ar_token_num], embedded[:, c.ar_token_num :]
-        x = torch.cat((self.condition(labels), first, bridge, rest), dim=1)
-        return self.logits(self(x, mask=self.sight(x.shape[1], x.device)))
-
-    def sight(self, length: int, device: torch.device | str) -> Tensor:
-        """(length, length) boolean: who sees whom; groups begin with the last of the first tokens."""
-        place = torch.arange(length, device=device)
-        past = place - self.config.ar_token_num
-        end = torch.where(past >= 0, place + self.config.group - 1 - past % self.config.group, place)
-        return end[:, None] >= place
-
-    def allocate(self, rows: int, length: int | None = None) -> list[KVCache]:
-        """Caches for `rows` whole images, or for `rows` sequences of `length` positions."""
-        return super().allocate(rows, length or 1 + self.config.block_size + self.config.spe_token_num)
-
-
-def official_names(ours: str) -> tuple[str, ...]:
-    """The official key of one of our parameters."""
-    return llama.official_names(ours.replace("bridge.", "spe_tok_embeddings.special_embeddings."))
+        return torch.cat((table[:1], inner[: self.first], still, inner[self.first :])).to(device)

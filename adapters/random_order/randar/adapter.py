@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -28,7 +28,7 @@ from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_mask, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order
-from ...layers.sampling import check_replayable
+from ...layers.replays import Replay, filters, token_replay
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 from .sampling import BOUNDARY, coarse_first, extrapolate, first_where, generate
 
@@ -48,11 +48,8 @@ class RandAR(CachedGenerator):
         compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        labels = class_labels(self.card, request)
-        return self.calls(self.draw, request.noise, sampling, probe, labels, self._fixed(sampling))
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        return *super().given(request, sampling), self._fixed(sampling)
 
     def prepare(self, batch: int, sampling: Sampling) -> None:
         if self.network.config.extrapolation_factor != 1:
@@ -193,13 +190,10 @@ def linear_guidance(start: float, end: float) -> Guidance:
 def upstream_sampling(settings: Mapping[str, Any]) -> Sampling:
     """Canonical sampling from the arguments of upstream's `generate`; -1 steps are as many as there are tokens."""
     scales, steps = settings.get("cfg_scales", (1.0, 1.0)), settings.get("num_inference_steps", 88)
-    top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=linear_guidance(scales[0], scales[-1]),
         steps=ONE_BY_ONE if steps == -1 else steps,
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -211,7 +205,7 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording.
 
     An `extrapolation_factor` among a generation's settings asks for upstream's `generate_resolution_extrapolation`;
@@ -235,8 +229,10 @@ def replay(
         side = network.config.side
         return decoding_order(Greedy(len(labels)), fixed_order("raster", side, labels.device), side)
 
-    def tokens_of(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
-        check_replayable(settings, SETTINGS | EXTRAPOLATION)
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score_in_order(inputs["class_ids"], inputs["tokens"], order_of(inputs))
+
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
         order, labels = order_of(inputs), inputs["class_ids"]
         sampling, noise = upstream_sampling(settings), Greedy(len(labels))
         if settings.get("extrapolation_factor", 1) == 1:
@@ -253,12 +249,4 @@ def replay(
             boundary=settings.get("ntk_boundary", BOUNDARY),
         )[0]
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        if probe == "logits":
-            return {"logits": network.score_in_order(inputs["class_ids"], inputs["tokens"], order_of(inputs))}
-        if probe == "generate":
-            return {"tokens": tokens_of(settings, inputs)}
-        raise InputError(f"no probe {probe!r} for a RandAR generator", "known: logits, generate", "")
-
-    return call
+    return token_replay("a RandAR generator", SETTINGS | EXTRAPOLATION, logits, tokens)

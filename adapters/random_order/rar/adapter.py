@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -28,7 +27,8 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from .network import PREFIX, TRAINING_ONLY, Config, Network, official_names
 
 
@@ -96,11 +96,6 @@ class RAR(CachedGenerator):
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         order = None
@@ -138,22 +133,20 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(lambda: Network(ours), state, card_name="RAR's RAR", names=official_names)
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels, order = inputs["class_ids"], inputs.get("order")
-        if order is not None:
-            order = order.expand(len(labels), -1)
-        if probe == "logits":
-            return {"logits": network.score(labels, inputs["tokens"], order)}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            tokens, _ = generate(network, labels, upstream_sampling(settings), Greedy(len(labels)), order=order)
-            return {"tokens": tokens}
-        raise InputError(f"no probe {probe!r} for a RAR generator", "known: logits, generate", "")
+    def order_of(inputs: Mapping[str, Tensor]) -> Tensor | None:
+        order = inputs.get("order")
+        return None if order is None else order.expand(len(inputs["class_ids"]), -1)
 
-    return call
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score(inputs["class_ids"], inputs["tokens"], order_of(inputs))
+
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels, sampling = inputs["class_ids"], upstream_sampling(settings)
+        return generate(network, labels, sampling, Greedy(len(labels)), order=order_of(inputs))[0]
+
+    return token_replay("a RAR generator", SETTINGS, logits, tokens)

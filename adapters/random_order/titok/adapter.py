@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -19,7 +18,6 @@ from arbench.protocols import (
     LoadSpec,
     Noise,
     Probe,
-    Request,
     Sampling,
     Tokenizer,
 )
@@ -28,9 +26,10 @@ from arbench.spec.sampling import COLDEST
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
-from ...layers.generator import RecordedGenerator, check_vocabulary, class_labels
+from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import arccos_ratio, count_of, gumbel, least_confident, over_conditional
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from .network import TRAINING_ONLY, Config, Network, official_names
 
 STEPS = 8
@@ -98,11 +97,6 @@ class TiTok(RecordedGenerator):
         compile_blocks(spec, (network,))
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         if sampling.steps is None:
             sampling = sampling.model_copy(update={"steps": self.card.native.steps})
@@ -146,33 +140,29 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     kind = "UViT" if config.get("class") == "UViTBert" else "ViT"
     ours = from_upstream(Config, {"model_type": kind, **config}, TRAINING_ONLY)
     network = with_state(lambda: Network(ours), state, card_name="TiTok's generator", names=official_names(ours))
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network(labels, inputs["tokens"])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            guidance = upstream_guidance(
-                settings.get("guidance_scale", 3.0),
-                settings.get("guidance_decay", "constant"),
-                settings.get("guidance_scale_pow", 3.0),
-            )
-            tokens, _ = generate(
-                network,
-                labels,
-                Sampling(guidance=guidance, steps=settings.get("num_sample_steps", STEPS)),
-                Greedy(len(labels)),
-                randomness=settings.get("randomize_temperature", 4.5),
-                annealing=settings.get("softmax_temperature_annealing", False),
-            )
-            return {"tokens": tokens}
-        raise InputError(f"no probe {probe!r} for a TiTok generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network(inputs["class_ids"], inputs["tokens"])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels = inputs["class_ids"]
+        guidance = upstream_guidance(
+            settings.get("guidance_scale", 3.0),
+            settings.get("guidance_decay", "constant"),
+            settings.get("guidance_scale_pow", 3.0),
+        )
+        return generate(
+            network,
+            labels,
+            Sampling(guidance=guidance, steps=settings.get("num_sample_steps", STEPS)),
+            Greedy(len(labels)),
+            randomness=settings.get("randomize_temperature", 4.5),
+            annealing=settings.get("softmax_temperature_annealing", False),
+        )[0]
+
+    return token_replay("a TiTok generator", SETTINGS, logits, tokens)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -29,7 +28,8 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, filters, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
 
@@ -82,11 +82,6 @@ class DAR(CachedGenerator):
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens, forwards = generate(self.network, labels, sampling, noise, caches=caches, probe=probe)
@@ -107,7 +102,7 @@ def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
     start, end = float(given[0]), float(given[-1])
     if start == 1 < end and isinstance(settings.get("cfg_scale"), str):
         start += 1e-3
-    interval, top_p = settings.get("cfg_interval", -1), settings.get("top_p", 1.0)
+    interval = settings.get("cfg_interval", -1)
     until = min(math.floor(interval) + 2, tokens) / tokens if interval > -1 else 1.0
     guidance = Guidance()
     if start > 1:
@@ -118,9 +113,7 @@ def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
         )
     return Sampling(
         guidance=guidance,
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -131,23 +124,18 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="D-AR's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        labels = inputs["class_ids"]
-        if probe == "logits":
-            return {"logits": network.score(labels, inputs["tokens"])}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            count = settings.get("max_new_tokens", ours.block_size)
-            tokens, _ = generate(network, labels, upstream_sampling(settings, count), Greedy(len(labels)))
-            return {"tokens": tokens[:, :count]}
-        raise InputError(f"no probe {probe!r} for a D-AR generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        return network.score(inputs["class_ids"], inputs["tokens"])
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        labels, count = inputs["class_ids"], settings.get("max_new_tokens", ours.block_size)
+        return generate(network, labels, upstream_sampling(settings, count), Greedy(len(labels)))[0][:, :count]
+
+    return token_replay("a D-AR generator", SETTINGS, logits, tokens)

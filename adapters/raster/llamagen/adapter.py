@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from arbench.errors import InputError, Unsupported, UsageError
+from arbench.errors import Unsupported, UsageError
 from arbench.protocols import (
     NO_PROBE,
     Card,
@@ -30,7 +30,8 @@ from ...layers.captions import has_captions, left_padded, request_captions
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
-from ...layers.sampling import check_replayable, draw_tokens, guided_steps, mix_guidance
+from ...layers.replays import Replay, filters, recorded_condition, token_replay
+from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from .network import IGNORED, TRAINING_ONLY, Config, Network, condition_mask, official_names
 
 
@@ -105,10 +106,8 @@ class LlamaGen(CachedGenerator):
         compile_blocks(spec, network.blocks)
         return cls(card, network, tokenizer, spec)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, *self._condition(request))
+    def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:
+        return self._condition(request)
 
     def draw(
         self, noise: Noise, sampling: Sampling, probe: Probe, given: Tensor, valid: Tensor | None = None
@@ -151,12 +150,9 @@ def upstream_sampling(settings: Mapping[str, Any], tokens: int) -> Sampling:
     """
     scale, interval = settings.get("cfg_scale", 1.0), settings.get("cfg_interval", -1)
     until = min(math.floor(interval) + 2, tokens) / tokens if interval > -1 else 1.0
-    top_p = settings.get("top_p", 1.0)
     return Sampling(
         guidance=Guidance(scale=scale, until=until) if scale > 1 else Guidance(),
-        temperature=settings.get("temperature", 1.0),
-        top_k=max(settings.get("top_k", 0), 0) or None,
-        top_p=top_p if top_p < 1 else None,
+        **filters(settings),
     )
 
 
@@ -167,24 +163,21 @@ def replay(
     config: Mapping[str, Any],
     state: dict[str, Tensor],
     tokenizer: tuple[Mapping[str, Any], dict[str, Tensor]] | None = None,
-) -> Callable[[str, Mapping[str, Any], Mapping[str, Tensor]], dict[str, Tensor]]:
+) -> Replay:
     """A function that repeats a recorded probe (name, settings, inputs) with the network of a recording."""
     ours = from_upstream(Config, config, TRAINING_ONLY)
     network = with_state(
         lambda: Network(ours), state, card_name="LlamaGen's Transformer", names=official_names, ignored=IGNORED
     )
 
-    @torch.inference_mode()
-    def call(probe: str, settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        given = inputs["class_ids"] if "class_ids" in inputs else inputs["captions"]
-        valid = inputs.get("emb_masks", inputs.get("caption_mask"))
-        if probe == "logits":
-            return {"logits": network.score(given, inputs["tokens"], valid)}
-        if probe == "generate":
-            check_replayable(settings, SETTINGS)
-            sampling = upstream_sampling(settings, network.config.block_size)
-            tokens, _ = generate(network, given, sampling, Greedy(len(given)), valid=valid)
-            return {"tokens": tokens[:, : settings.get("max_new_tokens")]}
-        raise InputError(f"no probe {probe!r} for a LlamaGen generator", "known: logits, generate", "")
+    def logits(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        given, valid = recorded_condition(inputs)
+        return network.score(given, inputs["tokens"], valid)
 
-    return call
+    def tokens(settings: Mapping[str, Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        given, valid = recorded_condition(inputs)
+        sampling = upstream_sampling(settings, network.config.block_size)
+        found = generate(network, given, sampling, Greedy(len(given)), valid=valid)[0]
+        return found[:, : settings.get("max_new_tokens")]
+
+    return token_replay("a LlamaGen generator", SETTINGS, logits, tokens)

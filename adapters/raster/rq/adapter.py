@@ -74,11 +74,6 @@ class RQTransformer(CachedGenerator):
     def lookup(self, ids: Tensor) -> Tensor:
         return self.tokenizer.network.quantize.lookup(ids)
 
-    @torch.inference_mode()
-    def sample(self, request: Request, sampling: Sampling, *, probe: Probe = NO_PROBE) -> Generated:
-        self.check(sampling)
-        return self.calls(self.draw, request.noise, sampling, probe, class_labels(self.card, request))
-
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:
         caches = self.caches(len(labels), sampling)
         tokens = generate(self.network, labels, self.lookup, sampling, noise, caches=caches, probe=probe)

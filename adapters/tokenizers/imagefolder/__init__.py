@@ -10,7 +10,11 @@ SYSTEM = System(
     name="imagefolder",
     cards=CARDS,
     files=(
-        StateDict(what="an XQ-GAN tokenizer", has=(r"encoder\.latent_tokens", r"decoder\.to_pixel\.model\.weight")),
+        StateDict(
+            what="an XQ-GAN tokenizer",
+            has=(r"encoder\.latent_tokens", r"decoder\.to_pixel\.model\.weight"),
+            lacks=(r"encoder\.refined_tokens",),
+        ),
         StateDict(what="an XQ-GAN tokenizer", has=(r"encoder\.latents", r"decoder\.pixels\.weight")),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},

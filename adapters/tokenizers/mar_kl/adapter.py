@@ -1,60 +1,24 @@
-"""The KL autoencoder of MAR: one grid of continuous latents (Li et al., NeurIPS 2024, arXiv:2406.11838).
-
-Its form is that of latent diffusion (Rombach et al., CVPR 2022), 16x down with 16 channels.
-"""
+"""The KL autoencoder of MAR (Li et al., NeurIPS 2024, arXiv:2406.11838), 16x down with 16 channels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from arbench.errors import InputError
-from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
-from ...layers.tokenizer import NetworkTokenizer, check_multiple, from_signed, to_signed
+from ...layers.checkpoint import with_state
+from ...layers.kl import KLTokenizer
 from .network import IGNORED, LATENT_SCALE, Network, official_names
 
 
-class MARKL(NetworkTokenizer):
-    """`Tokenizer` of MAR and its relatives. `Codes.latents` (B, C, h, w) are not scaled by `latent_scale`.
+class MARKL(KLTokenizer):
+    """`Tokenizer` of MAR and its relatives."""
 
-    Images of any size divisible by the factor are taken.
-    """
-
-    network: Network
     latent_scale = LATENT_SCALE
-
-    @classmethod
-    def load(cls, card: Card, spec: LoadSpec) -> Self:
-        names = official_names(card.config)
-        network = build_and_load(lambda: Network(card.config), card, spec, names=names, ignored=IGNORED)
-        compile_blocks(spec, (network.encoder, network.decoder))
-        return cls(card, network)
-
-    @torch.inference_mode()
-    def encode(self, images: Tensor, *, noise: Noise | None = None) -> Codes:
-        """The mean of the posterior, or with `noise` a draw from it."""
-        check_multiple(self.card, images, self.network.factor, square=False)
-        mean, deviation = self.network.moments(to_signed(images, self.dtype))
-        if noise is not None:
-            mean = mean + deviation * noise.normal("posterior", mean.shape[1:])
-        return Codes(latents=mean)
-
-    @torch.inference_mode()
-    def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
-        with probe("decode"):
-            if codes.latents is None or codes.latents.ndim != 4 or codes.latents.shape[1] != self.network.channels:
-                given = "none" if codes.latents is None else f"of shape {tuple(codes.latents.shape)}"
-                raise InputError(
-                    f"{self.card.name} decodes latents of shape (B, {self.network.channels}, h, w)",
-                    f"the codes have {given}",
-                    "pass what its encoder or a generator made for it gives",
-                )
-            return from_signed(self.network.render(codes.latents))
 
 
 def restored(config: Mapping[str, Any], state: dict[str, Tensor]) -> Network:

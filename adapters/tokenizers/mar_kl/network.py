@@ -1,73 +1,10 @@
-"""The network of MAR's KL autoencoder: encoder to a diagonal Gaussian, and decoder."""
+"""The network of MAR's KL autoencoder, and the scale of its latents."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from ...layers.kl import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
-import torch
-from torch import Tensor, nn
-
-from ...layers.autoencoder import Decoder, Encoder, compvis_names
-from ...layers.checkpoint import OfficialNames
-from ...layers.config import from_upstream
+__all__ = ["IGNORED", "LATENT_SCALE", "TRAINING_ONLY", "Config", "Network", "official_names"]
 
 LATENT_SCALE = 0.2325
 """Generators work on latents times this number, about one over their standard deviation."""
-
-IGNORED = (r"loss\..*",)
-"""Official keys of the discriminator and the perceptual network that trained it."""
-
-TRAINING_ONLY = ("class", "ckpt_path", "dropout")
-"""Official hyper-parameters without effect on a trained network."""
-
-LOG_VARIANCE = (-30.0, 20.0)
-"""Log variances of the posterior are clamped to this range."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Upstream's `AutoencoderKL`, with its defaults. `resolution` only decides where the encoder has attention."""
-
-    embed_dim: int = 16
-    ch_mult: tuple[int, ...] = (1, 1, 2, 2, 4)
-    use_variational: bool = True
-    ch: int = 128
-    num_res_blocks: int = 2
-    resolution: int = 256
-    attn_resolutions: tuple[int, ...] = (16,)
-
-
-def official_names(config: Mapping[str, Any]) -> OfficialNames:
-    """One of our parameter names -> the official keys, for a network of this `config`."""
-    return compvis_names(len(from_upstream(Config, config, TRAINING_ONLY).ch_mult))
-
-
-class Network(nn.Module):
-    """Encoder to a diagonal Gaussian, and decoder; images in [-1, 1], the output not clamped."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        c = from_upstream(Config, config, TRAINING_ONLY)
-        levels = range(len(c.ch_mult))
-        self.channels = c.embed_dim
-        self.factor = 2 ** levels[-1]
-        sites = [level for level in levels if c.resolution // 2**level in c.attn_resolutions]
-        self.encoder = Encoder(c.ch, c.ch_mult, c.num_res_blocks, 2 * c.embed_dim, attention=sites)
-        self.quant_conv = nn.Conv2d(2 * c.embed_dim, (2 if c.use_variational else 1) * c.embed_dim, 1)
-        self.post_quant_conv = nn.Conv2d(c.embed_dim, c.embed_dim, 1)
-        self.decoder = Decoder(c.ch, c.ch_mult, c.num_res_blocks, c.embed_dim, attention=())
-
-    def moments(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, H/f, W/f), float32, of the posterior of images (B, 3, H, W)."""
-        moments = self.quant_conv(self.encoder(images)).float()
-        mean, rest = moments[:, : self.channels], moments[:, self.channels :]
-        # without a variance of its own the official code takes a log variance of one
-        log_variance = rest.clamp(*LOG_VARIANCE) if rest.shape[1] else torch.ones_like(mean)
-        return mean, torch.exp(0.5 * log_variance)
-
-    def render(self, latents: Tensor) -> Tensor:
-        """Images, about [-1, 1], from latents (B, C, h, w) in the autoencoder's own units."""
-        images: Tensor = self.decoder(self.post_quant_conv(latents.to(self.post_quant_conv.weight.dtype)))
-        return images
