@@ -143,6 +143,52 @@ class Continuous(Blocks):
         return functional.interpolate(codes.latents, scale_factor=4).clamp(0, 1)
 
 
+class Whole(Continuous):
+    """Its latents are the pixels: nothing is lost. Those below lose one thing each, on purpose."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(latents=images)
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return self.spoiled(codes.latents).clamp(0, 1)
+
+    def spoiled(self, images):
+        return images
+
+
+class Blurred(Whole):
+    def spoiled(self, images):
+        return (images + images.roll(1, -1) + images.roll(1, -2) + images.roll((1, 1), (-1, -2))) / 4
+
+
+class Halfway(Whole):
+    """Half a pixel to the right."""
+
+    def spoiled(self, images):
+        return (images + images.roll(1, -1)) / 2
+
+
+class Exchanged(Whole):
+    """Blue for red."""
+
+    def spoiled(self, images):
+        return images.flip(1)
+
+
+class Lifted(Whole):
+    """A value range gone wrong: [-1, 1] is taken for [0, 1] on the way out."""
+
+    def spoiled(self, images):
+        return (images + 1) / 2
+
+
+class Patchy(Whole):
+    """Half of every pixel is the mean of its patch of 4 x 4."""
+
+    def spoiled(self, images):
+        return (images + functional.interpolate(functional.avg_pool2d(images, 4), scale_factor=4)) / 2
+
+
 class Tinted:
     """A grey level around each class's own, drawn per token from the sample's noise."""
 
@@ -297,6 +343,14 @@ CARDS = {
             "tokenizers/continuous",
             implementation="tiny_adapters:Continuous",
             tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+        ),
+        *(
+            card(
+                f"tokenizers/{name}",
+                implementation=f"tiny_adapters:{name.capitalize()}",
+                tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=48),
+            )
+            for name in ("whole", "blurred", "halfway", "exchanged", "lifted", "patchy")
         ),
         card("raster/tinted"),
         card("raster/telltale", tokenizer="tokenizers/telltale"),

@@ -6,27 +6,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
+from ..on_images import OnImages
 
 
-class CodesOfImages(TaskSpec):
+class CodesOfImages(OnImages):
     """Tokenizers: use of the codebook by the number of images, bits that codes carry, spread of latents."""
 
     task: Literal["codes"] = "codes"
     """Name of the task."""
-    data: str = "mnist5k/heldout"
-    """Images, as `arbench score` reads them."""
-    crop: str = "none"
-    """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
-    size: int | None = Field(default=None, ge=1)
-    """Side of the square that `crop` makes, in pixels."""
     n: int | None = Field(default=500, ge=1)
     """Images, from the start of the source; null: all."""
     noise: float = Field(default=0.1, gt=0)
     """Of continuous latents: noise that is added before they are decoded, in standard deviations of each channel."""
-    batch: int = Field(default=64, ge=1)
-    """Images at once; no result depends on it."""
 
 
 def _effort(spec: CodesOfImages, rates: Rates) -> Effort:
@@ -50,7 +43,7 @@ TASK = TaskDefinition(
     summary=(Pick("bits-carried"), Pick("effective-rank")),
     units=lambda spec: cut(spec.n),
     effort=_effort,
-    data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
+    data=lambda spec: (spec.images,),
     counted="n",
     transport=frozenset({"batch"}),
 )

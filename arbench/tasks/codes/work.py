@@ -16,7 +16,6 @@ from ...protocols import Codes, TokenSpec
 from ...seeds import noise_for
 from ...spec.cell import Cell
 from ...spec.result import Metric
-from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
 from ..outputs import decode, encode, join, load, tokens_of
@@ -32,7 +31,7 @@ class CodesWork:
         task, tokenizer = cell.task, context.tokenizer(cell)
         assert isinstance(task, CodesOfImages)
         ids, spec = range(unit.start, unit.stop), tokenizer.spec
-        images = load(context.source(Data(task.data, task.crop, task.size)), ids, tokenizer.card, "codes")
+        images = load(context.source(task.images), ids, tokenizer.card, "codes")
         parts = []
         for start in range(0, len(ids), task.batch):
             parts.append(encode(tokenizer, images[start : start + task.batch], context.device))

@@ -17,7 +17,6 @@ from ...protocols import Codes, Tokenizer, TokenSpec
 from ...protocols import Prefix as DecodesPrefixes
 from ...spec.cell import Cell
 from ...spec.result import Metric
-from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
 from ..outputs import check_images, encode, in_fixed_batches, join, load, take
@@ -37,7 +36,7 @@ class PrefixWork:
         arrays: Arrays = {"sample_ids": np.array(ids, np.int64)}
         if not isinstance(tokenizer, DecodesPrefixes):
             return arrays
-        originals = load(context.source(Data(task.data, task.crop, task.size)), ids, tokenizer.card, "prefix")
+        originals = load(context.source(task.images), ids, tokenizer.card, "prefix")
         starts = range(0, len(ids), task.batch)
         codes = join([encode(tokenizer, originals[at : at + task.batch], context.device) for at in starts])
         psnr, rows, kept = context.pair_metrics(("psnr",)), [], []

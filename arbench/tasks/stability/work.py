@@ -15,7 +15,6 @@ from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import noise_for
 from ...spec.cell import Cell
 from ...spec.result import At, Metric
-from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
 from ..outputs import decode, encode, join, load, tokens_of
@@ -30,7 +29,7 @@ class StabilityWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Stability)
-        tokenizer, source = context.tokenizer(cell), context.source(Data(task.data, task.crop, task.size))
+        tokenizer, source = context.tokenizer(cell), context.source(task.images)
         ids = range(unit.start, unit.stop)
         images: Images = load(source, ids, tokenizer.card, "stability")
         encoding = _Encoding(tokenizer, task.batch, context)
