@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "Claim",
     "Codes",
+    "Codewords",
     "Edits",
     "Generated",
     "Generator",
@@ -216,6 +217,15 @@ class Prefix(Protocol):
 
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
         """Images (B, 3, H, W) from the first `count` levels (pyramids) or tokens (sequences)."""
+        ...
+
+
+@runtime_checkable
+class Codewords(Protocol):
+    """Optional: what a tokenizer looks up for its ids."""
+
+    def codewords(self) -> Tensor:
+        """(V, C) float32: the vector of each id, the same at every position."""
         ...
 
 

@@ -16,25 +16,32 @@ def adaptive_bits(levels: Sequence[NDArray[Any]], vocabulary: int, order: int) -
     """Bits for all ids, levels of (N, T) each, under Krichevsky and Trofimov's adaptive code (IEEE IT 27, 1981).
 
     Nothing is known before: a code that has been seen k times among n has probability (k + 1/2) / (n + V / 2), and the
-    length of the whole is in closed form. Each level has its own counts. `order` 0: one set of counts a level; 1: one
-    for each code that goes before in the row of tokens, the first token of an image having a set of its own.
+    length of the whole is in closed form. Each level has its own counts. `order` 0: one set of counts a level; 1, 2:
+    one for each code, or pair of codes, that goes before in the row of tokens. The first tokens of an image, before
+    which there are fewer, have sets of their own.
     """
-    if order not in (0, 1):
-        raise ValueError(f"order {order} is neither 0 nor 1")
+    if order < 0:
+        raise ValueError(f"order {order} is negative")
     return sum(_length(np.asarray(ids), vocabulary, order) for ids in levels if np.asarray(ids).size)
 
 
 def _length(ids: NDArray[Any], vocabulary: int, order: int) -> float:
-    if order == 0:
-        _, counts = np.unique(ids, return_counts=True)
-        return _dirichlet(counts, np.zeros(len(counts), np.int64), vocabulary)
-    _, first = np.unique(ids[:, 0], return_counts=True)
-    total = _dirichlet(first, np.zeros(len(first), np.int64), vocabulary)
-    if ids.shape[1] > 1:
-        pairs, counts = np.unique(np.stack([ids[:, :-1].ravel(), ids[:, 1:].ravel()]), axis=1, return_counts=True)
-        _, context = np.unique(pairs[0], return_inverse=True)
-        total += _dirichlet(counts, context, vocabulary)
+    first = min(order, ids.shape[1])
+    total = sum(_given(ids[:, :place], ids[:, place], vocabulary) for place in range(first))
+    if ids.shape[1] > order:
+        windows = np.lib.stride_tricks.sliding_window_view(ids, order + 1, axis=1).reshape(-1, order + 1)
+        total += _given(windows[:, :-1], windows[:, -1], vocabulary)
     return total
+
+
+def _given(before: NDArray[Any], ids: NDArray[Any], vocabulary: int) -> float:
+    """Bits of ids (M,), counts for each row of `before` (M, order)."""
+    context = np.zeros(len(ids), np.int64)
+    for column in (*before.T, ids):  # ids last: one number for each context and code
+        _, column = np.unique(column, return_inverse=True)
+        last, context = context, np.unique(context * (int(column.max()) + 1) + column, return_inverse=True)[1]
+    _, start, counts = np.unique(context, return_index=True, return_counts=True)
+    return _dirichlet(counts, last[start], vocabulary)
 
 
 def _dirichlet(counts: NDArray[np.int64], context: NDArray[np.int64], vocabulary: int) -> float:
@@ -42,6 +49,7 @@ def _dirichlet(counts: NDArray[np.int64], context: NDArray[np.int64], vocabulary
     from scipy.special import gammaln
 
     totals = np.bincount(context, weights=counts)
+    totals = totals[totals > 0]
     seen = gammaln(counts + 0.5) - gammaln(0.5)
     whole = gammaln(vocabulary / 2) - gammaln(totals + vocabulary / 2)
     return float(-(whole.sum() + seen.sum()) / LN2)

@@ -94,6 +94,27 @@ class Leaning(Blocks):
         return super().decode(codes, probe=probe).roll(4, dims=-1)
 
 
+class Sparse(Blocks):
+    """A planted fault: every other code is dead."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(ids=(super().encode(images).ids[0] // 2 * 2,))
+
+
+class Worded(Blocks):
+    """With codewords, which are its greys."""
+
+    def codewords(self):
+        return torch.arange(LEVELS, dtype=torch.float32)[:, None]
+
+
+class Scrambled(Worded):
+    """Its codewords say nothing of what its codes look like."""
+
+    def codewords(self):
+        return super().codewords()[torch.tensor([0, 9, 4, 13, 2, 11, 6, 15, 8, 1, 12, 5, 10, 3, 14, 7])]
+
+
 class Prefixed(Blocks):
     """With `decode_prefix`: blocks beyond the first tokens are black."""
 
@@ -141,6 +162,21 @@ class Continuous(Blocks):
 
     def decode(self, codes, *, probe=NO_PROBE):
         return functional.interpolate(codes.latents, scale_factor=4).clamp(0, 1)
+
+
+class Unscaled(Continuous):
+    """A planted fault: latents are scaled on the way in, and nothing scales them back."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(latents=0.18 * super().encode(images).latents)
+
+
+class Posterior(Continuous):
+    """With a posterior of standard deviation 1/2 everywhere."""
+
+    def encode(self, images, *, noise=None):
+        mean = super().encode(images).latents
+        return Codes(latents=mean if noise is None else mean + noise.normal("posterior", mean.shape[1:]) / 2)
 
 
 class Whole(Continuous):
@@ -331,7 +367,7 @@ CARDS = {
         card("tokenizers/telltale", implementation="tiny_adapters:Telltale"),
         *(
             card(f"tokenizers/{name}", implementation=f"tiny_adapters:{name.capitalize()}")
-            for name in ("jittery", "leaning", "prefixed", "backwards")
+            for name in ("jittery", "leaning", "prefixed", "backwards", "sparse", "worded", "scrambled")
         ),
         card(
             "tokenizers/scales",
@@ -339,10 +375,13 @@ CARDS = {
             tokens=TokenSpec(kind="discrete", layout="pyramid", levels=((1, 1), (2, 2)), vocabulary=8),
         ),
         card("tokenizers/wide", implementation="tiny_adapters:Wide"),
-        card(
-            "tokenizers/continuous",
-            implementation="tiny_adapters:Continuous",
-            tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+        *(
+            card(
+                f"tokenizers/{name}",
+                implementation=f"tiny_adapters:{name.capitalize()}",
+                tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+            )
+            for name in ("continuous", "unscaled", "posterior")
         ),
         *(
             card(
