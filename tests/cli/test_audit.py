@@ -37,7 +37,14 @@ def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     words = ["tokenizers/var-mini", "--data", "pictures", "--out", "out", "--track", "off", "--workers", "1"]
     assert main(["audit", *words]) == 0
     results = [json.loads(path.read_text()) for path in Path("out").glob("cells/*/result.json")]
-    assert {result["task"] for result in results} == {"codes", "detail", "reconstruct", "stability", "prefix"}
+    assert {result["task"] for result in results} == {
+        "codes",
+        "detail",
+        "reconstruct",
+        "stability",
+        "predict",
+        "prefix",
+    }
     assert {metric["n"] for result in results for metric in result["metrics"] if metric["name"] == "deterministic"} == {
         17
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,10 @@ from ...metrics.estimate import Estimate, missing
 from ...protocols import TokenSpec
 from ...spec.result import At, Metric
 
-Ids = NDArray[np.int32]
 ORDERS = (0, 1, 2)
 
 
-def numbers(spec: TokenSpec, vocabulary: int, ids: Ids) -> list[Metric]:
+def numbers(spec: TokenSpec, vocabulary: int, ids: NDArray[Any]) -> list[Metric]:
     """Of ids (N, tokens), all levels side by side."""
     levels = by_level(spec, ids)
     return [
@@ -32,8 +32,8 @@ def numbers(spec: TokenSpec, vocabulary: int, ids: Ids) -> list[Metric]:
     ]
 
 
-def by_level(spec: TokenSpec, ids: Ids) -> list[Ids]:
-    """(N, tokens) cut back into levels."""
+def by_level(spec: TokenSpec, ids: NDArray[Any]) -> list[NDArray[Any]]:
+    """Ids, or numbers of each, (N, tokens), cut back into levels."""
     ends = itertools.accumulate(math.prod(level) * spec.codebooks for level in spec.levels)
     return np.split(ids, list(ends)[:-1], axis=1)
 
@@ -49,7 +49,7 @@ def no_codebook() -> list[Metric]:
     ]
 
 
-def _seen(ids: Ids, vocabulary: int, at: Mapping[str, At], what: str) -> list[Metric]:
+def _seen(ids: NDArray[Any], vocabulary: int, at: Mapping[str, At], what: str) -> list[Metric]:
     found = []
     for images, seen in saturation(ids, vocabulary):
         estimate = _plain(seen, images)
@@ -58,10 +58,10 @@ def _seen(ids: Ids, vocabulary: int, at: Mapping[str, At], what: str) -> list[Me
     return found
 
 
-def _seen_in_parts(spec: TokenSpec, vocabulary: int, levels: list[Ids]) -> list[Metric]:
+def _seen_in_parts(spec: TokenSpec, vocabulary: int, levels: list[NDArray[Any]]) -> list[Metric]:
     """Of all images: of each level by itself, and of each branch, where several ids share a place."""
     n, found = len(levels[0]), []
-    parts: list[tuple[str, int, Ids]] = []
+    parts: list[tuple[str, int, NDArray[Any]]] = []
     if len(levels) > 1:
         parts += [("level", number, ids) for number, ids in enumerate(levels)]
     if spec.codebooks > 1:
@@ -75,7 +75,7 @@ def _seen_in_parts(spec: TokenSpec, vocabulary: int, levels: list[Ids]) -> list[
     return found
 
 
-def _positions(ids: Ids, vocabulary: int) -> list[Metric]:
+def _positions(ids: NDArray[Any], vocabulary: int) -> list[Metric]:
     values = entropies_by_position(ids)
     flags = ("few_tokens",) if len(ids) < FEW_TOKENS * vocabulary else ()
     mean = _plain(float(values.mean()), len(ids)).flagged(flags)
@@ -88,7 +88,7 @@ def _positions(ids: Ids, vocabulary: int) -> list[Metric]:
     ]
 
 
-def _carried(levels: list[Ids], vocabulary: int, n: int) -> list[Metric]:
+def _carried(levels: list[NDArray[Any]], vocabulary: int, n: int) -> list[Metric]:
     tokens = sum(ids.shape[1] for ids in levels)
     bits = {order: adaptive_bits(levels, vocabulary, order) / n for order in ORDERS}
     uniform = tokens * math.log2(vocabulary)
@@ -107,7 +107,7 @@ def _carried(levels: list[Ids], vocabulary: int, n: int) -> list[Metric]:
     return found
 
 
-def _dependence(spec: TokenSpec, vocabulary: int, ids: Ids) -> list[Metric]:
+def _dependence(spec: TokenSpec, vocabulary: int, ids: NDArray[Any]) -> list[Metric]:
     """Of the finest level, of the first of several ids at a place."""
     n, shape = len(ids), spec.levels[-1]
     how = "bits that a code tells of one so many places away more than of that one in another image; "
