@@ -30,7 +30,18 @@ RATES = Rates(image=0.5, flops=8e9, pixels=3 * 32 * 32)
 
 # ---- ours ------------------------------------------------------------------------------------------------------------
 
-QUALITY = ["codes", "detail", "edit", "generate", "likelihood", "predict", "prefix", "reconstruct", "stability"]
+QUALITY = [
+    "codes",
+    "detail",
+    "edit",
+    "generate",
+    "likelihood",
+    "perturb",
+    "predict",
+    "prefix",
+    "reconstruct",
+    "stability",
+]
 BUILT_IN = [*QUALITY, "memory", "speed"]
 """Those that measure alone last."""
 

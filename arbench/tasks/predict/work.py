@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...measure.threads import SAMPLING_THREADS, threads
 from ...metrics.estimate import mean_with_interval, missing
 from ...metrics.token_probe import bits_of_tokens
 from ...protocols import TokenSpec
@@ -57,9 +58,10 @@ class PredictWork:
             reason = f"{len(ids)} images are too few to train on: {LEAST} are needed"
         if reason or spec.vocabulary is None:
             return Finished(_metrics(None, np.zeros(0), tokenizer.card.resolution, how, reason))
-        bits = bits_of_tokens(
-            ids, spec.vocabulary, task.steps, cell.settings.seed, context.device, lambda step: context.progress(0)
-        )
+        with threads(SAMPLING_THREADS):  # on whose number the last bits of a sum depend, and then all of training
+            bits = bits_of_tokens(
+                ids, spec.vocabulary, task.steps, cell.settings.seed, context.device, lambda step: context.progress(0)
+            )
         whole = _metrics(spec, bits.sum(1), tokenizer.card.resolution, how)
         return Finished((*whole, *_by_place(spec, bits, how)))
 
