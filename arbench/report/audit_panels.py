@@ -15,7 +15,7 @@ from .figures import INK, LINE, MUTED, STYLE, svg
 from .tables import bounds
 
 WIDE = 8.0
-"""From this ratio of largest to smallest place on, the axis is logarithmic."""
+"""From this ratio of largest to smallest whole number on, the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ KINDS = (
     _Kind("Power kept by frequency", "detail", "spectrum-ratio", "frequency", "cycles per pixel", "of the original's"),
     _Kind("Power of the error", "detail", "error-spectrum", "frequency", "cycles per pixel", "of the original's"),
     _Kind("Codes seen", "codes", "codebook-seen", "images", "images", "share of the codebook"),
-    _Kind("Codes that tell of codes", "codes", "mutual-information", "distance", "tokens away", "bits"),
+    _Kind("Mutual information of codes", "codes", "mutual-information", "distance", "tokens away", "bits"),
     _Kind("A code exchanged", "codes", "swap-change", "neighbour", "for its n-th neighbour", "levels of 255"),
     _Kind("Spread of the channels", "codes", "latent-deviation", "channel", "channel", "deviation", line=False),
     _Kind("Codes changed by", "stability", "token-change", "perturbation", "", "share of codes", line=False),
@@ -106,14 +106,15 @@ def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], metrics: Sequence
     axes.errorbar(
         x, y, yerr=_spread(metrics), color=INK, linewidth=1.3, elinewidth=1, capsize=2, marker="o", markersize=3.5
     )
-    if min(x) > 0 and max(x) >= WIDE * min(x) and len(x) > 3:
+    whole = all(place == int(place) for place in x)
+    if whole and min(x) > 0 and max(x) >= WIDE * min(x) and len(x) > 3:
         axes.set_xscale("log", base=2)
         ticks = [place for index, place in enumerate(x) if index % max(1, -(-len(x) // 5)) == 0]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    elif all(place == int(place) for place in x):
+    elif whole:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     low, high = min(0.0, *y), max(y)
     axes.set_ylim(*((low, high * 1.12) if high <= 1.5 and high > 0 else axes.get_ylim()))

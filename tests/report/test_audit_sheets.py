@@ -42,8 +42,7 @@ def result(task: str, *metrics: Metric) -> Result:
     )
 
 
-@pytest.fixture(scope="module")
-def results() -> list[Result]:
+def audited() -> list[Result]:
     detail = [number("spectrum-ratio", 1 - f, frequency=f) for f in (0.1, 0.2, 0.4)]
     regions = [number("region-error", value, region=name) for name, value in (("flat", 3.0), ("edges", 20.0))]
     seen = [number("codebook-seen", share, images, images=images) for images, share in ((1, 0.2), (8, 0.5), (64, 0.5))]
@@ -56,9 +55,19 @@ def results() -> list[Result]:
 
 
 @pytest.fixture(scope="module")
-def page(results: list[Result]) -> str:
+def results() -> list[Result]:
+    return audited()
+
+
+def shown(results: list[Result]) -> str:
+    """The part of the page, as HTML."""
     (sheet,) = sheets([Entry(each, Path(), "run-1") for each in results], {CARD.name: CARD})
     return str(environment().get_template("parts.html").module.audit(sheet))  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def page(results: list[Result]) -> str:
+    return shown(results)
 
 
 def test_a_figure_states_crop_size_and_n(results: list[Result]) -> None:
