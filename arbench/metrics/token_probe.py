@@ -38,13 +38,13 @@ def bits_of_tokens(
     serves images best which it is not trained on. So codes with nothing to learn cost log2 V bits, and no more than a
     little. Equal seeds give equal numbers on one machine.
     """
-    digits, base = as_digits(ids, vocabulary)
+    digits, values = as_digits(ids, vocabulary)
     held = len(ids) // HELD
     chosen = (len(ids) - held) // HELD
     rows = torch.from_numpy(digits).to(device)
     train, check, test = rows[: len(rows) - held - chosen], rows[len(rows) - held - chosen :][:chosen], rows[-held:]
     with torch.inference_mode(False), torch.enable_grad():
-        network = _Network(digits.shape[1], base, _values(vocabulary, base), torch.Generator().manual_seed(seed))
+        network = _Network(digits.shape[1], values, torch.Generator().manual_seed(seed))
         network.to(device)
         kept = _trained(network, train.clone(), check, steps, torch.Generator().manual_seed(seed), progress)
     network.load_state_dict(kept)
@@ -52,27 +52,35 @@ def bits_of_tokens(
     return bits.reshape(held, ids.shape[1], -1).sum(2).double().cpu().numpy()
 
 
-def as_digits(ids: NDArray[np.integer], vocabulary: int) -> tuple[NDArray[np.int64], int]:
-    """(N, T k) digits of each id, the most significant first, and their base, at most `DIGIT`."""
+def as_digits(ids: NDArray[np.integer], vocabulary: int) -> tuple[NDArray[np.int64], list[int]]:
+    """(N, T k) digits of each id, the most significant first, and how many values each of the k can have."""
     count = max(1, math.ceil(math.log2(max(vocabulary, 2)) / math.log2(DIGIT)))
-    base = max(2, math.ceil(round(vocabulary ** (1 / count), 9)))
+    base, top = _radix(max(vocabulary, 2), count)
     powers = base ** np.arange(count - 1, -1, -1, dtype=np.int64)
-    return (ids.astype(np.int64)[..., None] // powers % base).reshape(len(ids), -1), base
+    digits = ids.astype(np.int64)[..., None] // powers
+    digits[..., 1:] %= base
+    return digits.reshape(len(ids), -1), [top, *[base] * (count - 1)]
 
 
-def _values(vocabulary: int, base: int) -> list[int]:
-    """How many values each digit of an id can have."""
-    count = 1
-    while base**count < vocabulary:
-        count += 1
-    return [-(-vocabulary // base ** (count - 1)), *[base] * (count - 1)]
+def _radix(vocabulary: int, count: int) -> tuple[int, int]:
+    """(base, values of the first digit) of numbers of `count` digits that waste least, and then are most alike."""
+    if count == 1:
+        return vocabulary, vocabulary
+    found = []
+    for base in range(2, DIGIT + 1):
+        top = -(-vocabulary // base ** (count - 1))
+        if 2 <= top <= DIGIT:
+            found.append((top * base ** (count - 1), max(top, base), base, top))
+    _, _, base, top = min(found)
+    return base, top
 
 
 class _Network(nn.Module):
     """A causal transformer over digits; its output begins at 0, which is a uniform distribution."""
 
-    def __init__(self, length: int, base: int, values: list[int], draw: torch.Generator) -> None:
+    def __init__(self, length: int, values: list[int], draw: torch.Generator) -> None:
         super().__init__()
+        base = max(values)
         self.digits = nn.Parameter(torch.randn(base + 1, WIDTH, generator=draw) * 0.5)  # the last one begins
         self.places = nn.Parameter(torch.randn(length, WIDTH, generator=draw) * 0.1)
         self.blocks = nn.ModuleList(_Block(draw) for _ in range(LAYERS))

@@ -141,8 +141,10 @@ def _bars(axes: Axes, names: Sequence[str], values: Sequence[float], metrics: Se
     axes.grid(True, axis="x")
 
 
-def _spread(metrics: Sequence[Metric]) -> list[list[float]]:
-    """Distances of the limits from the value, 0 where there are none."""
+def _spread(metrics: Sequence[Metric]) -> list[list[float]] | None:
+    """Distances of the limits from the value, 0 where there are none; None where no value has any."""
+    if not any(bounds(metric) for metric in metrics):
+        return None
     spans = [bounds(metric) or (metric.value or 0.0, metric.value or 0.0) for metric in metrics]
     values = [metric.value or 0.0 for metric in metrics]
     low = [max(value - span[0], 0.0) for value, span in zip(values, spans, strict=True)]

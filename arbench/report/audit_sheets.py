@@ -186,21 +186,24 @@ def _of_codes(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
 
 
 def _of_the_predictor(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
-    """Where the distance of perturbed codes falls while fewer images keep their class, it predicts nothing."""
+    """Where perturbed codes leave the distance within its error, or lower it, while fewer images keep their class."""
     before, after = (first(metrics.get(task, ()), "class-agreement") for task in ("reconstruct", "perturb"))
     for name in ("rfid", "frechet"):
         plain, moved = (first(metrics.get(task, ()), name) for task in ("reconstruct", "perturb"))
         if not (plain and moved and before and after) or plain.convention != moved.convention or plain.n != moved.n:
             continue
-        values = [metric.value for metric in (plain, moved, before, after)]
-        if any(value is None for value in values):
-            continue
-        distance, other, agreed, agrees = (value or 0.0 for value in values)
-        if other <= distance and agrees < agreed:
+        distance, other, agreed, agrees = (_span(metric) for metric in (plain, moved, before, after))
+        if distance and other and agreed and agrees and other[0] <= distance[1] and agrees[1] < agreed[0]:
             yield (
-                f"The distance of perturbed codes fails here: {name} goes from {distance:.3g} to {other:.3g}, as if"
-                f" they were better, while {_percent(agreed)} and {_percent(agrees)} of the images keep their class."
+                f"The distance of perturbed codes fails here: {name} goes from {plain.value:.3g} to {moved.value:.3g},"
+                f" no worse than its error, while {_percent(before.value or 0.0)} and then"
+                f" {_percent(after.value or 0.0)} of the images keep their class."
             )
+
+
+def _span(metric: Metric) -> tuple[float, float] | None:
+    """The limits of a value, itself without an interval."""
+    return None if metric.value is None else bounds(metric) or (metric.value, metric.value)
 
 
 def _percent(share: float) -> str:

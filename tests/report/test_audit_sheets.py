@@ -148,4 +148,4 @@ def test_a_distance_that_falls_while_fewer_keep_their_class_is_no_predictor(
     assert len(found) == fails
     if fails:
         assert "frechet goes from 35.7 to 31.8" in found[0]
-        assert "98 % and 71 % of the images keep their class" in found[0]
+        assert "98 % and then 71 % of the images keep their class" in found[0]

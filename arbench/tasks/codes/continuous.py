@@ -80,36 +80,34 @@ def decoded_with_noise(
 
 
 def numbers(units: Sequence[Stored], noise: float) -> list[Metric]:
-    count = int(joined(units, "count").sum())
+    images, count = len(joined(units, "sample_ids")), int(joined(units, "count").sum())
     mean = joined(units, "sum").sum(0) / count
     covariance = joined(units, "square").sum(0) / count - np.outer(mean, mean)
     values = np.linalg.eigvalsh(covariance).clip(0)
     part = values[values > 0] / values.sum()
-    rank = Estimate(float(np.exp(-(part * np.log(part)).sum())), n=count, flags=("no_interval",))
+    rank = Estimate(float(np.exp(-(part * np.log(part)).sum())), n=images, flags=("no_interval",))
     lost = mean_with_interval(joined(units, "psnr") - joined(units, "psnr_noisy"))
     how = f"PSNR to the original without and with noise of {noise:g} standard deviations on every channel"
     return [
         rank.metric("effective-rank", "of the covariance of the channels over all positions", "channels", "higher"),
         lost.metric("noise-cost", how, "dB", "lower"),
-        *_spread(mean, np.sqrt(np.diag(covariance).clip(0)), count),
+        *_spread(mean, np.sqrt(np.diag(covariance).clip(0)), images),
         _divergence(joined(units, "kl")),
     ]
 
 
-def _spread(mean: NDArray[np.float64], deviations: NDArray[np.float64], count: int) -> list[Metric]:
+def _spread(mean: NDArray[np.float64], deviations: NDArray[np.float64], n: int) -> list[Metric]:
     """Of all latents around their one mean, and of each channel around its own."""
     whole = float(np.sqrt((deviations**2 + (mean - mean.mean()) ** 2).mean()))
     extras = {"least": float(deviations.min()), "most": float(deviations.max()), "mean": float(mean.mean())}
     how = (
         "standard deviation of all latents in the tokenizer's own units, which a generator scales to 1; least and most"
     )
-    found = [
-        _plain(whole, count).metric("latent-deviation", f"{how} of a channel, and the mean, in extras", extras=extras)
-    ]
+    found = [_plain(whole, n).metric("latent-deviation", f"{how} of a channel, and the mean, in extras", extras=extras)]
     if len(deviations) <= CHANNELS:
         for channel, value in enumerate(deviations.tolist()):
             how = "standard deviation of a channel over all positions, in the tokenizer's own units"
-            found.append(_plain(value, count).metric("latent-deviation", how, at={"channel": channel}))
+            found.append(_plain(value, n).metric("latent-deviation", how, at={"channel": channel}))
     return found
 
 
