@@ -109,6 +109,15 @@ def test_one_that_moves_its_images_is_found(cell, through, images):
     assert second < first
 
 
+def test_one_that_decodes_codes_as_others_is_found(cell, through, images):
+    """None of its codes comes back, and the second round is a negative of a negative."""
+    finished, _ = through(cell("tokenizers/swapping", Stability(n=N, rounds=2)))
+    assert found(finished, "token-agreement") == {(("round", 1),): 0, (("round", 2),): 0}
+    ids = codes(images)
+    expected = [psnr(rendered(each), images).mean() for each in (15 - ids, ids)]
+    assert list(found(finished, "psnr-round").values()) == pytest.approx(expected)
+
+
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 

@@ -101,6 +101,13 @@ class Sparse(Blocks):
         return Codes(ids=(super().encode(images).ids[0] // 2 * 2,))
 
 
+class Swapping(Blocks):
+    """A planted fault: each code is decoded as its opposite."""
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(Codes(ids=(LEVELS - 1 - codes.ids[0],)), probe=probe)
+
+
 class Worded(Blocks):
     """With codewords, which are its greys."""
 
@@ -367,7 +374,7 @@ CARDS = {
         card("tokenizers/telltale", implementation="tiny_adapters:Telltale"),
         *(
             card(f"tokenizers/{name}", implementation=f"tiny_adapters:{name.capitalize()}")
-            for name in ("jittery", "leaning", "prefixed", "backwards", "sparse", "worded", "scrambled")
+            for name in ("jittery", "leaning", "prefixed", "backwards", "sparse", "worded", "scrambled", "swapping")
         ),
         card(
             "tokenizers/scales",
