@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,7 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...data.indexed import ImageSource
 from ...metrics.code_length import adaptive_bits, saturation
+from ...metrics.codes import NO_TOKEN
 from ...metrics.estimate import Estimate, mean_with_interval, missing
 from ...protocols import Codes, TokenSpec
 from ...seeds import noise_for
@@ -19,7 +20,7 @@ from ...spec.result import Metric
 from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..outputs import decode, encode, join, load, tokens_of
+from ..outputs import decode, encode, join, levels_of, load, side_by_side, spec_at, tokens_of
 from . import CodesOfImages
 
 ORDERS = (0, 1)
@@ -31,8 +32,9 @@ class CodesWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task, tokenizer = cell.task, context.tokenizer(cell)
         assert isinstance(task, CodesOfImages)
-        ids, spec = range(unit.start, unit.stop), tokenizer.spec
-        images = load(context.source(Data(task.data, task.crop, task.size)), ids, tokenizer.card, "codes")
+        ids = range(unit.start, unit.stop)
+        images = load(_source(task, context), ids, tokenizer.card, "codes")
+        spec, size = spec_at(tokenizer, images.shape[2:]), images.shape[2:]
         parts = []
         for start in range(0, len(ids), task.batch):
             parts.append(encode(tokenizer, images[start : start + task.batch], context.device))
@@ -50,17 +52,22 @@ class CodesWork:
         drawn = noise_for(cell.settings.seed, ids).normal("codes/noise", tuple(latents.shape[1:])).double()
         noisy = (latents + task.noise * spread * drawn).to(codes.latents)
         psnr = context.pair_metrics(("psnr",))
-        arrays["psnr"] = psnr(decode(tokenizer, codes, ids).numpy(), images)["psnr"]
-        arrays["psnr_noisy"] = psnr(decode(tokenizer, Codes(latents=noisy), ids).numpy(), images)["psnr"]
+        arrays["psnr"] = psnr(decode(tokenizer, codes, ids, size).numpy(), images)["psnr"]
+        arrays["psnr_noisy"] = psnr(decode(tokenizer, Codes(latents=noisy), ids, size).numpy(), images)["psnr"]
         return arrays
 
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
-        task, spec = cell.task, context.tokenizer(cell).spec
+        task = cell.task
         assert isinstance(task, CodesOfImages)
+        spec = spec_at(context.tokenizer(cell), _source(task, context).resolution)
         if spec.kind == "continuous" or spec.vocabulary is None:
             return Finished((_carried(missing("continuous latents have no codebook")), *_latents(task, units)))
-        ids = joined(units, "tokens")
+        ids = side_by_side([unit["tokens"] for unit in units])
         return Finished((*_ids(spec, spec.vocabulary, ids),))
+
+
+def _source(task: CodesOfImages, context: Context) -> ImageSource:
+    return context.source(Data(task.data, task.crop, task.size))
 
 
 def _by_channel(latents: NDArray[np.float64], spec: TokenSpec) -> NDArray[np.float64]:
@@ -76,15 +83,14 @@ def _ids(spec: TokenSpec, vocabulary: int, ids: NDArray[np.int32]) -> list[Metri
         estimate = Estimate(seen, n=images, flags=("no_interval",))
         how = "codes of all levels that the first images show"
         metrics.append(estimate.metric("codebook-seen", how, "fraction", "higher", at={"images": images}))
-    ends = list(itertools.accumulate(math.prod(level) * spec.codebooks for level in spec.levels))
-    levels = np.split(ids, ends[:-1], axis=1)
+    levels = levels_of(spec, ids)
     found = [adaptive_bits(levels, vocabulary, order) / n for order in ORDERS]
     for order, bits in zip(ORDERS, found, strict=True):
         how = f"Krichevsky-Trofimov code over {n} images, counts for each level"
         how += ", and for each code that goes before" if order else ""
         estimate = Estimate(bits, n=n, flags=("no_interval",))
         metrics.append(estimate.metric("adaptive-bits", how, "bits", None, at={"order": order}))
-    uniform = ends[-1] * math.log2(vocabulary)
+    uniform = int((ids != NO_TOKEN).sum()) / n * math.log2(vocabulary)
     return [_carried(Estimate(min(found) / uniform, n=n, flags=("no_interval",))), *metrics]
 
 
