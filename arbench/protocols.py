@@ -117,7 +117,8 @@ class Codes:
     ids: one int64 (B, n_level * codebooks) per level of the `TokenSpec`, coarse to fine, each row-major.
     latents: KL latents, a hybrid's residual, or (pyramids) the accumulated feature map, in the tokenizer's own
         units; for a discrete tokenizer they are a shortcut and `ids` alone decode to the same image.
-    lengths: (B,) tokens in use, variable-length tokenizers only.
+    lengths: int64 (B,) tokens in use, variable-length tokenizers only: these have one level, and rows of `ids` that are
+        shorter than the longest end in zeros, which mean nothing.
     """
 
     ids: tuple[Tensor, ...] = ()

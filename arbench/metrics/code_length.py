@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .codes import NO_TOKEN
+
 LN2 = math.log(2)
 
 
@@ -18,7 +20,8 @@ def adaptive_bits(levels: Sequence[NDArray[Any]], vocabulary: int, order: int) -
     Nothing is known before: a code that has been seen k times among n has probability (k + 1/2) / (n + V / 2), and the
     length of the whole is in closed form. Each level has its own counts. `order` 0: one set of counts a level; 1, 2:
     one for each code, or pair of codes, that goes before in the row of tokens. The first tokens of an image, before
-    which there are fewer, have sets of their own.
+    which there are fewer, have sets of their own. Places without a token (`NO_TOKEN`) take no bits, and neither does
+    where a row ends.
     """
     if order < 0:
         raise ValueError(f"order {order} is negative")
@@ -36,6 +39,9 @@ def _length(ids: NDArray[Any], vocabulary: int, order: int) -> float:
 
 def _given(before: NDArray[Any], ids: NDArray[Any], vocabulary: int) -> float:
     """Bits of ids (M,), counts for each row of `before` (M, order)."""
+    before, ids = before[ids != NO_TOKEN], ids[ids != NO_TOKEN]
+    if not len(ids):
+        return 0.0
     context = np.zeros(len(ids), np.int64)
     for column in (*before.T, ids):  # ids last: one number for each context and code
         _, column = np.unique(column, return_inverse=True)
@@ -59,6 +65,7 @@ def saturation(ids: NDArray[Any], vocabulary: int) -> list[tuple[int, float]]:
     """(images, share of the codes that they show) for 1, 2, 4, ... and all of the rows of ids (N, T)."""
     n = len(ids)
     points = sorted({*(2**k for k in range(max(n, 1).bit_length()) if 2**k <= n), n} - {0})
-    _, first = np.unique(ids, return_index=True)  # where each code is first seen
+    codes, first = np.unique(ids, return_index=True)  # where each code is first seen
+    first = first[codes != NO_TOKEN]
     rows = np.sort(first // ids.shape[1]) if ids.size else np.zeros(0, np.int64)
     return [(count, float(np.searchsorted(rows, count)) / vocabulary) for count in points]

@@ -80,7 +80,7 @@ def _sheet(name: str, results: Sequence[Result], card: Card | None) -> Sheet:
         name,
         "audit-" + "".join(letter if letter.isalnum() else "-" for letter in name),
         tuple(images.items()),
-        tuple(_tiles(metrics, card)),
+        tuple(_tiles(metrics, card, side_of(ordered[0], card))),
         tuple(findings(metrics)),
         tuple(drawn),
         tuple(_lines(ordered, {(panel.task, panel.metric, panel.along) for panel in drawn})),
@@ -89,9 +89,14 @@ def _sheet(name: str, results: Sequence[Result], card: Card | None) -> Sheet:
 
 def images_of(result: Result, card: Card | None) -> str:
     """What the images of a task are: "mnist5k/heldout, 32 × 32, crop none"."""
-    side = result.parameters.get("size") or (card.resolution if card else None)
+    side = side_of(result, card)
     size = f"{side} × {side}" if side else "size as in the card"
     return f"{result.parameters.get('data', 'unknown images')}, {size}, crop {result.parameters.get('crop', 'none')}"
+
+
+def side_of(result: Result, card: Card | None) -> int | None:
+    """The side of a task's images, None where neither its parameters nor a card say it."""
+    return result.parameters.get("size") or (card.resolution if card else None)
 
 
 def first(metrics: Iterable[Metric], name: str, at: Mapping[str, At] | None = None) -> Metric | None:
@@ -116,12 +121,9 @@ CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
 """Heading, task, metric and place of the numbers of the summary card; those that no task has are left out."""
 
 
-def _tiles(metrics: Mapping[str, Sequence[Metric]], card: Card | None) -> Iterable[Tile]:
+def _tiles(metrics: Mapping[str, Sequence[Metric]], card: Card | None, side: int | None) -> Iterable[Tile]:
     if card is not None and card.tokens is not None:
-        tokens = card.tokens
-        size = f"{tokens.vocabulary:,} codes" if tokens.vocabulary else f"{tokens.channels or '?'} numbers each"
-        bits = "" if tokens.bits is None else f", {tokens.bits / card.resolution**2:.3g} bits a pixel"
-        yield Tile("Tokens an image", f"{tokens.tokens:,}", f"{size}{bits}")
+        yield _size(card, side)
     for heading, task, name, at in CARD:
         metric = first(metrics.get(task, ()), name, at)
         if metric is None:
@@ -137,6 +139,17 @@ def _tiles(metrics: Mapping[str, Sequence[Metric]], card: Card | None) -> Iterab
     ]
     if seen and seen[-1].value is not None:
         yield Tile("Codes seen", f"{100 * seen[-1].value:.3g} %", f"in {seen[-1].n:,} images")
+
+
+def _size(card: Card, side: int | None) -> Tile:
+    """How many tokens an image of this side has, of what, and bits a pixel."""
+    assert card.tokens is not None
+    tokens = card.tokens_at(side, side) if side and card.takes(side, side) else card.tokens
+    what = f"{tokens.vocabulary:,} codes" if tokens.vocabulary else f"{tokens.channels or '?'} numbers each"
+    if tokens.variable_length:
+        return Tile("Tokens an image", "differ", what)
+    bits = "" if tokens.bits is None else f", {tokens.bits / (side or card.resolution) ** 2:.3g} bits a pixel"
+    return Tile("Tokens an image", f"{tokens.tokens:,}", f"{what}{bits}")
 
 
 def findings(metrics: Mapping[str, Sequence[Metric]]) -> list[str]:

@@ -20,6 +20,12 @@ from arbench.data.readers.mnist import mnist5k
         (["tokenizers/llamagen-vq-16"], "name images: --data FOLDER"),
         (["tokenizers/var-mini", "tokenizers/llamagen-vq-16", "--data", "x"], "images of different sizes"),
         (["tokenizers/var-mini", "--crop", "none"], "add --data SOURCE"),
+        (["tokenizers/jpeg", "--size", "48"], "add --data SOURCE"),
+        (
+            ["tokenizers/var-mini", "tokenizers/jpeg", "--data", "x", "--size", "48"],
+            "var-mini (32), tokenizers/jpeg (any",
+        ),
+        (["tokenizers/mar-kl-mini", "--data", "x", "--size", "50"], "tokenizers/mar-kl-mini (multiples of 8)"),
         (["tokenizers/var-mini", "--data", "no-such-folder"], "no-such-folder"),
     ],
 )

@@ -5,12 +5,15 @@ import math
 import torch
 from torch.nn import functional
 
+from arbench.adapters.tokenizers.image_files.cards import CARDS as FILES
+from arbench.adapters.tokenizers.wavelet_codec.cards import WAVELET
 from arbench.features.extractor import FeatureExtractor
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, TokenSpec
 
 SIDE = 32
 LEVELS = 16
 SPEC = TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=LEVELS)
+CODECS = (*FILES, WAVELET)
 BOTH = frozenset({"edits", "scores"})
 
 
@@ -398,6 +401,7 @@ CARDS = {
             )
             for name in ("whole", "blurred", "halfway", "exchanged", "lifted", "patchy")
         ),
+        *CODECS,
         card("raster/tinted"),
         card("raster/telltale", tokenizer="tokenizers/telltale"),
         card("raster/wide", tokenizer="tokenizers/wide"),

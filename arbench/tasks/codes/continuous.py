@@ -15,7 +15,7 @@ from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import Greedy, Philox
 from ...spec.result import Metric
 from ..base import Arrays, Stored, joined
-from ..outputs import check_codes, decode
+from ..outputs import check_codes, decode, spec_at
 
 CHANNELS = 64
 """Up to so many channels each has a number of its own."""
@@ -44,7 +44,7 @@ def measured(tokenizer: Tokenizer, codes: Codes, images: NDArray[np.uint8], batc
     for start in range(0, len(images), batch):
         part = to_float(images[start : start + batch]).to(device)
         found = tokenizer.encode(part, noise=_Ones(len(part), device))
-        drawn.append(check_codes(found, tokenizer.spec, len(part), tokenizer.card.name).latents)
+        drawn.append(check_codes(found, spec_at(tokenizer, images.shape[2:]), len(part), tokenizer.card.name).latents)
     deviation = (torch.cat([each for each in drawn if each is not None]).double().cpu() - latents).abs()
     kl = (latents.square() + deviation.square() - 1 - 2 * deviation.clamp(min=1e-12).log()) / 2
     bits = kl.flatten(1).sum(1) / np.log(2)
@@ -71,12 +71,12 @@ def noisy(latents: Tensor, spec: TokenSpec, amount: float, noise: Philox) -> Ten
 
 
 def decoded_with_noise(
-    tokenizer: Tokenizer, codes: Codes, amount: float, ids: range, noise: Philox
+    tokenizer: Tokenizer, codes: Codes, amount: float, ids: range, noise: Philox, size: Sequence[int]
 ) -> NDArray[np.uint8]:
     """(n, 3, H, W) decoded from latents with noise."""
     assert codes.latents is not None
     changed = Codes(latents=noisy(codes.latents, tokenizer.spec, amount, noise))
-    return np.asarray(decode(tokenizer, changed, ids).numpy(), np.uint8)
+    return np.asarray(decode(tokenizer, changed, ids, size).numpy(), np.uint8)
 
 
 def numbers(units: Sequence[Stored], noise: float) -> list[Metric]:

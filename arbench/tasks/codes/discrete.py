@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,30 +11,27 @@ from numpy.typing import NDArray
 
 from ...metrics.code_dependence import entropies_by_position, mutual_information, pairs
 from ...metrics.code_length import adaptive_bits, saturation
-from ...metrics.codes import FEW_TOKENS
+from ...metrics.codes import FEW_TOKENS, NO_TOKEN
 from ...metrics.estimate import Estimate, missing
 from ...protocols import TokenSpec
 from ...spec.result import At, Metric
+from ..outputs import levels_of
 
 ORDERS = (0, 1, 2)
 
 
 def numbers(spec: TokenSpec, vocabulary: int, ids: NDArray[Any]) -> list[Metric]:
-    """Of ids (N, tokens), all levels side by side."""
-    levels = by_level(spec, ids)
+    """Of ids (N, tokens), all levels side by side; rows may end in `NO_TOKEN`."""
+    levels = levels_of(spec, ids)
+    lengths = (ids != NO_TOKEN).sum(1)
+    shared = ids[:, : int(lengths.min())]  # where every image has a token
     return [
-        *_carried(levels, vocabulary, len(ids)),
+        *_carried(levels, vocabulary, float(lengths.mean())),
         *_seen(ids, vocabulary, {}, "codes of all levels"),
         *_seen_in_parts(spec, vocabulary, levels),
-        *_positions(ids, vocabulary),
-        *_dependence(spec, vocabulary, levels[-1]),
+        *_positions(shared, vocabulary),
+        *_dependence(spec, shared if spec.variable_length else levels[-1]),
     ]
-
-
-def by_level(spec: TokenSpec, ids: NDArray[Any]) -> list[NDArray[Any]]:
-    """Ids, or numbers of each, (N, tokens), cut back into levels."""
-    ends = itertools.accumulate(math.prod(level) * spec.codebooks for level in spec.levels)
-    return np.split(ids, list(ends)[:-1], axis=1)
 
 
 def no_codebook() -> list[Metric]:
@@ -88,8 +84,9 @@ def _positions(ids: NDArray[Any], vocabulary: int) -> list[Metric]:
     ]
 
 
-def _carried(levels: list[NDArray[Any]], vocabulary: int, n: int) -> list[Metric]:
-    tokens = sum(ids.shape[1] for ids in levels)
+def _carried(levels: list[NDArray[Any]], vocabulary: int, tokens: float) -> list[Metric]:
+    """`tokens`: of an image, on average."""
+    n = len(levels[0])
     bits = {order: adaptive_bits(levels, vocabulary, order) / n for order in ORDERS}
     uniform = tokens * math.log2(vocabulary)
     how = "the shortest adaptive code of orders 0, 1 and 2, over tokens x log2(codes); it falls with more images"
@@ -107,9 +104,9 @@ def _carried(levels: list[NDArray[Any]], vocabulary: int, n: int) -> list[Metric
     return found
 
 
-def _dependence(spec: TokenSpec, vocabulary: int, ids: NDArray[Any]) -> list[Metric]:
+def _dependence(spec: TokenSpec, ids: NDArray[Any]) -> list[Metric]:
     """Of the finest level, of the first of several ids at a place."""
-    n, shape = len(ids), spec.levels[-1]
+    n, shape = len(ids), (ids.shape[1],) if spec.variable_length else spec.levels[-1]
     how = "bits that a code tells of one so many places away more than of that one in another image; "
     how += "along the sequence" if len(shape) == 1 else f"along rows and columns of the map of {shape[0]} x {shape[1]}"
     how += ", the first code of a place" if spec.codebooks > 1 else ""

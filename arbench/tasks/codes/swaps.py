@@ -30,6 +30,8 @@ def why_not(tokenizer: Tokenizer) -> str:
         return "continuous latents have no codebook"
     if not isinstance(tokenizer, Codewords):
         return f"{tokenizer.card.name} does not give its codewords (it has no `codewords`)"
+    if spec.variable_length:
+        return "its images have different numbers of tokens"
     if spec.vocabulary > MOST:
         return f"{spec.vocabulary} codes are too many to sort"
     return ""
@@ -62,7 +64,7 @@ def measured(
         chosen = order[:, number]
         changed = tokens.clone()
         changed[rows, place] = chosen
-        decoded: NDArray[np.uint8] = decode(tokenizer, _with_tokens(codes, changed), ids).numpy()
+        decoded: NDArray[np.uint8] = decode(tokenizer, _with_tokens(codes, changed), ids, images.shape[2:]).numpy()
         changes.append(np.sqrt(((decoded.astype(np.float64) - images) ** 2).mean((1, 2, 3))))
         distances.append(apart[rows, chosen].numpy())
     return {"swap change": np.stack(changes, axis=1), "swap distance": np.stack(distances, axis=1)}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ...seeds import noise_for
 from ...spec.cell import Cell
 from ...spec.unit import Unit
-from ..base import Arrays, Context, Finished, Stored, joined
-from ..outputs import decode, encode, join, load, take, tokens_of
+from ..base import Arrays, Context, Finished, Stored
+from ..outputs import decode, encode, join, load, side_by_side, spec_at, take, tokens_of
 from . import CodesOfImages, continuous, discrete, swaps
 
 
@@ -22,8 +22,9 @@ class CodesWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task, tokenizer = cell.task, context.tokenizer(cell)
         assert isinstance(task, CodesOfImages)
-        ids, spec = range(unit.start, unit.stop), tokenizer.spec
+        ids = range(unit.start, unit.stop)
         images = load(context.source(task.images), ids, tokenizer.card, "codes")
+        spec, size = spec_at(tokenizer, images.shape[2:]), images.shape[2:]
         parts = []
         for start in range(0, len(ids), task.batch):
             parts.append(encode(tokenizer, images[start : start + task.batch], context.device))
@@ -34,22 +35,22 @@ class CodesWork:
             noise = noise_for(cell.settings.seed, ids)
             psnr = context.pair_metrics(("psnr",))
             arrays |= continuous.measured(tokenizer, codes, images, task.batch, context.device)
-            arrays["psnr"] = psnr(decode(tokenizer, codes, ids).numpy(), images)["psnr"]
-            changed = continuous.decoded_with_noise(tokenizer, codes, task.noise, ids, noise)
+            arrays["psnr"] = psnr(decode(tokenizer, codes, ids, size).numpy(), images)["psnr"]
+            changed = continuous.decoded_with_noise(tokenizer, codes, task.noise, ids, noise, size)
             arrays["psnr_noisy"] = psnr(changed, images)["psnr"]
         swapped = range(unit.start, min(unit.stop, task.swaps))
         if swapped and not swaps.why_not(tokenizer):
             few = take(codes, torch.arange(len(swapped)))
-            before: NDArray[np.uint8] = decode(tokenizer, few, swapped).numpy()
+            before: NDArray[np.uint8] = decode(tokenizer, few, swapped, size).numpy()
             arrays |= swaps.measured(tokenizer, few, before, swapped, noise_for(cell.settings.seed, swapped))
         return arrays
 
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
         task, tokenizer = cell.task, context.tokenizer(cell)
-        spec = tokenizer.spec
         assert isinstance(task, CodesOfImages)
+        spec = spec_at(tokenizer, context.source(task.images).resolution)
         if spec.kind == "continuous" or spec.vocabulary is None:
             return Finished((*discrete.no_codebook(), *continuous.numbers(units, task.noise)))
-        ids = joined(units, "tokens")
+        ids = side_by_side([unit["tokens"] for unit in units])
         with_swaps = [unit for unit in units if "swap change" in unit]
         return Finished((*discrete.numbers(spec, spec.vocabulary, ids), *swaps.numbers(tokenizer, with_swaps)))

@@ -15,7 +15,7 @@ from ...spec.cell import Cell
 from ...spec.result import Metric
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..outputs import decode, encode, join, load
+from ..outputs import decode, encode, join, load, spec_at
 from . import Detail
 
 CHANNELS = ("red", "green", "blue")
@@ -33,7 +33,7 @@ class DetailWork:
         originals = load(context.source(task.images), ids, tokenizer.card, "detail")
         starts = range(0, len(ids), task.batch)
         codes = join([encode(tokenizer, originals[at : at + task.batch], context.device) for at in starts])
-        images: NDArray[np.uint8] = decode(tokenizer, codes, ids).numpy()
+        images: NDArray[np.uint8] = decode(tokenizer, codes, ids, originals.shape[2:]).numpy()
         context.progress(len(ids))
         pixels, squares = detail.by_region(images, originals)
         before, after = detail.luma(originals), detail.luma(images)
@@ -53,7 +53,7 @@ class DetailWork:
             "originals": originals[:shown],
             "shown": images[:shown],
         }
-        if patch := patch_of(tokenizer)[0]:
+        if patch := patch_of(tokenizer, originals.shape[2:])[0]:
             arrays["jumps"] = np.concatenate([detail.jumps(images, patch), detail.jumps(originals, patch)], axis=1)
         return arrays
 
@@ -65,20 +65,20 @@ class DetailWork:
             *_spectra(units),
             *_colour(units),
             *_places(units),
-            _blocking(units, *patch_of(context.tokenizer(cell))),
+            _blocking(units, *patch_of(context.tokenizer(cell), context.source(task.images).resolution)),
         )
         return Finished(metrics, gallery=_gallery(task, units))
 
 
-def patch_of(tokenizer: Tokenizer) -> tuple[tuple[int, int] | None, str]:
-    """(height, width) of the pixels behind a token of the finest map, or None and why there are no such."""
-    spec, side = tokenizer.spec, tokenizer.card.resolution
+def patch_of(tokenizer: Tokenizer, size: Sequence[int]) -> tuple[tuple[int, int] | None, str]:
+    """(height, width) of the pixels behind a token of the finest map of images of a size, or None and why not."""
+    spec = spec_at(tokenizer, size)
     level = spec.levels[-1]
     if spec.layout == "sequence" or len(level) != 2:
         return None, "its tokens have no place in the image"
-    if any(side % count or side == count for count in level):
-        return None, f"a map of {level[0]} x {level[1]} tokens does not cut {side} x {side} pixels into patches"
-    return (side // level[0], side // level[1]), ""
+    if any(side % count or side == count for side, count in zip(size, level, strict=True)):
+        return None, f"a map of {level[0]} x {level[1]} tokens does not cut {size[0]} x {size[1]} pixels into patches"
+    return (size[0] // level[0], size[1] // level[1]), ""
 
 
 def _regions(units: Sequence[Stored]) -> list[Metric]:

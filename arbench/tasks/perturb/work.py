@@ -40,7 +40,7 @@ class PerturbWork:
         else:
             codes = _encoded(tokenizer, originals, task.batch, context)
             changed = perturbed(codes, tokenizer.spec, task.share, noise_for(cell.settings.seed, ids))
-        images: NDArray[np.uint8] = decode(tokenizer, changed, ids).numpy()
+        images: NDArray[np.uint8] = decode(tokenizer, changed, ids, originals.shape[2:]).numpy()
         context.progress(len(ids))
         labels = np.full(len(ids), -1, dtype=np.int64) if source.labels is None else source.labels[ids.start : ids.stop]
         arrays = described(

@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...spec.card import Card
 from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
 from ..on_images import OnImages
@@ -32,12 +31,6 @@ def _effort(spec: Predict, rates: Rates) -> Effort:
     return Effort((spec.n or 0) * rates.image + spec.steps * STEP / rates.flops, spec.batch)
 
 
-def _unable(card: Card, spec: Predict) -> str:
-    if card.tokens is not None and card.tokens.variable_length:
-        return "its images have different numbers of tokens"
-    return ""
-
-
 TASK = TaskDefinition(
     name="predict",
     spec=Predict,
@@ -56,6 +49,5 @@ TASK = TaskDefinition(
     effort=_effort,
     data=lambda spec: (spec.images,),
     counted="n",
-    unable=_unable,
     transport=frozenset({"batch"}),
 )
