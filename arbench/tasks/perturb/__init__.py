@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from ...evaluate.question import Question
-from ...spec.card import Card
 from ...spec.task import Data, MetricInfo, Pick, TaskDefinition
 from ...spec.unit import cut
 from ..compared import IN_KEY, Compared, effort, weights_needed
@@ -39,12 +38,6 @@ class Perturb(Compared):
         return Data(self.data, self.crop, self.size)
 
 
-def _unable(card: Card, spec: Perturb) -> str:
-    if card.tokens is not None and card.tokens.variable_length:
-        return "codes of a row without a fixed length mean something together: exchanged ones make no image"
-    return ""
-
-
 TASK = TaskDefinition(
     name="perturb",
     spec=Perturb,
@@ -66,7 +59,6 @@ TASK = TaskDefinition(
     effort=lambda spec, rates: effort(spec, spec.n, spec.batch, rates),
     data=lambda spec: (spec.images,),
     counted="n",
-    unable=_unable,
     weights=weights_needed,
     transport=frozenset({"batch", "show"}),
     in_key=IN_KEY | {"data", "share"},

@@ -33,6 +33,8 @@ class PerturbWork:
         task, tokenizer = cell.task, context.tokenizer(cell)
         assert isinstance(task, Perturb)
         source, ids = context.source(task.images), range(unit.start, unit.stop)
+        if tokenizer.spec.variable_length:
+            return {"sample_ids": np.array(ids, np.int64)}
         originals = load(source, ids, tokenizer.card, "perturb")
         if tokenizer.spec.kind == "continuous":
             middle: Tensor = context.kept(cell.result_id, lambda: _between(task, tokenizer, context))
@@ -55,6 +57,8 @@ class PerturbWork:
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
         task, tokenizer = cell.task, context.tokenizer(cell)
         assert isinstance(task, Perturb)
+        if tokenizer.spec.variable_length:
+            return Finished(_nothing(task, len(joined(units, "sample_ids"))))
         found = evaluated(cell.adapter, units, task.question(), task.data, context, mode=task.mode, limit=task.n)
         what = _what(task, tokenizer.spec)
         metrics = (*found.metrics, _agreement(task, tokenizer, units, context))
@@ -78,6 +82,19 @@ def _between(task: Perturb, tokenizer: Tokenizer, context: Context) -> Tensor:
         parts.append(latents)
         context.progress(0)
     return halfway(torch.cat(parts))
+
+
+def _nothing(task: Perturb, n: int) -> tuple[Metric, ...]:
+    """All numbers null, of codes that mean something only together."""
+    nothing = missing("codes in rows of different lengths mean something together: exchanged ones make no image", n)
+    at = {"codes": f"{100 * task.share:g} % exchanged"}
+    return (
+        *(
+            nothing.metric(item.metric, item.what, item.unit, item.direction, convention=item.convention, at=at)
+            for item in task.question().definitions()
+        ),
+        nothing.metric("class-agreement", "of decoded images", "fraction", "higher", at=at),
+    )
 
 
 def _what(task: Perturb, spec: TokenSpec) -> str:
