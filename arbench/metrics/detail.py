@@ -80,20 +80,27 @@ def spectra(images: Values) -> Values:
 
 
 def channel_sums(images: Images, originals: Images) -> Values:
-    """(n, 3, 5) of each channel: pixels, sums of original x and reconstruction y, of x^2 and of x y."""
+    """(n, 3, 6) of each channel: pixels, sums of original x and reconstruction y, of x^2, of x y and of y^2."""
     x, y = (each.astype(np.float64).reshape(len(each), 3, -1) for each in (originals, images))
     count = np.full(x.shape[:2], float(x.shape[2]))
-    return np.stack([count, x.sum(2), y.sum(2), (x * x).sum(2), (x * y).sum(2)], axis=2)
+    return np.stack([count, x.sum(2), y.sum(2), (x * x).sum(2), (x * y).sum(2), (y * y).sum(2)], axis=2)
 
 
 def fitted(sums: Values) -> tuple[float, float] | None:
-    """Gain and offset of y = gain x + offset by least squares, of such sums (5,); None where x is constant."""
-    count, x, y, xx, xy = sums
+    """Gain and offset of y = gain x + offset by least squares, of such sums (6,); None where x is constant."""
+    count, x, y, xx, xy, _ = sums
     spread = count * xx - x * x
     if spread <= 1e-9 * max(count * xx, 1.0):
         return None
     gain = float((count * xy - x * y) / spread)
     return gain, float((y - gain * x) / count)
+
+
+def correlation(sums: Values) -> float | None:
+    """Of x and y, of such sums (6,); None where one of the two is constant."""
+    count, x, y, xx, xy, yy = sums
+    spread = (count * xx - x * x) * (count * yy - y * y)
+    return float((count * xy - x * y) / np.sqrt(spread)) if spread > 1e-9 * max(count * xx * count * yy, 1.0) else None
 
 
 def chroma_errors(images: Images, originals: Images) -> Values:

@@ -15,7 +15,7 @@ from .figures import INK, LINE, MUTED, STYLE, svg
 from .tables import bounds
 
 WIDE = 8.0
-"""From this ratio of largest to smallest whole number on, the axis is logarithmic."""
+"""From this ratio of largest to smallest whole number on, and four times it of others, the axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ KINDS = (
     _Kind("Codes that come back", "stability", "token-agreement", "level", "level", "share of codes", line=False),
     _Kind("After more rounds", "stability", "psnr-round", "round", "rounds", "PSNR in dB"),
     _Kind("From the first tokens", "prefix", "prefix-psnr", "tokens", "tokens", "PSNR in dB"),
+    _Kind("From the first tokens", "prefix", "prefix-psnr", "share", "share of an image's tokens", "PSNR in dB"),
     _Kind("Predictor's bits a code", "predict", "probe-bits", "eighth", "eighth of the sequence", "bits"),
     _Kind("Predictor's bits a code", "predict", "probe-bits", "level", "level", "bits"),
 )
@@ -103,20 +104,21 @@ def _drawn(kind: _Kind, metrics: Sequence[Metric]) -> str:
 
 
 def _curve(axes: Axes, x: Sequence[float], y: Sequence[float], metrics: Sequence[Metric]) -> None:
-    axes.errorbar(
-        x, y, yerr=_spread(metrics), color=INK, linewidth=1.3, elinewidth=1, capsize=2, marker="o", markersize=3.5
-    )
+    spread = _spread(metrics)
+    axes.errorbar(x, y, yerr=spread, color=INK, linewidth=1.3, elinewidth=1, capsize=2, marker="o", markersize=3.5)
     whole = all(place == int(place) for place in x)
-    if whole and min(x) > 0 and max(x) >= WIDE * min(x) and len(x) > 3:
+    if min(x) > 0 and max(x) >= (WIDE if whole else 4 * WIDE) * min(x) and len(x) > 3:
         axes.set_xscale("log", base=2)
         ticks = [place for index, place in enumerate(x) if index % max(1, -(-len(x) // 5)) == 0]
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
     elif whole:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    low, high = min(0.0, *y), max(y)
+    ends = spread or [[0.0] * len(y)] * 2
+    low = min(0.0, *(value - down for value, down in zip(y, ends[0], strict=True)))
+    high = max(value + up for value, up in zip(y, ends[1], strict=True))
     axes.set_ylim(*((low, high * 1.12) if high <= 1.5 and high > 0 else axes.get_ylim()))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(True)

@@ -17,9 +17,11 @@ from .tables import bounds
 TASKS = ("reconstruct", "detail", "codes", "stability", "prefix", "predict", "perturb")
 """In the order of the table. Any but the first makes an audit."""
 MOVED, GAIN, OFFSET, ORDER, USED, MONOTONE = 0.25, 0.3, 16.0, 0.9, 0.75, 0.5
+FOLLOWS, GROWN = 0.7, 1.05
 """From where on something is told as found: pixels that images are moved by, distance of a channel's gain from 1 and of
 its offset from 0 (levels), and the least share of images with channels in order, of codes in use, of images that longer
-prefixes never make worse."""
+prefixes never make worse; the least correlation of some channel with the original's; how many times the codes of half of
+the images all may show, for the others to count as unused."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,14 @@ def _of_images(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
     same = first(metrics.get("stability", ()), "deterministic")
     if same and same.value is not None and same.value < 1:
         yield f"Not deterministic: {_percent(same.value)} of the images have the same codes and pixels twice."
+    gains = [metric for metric in detail if metric.name == "channel-gain"]
+    alike = [metric.extras["correlation"] for metric in gains if "correlation" in metric.extras]
+    if alike and max(alike) < FOLLOWS:
+        yield (
+            f"Reconstructions hardly follow their images: pixels correlate by {max(alike):.2g} at most in a channel."
+            " Whether they are moved, their channels exchanged or their range wrong cannot be told."
+        )
+        return
     for axis, words in (("right", ("right", "left")), ("down", ("bottom", "top"))):
         moved = first(detail, "displacement", {"axis": axis})
         if moved and moved.value is not None and abs(moved.value) >= MOVED:
@@ -184,15 +194,14 @@ def _seen(metrics: Mapping[str, Sequence[Metric]]) -> list[tuple[int, float]]:
 
 
 def _of_codes(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
-    seen = [
-        metric for metric in metrics.get("codes", ()) if metric.name == "codebook-seen" and set(metric.at) == {"images"}
-    ]
-    known = [(metric.n, metric.value) for metric in seen if metric.value is not None]
+    known = _seen(metrics)
     if known and known[-1][1] < USED:
         n, last = known[-1]
+        half = max((value for count, value in known if 2 * count <= n), default=0.0)
         settled = min(count for count, value in known if value >= 0.99 * last)
-        growth = f"; 99 % of these in the first {settled:,}" if settled < n else "; with more images there will be more"
-        yield f"Unused codes: {n:,} images show {_percent(last)} of the codebook{growth}."
+        if last <= GROWN * half:
+            share = _percent(last)
+            yield f"Unused codes: {n:,} images show {share} of the codebook, the first {settled:,} of them 99 % of it."
     rising = first(metrics.get("prefix", ()), "prefix-monotone")
     if rising and rising.value is not None and rising.value < MONOTONE:
         yield f"Order: longer prefixes make {_percent(1 - rising.value)} of the images worse somewhere on the way."

@@ -108,7 +108,7 @@ def test_faults_are_told_in_words(results: list[Result], page: str) -> None:
     assert found == [
         "Not deterministic: 40 % of the images have the same codes and pixels twice.",
         "Reconstructions are moved by 0.5 pixels to the right.",
-        "Unused codes: 64 images show 50 % of the codebook; 99 % of these in the first 8.",
+        "Unused codes: 64 images show 50 % of the codebook, the first 8 of them 99 % of it.",
     ]
     assert all(text in page for text in found)
 
@@ -122,6 +122,16 @@ FAULTS = {
     ),
     "up": ("detail", [number("displacement", -0.5, axis="down")], "moved by 0.5 pixels to the top"),
     "order": ("prefix", [number("prefix-monotone", 0.2)], "Order: longer prefixes make 80 % of the images worse"),
+    "far": (
+        "detail",
+        [
+            number("channel-gain", 0.3, channel="red").model_copy(update={"extras": {"correlation": 0.4}}),
+            number("channel-offset", 90.0, channel="red"),
+            number("channels-in-order", 0.2),
+        ],
+        "Reconstructions hardly follow their images: pixels correlate by 0.4 at most",
+    ),
+    "growing": ("codes", [number("codebook-seen", share, n, images=n) for n, share in ((10, 0.2), (20, 0.4))], ""),
     "sound": ("detail", [number("channels-in-order", 1.0), number("displacement", 0.05, axis="down")], ""),
 }
 

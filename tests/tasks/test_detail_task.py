@@ -76,12 +76,22 @@ def test_red_for_blue(seen):
 
 
 def test_a_wrong_range_is_a_gain_and_an_offset(seen):
-    numbers, _ = seen("lifted")
+    numbers, finished = seen("lifted")
     for channel in ("red", "green", "blue"):
         assert numbers["channel-gain", channel] == pytest.approx(0.5, abs=0.005)
         assert numbers["channel-offset", channel] == pytest.approx(127.5, abs=0.5)
     assert numbers["channels-in-order",] == 1
     assert numbers["high-frequency-ratio",] == pytest.approx(0.25, rel=0.02)
+    (gain,) = (m for m in finished.metrics if m.name == "channel-gain" and m.at == {"channel": "red"})
+    assert gain.extras["correlation"] == pytest.approx(1, abs=1e-4)
+
+
+def test_correlation_is_numpys(photographs):
+    other = np.roll(photographs, 3, axis=-1)
+    sums = detail.channel_sums(other, photographs).sum(0)
+    for channel in range(3):
+        expected = np.corrcoef(photographs[:, channel].ravel(), other[:, channel].ravel())[0, 1]
+        assert detail.correlation(sums[channel]) == pytest.approx(expected)
 
 
 def test_patches_show_at_their_borders(seen, photographs):

@@ -119,7 +119,7 @@ def _ratio(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> Estimate:
 
 
 def _colour(units: Sequence[Stored]) -> list[Metric]:
-    sums = joined(units, "channels")  # (n, 3, 5)
+    sums = joined(units, "channels")  # (n, 3, 6)
     found = []
     for number, channel in enumerate(CHANNELS):
         own, at = sums[:, number], {"channel": channel}
@@ -128,7 +128,9 @@ def _colour(units: Sequence[Stored]) -> list[Metric]:
         for place, name, unit in ((0, "channel-gain", ""), (1, "channel-offset", "levels")):
             line = of_totals(own, lambda totals, place=place: (detail.fitted(totals) or (None, None))[place])  # type: ignore[misc]
             how = "of the straight line through reconstruction against original, all pixels of all images"
-            found.append(line.metric(name, how, unit, at=at))
+            alike = detail.correlation(own.sum(0))
+            extras = {} if alike is None else {"correlation": alike}
+            found.append(line.metric(name, how, unit, at=at, extras=extras))
     chroma = mean_with_interval(joined(units, "chroma"))
     found.append(chroma.metric("chroma-error", "of Cb and Cr by JFIF, mean over images", "levels", "lower"))
     told = joined(units, "in order")
