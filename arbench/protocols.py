@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "Claim",
     "Codes",
+    "Codewords",
     "Edits",
     "Generated",
     "Generator",
@@ -116,7 +117,8 @@ class Codes:
     ids: one int64 (B, n_level * codebooks) per level of the `TokenSpec`, coarse to fine, each row-major.
     latents: KL latents, a hybrid's residual, or (pyramids) the accumulated feature map, in the tokenizer's own
         units; for a discrete tokenizer they are a shortcut and `ids` alone decode to the same image.
-    lengths: (B,) tokens in use, variable-length tokenizers only.
+    lengths: int64 (B,) tokens in use, variable-length tokenizers only: these have one level, and rows of `ids` that are
+        shorter than the longest end in zeros, which mean nothing.
     """
 
     ids: tuple[Tensor, ...] = ()
@@ -216,6 +218,15 @@ class Prefix(Protocol):
 
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
         """Images (B, 3, H, W) from the first `count` levels (pyramids) or tokens (sequences)."""
+        ...
+
+
+@runtime_checkable
+class Codewords(Protocol):
+    """Optional: what a tokenizer looks up for its ids."""
+
+    def codewords(self) -> Tensor:
+        """(V, C) float32: the vector of each id, the same at every position."""
         ...
 
 

@@ -105,6 +105,11 @@ class MultiScaleTokenizer(NetworkTokenizer):
         return self.network.quantize
 
     @torch.inference_mode()
+    def codewords(self) -> Tensor:
+        """(V, C) float32: the vector of each id, before the convolution of its scale."""
+        return self.quantizer.codebook.codes.float()
+
+    @torch.inference_mode()
     def decode_prefix(self, codes: Codes, count: int) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] from the first `count` scales, 1 to K."""
         return from_signed(self.network.render(self.f_hat(codes.ids, count)))

@@ -28,6 +28,18 @@ class NetworkTokenizer:
         vars(self).pop("network", None)
 
 
+class LooksUp(NetworkTokenizer):
+    """With `codewords`: the network's `quantize` looks ids up in one table."""
+
+    @torch.inference_mode()
+    def codewords(self) -> Tensor:
+        """(V, C) float32: the vector of each id."""
+        assert self.spec.vocabulary is not None
+        ids = torch.arange(self.spec.vocabulary, device=next(self.network.parameters()).device)
+        vectors: Tensor = self.network.quantize.lookup(ids)
+        return vectors.float()
+
+
 def to_signed(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Images in [0, 1] -> [-1, 1], what most networks read."""
     return (images * 2 - 1).to(dtype)

@@ -24,6 +24,8 @@ def check_codes(spec: TokenSpec, codes: Codes, rows: int) -> str:
     """A note on the codes of `rows` images if they are as `spec` says. Raises `Broken`."""
     found = []
     if spec.kind != "continuous":
+        if spec.variable_length and not spec.tokens and codes.ids:  # any number
+            spec = spec.model_copy(update={"levels": ((codes.ids[0].shape[-1],),)})
         if len(codes.ids) != len(spec.levels):
             raise Broken(f"{len(codes.ids)} levels of ids, the card has {len(spec.levels)}")
         for level, (ids, shape) in enumerate(zip(codes.ids, spec.levels, strict=True)):
@@ -38,8 +40,9 @@ def check_codes(spec: TokenSpec, codes: Codes, rows: int) -> str:
         lengths = codes.lengths
         if lengths is None or tuple(lengths.shape) != (rows,):
             raise Broken(f"lengths must be ({rows},) for tokens of variable length")
-        if int(lengths.min()) < 1 or int(lengths.max()) > spec.tokens:
-            raise Broken(f"lengths {int(lengths.min())} to {int(lengths.max())} are not in 1 to {spec.tokens}")
+        most = codes.ids[0].shape[1]
+        if int(lengths.min()) < 1 or int(lengths.max()) > most:
+            raise Broken(f"lengths {int(lengths.min())} to {int(lengths.max())} are not in 1 to {most}")
     return ", ".join(found)
 
 

@@ -146,6 +146,7 @@ def audit(
         str | None, typer.Option(metavar="SOURCE", help="Images, as score reads them. Default: MNIST digits, 32 x 32.")
     ] = None,
     crop: Annotated[str | None, typer.Option(help="How they are cropped to the tokenizer's size.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Side that they are cropped to, where any is taken.")] = None,
     n: Annotated[int | None, typer.Option("-n", min=1, help="Images, from the start.")] = None,
     change: Sets = None,
     weights: Weighted = None,
@@ -158,7 +159,7 @@ def audit(
     from arbench.cli.audit import audit
 
     where = (out, device, workers, track)
-    raise typer.Exit(audit(tokenizers, data, crop, n, change or [], weights or [], *where))
+    raise typer.Exit(audit(tokenizers, data, crop, size, n, change or [], weights or [], *where))
 
 
 @app.command()

@@ -61,8 +61,8 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
         style = "green" if passed == len(verdicts) else "red"
         agree = f"{passed} of {len(verdicts)} outputs agree"
         console.print(Text.assemble((agree, style), f" (goldens: {len(known)})"))
-        for name, error in unknown.items():
-            console.print(Text.assemble((f"not replayed: {name}", "red"), f" ({error.what})"), soft_wrap=True)
+        for name, refused in unknown.items():
+            console.print(Text.assemble((f"not replayed: {name}", "red"), f" ({refused.what})"), soft_wrap=True)
     return OK if fine else FAILED
 
 

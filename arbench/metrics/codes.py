@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .estimate import Estimate, Z, around, mean_with_interval, missing
 
+NO_TOKEN = -1
+"""In rows of ids of images that have fewer tokens than others: there is none at this place."""
 INSIDE = 1e-8
 """What 1d-tokenizer and MaskBit add to a probability inside the logarithm of their codebook entropy."""
 FEW_TOKENS = 10
@@ -48,21 +50,23 @@ def code_use(ids: NDArray[Any], vocabulary: int, level: int | None = None) -> Co
     -log2 p(code) of each image.
     """
     ids = _checked(ids, vocabulary)
-    images, tokens = len(ids), ids.size
+    lengths = (ids != NO_TOKEN).sum(1)
+    images, tokens = len(ids), int(lengths.sum())
     if not tokens:
         nothing = missing("no tokens")
         return CodeUse(level, images, 0, nothing, nothing, nothing, vocabulary)
     surprise, seen = _surprise(ids)
     flags = ("few_tokens",) if tokens < FEW_TOKENS * vocabulary else ()
-    per_image = surprise.mean(1)
-    bits = float(per_image.mean())
-    inside = float(-np.log2(2.0**-surprise + INSIDE).mean())
+    per_image = surprise.sum(1)
+    bits = float(per_image.sum()) / tokens
+    inside = float(-np.log2(2.0 ** -surprise[ids != NO_TOKEN] + INSIDE).mean())
     share = Estimate(seen / vocabulary, n=tokens, flags=("no_interval", *flags))
     if images < 2:
         entropy = Estimate(bits, n=tokens, flags=("no_interval", *flags))
         perplexity = Estimate(2.0**bits, n=tokens, flags=("no_interval", *flags))
     else:
-        error = float(per_image.std(ddof=1)) / math.sqrt(images)
+        away = (per_image - bits * lengths) / (tokens / images)
+        error = float(away.std(ddof=1)) / math.sqrt(images)
         entropy = around(bits, error, "delta, by image", tokens, flags)
         low, high = 2.0 ** (bits - Z * error), 2.0 ** (bits + Z * error)
         perplexity = Estimate(2.0**bits, low, high, "delta, by image", tokens, flags)
@@ -78,7 +82,7 @@ def bits_per_image(levels: Sequence[NDArray[Any]], vocabulary: int) -> Estimate:
     """Mean bits an image takes when each level's tokens are coded one by one with that level's own histogram.
 
     The sum over levels of tokens x entropy; `TokenSpec.bits` (every code equally likely) is its upper limit. Needs the
-    histograms at the decoder, and leaves out any dependence between tokens.
+    histograms at the decoder, and leaves out any dependence between tokens, and how many of them an image has.
     """
     parts = [_surprise(_checked(ids, vocabulary))[0].sum(1) for ids in levels if ids.size]
     if not parts:
@@ -90,19 +94,23 @@ def _checked(ids: NDArray[Any], vocabulary: int) -> NDArray[Any]:
     ids = np.asarray(ids)
     if ids.ndim != 2 or not (np.issubdtype(ids.dtype, np.integer) or not ids.size):
         raise InputError("token ids are integers (N, T)", f"found {ids.dtype} {ids.shape}")
-    if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= vocabulary):
+    if ids.size and (int(ids.min()) < NO_TOKEN or int(ids.max()) >= vocabulary):
         raise InputError(
             f"token ids outside of 0..{vocabulary - 1}", f"they reach from {int(ids.min())} to {int(ids.max())}"
         )
+    none = ids == NO_TOKEN
+    if none.any() and (none[:, 0].any() or (none[:, :-1] & ~none[:, 1:]).any()):
+        raise InputError(f"token ids outside of 0..{vocabulary - 1}", f"{NO_TOKEN} is not at the end of a row")
     return ids
 
 
 def _surprise(ids: NDArray[Any]) -> tuple[NDArray[np.float64], int]:
-    """-log2 p(code) of each token (N, T) under the tokens' own histogram, and the number of codes seen.
+    """-log2 p(code) of each token (N, T) under the tokens' own histogram, 0 where there is none; and the codes seen.
 
     By sorting, not by a table of the vocabulary: lookup-free tokenizers have up to 2^64 codes.
     """
-    _, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
-    surprise = -np.log2(counts / ids.size)
-    table: NDArray[np.float64] = surprise[index.reshape(ids.shape)]
+    here = ids != NO_TOKEN
+    _, index, counts = np.unique(ids[here], return_inverse=True, return_counts=True)
+    table = np.zeros(ids.shape)
+    table[here] = -np.log2(counts / counts.sum())[index]
     return table, len(counts)

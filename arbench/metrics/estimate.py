@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -164,6 +164,25 @@ def mean_with_interval(values: ArrayLike) -> Estimate:
         return Estimate(mean, n=n, flags=("heavy_tails",))
     half = student(n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, "t", n)
+
+
+def of_totals(rows: NDArray[np.float64], function: Callable[[NDArray[np.float64]], float | None]) -> Estimate:
+    """`function` of the sums over images of `rows` (n, k), with the interval of the jackknife that leaves out one.
+
+    `function` gives None where it is not defined; without one image it then has no interval.
+    """
+    n, totals = len(rows), rows.sum(0)
+    value = function(totals) if n else None
+    if value is None:
+        return missing("not defined for these images", n)
+    others = [function(totals - row) for row in rows]
+    known = np.array([other for other in others if other is not None])
+    if n < 2 or len(known) < n:
+        return Estimate(value, n=n, flags=("no_interval",))
+    if heavy_tailed(known):
+        return Estimate(value, n=n, flags=("heavy_tails",))
+    half = student(n - 1) * math.sqrt((n - 1) / n * float(((known - known.mean()) ** 2).sum()))
+    return Estimate(value, value - half, value + half, "jackknife", n)
 
 
 def share(hits: int, n: int, method: str = "wilson") -> Estimate:

@@ -16,7 +16,18 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, history, latex, number, plots, scaling, speed_figures
+from . import (
+    audit_sheets,
+    curve_figure,
+    everything,
+    export,
+    history,
+    latex,
+    number,
+    plots,
+    scaling,
+    speed_figures,
+)
 from .curves import Sweep, sweeps
 from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
@@ -70,6 +81,7 @@ def render(runs: Sequence[RunFolder]) -> str:
         verdicts=verdicts,
         other_failures=sum(bool(each.failures) for each in verdicts[1:]),
         blocks=blocks,
+        audits=audit_sheets.sheets(entries, known),
         galleries=shown,
         history=_history(runs),
         published=published([entry.result for entry in entries], known),

@@ -37,7 +37,10 @@ NO_COST = Cost(0.0, 0.0, 0)
 def _coder_flops(card: Card, tokenizer: Card | None) -> float:
     """FLOP to encode and decode one image of the card's size."""
     coder = card if card.kind == "tokenizer" else tokenizer
-    return 0.0 if coder is None else 2 * (coder.parameters or UNKNOWN_PARAMETERS) * (card.resolution / 8) ** 2
+    if coder is None:
+        return 0.0
+    parameters = UNKNOWN_PARAMETERS if coder.parameters is None else coder.parameters  # a codec has none
+    return 2 * parameters * (card.resolution / 8) ** 2
 
 
 def _image_flops(card: Card, tokenizer: Card | None, sampling: Sampling | None) -> float:

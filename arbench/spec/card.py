@@ -21,6 +21,8 @@ class TokenSpec(Frozen):
 
     `levels` are the shapes of the token maps, coarse to fine: ((16, 16),) for a grid, ((32,),) for a 1D
     sequence, ((1, 1), (2, 2), ...) for a pyramid. `vocabulary` is the number of codes at each position.
+    Where sequences differ in length (`variable_length`), the one level is the most tokens of an image, 0 if there is no
+    such number.
     """
 
     kind: Literal["discrete", "continuous", "hybrid"]
@@ -55,13 +57,13 @@ class TokenSpec(Frozen):
 
     @property
     def tokens(self) -> int:
-        """Tokens per image over all levels."""
+        """Tokens per image over all levels; of variable length the most, or 0 for any number."""
         return sum(math.prod(shape) for shape in self.levels) * self.codebooks
 
     @property
     def bits(self) -> float | None:
-        """Bits per image at a uniform code distribution; None for continuous latents."""
-        return None if self.vocabulary is None else self.tokens * math.log2(self.vocabulary)
+        """Bits per image at a uniform code distribution; None for continuous latents and for variable length."""
+        return None if self.vocabulary is None or self.variable_length else self.tokens * math.log2(self.vocabulary)
 
 
 class Claim(Frozen):
@@ -111,6 +113,8 @@ class Card(Frozen):
     summary: str
     resolution: int
     """Side of the square images in pixels."""
+    multiple: int | None = None
+    """It takes all sides that are multiples of this, with tokens in proportion; None: `resolution` alone."""
     config: dict[str, Any] = Field(default_factory=dict)
     version: int = 1
     condition: Literal["class", "text", "none"] = "none"
@@ -143,6 +147,24 @@ class Card(Frozen):
     def derive(self, **changes: Any) -> Self:
         """This card with some fields changed, validated as a new one: for the sizes of a system."""
         return type(self).model_validate({**dict(self), **changes})
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether images of this size can be encoded."""
+        if self.multiple is None:
+            return (height, width) == (self.resolution, self.resolution)
+        return height > 0 and width > 0 and height % self.multiple == 0 and width % self.multiple == 0
+
+    def tokens_at(self, height: int, width: int) -> TokenSpec:
+        """The tokens of images of this size. Raises ValueError for a size that it does not take."""
+        if self.tokens is None or not self.takes(height, width):
+            raise ValueError(f"{self.name} has no tokens of {height} x {width} images")
+        if self.tokens.variable_length or (height, width) == (self.resolution, self.resolution):
+            return self.tokens
+        levels = tuple(
+            (rows * height // self.resolution, columns * width // self.resolution)
+            for rows, columns in self.tokens.levels
+        )
+        return self.tokens.model_copy(update={"levels": levels})
 
     def refused(self, sampling: Sampling) -> list[str]:
         """What of `sampling` would be changed or ignored, in words: nothing is clamped in silence."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -75,6 +75,10 @@ class Context(Protocol):
 
     def shared(self, key: str) -> Any:
         """An object built once per worker by `SHARED[key]`: the classifier."""
+        ...
+
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` gave when this key was asked for first: for what the units of a cell share. One key at a time."""
         ...
 
     def progress(self, done: int) -> None:

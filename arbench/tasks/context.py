@@ -60,6 +60,7 @@ class WorkerContext:
         self._sources: dict[Data, ImageSource] = {}
         self._extractors: dict[Mode, Extractors] = {}
         self._pairs: dict[tuple[str, ...], PairMetrics] = {}
+        self._kept: tuple[str, Any] | None = None
 
     def generator(self, cell: Cell) -> Generator:
         card = self._card(cell.adapter, "generator")
@@ -125,6 +126,12 @@ class WorkerContext:
             self._shared[key] = registry.resolve(SHARED[key])(self.device)
         return self._shared[key]
 
+    def kept(self, key: str, make: Callable[[], Any]) -> Any:
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None  # before the next one takes memory
+            self._kept = key, make()
+        return self._kept[1]
+
     def progress(self, done: int) -> None:
         if self._progress is not None:
             self._progress(done)
@@ -141,6 +148,7 @@ class WorkerContext:
         self._sources.clear()
         self._extractors.clear()
         self._pairs.clear()
+        self._kept = None
 
     def _tokenizer(self, name: str, cell: Cell) -> Tokenizer:
         key = _key(name, cell)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from ..data.prompts import given_to
 from ..errors import CellError, ImageError, Unsupported
 from ..images import to_float, to_uint8
 from ..metrics.classifier import CLASSES, RESOLUTION
+from ..metrics.codes import NO_TOKEN
 from ..protocols import Card, Codes, Generated, Generator, Request, Tokenizer, TokenSpec
 from ..seeds import noise_for
 from ..spec.cell import Cell
@@ -81,11 +84,12 @@ def measured_request(card: Card, sample_ids: Sequence[int], seed: int, device: s
 
 
 def load(source: ImageSource, ids: range, card: Card, task: str) -> NDArray[np.uint8]:
-    """(n, 3, H, W) images of a source. Raises ImageError unless they have the side that the card says."""
-    if source.resolution != (card.resolution, card.resolution):
+    """(n, 3, H, W) images of a source. Raises ImageError unless the adapter takes images of their size."""
+    if not card.takes(*source.resolution):
         height, width = source.resolution
+        sides = f"{card.resolution} x {card.resolution} images"
         raise ImageError(
-            f"{card.name} takes {card.resolution} x {card.resolution} images",
+            f"{card.name} takes {sides if card.multiple is None else f'images of sides that {card.multiple} divides'}",
             f"those of {source.name} are {width} x {height}",
             f"set crop and size of the task `{task}`, or choose other data",
         )
@@ -112,7 +116,14 @@ def classes_of(source: ImageSource, ids: range, card: Card, task: str) -> NDArra
 def encode(tokenizer: Tokenizer, images: NDArray[np.uint8], device: str) -> Codes:
     """The codes of one batch of images, checked."""
     codes = tokenizer.encode(to_float(images).to(device))
-    return check_codes(codes, tokenizer.spec, len(images), tokenizer.card.name)
+    return check_codes(codes, spec_at(tokenizer, images.shape[2:]), len(images), tokenizer.card.name)
+
+
+def spec_at(tokenizer: Tokenizer, size: Sequence[int]) -> TokenSpec:
+    """The tokens that a tokenizer makes of images of (height, width)."""
+    card = tokenizer.card
+    height, width = size
+    return tokenizer.spec if (height, width) == (card.resolution,) * 2 else card.tokens_at(height, width)
 
 
 def check_codes(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> Codes:
@@ -126,6 +137,8 @@ def check_codes(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> Code
         return codes
     expected = [(batch, math.prod(level) * spec.codebooks) for level in spec.levels]
     found = [_shape(level) for level in codes.ids]
+    if spec.variable_length:
+        expected = [(batch, _check_lengths(codes, spec, batch, adapter))]
     if found != expected:
         raise CellError(f"{adapter}: token ids of shapes {expected} expected, one per level", f"found {found}")
     for level in codes.ids:
@@ -137,9 +150,30 @@ def check_codes(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> Code
     return codes
 
 
-def check_images(images: Tensor, sample_ids: Sequence[int], resolution: int, adapter: str) -> Tensor:
-    """`images` in float32 if they are (B, 3, H, W), finite and in [0, 1], else a CellError."""
-    expected = (len(sample_ids), 3, resolution, resolution)
+def _check_lengths(codes: Codes, spec: TokenSpec, batch: int, adapter: str) -> int:
+    """The width of ids of variable length, if it and their lengths are in order."""
+    if len(codes.ids) != 1 or codes.ids[0].ndim != 2:
+        shapes = [_shape(level) for level in codes.ids]
+        raise CellError(f"{adapter}: tokens of variable length are one level of ids (B, L)", f"found {shapes}")
+    width = codes.ids[0].shape[1]
+    if spec.tokens and width > spec.tokens:
+        raise CellError(f"{adapter}: {spec.tokens} tokens at most expected", f"found {width}")
+    lengths = codes.lengths
+    if _shape(lengths) != (batch,) or lengths is None or lengths.dtype != torch.int64:
+        raise CellError(f"{adapter}: int64 lengths of shape {(batch,)} expected", f"found {_shape(lengths)}")
+    low, high = int(lengths.min()), int(lengths.max())
+    if low < 1 or high > width:
+        raise CellError(f"{adapter}: lengths are 1 to {width}", f"found {low} to {high}")
+    return width
+
+
+def check_images(images: Tensor, sample_ids: Sequence[int], resolution: int | Sequence[int], adapter: str) -> Tensor:
+    """`images` in float32 if they are (B, 3, H, W), finite and in [0, 1], else a CellError.
+
+    `resolution` is the side of square images, or (H, W).
+    """
+    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    expected = (len(sample_ids), 3, height, width)
     if _shape(images) != expected:
         raise CellError(f"{adapter}: images of shape {expected} expected", f"found {_shape(images)}")
     if not images.is_floating_point():
@@ -176,14 +210,19 @@ def check_generated(generator: Generator, generated: Generated, batch: int) -> G
 
 
 def join(parts: Sequence[Codes]) -> Codes:
-    """The codes of several batches as one."""
+    """The codes of several batches as one; ids of variable length are made as wide as the widest."""
     latents = [part.latents for part in parts if part.latents is not None]
     lengths = [part.lengths for part in parts if part.lengths is not None]
     return Codes(
-        ids=tuple(torch.cat(level) for level in zip(*(part.ids for part in parts), strict=True)),
+        ids=tuple(_stacked(level) for level in zip(*(part.ids for part in parts), strict=True)),
         latents=torch.cat(latents) if latents else None,
         lengths=torch.cat(lengths) if lengths else None,
     )
+
+
+def _stacked(ids: Sequence[Tensor]) -> Tensor:
+    widest = max(part.shape[1] for part in ids)
+    return torch.cat([functional.pad(part, (0, widest - part.shape[1])) for part in ids])
 
 
 def take(codes: Codes, rows: Tensor) -> Codes:
@@ -221,10 +260,12 @@ def in_fixed_batches(count: int, call: Callable[[Tensor], Tensor]) -> Tensor:
     return torch.cat([call(rows)[:kept] for rows, kept in fixed_batches(count)])
 
 
-def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int], resolution: int | None = None) -> Tensor:
+def decode(
+    tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int], resolution: int | Sequence[int] | None = None
+) -> Tensor:
     """uint8 (n, 3, H, W) on the CPU: images of codes, a fixed number at a time, from ids alone where they suffice.
 
-    `resolution`: the side that they must have, by default that of the tokenizer's card.
+    `resolution`: the side (or height and width) that they must have, by default that of the tokenizer's card.
     """
     card, stored = tokenizer.card, from_ids_alone(codes, tokenizer.spec)
     side = resolution or card.resolution
@@ -238,10 +279,31 @@ def decode(tokenizer: Tokenizer, codes: Codes, sample_ids: Sequence[int], resolu
 
 
 def tokens_of(codes: Codes, count: int) -> NDArray[np.int32]:
-    """(n, tokens): all levels side by side, coarse to fine; (n, 0) for continuous codes."""
+    """(n, tokens): all levels side by side, coarse to fine; (n, 0) for continuous codes.
+
+    Of variable length, a row goes on with -1 (`NO_TOKEN`) after its own tokens.
+    """
     if not codes.ids:
         return np.zeros((count, 0), dtype=np.int32)
-    return torch.cat(codes.ids, dim=1).cpu().numpy().astype(np.int32)
+    ids = torch.cat(codes.ids, dim=1)
+    if codes.lengths is not None:
+        ids = ids.masked_fill(torch.arange(ids.shape[1], device=ids.device) >= codes.lengths[:, None], NO_TOKEN)
+    return ids.cpu().numpy().astype(np.int32)
+
+
+def levels_of(spec: TokenSpec, ids: NDArray[Any]) -> list[NDArray[Any]]:
+    """Ids, or numbers of each, (n, tokens), cut back into levels."""
+    if spec.variable_length:
+        return [ids]
+    sizes = [math.prod(level) * spec.codebooks for level in spec.levels]
+    return np.split(ids, list(itertools.accumulate(sizes))[:-1], axis=1)
+
+
+def side_by_side(rows: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """`tokens_of` of several units as one (n, tokens), as wide as the widest."""
+    widest = max((part.shape[1] for part in rows), default=0)
+    padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=NO_TOKEN) for part in rows]
+    return np.concatenate(padded) if padded else np.zeros((0, 0), np.int32)
 
 
 def unclassifiable(card: Card, data: str | None) -> str:

@@ -20,6 +20,12 @@ from arbench.data.readers.mnist import mnist5k
         (["tokenizers/llamagen-vq-16"], "name images: --data FOLDER"),
         (["tokenizers/var-mini", "tokenizers/llamagen-vq-16", "--data", "x"], "images of different sizes"),
         (["tokenizers/var-mini", "--crop", "none"], "add --data SOURCE"),
+        (["tokenizers/jpeg", "--size", "48"], "add --data SOURCE"),
+        (
+            ["tokenizers/var-mini", "tokenizers/jpeg", "--data", "x", "--size", "48"],
+            "var-mini (32), tokenizers/jpeg (any",
+        ),
+        (["tokenizers/mar-kl-mini", "--data", "x", "--size", "50"], "tokenizers/mar-kl-mini (multiples of 8)"),
         (["tokenizers/var-mini", "--data", "no-such-folder"], "no-such-folder"),
     ],
 )
@@ -37,7 +43,14 @@ def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     words = ["tokenizers/var-mini", "--data", "pictures", "--out", "out", "--track", "off", "--workers", "1"]
     assert main(["audit", *words]) == 0
     results = [json.loads(path.read_text()) for path in Path("out").glob("cells/*/result.json")]
-    assert {result["task"] for result in results} == {"codes", "reconstruct", "stability", "prefix"}
+    assert {result["task"] for result in results} == {
+        "codes",
+        "detail",
+        "reconstruct",
+        "stability",
+        "predict",
+        "prefix",
+    }
     assert {metric["n"] for result in results for metric in result["metrics"] if metric["name"] == "deterministic"} == {
         17
     }

@@ -18,8 +18,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.wait import WebDriverWait
+from test_audit_sheets import audited, shown
 
 from arbench.report.boards import Board, BoardCell, BoardColumn, BoardRow
+from arbench.report.page import asset
 from arbench.report.site import index_page
 
 pytestmark = pytest.mark.browser
@@ -310,3 +312,19 @@ def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
     heading.send_keys(Keys.ENTER)
     assert driver.find_element(By.CSS_SELECTOR, "tbody tr").get_attribute("data-row") == "1027"
     assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []
+
+
+@pytest.mark.parametrize("width", [1300, 390])
+def test_an_audit_fits_the_window(driver: WebDriver, tmp_path: Path, width: int) -> None:
+    """Figures stand side by side where there is room, none is narrower than it reads, and all of them show."""
+    (tmp_path / "audit.html").write_text(f"<style>{asset('report.css')}</style><main>{shown(audited())}</main>")
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    driver.get((tmp_path / "audit.html").as_uri())
+    spill = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert driver.execute_script(spill) <= 0
+    boxes = [figure.rect for figure in driver.find_elements(By.CSS_SELECTOR, ".multiples svg")]
+    assert len(boxes) == 3
+    assert min(box["width"] for box in boxes) > 230
+    assert len({box["y"] for box in boxes}) == (1 if width > 1000 else 3)
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

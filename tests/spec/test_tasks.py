@@ -30,14 +30,26 @@ RATES = Rates(image=0.5, flops=8e9, pixels=3 * 32 * 32)
 
 # ---- ours ------------------------------------------------------------------------------------------------------------
 
-BUILT_IN = ["codes", "edit", "generate", "likelihood", "prefix", "reconstruct", "stability", "memory", "speed"]
+QUALITY = [
+    "codes",
+    "detail",
+    "edit",
+    "generate",
+    "likelihood",
+    "perturb",
+    "predict",
+    "prefix",
+    "reconstruct",
+    "stability",
+]
+BUILT_IN = [*QUALITY, "memory", "speed"]
 """Those that measure alone last."""
 
 
 def test_those_that_measure_alone_come_last() -> None:
     names = list(tasks())
     assert names == BUILT_IN
-    assert [tasks()[name].exclusive for name in names] == [False] * 7 + [True] * 2
+    assert [tasks()[name].exclusive for name in names] == [False] * len(QUALITY) + [True] * 2
     with pytest.raises(TypeError):
         tasks()["mine"] = tasks()["edit"]  # type: ignore[index]
 
@@ -178,7 +190,7 @@ def test_a_cell_survives_being_stored_with_all_fields_of_its_task() -> None:
 def test_a_stored_task_that_is_not_known() -> None:
     value = cell(Generate()).plain()
     value["task"]["task"] = "generat"
-    with pytest.raises(ValidationError, match="unknown task 'generat'; known: codes, edit, generate"):
+    with pytest.raises(ValidationError, match="unknown task 'generat'; known: codes, detail, edit, generate"):
         Cell.model_validate(value)
 
 

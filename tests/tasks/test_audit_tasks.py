@@ -11,8 +11,6 @@ from PIL import Image
 
 from arbench.data.perturbations import PERTURBATIONS
 from arbench.data.readers.mnist import mnist5k
-from arbench.metrics.code_length import adaptive_bits
-from arbench.tasks.codes import CodesOfImages
 from arbench.tasks.prefix import Prefix
 from arbench.tasks.stability import Stability
 
@@ -111,6 +109,15 @@ def test_one_that_moves_its_images_is_found(cell, through, images):
     assert second < first
 
 
+def test_one_that_decodes_codes_as_others_is_found(cell, through, images):
+    """None of its codes comes back, and the second round is a negative of a negative."""
+    finished, _ = through(cell("tokenizers/swapping", Stability(n=N, rounds=2)))
+    assert found(finished, "token-agreement") == {(("round", 1),): 0, (("round", 2),): 0}
+    ids = codes(images)
+    expected = [psnr(rendered(each), images).mean() for each in (15 - ids, ids)]
+    assert list(found(finished, "psnr-round").values()) == pytest.approx(expected)
+
+
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -142,28 +149,3 @@ def test_a_tokenizer_without_prefixes_says_so(cell, through):
     assert {metric.reason for metric in finished.metrics} == {
         "tokenizers/blocks does not decode prefixes (it has no `decode_prefix`)"
     }
-
-
-def test_codes_of_blocks_against_numpy(cell, through, images):
-    finished, _ = through(cell("tokenizers/blocks", CodesOfImages(n=N)))
-    ids = codes(images)
-    seen = found(finished, "codebook-seen")
-    assert seen[("images", N),] == len(np.unique(ids)) / 16
-    assert seen[("images", 1),] == len(np.unique(ids[0])) / 16
-    bits = found(finished, "adaptive-bits")
-    assert bits[("order", 0),] == pytest.approx(adaptive_bits([ids], 16, 0) / N)
-    assert bits[("order", 1),] < bits[("order", 0),]
-    assert found(finished, "bits-carried")[()] == pytest.approx(min(bits.values()) / (64 * 4))
-
-
-def test_latents_of_known_spread(cell, through, images):
-    """The latents are means of 4 x 4 blocks in three equal channels: one direction, and noise that pixels bear out."""
-    finished, _ = through(cell("tokenizers/continuous", CodesOfImages(n=N, noise=0.5)))
-    latents = images.astype(np.float64).reshape(N, 3, 8, 4, 8, 4).mean((3, 5)) / 255
-    rows = latents.transpose(0, 2, 3, 1).reshape(-1, 3)
-    values = np.linalg.eigvalsh(np.cov(rows.T, ddof=0)).clip(0)
-    part = values[values > 1e-15 * values.sum()] / values.sum()
-    assert found(finished, "effective-rank")[()] == pytest.approx(np.exp(-(part * np.log(part)).sum()), rel=1e-3)
-    assert found(finished, "noise-cost")[()] > 0
-    (carried,) = (metric for metric in finished.metrics if metric.name == "bits-carried")
-    assert (carried.value, carried.reason) == (None, "continuous latents have no codebook")

@@ -5,12 +5,15 @@ import math
 import torch
 from torch.nn import functional
 
+from arbench.adapters.tokenizers.image_files.cards import CARDS as FILES
+from arbench.adapters.tokenizers.wavelet_codec.cards import WAVELET
 from arbench.features.extractor import FeatureExtractor
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, TokenSpec
 
 SIDE = 32
 LEVELS = 16
 SPEC = TokenSpec(kind="discrete", layout="grid", levels=((8, 8),), vocabulary=LEVELS)
+CODECS = (*FILES, WAVELET)
 BOTH = frozenset({"edits", "scores"})
 
 
@@ -94,6 +97,34 @@ class Leaning(Blocks):
         return super().decode(codes, probe=probe).roll(4, dims=-1)
 
 
+class Sparse(Blocks):
+    """A planted fault: every other code is dead."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(ids=(super().encode(images).ids[0] // 2 * 2,))
+
+
+class Swapping(Blocks):
+    """A planted fault: each code is decoded as its opposite."""
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(Codes(ids=(LEVELS - 1 - codes.ids[0],)), probe=probe)
+
+
+class Worded(Blocks):
+    """With codewords, which are its greys."""
+
+    def codewords(self):
+        return torch.arange(LEVELS, dtype=torch.float32)[:, None]
+
+
+class Scrambled(Worded):
+    """Its codewords say nothing of what its codes look like."""
+
+    def codewords(self):
+        return super().codewords()[torch.tensor([0, 9, 4, 13, 2, 11, 6, 15, 8, 1, 12, 5, 10, 3, 14, 7])]
+
+
 class Prefixed(Blocks):
     """With `decode_prefix`: blocks beyond the first tokens are black."""
 
@@ -141,6 +172,67 @@ class Continuous(Blocks):
 
     def decode(self, codes, *, probe=NO_PROBE):
         return functional.interpolate(codes.latents, scale_factor=4).clamp(0, 1)
+
+
+class Unscaled(Continuous):
+    """A planted fault: latents are scaled on the way in, and nothing scales them back."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(latents=0.18 * super().encode(images).latents)
+
+
+class Posterior(Continuous):
+    """With a posterior of standard deviation 1/2 everywhere."""
+
+    def encode(self, images, *, noise=None):
+        mean = super().encode(images).latents
+        return Codes(latents=mean if noise is None else mean + noise.normal("posterior", mean.shape[1:]) / 2)
+
+
+class Whole(Continuous):
+    """Its latents are the pixels: nothing is lost. Those below lose one thing each, on purpose."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(latents=images)
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return self.spoiled(codes.latents).clamp(0, 1)
+
+    def spoiled(self, images):
+        return images
+
+
+class Blurred(Whole):
+    def spoiled(self, images):
+        return (images + images.roll(1, -1) + images.roll(1, -2) + images.roll((1, 1), (-1, -2))) / 4
+
+
+class Halfway(Whole):
+    """Half a pixel to the right."""
+
+    def spoiled(self, images):
+        return (images + images.roll(1, -1)) / 2
+
+
+class Exchanged(Whole):
+    """Blue for red."""
+
+    def spoiled(self, images):
+        return images.flip(1)
+
+
+class Lifted(Whole):
+    """A value range gone wrong: [-1, 1] is taken for [0, 1] on the way out."""
+
+    def spoiled(self, images):
+        return (images + 1) / 2
+
+
+class Patchy(Whole):
+    """Half of every pixel is the mean of its patch of 4 x 4."""
+
+    def spoiled(self, images):
+        return (images + functional.interpolate(functional.avg_pool2d(images, 4), scale_factor=4)) / 2
 
 
 class Tinted:
@@ -285,7 +377,7 @@ CARDS = {
         card("tokenizers/telltale", implementation="tiny_adapters:Telltale"),
         *(
             card(f"tokenizers/{name}", implementation=f"tiny_adapters:{name.capitalize()}")
-            for name in ("jittery", "leaning", "prefixed", "backwards")
+            for name in ("jittery", "leaning", "prefixed", "backwards", "sparse", "worded", "scrambled", "swapping")
         ),
         card(
             "tokenizers/scales",
@@ -293,11 +385,23 @@ CARDS = {
             tokens=TokenSpec(kind="discrete", layout="pyramid", levels=((1, 1), (2, 2)), vocabulary=8),
         ),
         card("tokenizers/wide", implementation="tiny_adapters:Wide"),
-        card(
-            "tokenizers/continuous",
-            implementation="tiny_adapters:Continuous",
-            tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+        *(
+            card(
+                f"tokenizers/{name}",
+                implementation=f"tiny_adapters:{name.capitalize()}",
+                tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=3),
+            )
+            for name in ("continuous", "unscaled", "posterior")
         ),
+        *(
+            card(
+                f"tokenizers/{name}",
+                implementation=f"tiny_adapters:{name.capitalize()}",
+                tokens=TokenSpec(kind="continuous", layout="grid", levels=((8, 8),), channels=48),
+            )
+            for name in ("whole", "blurred", "halfway", "exchanged", "lifted", "patchy")
+        ),
+        *CODECS,
         card("raster/tinted"),
         card("raster/telltale", tokenizer="tokenizers/telltale"),
         card("raster/wide", tokenizer="tokenizers/wide"),

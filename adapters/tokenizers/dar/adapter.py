@@ -13,11 +13,11 @@ from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 from arbench.seeds import noise_for
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
-from ...layers.tokenizer import NetworkTokenizer, check_multiple, from_signed, to_signed
+from ...layers.tokenizer import LooksUp, check_multiple, from_signed, to_signed
 from .network import IGNORED, Network, official_names
 
 
-class DARTokenizer(NetworkTokenizer):
+class DARTokenizer(LooksUp):
     """`Tokenizer`. The noise that decoding starts from is one draw, the same for every image and call."""
 
     network: Network

@@ -9,11 +9,11 @@ from arbench.errors import ImageError, InputError
 from arbench.protocols import NO_PROBE, Codes, Noise, Probe
 
 from ...layers.grid_tokenizer import GridTokenizer
-from ...layers.tokenizer import check_range, from_signed, to_signed
+from ...layers.tokenizer import LooksUp, check_range, from_signed, to_signed
 from .network import IGNORED, Network, official_names
 
 
-class GigaTok(GridTokenizer):
+class GigaTok(LooksUp, GridTokenizer):
     """`Tokenizer` of images of one size, whose places it has."""
 
     network: Network  # type: ignore[assignment]

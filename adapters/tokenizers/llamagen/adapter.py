@@ -12,11 +12,11 @@ from arbench.errors import InputError
 from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe
 
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
-from ...layers.tokenizer import NetworkTokenizer, check_grid, check_multiple, from_signed, to_signed
+from ...layers.tokenizer import LooksUp, check_grid, check_multiple, from_signed, to_signed
 from .network import IGNORED, Network, official_names
 
 
-class LlamaGenVQ(NetworkTokenizer):
+class LlamaGenVQ(LooksUp):
     """`Tokenizer` of LlamaGen. Images of any square size divisible by the factor are taken: n / f tokens a side."""
 
     network: Network

@@ -32,6 +32,7 @@ MINI = BASE.derive(
         "attn_resolutions": (4,),
     },
     tokens=TokenSpec.grid(4, channels=16),
+    multiple=8,
     parameters=1_067_699,
     **shipped("mar-kl-mini.safetensors"),
 )
@@ -41,6 +42,7 @@ KL_16 = BASE.derive(
     summary="MAR's KL autoencoder, 16x down, 16 channels; also that of FlowAR, xAR, FAR, ARINAR and TransDiff",
     config={"embed_dim": 16, "ch_mult": (1, 1, 2, 2, 4)},
     tokens=TokenSpec.grid(16, channels=16),
+    multiple=16,
     parameters=66_456_019,
     checkpoint=Checkpoint(
         file="kl16.ckpt",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ...layers.grid_tokenizer import GridTokenizer
+from ...layers.tokenizer import LooksUp
 from .network import IGNORED, Network, official_names
 
 
-class MaskBitVQ(GridTokenizer):
+class MaskBitVQ(LooksUp, GridTokenizer):
     """`Tokenizer`."""
 
     network: Network

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...layers.checkpoint import OfficialNames
 from ...layers.grid_tokenizer import AVERAGES, GridTokenizer, averaged
+from ...layers.tokenizer import LooksUp
 from .network import IGNORED, Network, official_names
 
 
@@ -15,7 +16,7 @@ def file_names(config: Mapping[str, Any]) -> OfficialNames:
     return averaged(official_names(config))
 
 
-class OpenMAGVIT2(GridTokenizer):
+class OpenMAGVIT2(LooksUp, GridTokenizer):
     """`Tokenizer`."""
 
     network: Network

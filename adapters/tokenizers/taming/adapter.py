@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ...layers.grid_tokenizer import GridTokenizer
+from ...layers.tokenizer import LooksUp
 from .network import IGNORED, Network, official_names
 
 
-class VQGAN(GridTokenizer):
+class VQGAN(LooksUp, GridTokenizer):
     """`Tokenizer`. With Gumbel logits the code is the likeliest one; upstream draws it, even when encoding."""
 
     network: Network

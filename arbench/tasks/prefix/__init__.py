@@ -6,30 +6,21 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
+from ..on_images import OnImages
 
 DECODINGS = 10
 """Prefixes of an image, about."""
 
 
-class Prefix(TaskSpec):
+class Prefix(OnImages):
     """Tokenizers: images decoded from the first levels of a pyramid, or the first tokens of a sequence."""
 
     task: Literal["prefix"] = "prefix"
     """Name of the task."""
-    data: str = "mnist5k/heldout"
-    """Images, as `arbench score` reads them."""
-    crop: str = "none"
-    """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
-    size: int | None = Field(default=None, ge=1)
-    """Side of the square that `crop` makes, in pixels."""
-    n: int | None = Field(default=200, ge=1)
-    """Images, from the start of the source; null: all."""
     within: float = Field(default=1.0, gt=0)
     """An image is taken as there where its PSNR is so many dB from that of all codes."""
-    batch: int = Field(default=64, ge=1)
-    """Images at once; no result depends on it."""
     show: int = Field(default=8, ge=0)
     """The prefixes of the first `show` images are kept for the report."""
 
@@ -53,7 +44,7 @@ TASK = TaskDefinition(
     summary=(Pick("prefix-needed"),),
     units=lambda spec: cut(spec.n),
     effort=_effort,
-    data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
+    data=lambda spec: (spec.images,),
     counted="n",
     transport=frozenset({"batch", "show"}),
 )

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...data.indexed import ImageSource
 from ...gallery import Gallery
 from ...images import to_uint8
 from ...metrics.estimate import mean_with_interval, missing, share
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...protocols import Prefix as DecodesPrefixes
 from ...spec.cell import Cell
-from ...spec.result import Metric
-from ...spec.task import Data
+from ...spec.result import At, Metric
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..outputs import check_images, encode, in_fixed_batches, join, load, take
+from ..outputs import check_images, encode, in_fixed_batches, join, load, spec_at, take
 from . import Prefix
 
 FALL = 1e-6
@@ -37,13 +40,13 @@ class PrefixWork:
         arrays: Arrays = {"sample_ids": np.array(ids, np.int64)}
         if not isinstance(tokenizer, DecodesPrefixes):
             return arrays
-        originals = load(context.source(Data(task.data, task.crop, task.size)), ids, tokenizer.card, "prefix")
+        originals = load(context.source(task.images), ids, tokenizer.card, "prefix")
         starts = range(0, len(ids), task.batch)
         codes = join([encode(tokenizer, originals[at : at + task.batch], context.device) for at in starts])
         psnr, rows, kept = context.pair_metrics(("psnr",)), [], []
         shown = max(0, min(task.show - unit.start, len(ids)))
-        for count in counts(tokenizer.spec):
-            images = _decoded(tokenizer, codes, count, ids)
+        for prefix in prefixes(spec_at(tokenizer, originals.shape[2:])):
+            images = _decoded(tokenizer, codes, prefix, ids, originals.shape[2:])
             rows.append(psnr(images, originals)["psnr"])
             kept.append(images[:shown])
             context.progress(0)
@@ -62,53 +65,76 @@ class PrefixWork:
                     nothing.metric("prefix-monotone", "no prefixes", "fraction", "higher"),
                 )
             )
-        psnr, lengths = joined(units, "psnr"), tokens_in(tokenizer.spec)
-        return Finished(_metrics(psnr, lengths, tokenizer.spec, task.within), gallery=_gallery(task, units, lengths))
+        found = prefixes(spec_at(tokenizer, _source(task, context).resolution))
+        metrics = _metrics(joined(units, "psnr"), found, task.within)
+        return Finished(metrics, gallery=_gallery(task, units, found))
 
 
-def counts(spec: TokenSpec) -> list[int]:
-    """The prefixes that are decoded: every level of a pyramid; 1, 2, 4, ... and all tokens of a sequence."""
-    if spec.layout == "pyramid":
-        return list(range(1, len(spec.levels) + 1))
-    doubled = itertools.takewhile(lambda count: count < spec.tokens, (2**k for k in itertools.count()))
-    return [*doubled, spec.tokens]
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A prefix: `count` levels or tokens, `part` of the image's tokens; of variable length `part` alone counts."""
+
+    count: int
+    part: Fraction
+    at: Mapping[str, At]
+    words: str
 
 
-def tokens_in(spec: TokenSpec) -> list[int]:
-    """How many tokens each of these prefixes has."""
+def prefixes(spec: TokenSpec) -> list[Taken]:
+    """Those that are decoded: every level of a pyramid; 1, 2, 4, ... and all tokens of a sequence; where sequences
+    differ in length, 1/64, 1/32, ... and all of each."""
+    if spec.variable_length:
+        shares = [Fraction(1, 2**k) for k in range(6, -1, -1)]
+        return [Taken(0, part, {"share": float(part)}, f"{part} of its tokens") for part in shares]
+    counts = list(range(1, len(spec.levels) + 1))
+    lengths = list(itertools.accumulate(math.prod(level) * spec.codebooks for level in spec.levels))
     if spec.layout != "pyramid":
-        return counts(spec)
-    return list(itertools.accumulate(math.prod(level) * spec.codebooks for level in spec.levels))
+        doubled = itertools.takewhile(lambda count: count < spec.tokens, (2**k for k in itertools.count()))
+        counts = lengths = [*doubled, spec.tokens]
+    return [
+        Taken(
+            count,
+            Fraction(length, spec.tokens),
+            {"prefix": count, "tokens": length},
+            f"{length} token{'s' if length > 1 else ''}",
+        )
+        for count, length in zip(counts, lengths, strict=True)
+    ]
 
 
-def _decoded(tokenizer: Tokenizer, codes: Codes, count: int, ids: range) -> NDArray[np.uint8]:
-    """(n, 3, H, W) from the first `count` levels or tokens."""
+def _source(task: Prefix, context: Context) -> ImageSource:
+    return context.source(task.images)
+
+
+def _decoded(tokenizer: Tokenizer, codes: Codes, prefix: Taken, ids: range, size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(n, 3, H, W) from the first levels or tokens."""
     assert isinstance(tokenizer, DecodesPrefixes)
-    card = tokenizer.card
+    name = tokenizer.card.name
 
     def call(rows: Tensor) -> Tensor:
-        images = tokenizer.decode_prefix(take(codes, rows), count)
-        return to_uint8(check_images(images, [ids[row] for row in rows.tolist()], card.resolution, card.name)).cpu()
+        part = take(codes, rows)
+        if part.lengths is None:
+            images = tokenizer.decode_prefix(part, prefix.count)
+        else:
+            counts = [max(1, math.ceil(length * prefix.part)) for length in part.lengths.tolist()]
+            alone = [take(part, torch.tensor([row])) for row in range(len(counts))]
+            images = torch.cat([tokenizer.decode_prefix(*each) for each in zip(alone, counts, strict=True)])
+        return to_uint8(check_images(images, [ids[row] for row in rows.tolist()], size, name)).cpu()
 
     decoded: NDArray[np.uint8] = in_fixed_batches(len(ids), call).numpy()
     return decoded
 
 
-def _metrics(psnr: NDArray[np.float64], lengths: list[int], spec: TokenSpec, within: float) -> tuple[Metric, ...]:
+def _metrics(psnr: NDArray[np.float64], found: list[Taken], within: float) -> tuple[Metric, ...]:
     """Of PSNR (n, prefixes), the last of which has all tokens."""
-    unit = "levels" if spec.layout == "pyramid" else "tokens"
-    found = [
+    of_each = [
         mean_with_interval(psnr[:, place]).metric(
-            "prefix-psnr",
-            f"from the first {count} of {counts(spec)[-1]} {unit}, mean over images",
-            "dB",
-            "higher",
-            at={"prefix": count, "tokens": length},
+            "prefix-psnr", f"from the first {prefix.words}, mean over images", "dB", "higher", at=prefix.at
         )
-        for place, (count, length) in enumerate(zip(counts(spec), lengths, strict=True))
+        for place, prefix in enumerate(found)
     ]
     needed = (psnr >= psnr[:, -1:] - within).argmax(1)  # the first that is near
-    part = np.array(lengths, np.float64)[needed] / lengths[-1]
+    part = np.array([float(prefix.part) for prefix in found])[needed]
     rising = int((np.diff(psnr, axis=1) >= -FALL).all(1).sum())
     how = f"tokens of the shortest prefix decoded whose PSNR is within {within:g} dB of all, over all"
     return (
@@ -116,11 +142,11 @@ def _metrics(psnr: NDArray[np.float64], lengths: list[int], spec: TokenSpec, wit
         share(rising, len(psnr)).metric(
             "prefix-monotone", "images whose PSNR falls with none of the longer prefixes", "fraction", "higher"
         ),
-        *found,
+        *of_each,
     )
 
 
-def _gallery(task: Prefix, units: Sequence[Stored], lengths: list[int]) -> Gallery | None:
+def _gallery(task: Prefix, units: Sequence[Stored], found: list[Taken]) -> Gallery | None:
     if task.show == 0:
         return None
     shown = joined(units, "shown", task.show)  # (n, prefixes, 3, H, W)
@@ -132,7 +158,7 @@ def _gallery(task: Prefix, units: Sequence[Stored], lengths: list[int]) -> Galle
         "From the first tokens alone; the first images, not selected.",
         np.arange(n),
         np.full((len(layers), n), -1),
-        ("original", *(f"{length} token{'s' if length > 1 else ''}" for length in lengths)),
-        (True, *(False for _ in lengths)),
+        ("original", *(prefix.words for prefix in found)),
+        (True, *(False for _ in found)),
         layers,
     )

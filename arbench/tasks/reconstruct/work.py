@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,16 +10,16 @@ from numpy.typing import NDArray
 
 from ...gallery import Gallery
 from ...metrics.classifier import class_agreement
-from ...metrics.codes import CodeUse, bits_per_image, code_use, code_use_by_level
-from ...metrics.estimate import Estimate, missing
-from ...protocols import Card, Codes, Tokenizer, TokenSpec
+from ...metrics.codes import NO_TOKEN, CodeUse, bits_per_image, code_use, code_use_by_level
+from ...metrics.estimate import Estimate, mean_with_interval, missing
+from ...protocols import Card, Codes, Tokenizer
 from ...spec.cell import Cell
 from ...spec.result import At, Metric
 from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
 from ..compared import described, evaluated, keeps_images
-from ..outputs import decode, encode, join, load, tokens_of, unclassifiable
+from ..outputs import decode, encode, join, levels_of, load, side_by_side, spec_at, tokens_of, unclassifiable
 from . import Reconstruct
 
 AMPLIFIED = 4
@@ -41,7 +40,7 @@ class ReconstructWork:
         card, ids = tokenizer.card, range(unit.start, unit.stop)
         originals = load(source, ids, card, "reconstruct")
         codes = _encode(tokenizer, originals, task.batch, context)
-        images: NDArray[np.uint8] = decode(tokenizer, codes, ids).numpy()  # (n, 3, H, W)
+        images: NDArray[np.uint8] = decode(tokenizer, codes, ids, originals.shape[2:]).numpy()  # (n, 3, H, W)
         labels = np.full(len(ids), -1, dtype=np.int64) if source.labels is None else source.labels[ids.start : ids.stop]
         arrays = described(
             images, ids, labels, source.keys(ids), task.question(), task.mode, context, originals=originals
@@ -59,7 +58,7 @@ class ReconstructWork:
         found = evaluated(cell.adapter, units, task.question(), task.data, context, mode=task.mode, limit=task.n)
         metrics = (
             *found.metrics,
-            *_code_metrics(tokenizer.spec, joined(units, "tokens")),
+            *_code_metrics(tokenizer, context.source(_data(task)).resolution, units),
             _agreement(task, tokenizer.card, units, context),
         )
         return Finished(
@@ -86,8 +85,9 @@ def _encode(tokenizer: Tokenizer, originals: NDArray[np.uint8], batch: int, cont
     return join(parts)
 
 
-def _code_metrics(spec: TokenSpec, ids: NDArray[np.int32]) -> list[Metric]:
+def _code_metrics(tokenizer: Tokenizer, size: tuple[int, int], units: Sequence[Stored]) -> list[Metric]:
     """Use of the codebook, all levels in one histogram and each level of a pyramid by itself, and bits per image."""
+    spec, ids = spec_at(tokenizer, size), side_by_side([unit["tokens"] for unit in units])
     if spec.vocabulary is None or spec.kind == "continuous":
         nothing = missing("continuous latents have no codebook", len(ids))
         use = CodeUse(None, len(ids), 0, nothing, nothing, nothing, 0)
@@ -96,9 +96,11 @@ def _code_metrics(spec: TokenSpec, ids: NDArray[np.int32]) -> list[Metric]:
     else:
         use = code_use(ids, spec.vocabulary)
         dead = Estimate(float(use.dead), n=use.tokens, flags=use.usage.flags)
-        entropy = bits_per_image(_levels(spec, ids), spec.vocabulary)
+        entropy = bits_per_image(levels_of(spec, ids), spec.vocabulary)
         uniform = Estimate(spec.bits, n=len(ids))
-        levels = code_use_by_level(_levels(spec, ids), spec.vocabulary) if len(spec.levels) > 1 else []
+        if spec.variable_length:
+            uniform = mean_with_interval((ids != NO_TOKEN).sum(1) * math.log2(spec.vocabulary))
+        levels = code_use_by_level(levels_of(spec, ids), spec.vocabulary) if len(spec.levels) > 1 else []
     return [
         *_use_metrics(use, {}, "all levels and codebooks in one histogram"),
         dead.metric("dead-codes", "codes never seen", "codes", "lower"),
@@ -122,12 +124,6 @@ def _use_metrics(use: CodeUse, at: dict[str, At], of: str) -> tuple[Metric, ...]
         use.entropy.metric("codebook-entropy", how, "bits", "higher", at=at, extras=extras),
         use.perplexity.metric("codebook-perplexity", f"2^entropy, {of}", "codes", "higher", at=at),
     )
-
-
-def _levels(spec: TokenSpec, ids: NDArray[np.int32]) -> list[NDArray[np.int32]]:
-    """(n, tokens) cut back into levels."""
-    sizes = [math.prod(level) * spec.codebooks for level in spec.levels]
-    return np.split(ids, list(itertools.accumulate(sizes))[:-1], axis=1)
 
 
 def _agreement(task: Reconstruct, card: Card, units: Sequence[Stored], context: Context) -> Metric:

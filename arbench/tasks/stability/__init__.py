@@ -6,30 +6,21 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition
 from ...spec.unit import cut
+from ..on_images import OnImages
 
 ENCODINGS = 8
 """Of an image: itself twice, five perturbations, the flipped one. Rounds come on top."""
 
 
-class Stability(TaskSpec):
+class Stability(OnImages):
     """Tokenizers: codes under small changes of the image, and of their own reconstructions."""
 
     task: Literal["stability"] = "stability"
     """Name of the task."""
-    data: str = "mnist5k/heldout"
-    """Images, as `arbench score` reads them."""
-    crop: str = "none"
-    """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
-    size: int | None = Field(default=None, ge=1)
-    """Side of the square that `crop` makes, in pixels."""
-    n: int | None = Field(default=200, ge=1)
-    """Images, from the start of the source; null: all."""
     rounds: int = Field(default=3, ge=1)
     """How often an image is encoded and decoded again."""
-    batch: int = Field(default=64, ge=1)
-    """Images at once; no result depends on it."""
 
 
 def _effort(spec: Stability, rates: Rates) -> Effort:
@@ -40,7 +31,7 @@ TASK = TaskDefinition(
     name="stability",
     spec=Stability,
     work="arbench.tasks.stability.work:StabilityWork",
-    version=1,
+    version=2,
     kinds=frozenset({"tokenizer"}),
     group="Stability",
     metrics=(
@@ -60,7 +51,7 @@ TASK = TaskDefinition(
     summary=(Pick("token-agreement", at={"round": 1}), Pick("latent-change")),
     units=lambda spec: cut(spec.n),
     effort=_effort,
-    data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
+    data=lambda spec: (spec.images,),
     counted="n",
     transport=frozenset({"batch"}),
 )

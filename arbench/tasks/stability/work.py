@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,15 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...data.perturbations import NOISE, PERTURBATIONS, flipped, noisy
+from ...metrics.codes import NO_TOKEN
 from ...metrics.estimate import Estimate, mean_with_interval, missing, share
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import noise_for
 from ...spec.cell import Cell
 from ...spec.result import At, Metric
-from ...spec.task import Data
 from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
-from ..outputs import decode, encode, join, load, tokens_of
+from ..outputs import decode, encode, join, levels_of, load, side_by_side, spec_at, tokens_of
 from . import Stability
 
 Images = NDArray[np.uint8]
@@ -30,33 +29,36 @@ class StabilityWork:
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
         assert isinstance(task, Stability)
-        tokenizer, source = context.tokenizer(cell), context.source(Data(task.data, task.crop, task.size))
+        tokenizer, source = context.tokenizer(cell), context.source(task.images)
         ids = range(unit.start, unit.stop)
         images: Images = load(source, ids, tokenizer.card, "stability")
-        encoding = _Encoding(tokenizer, task.batch, context)
+        encoding = _Encoding(tokenizer, spec_at(tokenizer, images.shape[2:]), task.batch, context)
         codes = encoding(images)
-        first: Images = decode(tokenizer, codes, ids).numpy()
+        first: Images = decode(tokenizer, codes, ids, images.shape[2:]).numpy()
         again = encoding(images)
-        same = _agreement(again, codes, tokenizer.spec).all(1) & (_latent_change(again, codes) == 0)
+        size = images.shape[2:]
+        same = (_agreement(again, codes, encoding.spec) == 1).all(1) & (_latent_change(again, codes) == 0)
         arrays = {
             "sample_ids": np.array(ids, np.int64),
-            "deterministic": same & (decode(tokenizer, again, ids).numpy() == first).all((1, 2, 3)),
+            "deterministic": same & (decode(tokenizer, again, ids, size).numpy() == first).all((1, 2, 3)),
         }
         normals = noise_for(cell.settings.seed, ids).normal("stability/noise", images.shape[1:]).numpy()
         changed = {NOISE: noisy(images, normals), **{name: change(images) for name, change in PERTURBATIONS.items()}}
         for name, pixels in changed.items():
             found = encoding(pixels)
-            arrays[f"agreement {name}"] = _agreement(found, codes, tokenizer.spec)
+            arrays[f"agreement {name}"] = _agreement(found, codes, encoding.spec)
             arrays[f"latents {name}"] = _latent_change(found, codes)
-        mirrored = _mirrored(codes, tokenizer.spec)
+        mirrored = _mirrored(codes, encoding.spec)
         if mirrored is not None:
-            arrays["flip"] = _agreement(encoding(flipped(images)), mirrored, tokenizer.spec)
+            arrays["flip"] = _agreement(encoding(flipped(images)), mirrored, encoding.spec)
         arrays |= _rounds(task.rounds, images, first, codes, ids, encoding, context)
         return arrays
 
     def finish(self, cell: Cell, units: Sequence[Stored], context: Context) -> Finished:
-        task, spec = cell.task, context.tokenizer(cell).spec
+        task = cell.task
         assert isinstance(task, Stability)
+        size = context.source(task.images).resolution
+        spec = spec_at(context.tokenizer(cell), size)
         metrics: list[Metric] = []
         for name in (NOISE, *PERTURBATIONS):
             metrics += _changes(units, spec, name, {"perturbation": name})
@@ -72,8 +74,8 @@ class StabilityWork:
 class _Encoding:
     """Codes of a unit's images, `batch` at a time; each call that ends is told as progress."""
 
-    def __init__(self, tokenizer: Tokenizer, batch: int, context: Context) -> None:
-        self.tokenizer, self._batch, self._context = tokenizer, batch, context
+    def __init__(self, tokenizer: Tokenizer, spec: TokenSpec, batch: int, context: Context) -> None:
+        self.tokenizer, self.spec, self._batch, self._context = tokenizer, spec, batch, context
 
     def __call__(self, images: Images) -> Codes:
         starts = range(0, len(images), self._batch)
@@ -90,25 +92,30 @@ def _rounds(
     for number in range(1, rounds + 1):
         arrays[f"psnr {number}"] = psnr(images, originals)["psnr"]
         found = encoding(images)
-        arrays[f"agreement {number}"] = _agreement(found, codes, encoding.tokenizer.spec)
+        arrays[f"agreement {number}"] = _agreement(found, codes, encoding.spec)
         arrays[f"latents {number}"] = _latent_change(found, codes)
         codes = found
         if number < rounds:
-            images = decode(encoding.tokenizer, codes, ids).numpy()
+            images = decode(encoding.tokenizer, codes, ids, originals.shape[2:]).numpy()
     return arrays
 
 
-def _sizes(spec: TokenSpec) -> list[int]:
-    return [math.prod(level) * spec.codebooks for level in spec.levels]
-
-
 def _agreement(one: Codes, other: Codes, spec: TokenSpec) -> NDArray[np.float64]:
-    """(n, levels) share of equal codes; (n, 0) of continuous ones."""
+    """(n, levels) share of equal codes, place by place; (n, 0) of continuous ones.
+
+    Of variable length, places that only one of both has count as different.
+    """
     if not one.ids:
         return np.zeros((len(other.latents) if other.latents is not None else 0, 0))
-    mine, theirs = (tokens_of(codes, len(codes.ids[0])) for codes in (one, other))
-    ends = list(itertools.accumulate(_sizes(spec)))[:-1]
-    return np.stack([part.mean(1) for part in np.split(mine == theirs, ends, axis=1)], axis=1)
+    count = len(one.ids[0])
+    both = side_by_side([tokens_of(codes, count) for codes in (one, other)])
+    pairs = zip(*(levels_of(spec, ids) for ids in (both[:count], both[count:])), strict=True)
+    return np.stack([_equal(mine, theirs) for mine, theirs in pairs], axis=1)
+
+
+def _equal(mine: NDArray[np.int32], theirs: NDArray[np.int32]) -> NDArray[np.float64]:
+    here = (mine != NO_TOKEN) | (theirs != NO_TOKEN)
+    return np.asarray(((mine == theirs) & here).sum(1) / here.sum(1), np.float64)
 
 
 def _latent_change(one: Codes, other: Codes) -> NDArray[np.float64]:
@@ -130,7 +137,8 @@ def _mirrored(codes: Codes, spec: TokenSpec) -> Codes | None:
 
 def _overall(levels: NDArray[np.float64], spec: TokenSpec) -> NDArray[np.float64]:
     """(n,) the share of all codes, from that of each level."""
-    return np.asarray(np.average(levels, axis=1, weights=_sizes(spec)), np.float64)
+    weights = None if spec.variable_length else [math.prod(level) for level in spec.levels]
+    return np.asarray(np.average(levels, axis=1, weights=weights), np.float64)
 
 
 def _changes(units: Sequence[Stored], spec: TokenSpec, name: str, at: dict[str, At]) -> list[Metric]:
