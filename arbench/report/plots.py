@@ -46,7 +46,7 @@ def scatter(entries: Sequence[Entry], table: Table) -> figures.Drawing | None:
     column = quality_column(table)
     if column is None:
         return None
-    called = _series(_called(entries), short_names(entry.result for entry in entries))
+    called = _series(row_names(entries), short_names(entry.result for entry in entries))
     quality: dict[Key, Metric] = {}
     for row, metric in zip(table.rows, _metrics(table, column), strict=True):
         if metric is not None:
@@ -76,7 +76,7 @@ def scatter(entries: Sequence[Entry], table: Table) -> figures.Drawing | None:
     return figures.quality_against_speed(points, heading, column.direction) if points else None
 
 
-def _called(entries: Sequence[Entry]) -> dict[RowKey, str]:
+def row_names(entries: Sequence[Entry]) -> dict[RowKey, str]:
     """The name of each row: with the device where the same settings were run on several."""
     found = names(entry.result for entry in entries)
     rows = dict.fromkeys((e.result.adapter, e.result.settings_id, device(e.result)) for e in entries)
@@ -102,7 +102,7 @@ def _latencies(row: Row, table: Table) -> dict[int, Metric]:
 
 def phase_figures(entries: Sequence[Entry]) -> dict[str, figures.Drawing]:
     """Stacked bars of each operation."""
-    called = _called(entries)
+    called = row_names(entries)
     bars: dict[str, list[figures.Bar]] = {}
     for entry in entries:
         name = called[entry.result.adapter, entry.result.settings_id, device(entry.result)]
@@ -115,7 +115,7 @@ def phase_figures(entries: Sequence[Entry]) -> dict[str, figures.Drawing]:
 
 def step_figure(entries: Sequence[Entry]) -> figures.Drawing | None:
     """Median time by AR step, a panel per batch size, None where nothing takes more than one step."""
-    called = _called(entries)
+    called = row_names(entries)
     curves: dict[int, dict[str, NDArray[np.float64]]] = {}
     for entry in entries:
         raw = entry.latency()
