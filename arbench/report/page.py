@@ -16,7 +16,19 @@ from ..errors import ArbenchError
 from ..files import write_atomic
 from ..spec.card import Card
 from ..spec.flags import FLAGS
-from . import curve_figure, everything, export, history, latex, number, plots, rate_figure, scaling, speed_figures
+from . import (
+    curve_figure,
+    everything,
+    export,
+    figures,
+    history,
+    latex,
+    number,
+    plots,
+    rate_figure,
+    scaling,
+    speed_figures,
+)
 from .curves import Sweep, sweeps, told_apart
 from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
@@ -171,6 +183,8 @@ def _block(
         "markdown": export.to_markdown(table),
         "latex": latex.to_latex(table, KINDS[kind][1], f"tab:{kind}"),
         "scatter": _inline(plots.scatter(own, table)),
+        "points": _points(own, table),
+        "better": next((c.direction for c in [plots.quality_column(table)] if c is not None), None) or "",
         "rate": _inline(rate_figure.figure(own, table, known) if kind == "tokenizer" else None),
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": _inline(plots.step_figure(own)),
@@ -183,6 +197,15 @@ def _block(
 
 def _inline(drawing: Drawing | None) -> Markup:
     return Markup(drawing.svg() if drawing else "")
+
+
+def _points(entries: Sequence[Entry], table: Table) -> dict[tuple[str, str, str], str]:
+    """Row -> ids of its points in the plot of quality against speed, of their line and of their name."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for point, row in plots.speed_points(entries, table).items():
+        line, name = figures.safe(f"line-{point.name}-{point.setting}"), figures.safe(f"name-{point.name}")
+        found.setdefault((row.adapter, row.settings_id, row.device), [line, name]).append(figures.identity(point))
+    return {key: " ".join(ids) for key, ids in found.items()}
 
 
 def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:
