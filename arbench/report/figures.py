@@ -133,7 +133,8 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
             own = sorted((point for point in points if point.name == name), key=lambda point: point.batch)
             for setting in _distinct(point.setting for point in own):
                 x, y = zip(*((p.seconds, p.value) for p in own if p.setting == setting), strict=True)
-                axes.plot(x, y, color=color, linewidth=1, alpha=0.45, zorder=2)
+                (line,) = axes.plot(x, y, color=color, linewidth=1, alpha=0.45, zorder=2)
+                line.set_gid(safe(f"line-{name}-{setting}"))
             for point in own:
                 _draw_point(axes, point, color, MARKERS[batches.index(point.batch) % len(MARKERS)])
         _draw_front(axes, points, better)
@@ -154,16 +155,20 @@ def quality_against_speed(points: Sequence[Point], quality: str, better: str | N
             for i, batch in enumerate(batches)
         ]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1.12), ncols=len(batches), fontsize=9)
-        titles = {_identity(point): _point_title(point, quality) for point in points}
+        titles = {identity(point): _point_title(point, quality) for point in points}
         return Drawing(figure, f"{quality} against time per image", titles)
 
 
 def _draw_point(axes: Axes, point: Point, color: str, marker: str) -> None:
     x = _error(point.seconds, point.seconds_span)
     y = _error(point.value, point.value_span)
-    axes.errorbar(point.seconds, point.value, xerr=x, yerr=y, fmt="none", ecolor=color, elinewidth=1.3, capsize=2.5)
+    drawn = axes.errorbar(
+        point.seconds, point.value, xerr=x, yerr=y, fmt="none", ecolor=color, elinewidth=1.3, capsize=2.5
+    )
+    for number, part in enumerate(drawn.get_children()):
+        part.set_gid(f"{identity(point)}--{number}")
     (dot,) = axes.plot(point.seconds, point.value, marker, color=color, markersize=7.5, markeredgecolor=PAPER, zorder=3)
-    dot.set_gid(_identity(point))
+    dot.set_gid(identity(point))
 
 
 def _name_points(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
@@ -196,6 +201,7 @@ def _name_points(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> N
         for text in labels:
             if text is not chosen:
                 text.remove()
+        chosen.set_gid(safe(f"name-{name}"))
         covered.append(chosen.get_window_extent())
 
 
@@ -210,7 +216,8 @@ def _draw_front(axes: Axes, points: Sequence[Point], better: str | None) -> None
             front.append(point)
     x = [point.seconds for point in front]
     y = [point.value for point in front]
-    axes.plot(x, y, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1, drawstyle="steps-post")
+    (line,) = axes.plot(x, y, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1, drawstyle="steps-post")
+    line.set_gid("front")
 
 
 def phase_bars(bars: Sequence[Bar], operation: str) -> Drawing:
@@ -324,7 +331,8 @@ def safe(text: str) -> str:
     return re.sub(r"[^\w-]", "-", text)
 
 
-def _identity(point: Point) -> str:
+def identity(point: Point) -> str:
+    """The id of a point's marker; its bars have it with "--" and a number behind."""
     return safe(f"point-{point.name}-{point.setting}-{point.batch}")
 
 

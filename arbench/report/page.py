@@ -21,14 +21,16 @@ from . import (
     curve_figure,
     everything,
     export,
+    figures,
     history,
     latex,
     number,
     plots,
+    rate_figure,
     scaling,
     speed_figures,
 )
-from .curves import Sweep, sweeps
+from .curves import Sweep, sweeps, told_apart
 from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
 from .pictures import galleries
@@ -68,7 +70,7 @@ def render(runs: Sequence[RunFolder]) -> str:
     planned = [cell for run in runs for cell in run.missing]
     known = cards()
     shown = galleries(entries, known)  # first, for damaged files show up here and plots take seconds
-    blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned))]
+    blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned, known))]
     rows = everything.metric_rows(found)
     latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
     verdicts = [verdict(run) for run in latest]
@@ -117,10 +119,39 @@ def _series(series: history.Series) -> dict[str, object]:
         "words": series.words,
         "nights": len(known),
         "svg": Markup(history.sparkline(series)),
+        "change": _change(known[0], known[-1]),
+        "verdict": _verdict(series),
         "first": history.value_text(series, known[0]),
         "last": history.value_text(series, known[-1]),
         "steps": [(kinds[series.better(step)], series.told(step)) for step in series.steps],
     }
+
+
+def _change(first: float, last: float) -> str:
+    if first == last:
+        return "identical"
+    return f"{100 * (last / first - 1):+.1f} %" if first > 0 else ""
+
+
+def _verdict(series: history.Series) -> str:
+    """How the last night differs from the first: "better", "worse", "changed", or "" where their intervals, taken as of
+    independent estimates, do not tell them apart.
+    """
+    ends = []
+    for each in (series.known[0][0], series.known[-1][0]):
+        alike = (
+            reading.metric
+            for reading in each.readings.values()
+            if reading.words == series.words
+            and (reading.entry.result.adapter, reading.entry.result.settings_id) == (series.model, series.settings_id)
+        )
+        ends.append(next(alike))
+    first, last = ends
+    if first.interval is None or last.interval is None or not told_apart(first, last):
+        return ""
+    if series.direction is None:
+        return "changed"
+    return "better" if ((last.value or 0) > (first.value or 0)) == (series.direction == "higher") else "worse"
 
 
 def cards() -> Mapping[str, Card]:
@@ -136,6 +167,7 @@ def _block(
     found: Sequence[Entry],
     entries: Sequence[Entry],
     planned: Sequence[Planned],
+    known: Mapping[str, Card],
 ) -> dict[str, object] | None:
     """What is shown of the generators, the tokenizers, or the scored images."""
     table = make_table(found, planned, kind)
@@ -155,17 +187,29 @@ def _block(
         "markdown": export.to_markdown(table),
         "latex": latex.to_latex(table, KINDS[kind][1], f"tab:{kind}"),
         "scatter": _inline(plots.scatter(own, table)),
+        "points": _points(own, table),
+        "better": next((c.direction for c in [plots.quality_column(table)] if c is not None), None) or "",
+        "rate": _inline(rate_figure.figure(own, table, known) if kind == "tokenizer" else None),
         "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
         "steps": _inline(plots.step_figure(own)),
         "speed": _inline(speed_figures.figure(speed_figures.panels(own))),
         "ratios": scaling.ratios(own) if kind == "generator" else [],
-        "slopes": scaling.slopes(own, cards()) if kind == "generator" else [],
+        "slopes": scaling.slopes(own, known) if kind == "generator" else [],
         "phases": [_inline(drawing) for drawing in plots.phase_figures(own).values()],
     }
 
 
 def _inline(drawing: Drawing | None) -> Markup:
     return Markup(drawing.svg() if drawing else "")
+
+
+def _points(entries: Sequence[Entry], table: Table) -> dict[tuple[str, str, str], str]:
+    """Row -> ids of its points in the plot of quality against speed, of their line and of their name."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for point, row in plots.speed_points(entries, table).items():
+        line, name = figures.safe(f"line-{point.name}-{point.setting}"), figures.safe(f"name-{point.name}")
+        found.setdefault((row.adapter, row.settings_id, row.device), [line, name]).append(figures.identity(point))
+    return {key: " ".join(ids) for key, ids in found.items()}
 
 
 def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..files import write_atomic
-from . import curve_figure, latex, plots, speed_figures
+from . import curve_figure, latex, plots, rate_figure, speed_figures
 from .curves import sweeps
 from .figures import Drawing, safe
 from .folders import Entry, RunFolder
-from .page import KINDS
+from .page import KINDS, cards
 from .rows import newest
 from .tables import Table, make_table
 
@@ -43,6 +43,7 @@ def write_figures(runs: Sequence[RunFolder], folder: Path) -> list[Path]:
 def drawings(entries: Sequence[Entry], table: Table) -> Iterator[tuple[str, Drawing]]:
     """Every figure of the models of one kind, with its name."""
     found: dict[str, Drawing | None] = {"quality-against-speed": plots.scatter(entries, table)}
+    found["quality-against-rate"] = rate_figure.figure(entries, table, cards()) if table.kind == "tokenizer" else None
     for sweep in sweeps(entry.result for entry in entries):
         found[f"along-{safe(sweep.name)}"] = curve_figure.figure(sweep)
     found["speed-and-memory"] = speed_figures.figure(speed_figures.panels(entries))

@@ -19,8 +19,9 @@ from .tables import Row, Table, bounds
 LATENCY = "latency"
 SWEPT = 3
 """From so many settings on, an adapter is one series of points."""
-MAIN = "decode"
-"""The operation of tokenizers whose time counts against quality: what generation pays for."""
+MAIN = ("sample", "decode")
+"""The operations whose time counts against quality: whole calls of generators, and of tokenizers what generation pays
+for."""
 
 
 def quality_column(table: Table) -> Column | None:
@@ -43,40 +44,46 @@ def _metrics(table: Table, column: Column) -> list[Metric | None]:
 
 def scatter(entries: Sequence[Entry], table: Table) -> figures.Drawing | None:
     """The plot of quality against time per image, None where one of the two is missing."""
+    points, column = speed_points(entries, table), quality_column(table)
+    if not points or column is None:
+        return None
+    unit = f" [{column.unit}]" if column.unit else ""
+    heading = f"{column.name} ({column.convention}){unit}, {column.direction} is better"
+    return figures.quality_against_speed(list(points), heading, column.direction)
+
+
+def speed_points(entries: Sequence[Entry], table: Table) -> dict[figures.Point, Row]:
+    """The points of that plot, with the row that each belongs to."""
     column = quality_column(table)
     if column is None:
-        return None
-    called = _series(_called(entries), short_names(entry.result for entry in entries))
+        return {}
+    called = _series(row_names(entries), short_names(entry.result for entry in entries))
     quality: dict[Key, Metric] = {}
     for row, metric in zip(table.rows, _metrics(table, column), strict=True):
         if metric is not None:
             quality[row.adapter, row.settings_id] = metric
-    points = []
+    found: dict[figures.Point, Row] = {}
     for row in table.rows:
         measured = quality.get((row.adapter, row.settings_id))
         if measured is None or measured.value is None:
             continue
         for batch, latency in _latencies(row, table).items():
             span = bounds(latency)
-            points.append(
-                figures.Point(
-                    called[row.adapter, row.settings_id, row.device],
-                    row.settings,
-                    batch,
-                    (latency.value or 0.0) / batch,
-                    measured.value,
-                    None if span is None else (span[0] / batch, span[1] / batch),
-                    bounds(measured),
-                )
+            point = figures.Point(
+                called[row.adapter, row.settings_id, row.device],
+                row.settings,
+                batch,
+                (latency.value or 0.0) / batch,
+                measured.value,
+                None if span is None else (span[0] / batch, span[1] / batch),
+                bounds(measured),
             )
+            found[point] = row
     order = list(dict.fromkeys(called.values()))  # the colours go by it, as in the other figures
-    points.sort(key=lambda point: order.index(point.name))
-    unit = f" [{column.unit}]" if column.unit else ""
-    heading = f"{column.name} ({column.convention}){unit}, {column.direction} is better"
-    return figures.quality_against_speed(points, heading, column.direction) if points else None
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0].name)))
 
 
-def _called(entries: Sequence[Entry]) -> dict[RowKey, str]:
+def row_names(entries: Sequence[Entry]) -> dict[RowKey, str]:
     """The name of each row: with the device where the same settings were run on several."""
     found = names(entry.result for entry in entries)
     rows = dict.fromkeys((e.result.adapter, e.result.settings_id, device(e.result)) for e in entries)
@@ -97,12 +104,12 @@ def _latencies(row: Row, table: Table) -> dict[int, Metric]:
         at = dict(column.metric.at)
         if column.name == LATENCY and place.metric is not None and isinstance(batch := at.get("batch"), int):
             found.setdefault(at.get("operation", ""), {})[batch] = place.metric
-    return found.get(MAIN) or next(iter(found.values()), {})
+    return next((found[name] for name in MAIN if name in found), next(iter(found.values()), {}))
 
 
 def phase_figures(entries: Sequence[Entry]) -> dict[str, figures.Drawing]:
     """Stacked bars of each operation."""
-    called = _called(entries)
+    called = row_names(entries)
     bars: dict[str, list[figures.Bar]] = {}
     for entry in entries:
         name = called[entry.result.adapter, entry.result.settings_id, device(entry.result)]
@@ -115,7 +122,7 @@ def phase_figures(entries: Sequence[Entry]) -> dict[str, figures.Drawing]:
 
 def step_figure(entries: Sequence[Entry]) -> figures.Drawing | None:
     """Median time by AR step, a panel per batch size, None where nothing takes more than one step."""
-    called = _called(entries)
+    called = row_names(entries)
     curves: dict[int, dict[str, NDArray[np.float64]]] = {}
     for entry in entries:
         raw = entry.latency()

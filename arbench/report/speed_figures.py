@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from ..spec.result import Metric
 from .figures import LEGEND, MARKERS, MUTED, SERIES, STYLE, Drawing
@@ -160,6 +160,10 @@ def _draw(axes: Axes, panel: Panel, known: Sequence[str]) -> None:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+        low, high = axis.get_view_interval()
+        if high < 10 * low:  # with one power of ten at most, others have to be named
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_minor_locator(NullLocator())
     axes.set_xlabel(panel.x, fontsize=9)
     axes.set_ylabel(panel.y, fontsize=9)
     axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")

@@ -34,6 +34,7 @@
       return (a.value < b.value ? -1 : 1) * sign;
     });
     rows.forEach(function (item) { body.appendChild(item.row); });
+    keep();
   }
 
   function filters(section) {
@@ -46,10 +47,98 @@
         var named = row.dataset.name.toLowerCase().indexOf(wanted) >= 0;
         row.hidden = !named || (complete.checked && row.dataset.complete !== "yes");
       });
+      points(section);
+      keep();
     };
     text.addEventListener("input", apply);
     complete.addEventListener("change", apply);
     tools.hidden = false;
+  }
+
+  // The plot shows the points of the rows that are shown, and the front among these. Ids of a row: line, name, points.
+  function points(section) {
+    var figure = section.querySelector(".scatter"), shown = {}, left = [];
+    if (!figure) return;
+    var own = function (row) { return row.dataset.points ? row.dataset.points.split(" ") : []; };
+    var rows = all("table.main tbody tr", section);
+    rows.forEach(function (row) { own(row).forEach(function (id) { shown[id] = shown[id] || !row.hidden; }); });
+    all("g[id]", figure).forEach(function (part) {
+      var id = part.id.split("--").length > 1 && !(part.id in shown) ? part.id.replace(/--\d+$/, "") : part.id;
+      if (!(id in shown)) return;
+      part.style.display = shown[id] ? "" : "none";
+      var dot = id === part.id && id.indexOf("point-") === 0 ? part.querySelector("use") : null;
+      if (dot && shown[id]) left.push([+dot.getAttribute("x"), +dot.getAttribute("y")]);
+    });
+    var front = figure.querySelector("#front path");
+    if (!front) return;
+    if (!front.dataset.whole) front.dataset.whole = front.getAttribute("d");
+    if (!rows.some(function (row) { return row.hidden; })) return front.setAttribute("d", front.dataset.whole);
+    var sign = figure.dataset.better === "higher" ? 1 : -1, best = null, path = "";
+    left.sort(function (a, b) { return a[0] - b[0] || sign * (a[1] - b[1]); });
+    left.forEach(function (point) {  // y grows downwards
+      if (best !== null && sign * (best - point[1]) <= 0) return;
+      path += (best === null ? "M " : "L " + point[0] + " " + best + " L ") + point[0] + " " + point[1] + " ";
+      best = point[1];
+    });
+    front.setAttribute("d", path || "M 0 0");
+  }
+
+  // A click on a point goes to its row.
+  function pointing(section) {
+    all("table.main tbody tr[data-points]", section).forEach(function (row) {
+      row.dataset.points.split(" ").slice(2).forEach(function (id) {
+        var point = document.getElementById(id);
+        if (!point) return;
+        point.style.cursor = "pointer";
+        point.addEventListener("click", function () {
+          row.scrollIntoView({ block: "center" });
+          row.classList.add("chosen");
+          setTimeout(function () { row.classList.remove("chosen"); }, 2500);
+        });
+      });
+    });
+  }
+
+  // What is filtered and sorted stands in the address, after the section's name, so that a link shows the same.
+  function state(section) {
+    var table = section.querySelector("table.main"), heads = all(".heads th", table), parts = [];
+    var text = section.querySelector(".filter").value, sorted = table.querySelector("th[aria-sort]");
+    if (text) parts.push("filter=" + encodeURIComponent(text));
+    if (section.querySelector(".complete").checked) parts.push("complete");
+    var box = section.querySelector(".all-columns");
+    if (box && box.checked) parts.push("all");
+    if (sorted) parts.push("sort=" + heads.indexOf(sorted) + sorted.getAttribute("aria-sort").charAt(0));
+    return parts.length ? section.id + "?" + parts.join("&") : "";
+  }
+
+  var restoring = true;
+  function keep() {
+    if (restoring) return;
+    var told = all("main > section").filter(function (section) { return section.querySelector(".tools"); });
+    var text = told.map(state).filter(Boolean).join(";");
+    // a sandboxed frame has no history
+    try { history.replaceState(null, "", text ? "#" + text : location.pathname + location.search); } catch (error) { /* as it is */ }
+  }
+
+  function restore() {
+    location.hash.slice(1).split(";").forEach(function (part) {
+      var section = part.indexOf("?") > 0 ? document.getElementById(part.split("?")[0]) : null;
+      if (!section || !section.querySelector(".tools")) return;
+      part.split("?")[1].split("&").forEach(function (item) {
+        var name = item.split("=")[0], value = item.slice(name.length + 1);
+        var box = section.querySelector(name === "complete" ? ".complete" : ".all-columns");
+        if (name === "filter") section.querySelector(".filter").value = decodeURIComponent(value);
+        if ((name === "complete" || name === "all") && box) { box.checked = true; box.dispatchEvent(new Event("change")); }
+        if (name === "sort") {
+          var head = all(".heads th", section)[parseInt(value, 10)];
+          var wanted = /a$/.test(value) ? "ascending" : "descending";
+          for (var i = 0; head && i < 2 && head.getAttribute("aria-sort") !== wanted; i++) head.querySelector("button").click();
+        }
+      });
+      section.querySelector(".filter").dispatchEvent(new Event("input"));
+      section.scrollIntoView();
+    });
+    restoring = false;
   }
 
   // Columns that are not shown from the start come and go; the groups above them span what is visible.
@@ -64,6 +153,7 @@
         head.hidden = span === 0;
         head.colSpan = span || 1;
       });
+      keep();
     };
     box.addEventListener("change", apply);
     apply();
@@ -106,5 +196,7 @@
   all("main > section").forEach(columns);
   all("button.copy").forEach(copying);
   samples();
+  all("main > section").forEach(pointing);
+  restore();
   document.documentElement.dataset.ready = "yes";
 })();

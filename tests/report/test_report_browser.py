@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,46 @@ def opened(driver: WebDriver, page: Path) -> WebDriver:
     driver.get_log("performance")
     driver.get(page.as_uri())
     return driver
+
+
+def visible_points(driver: WebDriver) -> set[str]:
+    """Ids of the markers that the generators' plot shows, without their bars."""
+    script = """return [...document.querySelectorAll("#generator .scatter g[id^=point-]")]
+        .filter(each => each.style.display !== "none" && !/--\\d+$/.test(each.id)).map(each => each.id)"""
+    return set(driver.execute_script(script))
+
+
+def front(driver: WebDriver) -> str:
+    path = driver.find_element(By.CSS_SELECTOR, "#generator #front path").get_attribute("d")
+    return " ".join(path.split())
+
+
+def test_the_front_is_that_of_the_rows_the_filter_leaves(opened: WebDriver) -> None:
+    whole, every = front(opened), visible_points(opened)
+    box = opened.find_element(By.CSS_SELECTOR, "#generator .filter")
+    box.send_keys("LLAMA")
+    left = visible_points(opened)
+    assert left == {point for point in every if "llamagen" in point}
+    assert len(left) < len(every)
+    corners = re.findall(r"(-?[\d.]+) (-?[\d.]+)", front(opened))
+    uses = {point: opened.find_element(By.CSS_SELECTOR, f"#{point} use") for point in left}
+    fastest = min(float(use.get_attribute("x")) for use in uses.values())
+    assert float(corners[0][0]) == fastest
+    address = opened.current_url
+    assert address.endswith("#generator?filter=LLAMA")
+    opened.get("about:blank")
+    opened.get(address)  # a link shows the same
+    assert visible_points(opened) == left
+    box = opened.find_element(By.CSS_SELECTOR, "#generator .filter")
+    assert box.get_attribute("value") == "LLAMA"
+    box.send_keys(Keys.BACKSPACE * 5)
+    assert (front(opened), visible_points(opened)) == (whole, every)
+    assert "?" not in opened.current_url
+    row = opened.find_element(By.CSS_SELECTOR, "#table-generator tbody tr:last-child")
+    point = row.get_attribute("data-points").split()[-1]
+    click = "document.getElementById(arguments[0]).dispatchEvent(new MouseEvent('click'))"
+    opened.execute_script(click, point)
+    assert "chosen" in row.get_attribute("class").split()
 
 
 @pytest.mark.parametrize(("width", "height"), [(1300, 900), (390, 844)])

@@ -379,7 +379,7 @@ def test_two_weight_files_are_two_lines_of_the_figure() -> None:
     drawn = scatter(entries, table)
     assert drawn is not None
     svg = drawn.svg()
-    assert len(set(re.findall(r'id="(point-[^"]*)"', svg))) == 4
+    assert len(set(re.findall(r'id="(point-[^"]*-\d+)(?<!--\d)"', svg))) == 4
     assert svg.count("weights-abababab") == svg.count("weights-cdcdcdcd") > 0
 
 
@@ -391,7 +391,7 @@ def test_one_settings_id_on_two_devices_are_two_lines_of_the_figure() -> None:
     assert table is not None
     drawn = scatter(entries, table)
     assert drawn is not None
-    assert len(set(re.findall(r'id="(point-[^"]*)"', drawn.svg()))) == 4
+    assert len(set(re.findall(r'id="(point-[^"]*-\d+)(?<!--\d)"', drawn.svg()))) == 4
 
 
 def test_settings_that_words_leave_out_are_told_where_they_differ() -> None:
