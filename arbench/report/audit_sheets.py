@@ -20,8 +20,8 @@ MOVED, GAIN, OFFSET, ORDER, USED, MONOTONE = 0.25, 0.3, 16.0, 0.9, 0.75, 0.5
 FOLLOWS, GROWN = 0.7, 1.05
 """From where on something is told as found: pixels that images are moved by, distance of a channel's gain from 1 and of
 its offset from 0 (levels), and the least share of images with channels in order, of codes in use, of images that longer
-prefixes never make worse; the least correlation of some channel with the original's; how many times the codes of half of
-the images all may show, for the others to count as unused."""
+prefixes never make worse. The least correlation of some channel with the original's. How many times the codes of
+half of the images all may show, for the others to count as unused."""
 
 
 @dataclass(frozen=True)
