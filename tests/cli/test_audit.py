@@ -51,7 +51,7 @@ def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     results = [result for result in every if result["task"] not in foreign or result["adapter"] != "diffusers:./kl"]
     assert {result["outcome"] for result in every} == {"ok"}
     assert foreign.keys() == {result["task"] for result in results}
-    assert {result["task"] for result in results} == {"codes", "rate", "reconstruct", "stability", "prefix"}
+    assert {result["task"] for result in results} == {"codes", "rate", "reconstruct", "stability", "prefix", "text"}
     assert {metric["n"] for result in results for metric in result["metrics"] if metric["name"] == "deterministic"} == {
         17
     }
