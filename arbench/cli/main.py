@@ -155,7 +155,7 @@ def audit(
     workers: Workers = None,
     track: Track = None,
 ) -> None:
-    """Audit tokenizers: reconstruction, codes, stability, prefixes."""
+    """Audit tokenizers: reconstruction, rate, codes, stability, prefixes, text."""
     from arbench.cli.audit import audit
 
     where = (out, device, workers, track)

@@ -14,7 +14,7 @@ from .folders import Entry
 from .rows import names
 from .tables import bounds
 
-TASKS = ("reconstruct", "detail", "codes", "stability", "prefix", "predict", "perturb")
+TASKS = ("reconstruct", "rate", "detail", "text", "codes", "stability", "prefix", "predict", "perturb")
 """In the order of the table. Any but the first makes an audit."""
 MOVED, GAIN, OFFSET, ORDER, USED, MONOTONE = 0.25, 0.3, 16.0, 0.9, 0.75, 0.5
 FOLLOWS, GROWN = 0.7, 1.05
@@ -93,7 +93,9 @@ def images_of(result: Result, card: Card | None) -> str:
     """What the images of a task are: "mnist5k/heldout, 32 × 32, crop none"."""
     side = side_of(result, card)
     size = f"{side} × {side}" if side else "size as in the card"
-    return f"{result.parameters.get('data', 'unknown images')}, {size}, crop {result.parameters.get('crop', 'none')}"
+    drawn = "cards with text" if result.task == "text" else "unknown images"
+    data = result.parameters.get("data") or result.parameters.get("images") or drawn
+    return f"{data}, {size}, crop {result.parameters.get('crop', 'none')}"
 
 
 def side_of(result: Result, card: Card | None) -> int | None:
@@ -111,6 +113,8 @@ CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
     ("PSNR", "reconstruct", "psnr", {}),
     ("Error at edges", "detail", "region-error", {"region": "edges"}),
     ("High frequencies kept", "detail", "high-frequency-ratio", {}),
+    ("Over JPEG at its own bits", "rate", "over-codec", {"codec": "JPEG"}),
+    ("Characters read wrong", "text", "cer", {}),
     ("Bits carried, of log2(codes)", "codes", "bits-carried", {}),
     ("Codes that come back", "stability", "token-agreement", {"round": 1}),
     ("Codes changed by a pixel's shift", "stability", "token-change", {"perturbation": "shift by a pixel"}),

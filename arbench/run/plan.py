@@ -347,7 +347,7 @@ class _Planner:
             path = weight_files.locate(card, given)
             if path is None:
                 return {}
-            if not path.is_file():
+            if not path.exists():
                 raise MissingWeights(
                     f"no weights for {card.name}",
                     f"{path} should have come with the package and is not there",

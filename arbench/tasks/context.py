@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHARED: Mapping[str, str] = MappingProxyType(
     {
+        "ocr": "arbench.metrics.ocr:Ocr",
         "classifier": "arbench.metrics.classifier:DigitClassifier",
     }
 )

@@ -23,7 +23,7 @@ from arbench.data.readers.mnist import mnist5k
 from arbench.errors import ArbenchError, ConfigError, ImageError
 from arbench.images import to_float
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import Card, Codes, LoadSpec, Phase, Prefix, Tokenizer
+from arbench.protocols import Card, Codes, Codewords, LoadSpec, Phase, Prefix, Tokenizer
 from arbench.registry import resolve
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -325,3 +325,14 @@ def test_pixels_out_of_range_are_refused(name: str) -> None:
         with pytest.raises(ImageError, match="from 0 to 1") as caught:
             tokenizer.encode(bad)
         assert found in caught.value.what or "inf" in caught.value.what
+
+
+@pytest.mark.parametrize("card", MINIS, ids=lambda card: card.name)
+def test_codewords_are_what_ids_are_looked_up_in(card: Card) -> None:
+    tokenizer = resolve(card.implementation).load(card, LoadSpec(weights=weights.locate(card)))
+    assert isinstance(tokenizer, Codewords)
+    table = tokenizer.codewords()
+    assert table.dtype == torch.float32
+    assert len(table) == tokenizer.spec.vocabulary
+    quantizer = getattr(tokenizer.network.quantize, "codebook", tokenizer.network.quantize)
+    torch.testing.assert_close(quantizer.lookup(torch.arange(5)), table[:5])

@@ -40,7 +40,7 @@ def test_every_field_of_every_model_is_a_key_with_a_meaning():
     } | {("sampling", "zip")}
     assert set(built_in()) == {
         *("codes", "detail", "edit", "generate", "likelihood", "memory", "perturb", "predict"),
-        *("prefix", "reconstruct", "speed", "stability"),
+        *("prefix", "rate", "reconstruct", "speed", "stability", "text"),
     }
     for key in found().values():
         assert key.meaning.endswith((".", "...")), key.dotted

@@ -39,8 +39,10 @@ QUALITY = [
     "perturb",
     "predict",
     "prefix",
+    "rate",
     "reconstruct",
     "stability",
+    "text",
 ]
 BUILT_IN = [*QUALITY, "memory", "speed"]
 """Those that measure alone last."""
@@ -73,7 +75,7 @@ def test_a_definition_agrees_with_itself(definition: TaskDefinition) -> None:
     assert any(info.column for info in definition.metrics)
     assert definition.info(names[0]) is definition.metrics[0]
     assert definition.info("no-such-number") is None
-    assert bool(definition.counted) <= bool(definition.data(spec))
+    assert not definition.counted or definition.data(spec) or getattr(spec, definition.counted) is not None
     work = registry.resolve(definition.work)()
     assert callable(work.measure)
     assert callable(work.finish)
@@ -81,7 +83,8 @@ def test_a_definition_agrees_with_itself(definition: TaskDefinition) -> None:
 
 @pytest.mark.parametrize("definition", tasks().values(), ids=tasks())
 def test_more_work_is_cut_into_more_units_and_takes_longer(definition: TaskDefinition) -> None:
-    few, many = ({"batches": (1,)}, {"batches": (1, 4)}) if definition.exclusive else ({"n": 64}, {"n": 200})
+    count = definition.counted or "n"
+    few, many = ({"batches": (1,)}, {"batches": (1, 4)}) if definition.exclusive else ({count: 64}, {count: 200})
     cuts = [definition.units(definition.spec.model_validate(values)) for values in (few, many)]
     assert [len(cut) for cut in cuts] == ([1, 2] if definition.exclusive else [1, 4])
     assert [unit.index for unit in cuts[1]] == list(range(len(cuts[1])))

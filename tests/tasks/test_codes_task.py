@@ -79,15 +79,15 @@ def test_dead_codes_are_found(cell, through):
 
 def test_exchanged_codes_change_the_image_as_their_codewords_say(cell, through):
     """One of 64 blocks changes by 17 levels for each step of grey."""
-    finished, _ = through(cell("tokenizers/worded", CodesOfImages(n=10)))
+    finished, _ = through(cell("tokenizers/worded", CodesOfImages(n=5)))
     assert found(finished, "swap-change")[("neighbour", 1),] == pytest.approx(17 / 8)
     assert found(finished, "swap-correlation")[()] == pytest.approx(1)
     changes = list(found(finished, "swap-change").values())
     assert changes == sorted(changes)
     assert found(finished, "swap-ratio")[()] == pytest.approx(changes[0] / changes[-1])
-    scrambled, _ = through(cell("tokenizers/scrambled", CodesOfImages(n=10)))
+    scrambled, _ = through(cell("tokenizers/scrambled", CodesOfImages(n=5)))
     assert abs(found(scrambled, "swap-correlation")[()]) < 0.6
-    without, _ = through(cell("tokenizers/blocks", CodesOfImages(n=10)))
+    without, _ = through(cell("tokenizers/blocks", CodesOfImages(n=5)))
     reasons = {metric.name: metric.reason for metric in without.metrics if metric.value is None}
     why = "tokenizers/blocks does not give its codewords (it has no `codewords`)"
     assert reasons == {"swap-ratio": why, "swap-correlation": why}
