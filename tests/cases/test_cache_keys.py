@@ -37,6 +37,7 @@ CACHES = {
     "adapters/layers/order.py:halton_cells": PURE,
     "adapters/random_order/halton/sampling.py": PURE,
     "adapters/tokenizers/diffusers_folder/cards.py:_card": "the name, and path and state of its config.json",
+    "adapters/tokenizers/exported_pair/cards.py:_card": "the name, and path and state of its three files",
     "adapters/train/diffusion.py": PURE,
     "arbench/data/digest.py:_digest_of": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/digest.py:_opened": "the source, how it is read, and the fingerprint of its files",

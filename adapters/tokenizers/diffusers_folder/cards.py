@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from arbench.errors import InputError, MissingWeights, PrerequisiteError, UsageError
-from arbench.files import state_of
 from arbench.protocols import Card, Checkpoint
 
 AUTOENCODERS = re.compile(r"Autoencoder|VQModel")
@@ -27,7 +26,8 @@ def card(name: str) -> Card:
     Raises InputError for a folder of another kind, MissingWeights for a name that is not in the local cache.
     """
     folder = _component(_folder(name))
-    return _card(name, folder, state_of(folder / "config.json"))
+    state = (folder / "config.json").stat()
+    return _card(name, folder, (state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino))
 
 
 def _folder(name: str) -> Path:
@@ -80,7 +80,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _card(name: str, folder: Path, state: tuple[int, int, int, int] | None) -> Card:
+def _card(name: str, folder: Path, state: tuple[int, int, int, int]) -> Card:
     config = _json(folder / "config.json")
     try:
         import diffusers
