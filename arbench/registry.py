@@ -135,10 +135,25 @@ def _unknown(name: str) -> UnknownName:
 
 
 def card(name: str) -> Card:
+    """The card of this name, or of what `prefix:REST` names to a system's bridge."""
     known = cards()
-    if name not in known:
+    if name in known:
+        return known[name]
+    found = bridged(name)
+    if found is None:
         raise _unknown(name)
-    return known[name]
+    return found
+
+
+def bridged(name: str) -> Card | None:
+    """The card of an adapter that is found, not listed ("diffusers:FOLDER"); None for a name of another form."""
+    prefix, colon, rest = name.partition(":")
+    path = next((each.bridges[prefix] for each in systems() if prefix in each.bridges), None) if colon else None
+    if path is None:
+        return None
+    found = resolve(path)(rest)
+    assert isinstance(found, Card)
+    return found
 
 
 def matching(patterns: Sequence[str]) -> list[Card]:
@@ -146,6 +161,10 @@ def matching(patterns: Sequence[str]) -> list[Card]:
     known = cards()
     chosen: dict[str, Card] = {}
     for pattern in patterns:
+        found = None if pattern in known else bridged(pattern)
+        if found is not None:
+            chosen[found.name] = found
+            continue
         names = [pattern] if pattern in known else fnmatch.filter(sorted(known), pattern)
         if not names:
             raise _unknown(pattern)

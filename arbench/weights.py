@@ -44,11 +44,13 @@ def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
         path, _ = parts.split(text)
         if not path.exists():
             raise InputError(f"no weight file at {path}", f"given for {card.name}", "check the path")
-        if path.is_dir():
+        if path.is_dir() and not (card.checkpoint is not None and card.checkpoint.folder):
             list_tensors(path)  # says which of its files to name
         return path
     if card.checkpoint is None:
         return None
+    if card.checkpoint.folder:
+        return Path(card.checkpoint.file)
     if card.checkpoint.packaged:
         return _beside(card) / card.checkpoint.file
     places = (folder() / card.name / card.checkpoint.file, folder() / card.checkpoint.file)
@@ -108,6 +110,8 @@ def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> P
 
     Raises `CheckpointError` if the part that is named is not there.
     """
+    if card.checkpoint is not None and card.checkpoint.folder:
+        return Part()
     _, asked = parts.split((given or {}).get(card.name, ""))
     if not asked and card.checkpoint is not None and card.checkpoint.packaged and card.name not in (given or {}):
         return Part()
@@ -134,7 +138,13 @@ def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> P
 
 
 def digest_of(path: Path, part: str = "") -> str:
-    """The sha256 of a weight file, of an index with its shards; with "#PART" where a part of it is loaded."""
+    """The sha256 of a weight file, of an index with its shards; with "#PART" where a part of it is loaded.
+
+    Of a folder it is that of the names and digests of its files, hidden ones left out.
+    """
+    if path.is_dir():
+        files = sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith("."))
+        return hashlib.sha256("\n".join(f"{each.name} {sha256(each)}" for each in files).encode()).hexdigest()
     if path.suffix == ".json":
         digests = [sha256(each) for each in (path, *shards_of(path))]
         return parts.join(Path(hashlib.sha256(" ".join(digests).encode()).hexdigest()), part)

@@ -226,7 +226,7 @@ def chosen(asked: Sequence[str]) -> list[Card]:
     """Cards by name or glob, or at "module:attribute" (cards or systems) for adapters that are not installed yet."""
     found: list[Card] = []
     for name in asked:
-        if ":" not in name:
+        if ":" not in name or registry.bridged(name) is not None:
             found += registry.matching([name])
             continue
         value = registry.resolve(name)

@@ -54,15 +54,15 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
             "outputs": len(verdicts),
             "tolerance": TOLERANCE,
             "verdicts": [asdict(verdict) for verdict in verdicts],
-            "unknown": {name: error.what for name, error in unknown.items()},
+            "unknown": {name: why.what for name, why in unknown.items()},
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         style = "green" if passed == len(verdicts) else "red"
         agree = f"{passed} of {len(verdicts)} outputs agree"
         console.print(Text.assemble((agree, style), f" (goldens: {len(known)})"))
-        for name, error in unknown.items():
-            console.print(Text.assemble((f"not replayed: {name}", "red"), f" ({error.what})"), soft_wrap=True)
+        for name, why in unknown.items():
+            console.print(Text.assemble((f"not replayed: {name}", "red"), f" ({why.what})"), soft_wrap=True)
     return OK if fine else FAILED
 
 

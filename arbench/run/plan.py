@@ -306,7 +306,7 @@ class _Planner:
             path = weight_files.locate(card, self.suite_file.suite.weights)
             if path is None:
                 return {}
-            if not path.is_file():
+            if not path.exists():
                 raise MissingWeights(
                     f"no weights for {card.name}",
                     f"{path} should have come with the package and is not there",

@@ -80,6 +80,8 @@ class Checkpoint(Frozen):
     source: str
     wrapper: tuple[str, ...] = ()
     """Top-level keys that may hold the state dict; empty: the file is the state dict."""
+    folder: bool = False
+    """`file` is the path of a folder, which the library that wrote it loads."""
     packaged: bool = False
     """True for weights that ship with the adapter, in the folder `weights` of the package of its `implementation`."""
 

@@ -62,6 +62,8 @@ class System(Frozen):
     """What its state dicts look like: one entry for the official names, one for the names of our networks."""
     replays: dict[Component, ObjectPath] = Field(default_factory=dict)
     """Component of a golden -> the function (config, state, tokenizer) that builds its replay, see `arbench.parity`."""
+    bridges: dict[str, ObjectPath] = Field(default_factory=dict)
+    """Prefix -> the function that gives the card of `prefix:REST` from REST, for adapters that are not listed."""
     training: dict[str, ObjectPath] = Field(default_factory=dict)
     """Card name -> the recipe that `python -m arbench.adapters.train NAME` follows."""
 

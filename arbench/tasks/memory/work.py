@@ -170,9 +170,16 @@ def _metric(name: str, value: float | None, n: int, how: str, **rest: Any) -> Me
 def _file_metric(cell: Cell, context: Context) -> Metric:
     files = context.weight_files(cell)
     reason = "" if files else ("random weights" if cell.settings.init == "random" else "the adapter has no weight file")
-    size = float(sum(path.stat().st_size for path in files.values())) if files else None
+    size = float(sum(map(_stored, files.values()))) if files else None
     text = "size of the weight files as stored, of the adapter and its tokenizer"
     return _metric("weights-file", size, len(files), text, reason=reason)
+
+
+def _stored(path: Path) -> int:
+    """Bytes of a file, or of those in a folder."""
+    return (
+        sum(each.stat().st_size for each in path.iterdir() if each.is_file()) if path.is_dir() else path.stat().st_size
+    )
 
 
 def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
