@@ -14,7 +14,7 @@ SYSTEM = System(
             what="a taming GPT",
             has=(r"(transformer\.)?tok_emb\.weight", r"(transformer\.)?pos_emb", r"(transformer\.)?ln_f\.weight"),
         ),
-        StateDict(what="a taming GPT", has=(r"token_table\.weight", r"position", r"blocks\.0\.mlp_in\.weight")),
+        StateDict(what="a taming GPT", has=(r"table\.weight", r"position", r"blocks\.0\.mlp_in\.weight")),
     ),
     replays={"generator": f"{__name__}.adapter:replay"},
 )

@@ -40,7 +40,7 @@ class Network(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.token_table = nn.Embedding(config.vocab_size, config.n_embd)
+        self.table = nn.Embedding(config.vocab_size, config.n_embd)
         self.position = nn.Parameter(nn.init.normal_(torch.empty(1, config.block_size, config.n_embd), std=0.02))
         self.blocks = nn.ModuleList(Block(config.n_embd, config.n_head) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd)
@@ -48,7 +48,7 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None) -> Tensor:
         """(B, n, V) float32 logits of what follows each of the ids (B, n), class and tokens, from `start` on."""
-        x = self.token_table(ids) + self.position[:, start : start + ids.shape[1]]
+        x = self.table(ids) + self.position[:, start : start + ids.shape[1]]
         for index, block in enumerate(self.blocks):
             x = block(x, start, None if caches is None else caches[index])
         logits: Tensor = self.head(self.norm(x))
@@ -65,7 +65,7 @@ class Network(nn.Module):
         return [KVCache(rows, c.n_head, c.block_size, width, weight.dtype, weight.device) for _ in self.blocks]
 
 
-_TO_OFFICIAL = (("token_table.", "tok_emb."), ("position", "pos_emb"))
+_TO_OFFICIAL = (("table.", "tok_emb."), ("position", "pos_emb"))
 
 
 def official_names(ours: str) -> tuple[str, ...]:
