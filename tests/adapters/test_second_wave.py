@@ -162,19 +162,16 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
     ),
     "hybrid/fractalgen-mar-base-256": (
-        {"img_size_list": (16, 4, 2, 1), "embed_dim_list": (32, 16, 16, 16), "num_blocks_list": (1, 1, 1, 1)}
+        {"img_size_list": (8, 4, 2, 1), "embed_dim_list": (32, 16, 16, 16), "num_blocks_list": (1, 1, 1, 1)}
         | {"num_heads_list": (2, 2, 2, 2), "class_num": 10},
-        {
-            "resolution": 16,
-            "classes": 10,
-            "limits": FEW | {"extra.lower_steps": (1, 4), "extra.filter_threshold": (0, 1)},
-        }
+        {"resolution": 8, "classes": 10}
+        | {"limits": {"steps": (1, 4), "extra.lower_steps": (1, 4), "extra.filter_threshold": (0, 1)}}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3, extra={"lower_steps": 2})},
     ),
     "hybrid/fractalgen-ar-64": (
-        {"img_size_list": (8, 4, 1), "embed_dim_list": (32, 16, 16), "num_blocks_list": (1, 1, 1)}
+        {"img_size_list": (4, 2, 1), "embed_dim_list": (32, 16, 16), "num_blocks_list": (1, 1, 1)}
         | {"num_heads_list": (2, 2, 2), "class_num": 10},
-        {"resolution": 8, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
+        {"resolution": 4, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
     ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
