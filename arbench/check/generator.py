@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe, Trace
-from ..protocols import NO_PROBE, Card, Codes, Edits, Generated, Generator, Probe, Request, Sampling, Scores
+from ..protocols import NO_PROBE, Card, Codes, Edits, Generated, Generator, Phase, Probe, Request, Sampling, Scores
 from ..seeds import noise_for
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
 from .returned import (
@@ -277,18 +278,27 @@ class GeneratorChecks:
         return f"{off.forwards} forwards in as many steps; {on.forwards} with guidance{ratio}"
 
     def _work(self, sampling: Sampling) -> int:
-        """How many numbers go into the layers of the network for one sample; 0 if it has no torch modules."""
-        counted = 0
+        """How many numbers go into the layers of the network for one sample, where it does not decode; 0 if it has no
+        torch modules."""
+        counted = decoding = 0
+
+        @contextmanager
+        def phases(phase: Phase, *, index: int = 0, tokens: int = 0) -> Iterator[None]:
+            nonlocal decoding
+            decoding += phase == "decode"
+            yield
+            decoding -= phase == "decode"
 
         def count(layer: nn.Module, given: tuple[object, ...]) -> None:
             nonlocal counted
-            counted += sum(one.numel() for one in given[:1] if isinstance(one, Tensor))
+            if not decoding:
+                counted += sum(one.numel() for one in given[:1] if isinstance(one, Tensor))
 
         networks = networks_of(self.model, outside=self.model.tokenizer)
         layers = [layer for network in networks for layer in network.modules() if layer._parameters]
         hooks = [layer.register_forward_pre_hook(count) for layer in layers]
         try:
-            self.call((0,), sampling)
+            self.call((0,), sampling, probe=phases)
         finally:
             for hook in hooks:
                 hook.remove()

@@ -54,7 +54,7 @@ def parity(goldens: list[Path], json_output: bool = False) -> int:
             "outputs": len(verdicts),
             "tolerance": TOLERANCE,
             "verdicts": [asdict(verdict) for verdict in verdicts],
-            "unknown": {name: error.what for name, error in unknown.items()},
+            "unknown": {name: why.what for name, why in unknown.items()},
         }
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:

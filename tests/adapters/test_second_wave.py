@@ -14,13 +14,15 @@ from torch import nn
 from arbench import registry
 from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.host_reads import watched
+from arbench.adapters.raster.taming.adapter import Taming
+from arbench.adapters.raster.taming.network import official_names as gpt_names
 from arbench.adapters.tokenizers.sd_vae.adapter import SDVAE
 from arbench.adapters.tokenizers.sd_vae.network import official_names
 from arbench.check.adapter import Plan, check
 from arbench.errors import CheckpointError
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import NO_PROBE, Card, Guidance, LoadSpec, Sampling, TokenSpec
-from arbench.seeds import noise_for
+from arbench.protocols import NO_PROBE, Card, Guidance, LoadSpec, Request, Sampling, TokenSpec
+from arbench.seeds import Greedy, noise_for
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 RECORDED = ("arpg", "lpd", "par", "nar-c2i", "flexvar", "flexvar-tokenizer", "flowar", "xar")
@@ -150,25 +152,26 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"classes": 10, "limits": FEW}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3)},
     ),
+    "raster/taming-gpt-1.4b": (
+        {"vocab_size": 256, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32},
+        ON_LLAMAGEN | {"native": Sampling(top_k=20, top_p=0.9)},
+    ),
     "hybrid/acdit-xl": (
         {"hidden_size": 64, "num_heads": 1, "depth": 2, "block_size": 4, "spatial_len": 16, "num_classes": 10},
         {"classes": 10, "resolution": 16, "tokens": TokenSpec.grid(4, channels=4)}
         | {"native": Sampling(guidance=Guidance(scale=1.5), inner_steps=3)},
     ),
     "hybrid/fractalgen-mar-base-256": (
-        {"img_size_list": (16, 4, 2, 1), "embed_dim_list": (32, 16, 16, 16), "num_blocks_list": (1, 1, 1, 1)}
+        {"img_size_list": (8, 4, 2, 1), "embed_dim_list": (32, 16, 16, 16), "num_blocks_list": (1, 1, 1, 1)}
         | {"num_heads_list": (2, 2, 2, 2), "class_num": 10},
-        {
-            "resolution": 16,
-            "classes": 10,
-            "limits": FEW | {"extra.lower_steps": (1, 4), "extra.filter_threshold": (0, 1)},
-        }
+        {"resolution": 8, "classes": 10}
+        | {"limits": {"steps": (1, 4), "extra.lower_steps": (1, 4), "extra.filter_threshold": (0, 1)}}
         | {"native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"), steps=3, extra={"lower_steps": 2})},
     ),
     "hybrid/fractalgen-ar-64": (
-        {"img_size_list": (8, 4, 1), "embed_dim_list": (32, 16, 16), "num_blocks_list": (1, 1, 1)}
+        {"img_size_list": (4, 2, 1), "embed_dim_list": (32, 16, 16), "num_blocks_list": (1, 1, 1)}
         | {"num_heads_list": (2, 2, 2), "class_num": 10},
-        {"resolution": 8, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
+        {"resolution": 4, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
     ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
@@ -196,6 +199,7 @@ PUBLISHED = {
     "next_scale/infinity": {"2b": 2205},
     "tokenizers/infinity": {"d16": 110, "d24": 110, "d32": 110, "d64": 110, "d32-reg": 110},
     "continuous/arinar": {"base": 192},
+    "raster/taming": {"gpt-1.4b": 1411},
     "hybrid/acdit": {"xl": 675, "h": 951},
     "tokenizers/sd-vae": {"f8": 84},
     "hybrid/fractalgen": {"ar-64": 442, "mar-64": 432, "mar-base-256": 186, "mar-large-256": 437, "mar-huge-256": 850},
@@ -308,3 +312,21 @@ def test_diffusers_autoencoder_is_loaded_by_its_new_names_and_its_old(style: str
     save_file(official, tmp_path / "short.safetensors")
     with pytest.raises(CheckpointError, match=r"quant_conv\.bias"):
         SDVAE.load(card, LoadSpec(weights=tmp_path / "short.safetensors"))
+
+
+def test_the_gpt_of_taming_is_loaded_out_of_a_file_of_the_whole_model(tmp_path: Path) -> None:
+    """Its teacher-forced scores are those of the tokens it samples."""
+    official, card = registry.card("raster/taming-gpt-1.4b"), small("raster/taming-gpt-1.4b")
+    drawn = Taming.load(card, LoadSpec(init="random"), None).network.state_dict()
+    whole: dict[str, torch.Tensor] = {"first_stage_model.encoder.conv_in.weight": torch.zeros(2)}
+    for ours, tensor in drawn.items():
+        keys = gpt_names(ours)
+        whole |= {f"transformer.{key}": part for key, part in zip(keys, tensor.chunk(len(keys)), strict=True)}
+    torch.save({"state_dict": whole, "epoch": 3}, tmp_path / "last.ckpt")
+    card = card.derive(checkpoint=official.checkpoint)
+    model = Taming.load(card, LoadSpec(weights=tmp_path / "last.ckpt"), None)
+    assert all(torch.equal(model.network.state_dict()[key], tensor) for key, tensor in drawn.items())
+    request = Request((0, 1), Greedy(2), torch.tensor([3, 7]))
+    codes = model.sample(request, Sampling()).codes
+    assert codes is not None
+    assert torch.equal(model.logits(request, codes).argmax(-1), codes.ids[0])
