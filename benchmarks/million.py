@@ -131,7 +131,7 @@ def timed(found: dict[str, float], name: str) -> Iterator[None]:
 
 
 def measured(cells: int, workers: int) -> dict[str, float]:
-    """Seconds of each stage, peak memory and sizes in MB, of a run of so many cells."""
+    """Processor seconds of each stage, peak memory and sizes in MB, of a run of so many cells."""
     found: dict[str, float] = {}
     console = Console(file=io.StringIO(), width=120)
     report = session.Session._report
@@ -180,7 +180,8 @@ def main() -> int:
         command = [sys.executable, __file__, "--one", "--cells", str(cells), "--workers", str(arguments.workers)]
         columns.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
     print("# A million samples in 1,000 cells\n")
-    print("`python benchmarks/million.py`: simulated units, so that all of it is the harness's own time.\n")
+    print("`python benchmarks/million.py`: simulated units, so that all of it is the harness's own time.")
+    print("Seconds are of the processor: waiting for the disk, which syncs each record, is not in them.\n")
     heads = [f"{column['cells']:,} cells" for column in columns]
     print(f"| | {' | '.join(heads)} |\n|---|{'---:|' * len(columns)}")
     for name in columns[0]:
