@@ -33,9 +33,9 @@ tasks:
   - generate: {{n: {n}, reference: mnist5k/heldout, conventions: [offline]}}
 """
 TARGETS = ("worker", "supervisor", "both")
-FROM_START = 15.0
+FROM_START = 10.0
 """Seconds after the start of the process within which half of the moments lie."""
-FROM_UNIT = 3.0
+FROM_UNIT = 2.0
 """Seconds after the next journalled unit within which the other half lies."""
 
 
@@ -51,7 +51,7 @@ class Moment:
 
 def arbench(*arguments: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "arbench", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def kill(process: subprocess.Popen[bytes], target: str, chance: random.Random) -
             victim.kill()
     if target != "worker":
         process.kill()
-        process.communicate()
+        process.wait()
         wait_until(lambda: not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in below), 60.0)
 
 
@@ -114,10 +114,8 @@ def killed(run: Path, suite: Path, moments: int, seed: int) -> list[Moment]:
         found.append(Moment(target, time.monotonic() - started, counts["unit"], counts["finished"]))
         print(found[-1], file=sys.stderr)
     for _ in range(3):  # the last kill may have been of a worker: its cell has failed, and is tried again
-        if process is not None:
-            process.communicate()
-            if process.returncode == 0:
-                break
+        if process is not None and process.wait() == 0:
+            break
         process = _start(run, suite)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 import traceback
 from pathlib import Path
 
@@ -60,6 +61,8 @@ def _fit(gigabytes: float) -> int:
     return max(1, int(free / max(gigabytes, 0.1)))
 
 
+TABLES_SHARE = 0.02
+"""Of a run's time that its tables may take while it goes on."""
 GLANCE = 0.3
 """Seconds of a look at what else is at work."""
 
@@ -85,6 +88,7 @@ class Session:
         self.limits = limits or Limits()
         self.wait_idle = wait_idle
         """Seconds to wait for an idle machine before each speed or memory cell."""
+        self._tables_due = 0.0
         self.state: State = {}
         self.target = self._target()
         self.tracker: Tracker | None = None
@@ -170,7 +174,11 @@ class Session:
                 supervisor.decide(cell, planned.outcome, planned.reason)
 
     def _on_result(self, cell: CellState, result: Result) -> None:
-        write_tables(self.store.folder, self.store.run.run_id, self._results())
+        if time.monotonic() >= self._tables_due:  # they grow with each result, and are written at the end anyway
+            begin = time.monotonic()
+            write_tables(self.store.folder, self.store.run.run_id, self._results())
+            end = time.monotonic()
+            self._tables_due = end + (end - begin) / TABLES_SHARE
         if self.tracker:
             self.tracker.cell(result, self.store.cell(cell.id))
 

@@ -26,6 +26,8 @@ from .store import Store
 
 TICK = 0.5
 """Seconds between two looks at deadlines and the display, when no worker says anything."""
+SHOW_SECONDS = 0.1
+"""Between two looks of the display at many messages."""
 START_SECONDS = 120.0
 """What a worker process may take at least to come up."""
 
@@ -72,8 +74,12 @@ class _Work:
     waiting: deque[Unit] = field(default_factory=deque)
     out: int = 0
     begun: bool = False
-    finishing: bool = False
     over: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether it can be finished: none of its units is to be done, or at work."""
+        return not self.waiting and not self.out and not self.state.planned.partial
 
 
 class Supervisor:
@@ -98,6 +104,11 @@ class Supervisor:
         self._on_result = on_result
         self._limits = limits
         self._works: dict[str, _Work] = {}
+        self._with_units: deque[_Work] = deque()
+        """In plan order, those that may have units to hand out; the others are dropped when they are met."""
+        self._whole: deque[_Work] = deque()
+        """Those whose units are all on disk."""
+        self._shown = 0.0
         self._workers: list[WorkerProcess] = []
         self._stop_at = float("inf")
         # elsewhere, forking a process that has loaded system frameworks is not safe
@@ -110,6 +121,8 @@ class Supervisor:
     def run(self, cells: Sequence[CellState], slots: Sequence[Slot], stop: Stop) -> None:
         """Runs `cells` on one worker per slot, and ends the workers. Returns early once `stop` is requested."""
         self._works = {cell.id: self._work(cell) for cell in cells}
+        self._with_units = deque(self._works.values())
+        self._whole = deque(work for work in self._works.values() if work.whole)
         try:
             while True:
                 if not stop.requests:
@@ -123,7 +136,9 @@ class Supervisor:
                     else:
                         stop.drain()
                 self._check_time()
-                self._board.refresh()
+                if time.monotonic() - self._shown >= SHOW_SECONDS:
+                    self._board.refresh()
+                    self._shown = time.monotonic()
         finally:
             end_all(self._workers, self._limits.kill_after)
             self._workers = []
@@ -186,14 +201,15 @@ class Supervisor:
 
     def _next(self) -> Job | None:
         """The next job: finishing a cell before units, units in plan order."""
-        for work in self._works.values():
-            whole = not work.waiting and not work.out and not work.state.planned.partial
-            if whole and not work.over and not work.finishing:
-                work.finishing = True
+        while self._whole:
+            work = self._whole.popleft()
+            if not work.over:
                 return Job(work.state.planned, None, work.state.batch)
-        for work in self._works.values():
+        while self._with_units:
+            work = self._with_units[0]
             if not work.over and work.waiting:
                 return Job(work.state.planned, work.waiting.popleft(), work.state.batch)
+            self._with_units.popleft()
         return None
 
     # ---- listening ----
@@ -242,6 +258,8 @@ class Supervisor:
         )
         work.state.units[message["unit"]] = message["digest"]
         work.state.seconds += seconds
+        if work.whole:
+            self._whole.append(work)
         self._show(work)
 
     def _show(self, work: _Work) -> None:
@@ -299,6 +317,7 @@ class Supervisor:
             self._journal.write("halved", cell=state.id, batch=batch, reason=reason)
             self._board.note(f"{state.planned.cell.label}: memory ran out; goes on with batch {batch}: {reason}")
         work.waiting.appendleft(unit)
+        self._with_units.appendleft(work)
         return True
 
     def decide(self, cell: CellState, outcome: Outcome, reason: str) -> None:
