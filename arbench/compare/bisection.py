@@ -2,7 +2,8 @@
 
 Two worktrees of the repository lie beside the answer: `good` keeps the good commit, `tested` goes where git says. A
 timing is decided by Student's interval of the log ratios of rounds in turn, as the gate's; a number that repeats
-exactly by one reading. The threshold lies halfway between the good and the bad commit. What is found is on disk after each one.
+exactly by one reading. The threshold lies halfway between the good and the bad commit. What is found is on disk after
+each one.
 """
 
 from __future__ import annotations
