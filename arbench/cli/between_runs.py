@@ -98,6 +98,30 @@ def history(
     raise typer.Exit(history(folders, metric or [], adapter or [], json_output))
 
 
+def bisect(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run whose suite is measured again.")],
+    good: Annotated[str, typer.Option("--good", metavar="REV", help="A commit that was as it should be.")],
+    metric: Annotated[str, typer.Option("--metric", metavar="NAME", help='latency, "latency (batch 16, sample)".')],
+    bad: Annotated[str, typer.Option("--bad", metavar="REV", help="One that is not.")] = "HEAD",
+    repository: Annotated[
+        Path, typer.Option("--repository", metavar="DIR", help="The git repository with the adapter.")
+    ] = Path(),
+    adapter: Annotated[str | None, typer.Option("--adapter", metavar="NAME", help="Where the run has several.")] = None,
+    sources: Annotated[
+        str | None,
+        typer.Option("--sources", metavar="FOLDER", help="Where in it packages lie. Default: src if it is there."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; goes on from there.")
+    ] = Path("bisect"),
+    json_output: Json = False,
+) -> None:
+    """Find the commit that made a number worse."""
+    from arbench.cli.bisect import bisect
+
+    raise typer.Exit(bisect(folder, repository, good, bad, metric, adapter, sources, output, json_output))
+
+
 def leaderboard(
     folders: Annotated[
         list[Path] | None, typer.Argument(metavar="[DIR]...", help="Runs and scores, or folders that hold them.")
@@ -124,5 +148,5 @@ def validate(
     raise typer.Exit(validate(folders, json_output))
 
 
-VERBS = (compare, baseline, gate, history, leaderboard, validate)
+VERBS = (compare, baseline, gate, history, bisect, leaderboard, validate)
 """In the order of `arbench --help`."""

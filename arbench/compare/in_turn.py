@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +27,24 @@ Measure = Callable[[str, frozenset[str]], Readings]
 class Build:
     """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again.
 
-    `settings_id`: of the row, where the suite has several for an adapter.
+    `settings_id`: of the row, where the suite has several for an adapter. `path`: a folder whose modules go before all
+    that are installed.
     """
 
     python: str
     folder: Path
     settings_id: str = ""
+    path: Path | None = None
+
+    @property
+    def environment(self) -> dict[str, str] | None:
+        """Of its processes; None is ours. No compiled files are kept beside `path`, whose sources change in place, and
+        no module of the present folder stands in for one of it."""
+        if self.path is None:
+            return None
+        paths = [str(self.path), *filter(None, [os.environ.get("PYTHONPATH")])]
+        own = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        return {**os.environ, **own}
 
     def measure(self, adapter: str, tasks: frozenset[str]) -> Readings:
         """Runs these tasks of one adapter anew. Raises `StoreError` where that fails."""
@@ -46,7 +59,7 @@ class Build:
             words += [word for task in sorted(tasks) for word in ("--task", task)]
             words += ["--adapter", adapter, "--workers", "1", *_weights(run.get("argv", ()))]
             try:
-                done = subprocess.run(words, capture_output=True, text=True, check=False)
+                done = subprocess.run(words, capture_output=True, text=True, check=False, env=self.environment)
             except OSError as error:
                 raise StoreError(
                     f"cannot start {self.python}", error.strerror or str(error), "--good PYTHON"

@@ -1,0 +1,117 @@
+"""`arbench bisect`: which commit of a repository made a number worse."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from arbench.compare import bisection
+from arbench.compare.bisection import Bisection, Goal
+from arbench.compare.difference import EXACT
+from arbench.compare.in_turn import Build
+from arbench.errors import INFRASTRUCTURE, OK, PARTIAL, StoreError, UnknownName, UsageError
+from arbench.report.folders import read_runs
+from arbench.report.series import Reading, night
+from arbench.terminal import PlainConsole
+
+SOURCE = "from importlib.util import find_spec; from arbench import registry;"
+SOURCE += "import sys; print(find_spec(registry.card(sys.argv[1]).implementation.partition(':')[0]).origin)"
+
+
+def bisect(
+    folder: Path,
+    repository: Path,
+    good: str,
+    bad: str,
+    metric: str,
+    adapter: str | None,
+    sources: str | None,
+    output: Path,
+    json_output: bool,
+) -> int:
+    """3 where the good and the bad commit cannot be told apart, 4 where skipped commits leave several."""
+    one = _number(folder, metric, adapter)
+    top = Path(bisection.git(repository, "rev-parse", "--show-toplevel").strip())
+    goal = Goal(
+        repository=str(top),
+        good=bisection.commit_of(top, good),
+        bad=bisection.commit_of(top, bad),
+        adapter=one.entry.result.adapter,
+        number=one.words,
+        exact=one.metric.measure == "quality" or one.metric.name in EXACT,
+    )
+    console = PlainConsole(stderr=True)
+    found = bisection.begin(output, goal)
+    if not found.done:
+        known = len(found.steps)
+        console.print(f"{goal.number} of {goal.adapter}, {known} commits known, state in {output}", soft_wrap=True)
+        measure = _measure(one, folder, sources)
+        found = bisection.bisect(found, output, measure, lambda text: console.print(text, soft_wrap=True))
+    if json_output:
+        sys.stdout.write(found.model_dump_json(indent=2) + "\n")
+    else:
+        _print(found, top)
+    return INFRASTRUCTURE if not found.told_apart else OK if len(found.first) == 1 else PARTIAL
+
+
+def _number(folder: Path, metric: str, adapter: str | None) -> Reading:
+    """The first number of the run that has this name, or is written so, of the only adapter or the one asked for."""
+    (run,) = read_runs([folder])
+    known = [each for each in night(run).readings.values() if each.metric.value is not None]
+    own = [each for each in known if adapter is None or fnmatchcase(each.entry.result.adapter, adapter)]
+    found = [each for each in own if metric in (each.metric.name, each.words)]
+    if not found:
+        raise UnknownName(f"number of {folder}", metric, [each.words for each in own], f"arbench report {folder}")
+    names = sorted({each.entry.result.adapter for each in found})
+    if len(names) > 1:
+        raise UsageError(f"{folder} has {metric} of {len(names)} adapters", ", ".join(names), f"--adapter {names[0]}")
+    return found[0]
+
+
+def _measure(one: Reading, folder: Path, sources: str | None) -> bisection.Measure:
+    result, seen = one.entry.result, set[Path]()
+
+    def measure(tree: Path) -> float:
+        path = tree / sources if sources else tree / "src" if (tree / "src").is_dir() else tree
+        build = Build(sys.executable, folder, result.settings_id, path)
+        if tree not in seen:
+            _check_source(build, result.adapter, tree)
+            seen.add(tree)
+        readings = build.measure(result.adapter, frozenset({result.task}))
+        if (result.task, one.words) not in readings:
+            raise StoreError(f"{result.adapter} gave no {one.words}", "its cell failed or has another protocol")
+        return readings[result.task, one.words]
+
+    return measure
+
+
+def _check_source(build: Build, adapter: str, tree: Path) -> None:
+    """Raises `UsageError` if the adapter's code is not that of the worktree: every commit would measure the same."""
+    words = [build.python, "-c", SOURCE, adapter]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=build.environment)
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:]
+        raise StoreError(f"{adapter} cannot be found", " ".join(last), f"arbench check {adapter}")
+    origin = Path(done.stdout.strip())
+    if not origin.resolve().is_relative_to(tree.resolve()):
+        raise UsageError(
+            f"the code of {adapter} is not in the repository",
+            f"it is read from {origin}",
+            "--sources FOLDER, where in the repository its package lies",
+        )
+
+
+def _print(found: Bisection, repository: Path) -> None:
+    console, goal = PlainConsole(), found.goal
+    if not found.told_apart:
+        assert found.whole is not None
+        told = bisection.words(goal, found.whole)
+        console.print(f"the two commits are not told apart by {goal.number}: {told}", soft_wrap=True)
+        return
+    head = "the first bad commit" if len(found.first) == 1 else "one of these is the first bad commit"
+    console.print(f"{head}:", soft_wrap=True)
+    for commit in found.first:
+        line = bisection.git(repository, "log", "-1", "--format=%h %an %as %s", commit).strip()
+        console.print(f"  {line}", soft_wrap=True)

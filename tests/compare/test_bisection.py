@@ -1,0 +1,111 @@
+"""`arbench bisect`: the commit that made a number worse, from a small repository whose code says how long it takes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import numpy as np
+import pytest
+
+from arbench.compare import bisection
+from arbench.compare.bisection import Bisection, Goal
+from arbench.errors import StoreError, UsageError
+
+SECONDS = ["0.1", "0.1", "broken", "0.1", "0.11", "0.11", "0.11"]
+
+
+def git(place, *words):
+    names = {f"GIT_{role}_{what}": "x" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    command = ["git", "-C", str(place), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **names}).stdout
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """Commits 0 to 6 with a file each that says what is measured."""
+    place = tmp_path_factory.mktemp("repository")
+    git(place, "init", "-q")
+    for number, seconds in enumerate(SECONDS):
+        (place / "seconds.txt").write_text(seconds)
+        (place / "other.txt").write_text(str(number))
+        git(place, "add", ".")
+        git(place, "commit", "-q", "-m", f"commit {number}")
+    return place
+
+
+def goal(repository, exact=False, bad="HEAD"):
+    good, bad = (bisection.commit_of(repository, name) for name in ("HEAD~6", bad))
+    return Goal(repository=str(repository), good=good, bad=bad, adapter="farm/steady", number="latency", exact=exact)
+
+
+def reader(noise=0.002):
+    draw, asked = np.random.default_rng(0), []
+
+    def measure(tree):
+        text = (tree / "seconds.txt").read_text()
+        asked.append((tree.name, text))
+        if text == "broken":
+            raise StoreError("it cannot be run", "SyntaxError")
+        return float(text) * float(np.exp(noise * draw.normal()))
+
+    return measure, asked
+
+
+def test_the_commit_is_found_in_turn_and_a_broken_one_is_passed_over(repository, tmp_path):
+    measure, asked = reader()
+    told: list[str] = []
+    found = bisection.bisect(Bisection(goal=goal(repository)), tmp_path / "out", measure, told.append)
+    assert found.first == (bisection.commit_of(repository, "HEAD~2"),)
+    assert found.whole.value == pytest.approx(1.1, abs=0.01)
+    assert {step.subject[-1]: step.verdict for step in found.steps}.items() >= {"3": "good", "4": "bad"}.items()
+    assert [name for name, _ in asked[:4]] == ["good", "tested", "tested", "good"]
+    assert told[0].startswith("the whole change: +")
+    assert bisection.begin(tmp_path / "out", goal(repository)) == found
+    assert git(repository, "worktree", "list").count("\n") == 1  # ours are gone
+    assert not git(repository, "for-each-ref", "refs/bisect")
+    with pytest.raises(UsageError, match="of another search"):
+        bisection.begin(tmp_path / "out", goal(repository, bad="HEAD~1"))
+
+
+def test_what_is_known_is_not_measured_again(repository, tmp_path):
+    measure, asked = reader()
+    left = [8]
+
+    def stops(tree):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return measure(tree)
+
+    with pytest.raises(KeyboardInterrupt):
+        bisection.bisect(Bisection(goal=goal(repository)), tmp_path / "out", stops)
+    known = bisection.begin(tmp_path / "out", goal(repository))
+    assert known.whole is not None
+    asked.clear()
+    found = bisection.bisect(known, tmp_path / "out", measure)
+    assert found.first == (bisection.commit_of(repository, "HEAD~2"),)
+    assert ("tested", "0.11") not in asked[:2]  # the bad commit is known
+
+
+def test_an_exact_number_takes_one_reading_and_skipped_commits_leave_several(repository, tmp_path):
+    measure, asked = reader(noise=0.0)
+    found = bisection.bisect(Bisection(goal=goal(repository, exact=True)), tmp_path / "exact", measure)
+    assert len(asked) == 2 * (len(found.steps) + 1) - [step.verdict for step in found.steps].count("skipped")
+    assert found.first == (bisection.commit_of(repository, "HEAD~2"),)
+
+    def broken(tree):
+        if (tree / "other.txt").read_text() in "1235":
+            raise StoreError("it cannot be run", "SyntaxError")
+        return measure(tree)
+
+    found = bisection.bisect(Bisection(goal=goal(repository, exact=True)), tmp_path / "skipped", broken)
+    assert set(found.first) == {bisection.commit_of(repository, f"HEAD~{back}") for back in (2, 3, 4, 5)}
+
+
+def test_commits_that_are_alike_and_revisions_that_are_none(repository, tmp_path):
+    same = goal(repository, bad="HEAD~3")
+    found = bisection.bisect(Bisection(goal=same), tmp_path / "out", reader()[0])
+    assert (found.told_apart, found.first, found.whole.rounds) == (False, (), 15)
+    with pytest.raises(UsageError, match="'v9' is not a commit"):
+        bisection.commit_of(repository, "v9")
