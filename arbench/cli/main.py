@@ -155,7 +155,7 @@ def audit(
     workers: Workers = None,
     track: Track = None,
 ) -> None:
-    """Audit tokenizers: reconstruction, rate, codes, stability, prefixes, text."""
+    """Audit tokenizers: images, codes, stability, text."""
     from arbench.cli.audit import audit
 
     where = (out, device, workers, track)
@@ -374,7 +374,7 @@ def export(
         str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: MLFLOW_TRACKING_URI.")
     ] = None,
 ) -> None:
-    """Write the samples, figures or results of runs for other tools."""
+    """Write samples, figures or results for other programs."""
     from arbench.cli.export import export
 
     raise typer.Exit(export(runs, images, npz, figures, layout, out, track))

@@ -127,7 +127,7 @@ def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     (file,) = run.glob("cells/*/result.json")
     result = json.loads(file.read_text())
     assert result["outcome"] == "ok"
-    assert result["artifacts"] == {"pictures": "pictures.npz", "sheet": "pictures.png"}
+    assert result["artifacts"] == {"pictures": "pictures.npz", "sheet": "pictures.png", "worst": "worst.npz"}
     assert all((file.parent / name).stat().st_size > 1000 for name in result["artifacts"].values())
     assert (result["samples"]["n"], result["reference"]["n"]) == (64, 64)
     assert result["reference"]["source"] == "mnist5k/heldout"

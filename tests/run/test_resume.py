@@ -26,11 +26,13 @@ KILLS = 2
 OPTIONS = ("--track", "off", "--workers", "1")
 
 
-def wait_for(condition, seconds: float = 500.0) -> None:
+def wait_for(condition, seconds: float = 500.0):
+    """What `condition` says once it is true."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+    return found
 
 
 def alive(pid: int) -> bool:
@@ -38,6 +40,11 @@ def alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+def unit_workers(farm, since: int) -> list[int]:
+    """Processes that have begun units, the latest last."""
+    return list(dict.fromkeys(int(words[3]) for words in farm.called()[since:] if words[0] == "unit"))
 
 
 def journaled_units(farm, run) -> list[tuple[str, str]]:
@@ -60,12 +67,13 @@ def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(farm):
         while process.poll() is None and len(journaled_units(farm, run)) < 4 * (kill + 1):
             time.sleep(0.02)
         time.sleep(moments.random() * 0.2)
-        workers = {int(words[3]) for words in farm.called()[calls_of_whole:] if words[0] == "unit"}
         if kill == 1:  # a worker first: its cell has failed, and is tried again
-            os.kill(next(pid for pid in sorted(workers, reverse=True) if alive(pid)), signal.SIGKILL)
+            living = wait_for(lambda: [pid for pid in unit_workers(farm, calls_of_whole) if alive(pid)])
+            os.kill(living[-1], signal.SIGKILL)
             time.sleep(moments.random() * 0.1)
         process.kill()
         process.communicate()
+        workers = unit_workers(farm, calls_of_whole)
         wait_for(lambda pids=workers: not any(alive(pid) for pid in pids), 60.0)
         process = farm.start("resume", run)
     _, err = process.communicate(timeout=500)
