@@ -85,7 +85,9 @@ def gate(
 
 
 def history(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Runs, or folders that hold runs.")],
+    folders: Annotated[
+        list[str], typer.Argument(metavar="DIR...", help="Runs, folders that hold runs, or an MLflow address.")
+    ],
     metric: Annotated[
         list[str] | None, typer.Option("--metric", metavar="GLOB", help="Only these metrics; may be repeated.")
     ] = None,

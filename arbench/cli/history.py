@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from arbench.errors import INFRASTRUCTURE, OK
 from arbench.report import history as series
@@ -14,9 +16,34 @@ from arbench.report.history import Series, series_of
 from arbench.report.series import nights, runs_in
 from arbench.terminal import Column, PlainConsole, print_table
 
+if TYPE_CHECKING:
+    from rich.status import Status
 
-def history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence[str], json_output: bool) -> int:
-    """3 where no number is there on two nights."""
+
+def history(places: Sequence[str], metrics: Sequence[str], adapters: Sequence[str], json_output: bool) -> int:
+    """Of folders of runs, and of MLflow's stores; 3 where no number is there on two nights."""
+    with tempfile.TemporaryDirectory() as beside:
+        folders = list(_folders(places, Path(beside)))
+        return _history(folders, metrics, adapters, json_output)
+
+
+def _folders(places: Sequence[str], beside: Path) -> Iterator[Path]:
+    """The folders among `places`, and those of the runs that stores keep, written into `beside`."""
+    from arbench.track.fetch import fetch, is_store
+
+    for number, place in enumerate(places):
+        if not is_store(place):
+            yield Path(place)
+            continue
+        with PlainConsole(stderr=True).status(f"reading runs from {place}") as status:
+
+            def tell(done: int, count: int, status: Status = status, place: str = place) -> None:
+                status.update(f"{done} of {count} runs from {place}")
+
+            yield from fetch(place, beside / str(number), tell)
+
+
+def _history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence[str], json_output: bool) -> int:
     found = [
         each
         for each in series_of(nights(runs_in(folders)))

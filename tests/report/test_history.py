@@ -82,3 +82,16 @@ def test_what_is_missing_leaves_a_gap(tmp_path, capsys):
     assert [night["value"] for night in found["nights"]][:3] == [0.1, 0.101, None]
     assert main(["history", str(folders[0])]) == 3
     assert main(["history", str(tmp_path / "none")]) == 2
+
+
+def test_nights_of_a_store_are_those_of_the_folders(tmp_path, capsys):
+    folders, store = make_nights(tmp_path / "runs")[3:6], f"sqlite:///{tmp_path}/nights.db"
+    assert main(["history", store]) == 2
+    assert "no database" in capsys.readouterr().err
+    assert main(["export", *map(str, folders), "--format", "mlflow", "--track", store]) == 0
+    capsys.readouterr()
+    assert main(["history", *map(str, folders), "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert main(["history", store, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert len(expected[0]["nights"]) == 3
