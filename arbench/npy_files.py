@@ -51,7 +51,7 @@ def npy_bytes(header: Header) -> int:
 
 
 def zip_members(path: Path) -> frozenset[str]:
-    """Names of the members of a zip; none for a file that is no zip, or a damaged one."""
+    """Names of the members of a zip; none for a file that is not a zip, or a damaged one."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(archive.namelist())

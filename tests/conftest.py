@@ -49,7 +49,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="module", autouse=True)
 def collected() -> None:
-    """What a module leaves alive is no work for the collector from then on: it grows to millions of objects."""
+    """What a module leaves alive is not work for the collector from then on: it grows to millions of objects."""
     gc.collect()
     gc.freeze()
 

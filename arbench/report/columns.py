@@ -186,7 +186,7 @@ def _info(result: Result, name: str) -> tuple[MetricInfo | None, int]:
 def _detail(metric: Metric, result: Result) -> bool:
     """Whether it is of a part (one level, the originals) of what another number of that name is of.
 
-    Distances to and from reconstructions of the reference are no part: they are read beside the one to the reference.
+    Distances to and from reconstructions of the reference are not: they are read beside the one to the reference.
     """
     if "sets" in metric.at and metric.direction == "lower":
         return False

@@ -94,7 +94,7 @@ def steps(values: Sequence[float]) -> list[Step]:
     """Where the level of a series changes: PELT (Killick et al., JASA 107, 2012) on logarithms, by ruptures.
 
     Noise is told by differences of neighbours, which a step does not widen. A night counts as the median of itself and
-    its neighbours, so that one bad night is no step, and a level lasts two nights at least. A step below `EFFECT` is
+    its neighbours, so that one bad night is not a step, and a level lasts two nights at least. A step below `EFFECT` is
     left out.
     """
     if len(values) < LEAST or min(values) <= 0:

@@ -225,7 +225,7 @@ def _disk(runs: Path) -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    """Feature networks' weights: absent ones are no fault, damaged ones are."""
+    """Feature networks' weights: absent ones are not a fault, damaged ones are."""
     known = feature_weights({})
     here: list[str] = []
     absent: list[str] = []

@@ -57,7 +57,7 @@ def evidence(before: Counters, now: Counters) -> str:
 def smaller_batch(cell: Cell, unit: Unit) -> int | None:
     """Half of what a unit was drawn at a time; None where the batch is what is measured, or is 1 already.
 
-    Only a batch that is no part of a number's identity may change: what a sample is depends on its seed.
+    Only a batch that is not part of a number's identity may change: what a sample is depends on its seed.
     """
     if "batch" not in tasks()[cell.task.task].transport:
         return None

@@ -54,7 +54,7 @@ def check_overrides(suite_file: SuiteFile, cards: Iterable[Card]) -> None:
 
 
 def _check_value(suite_file: SuiteFile, key: tuple[str, str], value: Any, place: str) -> None:
-    """Refuses what is no mapping, and no word for one, where a mapping belongs."""
+    """Refuses what is neither a mapping nor a word for one where a mapping belongs."""
     glob, field = key
     if field not in NESTED or value == NATIVE or (field == "guidance" and any(value is word for word in OFF)):
         return

@@ -34,7 +34,7 @@ class Change:
 
     @property
     def values(self) -> list[Any]:
-        """The values it goes through; one for a value that is no list."""
+        """The values it goes through; one for a value that is not a list."""
         return list(self.value) if isinstance(self.value, list) else [self.value]
 
 

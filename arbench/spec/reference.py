@@ -24,7 +24,7 @@ ZIP = (
     "false",
     "Pairs the lists of a sweep, the first value of each, then the second, in place of a grid.",
 )
-"""A key beside the fields of `Sampling`: how a suite's lists are meant, which is no setting of a sample."""
+"""A key beside the fields of `Sampling`: how a suite's lists are meant, which is not a setting of a sample."""
 
 _BOUNDS = ("ge", "gt", "le", "lt")
 _WORDS = {str: ("string", "strings"), bool: ("true or false", "booleans"), Any: ("any value", "values")}

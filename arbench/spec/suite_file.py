@@ -242,7 +242,7 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
 
 
 def _tasks_in(data: dict[str, Any], change: str) -> list[dict[str, Any]]:
-    """The tasks, each with its name. Raises `ConfigError` if they are no list."""
+    """The tasks, each with its name. Raises `ConfigError` if they are not a list."""
     given = data.get("tasks") or []
     if not isinstance(given, list):
         raise ConfigError(

@@ -53,7 +53,7 @@ def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.ScalarNode):
         if LONE.search(node.value):
-            raise YamlError("half of a surrogate pair, which is no text", line)
+            raise YamlError("half of a surrogate pair, which is not text", line)
         return 1
     if depth > DEPTH:
         raise YamlError(f"it is nested more than {DEPTH} deep", line)

@@ -61,7 +61,7 @@ def folder(network: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def archive(network: Any, path: Path) -> None:
-    """A TorchScript archive as OpenAI's: sizes kept as tensors, which are no weights."""
+    """A TorchScript archive as OpenAI's: sizes kept as tensors, which are not weights."""
     network = copy.deepcopy(network)
     for name, size in (("input_resolution", 64), ("context_length", 77), ("vocab_size", 49408)):
         network.__dict__.pop(name, None)

@@ -107,7 +107,7 @@ def test_a_grid_gives_a_curve_for_each_of_the_other_values():
         for result in generated("random_order/a", Sampling(steps=steps, temperature=temperature), 100 / steps)
     ]
     found = {sweep.field: sweep for sweep in sweeps(results)}
-    assert found.keys() == {"steps"}  # two temperatures are no curve
+    assert found.keys() == {"steps"}  # two temperatures are not a curve
     assert sorted(curve.rest for curve in found["steps"].curves) == ["temperature 0.9", "temperature 1.0"]
 
 

@@ -80,7 +80,7 @@ def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
     ("after", "flags"),
     [
         ((150, 160, 163, 165), ("leak",)),
-        ((150, 160, 160, 170), ()),  # once is no growth
+        ((150, 160, 160, 170), ()),  # once is not growth
         ((150, 300, 300, 300), ()),  # what the second call keeps is for the third
         ((150, 160, 159, 162), ()),
     ],

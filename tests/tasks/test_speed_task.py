@@ -291,7 +291,7 @@ def test_the_interval_is_over_processes_where_there_are_three(clocked, cell, thr
     )
     assert latency.interval.method == "Student's t over processes"
     assert latency.n == 30
-    assert latency.flags == ()  # the steps between processes are no drift
+    assert latency.flags == ()  # the steps between processes are not drift
     assert metrics["latency-p90", 4, "sample"].value == pytest.approx(19)
     assert unpack(finished.latency)["seconds"].shape == (1, 30)
 

@@ -85,7 +85,7 @@ class Config:
             )
         if self.first % self.group_size:
             raise ConfigError(
-                f"{self.first} latents one by one are no multiple of groups of {self.group_size}",
+                f"{self.first} latents one by one are not a multiple of groups of {self.group_size}",
                 "groups begin behind them",
                 "use another causal_num",
             )

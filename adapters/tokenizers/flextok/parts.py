@@ -67,7 +67,7 @@ def flow_sample(
     """Latents after so many Euler steps from time 1 to 0.
 
     Guidance of `scale` adds the difference of the two velocities; `normalised` cuts it to a norm, gives it a momentum
-    and leaves out what is along the conditional velocity (Sadat et al., arXiv:2410.02416). Scale 1 is no guidance.
+    and leaves out what is along the conditional velocity (Sadat et al., arXiv:2410.02416). Scale 1: none.
     """
     latents, running = noise, torch.zeros_like(noise)
     for step in range(steps, 0, -1):
