@@ -23,6 +23,9 @@ def test_edits_by_hand():
     assert estimate.value == 10 / 23
     assert estimate.low < estimate.value < estimate.high
     assert rate(found[:0, 0], found[:0, 1]).reason == "no text in the reference"
+    assert rate(np.array([0, 0, 1]), np.array([9, 9, 9])).low == 0  # no rate is below it
+    none = rate(np.zeros(4, np.int64), np.full(4, 9))
+    assert (none.value, none.low, none.flags) == (0, None, ("no_interval",))  # four pages tell little of a fifth
 
 
 def test_cards_are_known_and_each_is_its_own():
