@@ -7,7 +7,7 @@ Kinds of record, all with `kind` and `time` (ISO 8601, UTC):
     planned      cells: [result_id, ...]         what the run consists of
     started      cell                            the first unit of a cell goes to a worker
     unit         cell, unit, digest, samples, seconds    `units/<unit>.npz` is on disk
-    halved       cell, batch, reason             memory ran out: the cell goes on with this batch
+    halved       cell, batch, reason             memory ran out: the cell continues with this batch
     finished     cell, outcome, digest, reason, files    `result.json` is on disk, and `files` beside it by digest
     tracked      cells: [result_id, ...], store  that store of MLflow has them
     note         text, and perhaps cell          anything a reader of the run should know

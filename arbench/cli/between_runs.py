@@ -114,7 +114,7 @@ def bisect(
         typer.Option("--sources", metavar="FOLDER", help="Where in it packages lie. Default: src if it is there."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; goes on from there.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; resumes from it.")
     ] = Path("bisect"),
     json_output: Json = False,
 ) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path
 
 from .. import registry
 from .. import weights as weight_files
-from ..checkpoints.parts import join, split
+from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
 from ..errors import (
     ArbenchError,
@@ -17,10 +15,8 @@ from ..errors import (
     MissingReference,
     MissingWeights,
     PrerequisiteError,
-    UnknownName,
-    closest,
 )
-from ..features.weight_files import WEIGHTS, feature_weights
+from ..features.weight_files import feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
 from ..spec.cell import Cell, make_cell, trained
@@ -29,6 +25,7 @@ from ..spec.suite import Settings, check_graph
 from ..spec.suite_file import SuiteFile, where
 from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
+from .chosen import cards_of, check_task_globs, check_weight_names, tasks_of
 from .cost import NO_COST, estimate
 from .device import cores, machine, resolve_device
 from .pace import learned
@@ -111,13 +108,13 @@ def make_plan(
     """
     suite = suite_file.suite
     check_overrides(suite_file, registry.cards().values())
-    _check_weight_names(suite_file)
-    chosen = _chosen_tasks(suite_file, task_names)
-    _check_task_globs(suite_file)
+    check_weight_names(suite_file)
+    chosen = tasks_of(suite_file, task_names)
+    check_task_globs(suite_file)
     resolved = resolve_device(device or suite.settings.device)
     check_graph(suite.settings.graph, resolved)
     planner = _Planner(suite_file, resolved, device is not None)
-    cards = _cards(suite_file, adapter_globs)
+    cards = cards_of(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
     cells = [
         planner.cell(card, index, setting, again)
@@ -136,20 +133,6 @@ def make_plan(
     if must_run and planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
     return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))
-
-
-def _check_task_globs(suite_file: SuiteFile) -> None:
-    """Raises ConfigError, with its line, for a glob of a task's adapters that matches no adapter that is registered."""
-    names = list(registry.cards())
-    for index, task in enumerate(suite_file.suite.tasks):
-        for glob in (each.removeprefix("!") for each in task.adapters):
-            if not any(fnmatchcase(name, glob) for name in names):
-                near = ", ".join(closest(glob, names))
-                raise ConfigError(
-                    f"{where(suite_file, ('tasks', index, 'adapters'))}: no adapter is named {glob!r}",
-                    f"close to it: {near}" if near else "",
-                    "arbench ls adapters shows them all",
-                )
 
 
 @dataclass(frozen=True)
@@ -363,72 +346,6 @@ class _Planner:
 def one_line(error: ArbenchError) -> str:
     """An error's what, why and hint as one line, for a result's `reason`."""
     return "; ".join(part for part in (error.what, error.why, error.hint and f"next: {error.hint}") if part)
-
-
-def _cards(suite_file: SuiteFile, globs: Sequence[str]) -> list[Card]:
-    """Generators, then tokenizers, each in the order of their patterns, those that are too large left out."""
-    suite = suite_file.suite
-    if globs:
-        found = registry.matching(globs)
-        cards = [card for kind in ("generator", "tokenizer") for card in found if card.kind == kind]
-    else:
-        cards = [
-            *_of_kind(suite_file, "adapters", "generator", suite.adapters),
-            *_of_kind(suite_file, "tokenizers", "tokenizer", suite.tokenizers),
-        ]
-    most = suite.settings.max_params
-    kept = [card for card in cards if most is None or (card.parameters or 0) <= most]
-    if cards and not kept:
-        least = min(cards, key=lambda card: card.parameters or 0)
-        raise ConfigError(
-            f"nothing to run: all adapters have more than {most:,} parameters",
-            f"the smallest is {least.name} with {least.parameters:,}",
-            "raise it: --max-params N",
-        )
-    return kept
-
-
-def _of_kind(suite_file: SuiteFile, key: str, kind: str, patterns: Sequence[str]) -> list[Card]:
-    chosen: dict[str, Card] = {}
-    for index, pattern in enumerate(patterns):
-        place = where(suite_file, (key, index))
-        try:
-            found = registry.matching([pattern])
-        except ArbenchError as error:
-            raise ConfigError(f"{place}: {error.what}", error.why, error.hint) from error
-        wanted = [card for card in found if card.kind == kind]
-        if not wanted:
-            other = "tokenizers" if key == "adapters" else "adapters"
-            raise ConfigError(
-                f"{place}: {pattern!r} is not a {kind}", f"it is a {found[0].kind}: list it under `{other}`"
-            )
-        chosen.update({card.name: card for card in wanted})
-    return list(chosen.values())
-
-
-def _chosen_tasks(suite_file: SuiteFile, names: Sequence[str]) -> list[tuple[int, TaskSpec]]:
-    """The suite's tasks with their places, only those of `names` if there are any."""
-    own = list(dict.fromkeys(task.task for task in suite_file.suite.tasks))
-    for name in names:
-        if name not in own:
-            raise UnknownName(f"task of {suite_file.path}", name, own, f"--task {own[0]}" if own else "")
-    return [(index, task) for index, task in enumerate(suite_file.suite.tasks) if not names or task.task in names]
-
-
-def _check_weight_names(suite_file: SuiteFile) -> None:
-    suite = suite_file.suite
-    files = [("weights", name, path) for name, path in suite.weights.items()]
-    files += [("replicates", name, path) for name, paths in suite.replicates.items() for path in paths]
-    for key, name, path in files:
-        place = where(suite_file, (key, name))
-        if name not in WEIGHTS and name not in registry.cards():
-            error = UnknownName(
-                "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"
-            )
-            raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint)
-        file = Path(path) if name in WEIGHTS else split(path)[0]
-        if not file.exists() or (name in WEIGHTS and not file.is_file()):
-            raise ConfigError(f"{place}: no weight file at {file}", f"given for {name}", "check the path")
 
 
 def _why_nothing(suite_file: SuiteFile, cards: Sequence[Card]) -> str:

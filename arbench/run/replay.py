@@ -29,7 +29,7 @@ class CellState:
     digest: str = ""
     reason: str = ""
     batch: int | None = None
-    """At which it goes on, once memory has run out at a larger one."""
+    """With which it continues, once memory has run out at a larger one."""
     files: dict[str, str] = field(default_factory=dict)
     """Name of a file beside the result -> its digest; none of an earlier version's."""
     tracked: str = ""

@@ -62,7 +62,7 @@ def _fit(gigabytes: float) -> int:
 
 
 TABLES_SHARE = 0.02
-"""Of a run's time that its tables may take while it goes on."""
+"""The share of a run's time that writing its tables may take meanwhile."""
 GLANCE = 0.3
 """Seconds of a look at what else is at work."""
 

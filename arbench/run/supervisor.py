@@ -315,7 +315,7 @@ class Supervisor:
         if state.batch is None or batch < state.batch:  # else a unit given out before has halved it already
             state.batch = batch
             self._journal.write("halved", cell=state.id, batch=batch, reason=reason)
-            self._board.note(f"{state.planned.cell.label}: memory ran out; goes on with batch {batch}: {reason}")
+            self._board.note(f"{state.planned.cell.label}: memory ran out; continues with batch {batch}: {reason}")
         work.waiting.appendleft(unit)
         self._with_units.appendleft(work)
         return True

@@ -55,7 +55,7 @@ def generate(
 
 
 class Taming(CachedGenerator):
-    """`Generator` and `Scores`. There is no null class, and so no guidance."""
+    """`Generator` and `Scores`. It was trained without a null class, so it cannot be guided."""
 
     network: Network
     tokenizer: Tokenizer | None

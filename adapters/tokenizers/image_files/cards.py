@@ -15,7 +15,7 @@ BASE = Card(
     tokens=TokenSpec(kind="discrete", layout="sequence", levels=((0,),), vocabulary=256, variable_length=True),
     parameters=0,
     code_licence="Apache-2.0",
-    weights_licence="none: there are no weights",
+    weights_licence="not needed: it has no weights",
     source="Pillow",
 )
 """What both formats have in common."""

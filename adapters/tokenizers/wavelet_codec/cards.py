@@ -16,7 +16,7 @@ WAVELET = Card(
     tokens=TokenSpec(kind="discrete", layout="sequence", levels=((0,),), vocabulary=4, variable_length=True),
     parameters=0,
     code_licence="Apache-2.0",
-    weights_licence="none: there are no weights",
+    weights_licence="not needed: it has no weights",
     source="J. M. Shapiro, IEEE Trans. Signal Processing 41 (1993); coefficients of PyWavelets",
 )
 

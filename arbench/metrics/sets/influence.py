@@ -98,8 +98,8 @@ class Influence:
         """The variance of the difference of this distance and that of another set whose samples belong to these one by
         one, both of n samples.
 
-        By the samples themselves, without the smooth law of lengths: that law mends a distance that is too small where
-        its error is too small, and of a difference such draws lie on both sides.
+        By the samples themselves, without the smooth law of lengths: that law corrects a distance that is too small
+        where its error is too small, and of a difference such draws lie on both sides.
         """
         draws = min(len(self.signed), len(other.signed))
         jackknife = float(np.var(other.values[-1] - self.values[-1], ddof=1)) / self.n
