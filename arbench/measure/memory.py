@@ -127,7 +127,18 @@ def driver_memory(device: str) -> tuple[int | None, str]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that there was not enough memory."""
+    """Whether an exception, or one that it was raised from or while handling, says that there was not enough memory."""
+    seen: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in seen:
+        if _says_so(each):
+            return True
+        seen.append(each)
+        each = each.__cause__ or each.__context__
+    return False
+
+
+def _says_so(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ...errors import CellError
+from ...errors import FAILED, ArbenchError, CellError
 from ...measure.memory import out_of_memory
 from ...spec.cell import Cell
 
@@ -60,7 +60,8 @@ def attempt(cell: Cell, batch: int, device: str, limit: int | None, weights: Map
     if done.returncode in (FITS, TOO_LARGE, -signal.SIGKILL):
         return done.returncode == FITS
     lines = done.stderr.strip().splitlines()
-    raise CellError(f"{cell.adapter}: a call of batch {batch} failed", lines[-1] if lines else f"{done.returncode}")
+    why = lines[-1] if lines else f"its process ended with status {done.returncode}"
+    raise CellError(f"{cell.adapter}: a call of batch {batch} failed", why)
 
 
 def _limit(device: str, limit: int) -> None:
@@ -78,12 +79,15 @@ def _limit(device: str, limit: int) -> None:
 def main() -> int:
     import torch
 
+    from ... import registry
     from ..context import WorkerContext
     from .work import CALLS_OF_ATTEMPT, whole_call
 
     job = json.load(sys.stdin)
     cell, device = Cell.model_validate(job["cell"]), job["device"]
     try:
+        # before the limit: modules that lack memory while they are imported fail in ways that do not say so
+        registry.resolve(registry.card(cell.adapter).implementation)
         if job["limit"] is not None:
             _limit(device, job["limit"])
         with torch.inference_mode():
@@ -93,7 +97,9 @@ def main() -> int:
     except Exception as error:
         if out_of_memory(error):
             return TOO_LARGE
-        raise
+        told = f"{error.what}: {error.why}" if isinstance(error, ArbenchError) else f"{type(error).__name__}: {error}"
+        sys.stderr.write("\n" + " ".join(told.split()) + "\n")
+        return FAILED
     return FITS
 
 
