@@ -56,7 +56,7 @@ def drawn(card: Card, ids: range) -> Codes:
 
 @by_name
 def test_samples_are_of_the_class_asked_for(card: Card) -> None:
-    count = 120
+    count = 80
     images = model(card.name).tokenizer.decode(drawn(card, range(count)))
     assert images.shape == (count, 3, 32, 32)
     read = torch.as_tensor(DigitClassifier().predict(to_uint8(images)))
@@ -81,9 +81,9 @@ def test_samples_do_not_depend_on_the_batch(card: Card) -> None:
 def test_digits_it_has_not_seen_are_reconstructed_from_16_codes() -> None:
     tokenizer, source = model(TOKENIZER.name), mnist5k("heldout")
     assert source.labels is not None
-    images, labels = to_float(source.load(range(200))), torch.from_numpy(source.labels[:200])
+    images, labels = to_float(source.load(range(100))), torch.from_numpy(source.labels[:100])
     codes = tokenizer.encode(images)
-    assert codes.ids[0].shape == (200, 16)
+    assert codes.ids[0].shape == (100, 16)
     assert len(codes.ids[0].unique()) > 128  # of 256
     made = tokenizer.decode(codes)
     read = torch.as_tensor(DigitClassifier().predict(to_uint8(made)))
@@ -119,6 +119,7 @@ def test_shipped_weights_have_the_official_layout_and_a_card(name: str) -> None:
     if name != TOKENIZER.name:
         given, free = sorted(key for key in training["measured"] if key.startswith("heldout"))
         assert training["measured"][given] < training["measured"][free]  # the class explains what it can
+        assert training["class_agreement"]["value"] >= 0.9
 
 
 def test_a_suite_has_all_minis_and_the_quickstart_has_not_these() -> None:
