@@ -28,7 +28,7 @@ SMALL = [
     *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.batches=[2]"),
 ]
 CHOSEN = (
-    *("raster/*-mini", "random_order/randar-mini", "next_scale/*-mini", "continuous/*-mini", "hybrid/*-mini"),
+    *("raster/*-mini", "random_order/randar-mini", "next_scale/var-mini", "continuous/*-mini", "hybrid/*-mini"),
     "tokenizers/mar-kl-mini",
 )
 FAMILIES = ("raster", "random_order", "next_scale", "continuous", "hybrid")

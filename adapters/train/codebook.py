@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.quantize import Codebook
 from .digits import heldout_digits
@@ -45,6 +45,55 @@ class DeadCodes:
         chosen = torch.randint(len(self._features), (len(dead),), generator=generator)
         self._codebook.embedding.weight[dead] = self._features[chosen.to(self._features.device)]
         idle[dead] = 0
+
+
+class VQTraining(nn.Module):
+    """A network with one grid or row of codes on the unit sphere, in training.
+
+    `features` gives for images in [-1, 1] what is matched, (B, N, C); `render` makes of codes (B, N, C) such images.
+    """
+
+    idle: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        codebook: Codebook,
+        features: Callable[[Tensor], Tensor],
+        render: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__()
+        self.network = network
+        # all codes start as dead, so that the first step places them among the features
+        self.register_buffer("idle", torch.full((codebook.embedding.num_embeddings,), PATIENCE))
+        self.dead = DeadCodes(codebook)
+        self._codebook, self._features, self._render = [codebook], features, render  # the list hides a second name
+
+    def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        images, (codebook,) = batch[0] * 2 - 1, self._codebook
+        features = self._features(images)
+        ids = codebook.nearest(features.detach())
+        self.dead.saw(features.flatten(0, 1), ids.flatten())
+        features = F.normalize(features, dim=-1)
+        codes = codebook.lookup(ids)
+        matching = F.mse_loss(codes, features.detach()) + COMMITMENT * F.mse_loss(features, codes.detach())
+        return total_loss(self._render(self.decoded(features, codes)), images, matching)
+
+    def decoded(self, features: Tensor, codes: Tensor) -> Tensor:
+        """(B, N, C) for the decoder: the codes, through which gradients pass to the features."""
+        return features + (codes - features).detach()
+
+    def after_step(self, step: int, steps: int, generator: torch.Generator) -> None:
+        self.dead.restart(self.idle, step / steps, generator)
+
+    def measure(self) -> Metrics:
+        (codebook,) = self._codebook
+
+        def encoded(images: Tensor) -> tuple[Tensor, Tensor]:
+            ids = codebook.nearest(self._features(images))
+            return ids, self._render(codebook.lookup(ids))
+
+        return measure(codebook, encoded)
 
 
 def total_loss(made: Tensor, images: Tensor, matching: Tensor) -> tuple[Tensor, Metrics]:

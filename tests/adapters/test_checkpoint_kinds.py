@@ -53,12 +53,12 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """What the file is called -> an official card, and small numbers for it."""
 
+BY_CLASS = {registry.card(name).implementation: kind for kind, (name, _) in reversed(KINDS.items())}
 SHIPPED = tuple(
     card.name
     for card in registry.cards().values()
-    if card.checkpoint and card.checkpoint.packaged and (weights.find(card) or Path()).is_file()
+    if card.checkpoint and card.checkpoint.packaged and card.implementation in BY_CLASS
 )
-BY_CLASS = {registry.card(name).implementation: kind for kind, (name, _) in reversed(KINDS.items())}
 
 
 def module_of(card: Card) -> ModuleType:

@@ -19,7 +19,19 @@ from arbench import registry, weights
 from arbench.adapters.layers.graph import Recorder, StaticCall
 from arbench.adapters.layers.host_reads import watched
 from arbench.errors import ConfigError
-from arbench.protocols import NO_PROBE, Card, Codes, Generated, LoadSpec, Noise, Probe, Recorded, Replays, Sampling
+from arbench.protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Generated,
+    Guidance,
+    LoadSpec,
+    Noise,
+    Probe,
+    Recorded,
+    Replays,
+    Sampling,
+)
 from arbench.seeds import Greedy, Philox, noise_for
 from arbench.tasks.outputs import measured_request
 
@@ -105,7 +117,7 @@ def settings(card: Card) -> list[Sampling]:
     """Native and another, both of few steps where steps can be chosen."""
     short = {name: few for name, few in FEW.items() if name in card.supports}
     native = card.native.model_copy(update=short)
-    other: dict[str, Any] = {"temperature": 0.9}
+    other: dict[str, Any] = {"temperature": 0.9} if "temperature" in card.supports else {"guidance": Guidance()}
     other |= {"top_k": 20} if "top_k" in card.supports else {}
     other |= {"top_p": 0.9} if "top_p" in card.supports else {}
     return [native, native.model_copy(update=other)]
@@ -117,8 +129,8 @@ def tensors(generated: Generated) -> list[Tensor]:
     return [*codes.ids, *([] if codes.latents is None else [codes.latents])]
 
 
-def test_there_are_six_minis() -> None:
-    assert len(MINIS) == 6
+def test_there_are_eight_minis() -> None:
+    assert len(MINIS) == 8
 
 
 @pytest.mark.parametrize("name", MINIS)

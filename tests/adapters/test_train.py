@@ -14,8 +14,9 @@ from arbench import registry
 from arbench.adapters.layers.checkpoint import read_state_dict, seeded
 from arbench.adapters.layers.multiscale import Network as MSVQNetwork
 from arbench.adapters.tokenizers.llamagen.network import Network as VQNetwork
-from arbench.adapters.tokenizers.llamagen.training import VQTraining
+from arbench.adapters.tokenizers.llamagen.training import training_of
 from arbench.adapters.train.__main__ import main
+from arbench.adapters.train.codebook import VQTraining
 from arbench.adapters.train.digits import mnist_batches
 from arbench.adapters.train.loop import Metrics, fit, rate
 from arbench.adapters.train.multiscale import MultiScaleTraining
@@ -29,7 +30,7 @@ def tiny(kind: str) -> Training:
     with seeded(0):
         if kind == "vq":
             config = {"ch": 32, "encoder_ch_mult": (1, 1, 1), "decoder_ch_mult": (1, 1, 1), "z_channels": 8}
-            return VQTraining(VQNetwork({**config, "codebook_size": 16, "num_res_blocks": 1}))
+            return training_of(VQNetwork({**config, "codebook_size": 16, "num_res_blocks": 1}))
         config = {"ch": 32, "ch_mult": (1, 1, 1, 1), "z_channels": 4, "v_patch_nums": (1, 2, 4), "vocab_size": 16}
         return MultiScaleTraining(MSVQNetwork({**config, "num_res_blocks": 1}))
 

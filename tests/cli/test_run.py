@@ -84,8 +84,8 @@ def test_show_for_people(suite, capsys, monkeypatch):
 def test_show_of_the_packaged_suite(capsys):
     assert main(["show", "quickstart", "--adapter", "tokenizers/*-mini", "--json"]) == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
-    minis = [f"tokenizers/{name}-mini" for name in ("hart", "llamagen", "mar-kl", "var")]
-    assert [(cell["task"], cell["adapter"]) for cell in cells][:4] == [("reconstruct", name) for name in minis]
+    minis = [f"tokenizers/{name}-mini" for name in ("hart", "llamagen", "mar-kl", "titok", "var")]
+    assert [(cell["task"], cell["adapter"]) for cell in cells][:5] == [("reconstruct", name) for name in minis]
     assert {cell["task"] for cell in cells} == {"reconstruct", "speed", "memory"}
 
 

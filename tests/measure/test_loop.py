@@ -95,6 +95,14 @@ def test_equal_outputs_are_noticed_also_where_others_lie_between():
     assert once_more.run().flags == ("repeated_output",)
 
 
+def test_few_equal_outputs_among_many_are_chance():
+    def flags(repeated):
+        return Trace(lambda index: 0.1, output=lambda index: str(index % repeated).encode()).run(min_calls=200).flags
+
+    assert flags(200) == ()  # 3 of 203
+    assert flags(180) == ("repeated_output",)
+
+
 def test_an_output_that_fails_its_check_stops_the_loop_and_the_collector_is_back():
     def refuse(index):
         if index == 4:

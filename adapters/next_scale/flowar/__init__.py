@@ -14,4 +14,5 @@ SYSTEM = System(
         StateDict(what="a FlowAR generator", has=(r"flow\.token_in\.weight", r"state_position")),
     ),
     replays={"generator": f"{__name__}.adapter:replay"},
+    training={"next_scale/flowar-mini": f"{__name__}.training:RECIPE"},
 )

@@ -32,7 +32,7 @@ from ...layers.flow_blocks import annealed, even, truncated
 from ...layers.generator import CachedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
-from .network import BETWEEN, CLASSES, IGNORED, TRAINING_ONLY, Config, FlowNet, Network, official_names
+from .network import BETWEEN, IGNORED, TRAINING_ONLY, Config, FlowNet, Network, official_names
 
 STEPS, BELOW = 25, 0.9
 """What sampling takes when not told."""
@@ -82,7 +82,7 @@ def generate(
     sides = config.scale
     guided = guided_steps(sampling.guidance, len(sides))
     if guided:
-        labels = torch.cat((labels, torch.full_like(labels, CLASSES)))
+        labels = torch.cat((labels, torch.full_like(labels, config.classes)))
     if caches is None or caches[0].rows < len(labels):
         caches = network.allocate(len(labels))
     with probe("condition"):

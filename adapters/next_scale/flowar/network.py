@@ -20,8 +20,6 @@ from ...layers.rope import rotate_pairs, spread_rotations
 
 TRAINING_ONLY = frozenset({"class", "label_drop_prob", "attn_dropout", "proj_dropout", "use_checkpoint", "class_num"})
 IGNORED = (r"mask", r".*\.rope\.freqs")
-CLASSES = 1000
-"""Hard-coded upstream; the row behind them is "no class"."""
 SPAN = 16
 """Every grid covers the places of this many cells."""
 BETWEEN = 16
@@ -48,6 +46,8 @@ class Config:
     diffloss_w: int = 1024
     scale: tuple[int, ...] = (1, 2, 4, 8, 16)
     cross: bool = False
+    classes: int = 1000
+    """Hard-coded upstream, whatever its `class_num`; the row behind them is "no class"."""
 
     def __post_init__(self) -> None:
         if self.buffer_size or self.patch_size != 1 or self.encoder_embed_dim != self.decoder_embed_dim:
@@ -141,7 +141,7 @@ class Network(nn.Module):
         c, width = config, config.encoder_embed_dim
         self.config = config
         self.turns = Turns(width // c.encoder_num_heads), Turns(width // c.decoder_num_heads)
-        self.class_table = nn.Embedding(CLASSES + 1, width)
+        self.class_table = nn.Embedding(c.classes + 1, width)
         self.token_in = Linear(c.vae_embed_dim, width)
         self.token_norm = RMSNorm(width)
         self.encoder_position, self.decoder_position, self.state_position = (
@@ -166,14 +166,32 @@ class Network(nn.Module):
     ) -> Tensor:
         """(B, n, W) states of the tokens of a scale, from what it is fed (B, n, W); earlier scales are cached."""
         start, tokens = self.config.starts[scale], x.shape[1]
-        place = slice(start, start + tokens)
+        turns = [each(tokens, x.device) for each in self.turns]
+        return self._through(x, modulations, slice(start, start + tokens), turns, caches)
+
+    def together(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
+        """(B, L, W) states of all scales in one pass, as `forward` gives them one by one, from all that is fed."""
+        sides, device = self.config.scale, x.device
+        turns = [torch.cat([each(side * side, device) for side in sides]) for each in self.turns]
+        of = torch.cat([torch.full((side * side,), scale, device=device) for scale, side in enumerate(sides)])
+        return self._through(x, modulations, slice(None), turns, mask=of[:, None] >= of)
+
+    def _through(
+        self,
+        x: Tensor,
+        modulations: Sequence[Tensor],
+        place: slice,
+        turns: Sequence[Tensor],
+        caches: Sequence[KVCache] | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         x = self.token_norm(x + self.encoder_position[:, place])
         depth = len(self.encoder)
         for index, block in enumerate((*self.encoder, *self.decoder)):
             if index == depth:
                 x = self.decoder_in(self.encoder_norm(x)) + self.decoder_position[:, place]
-            turns = self.turns[index >= depth](tokens, x.device)
-            x = block(x, modulations[index], turns, start, None if caches is None else caches[index])
+            cache = None if caches is None else caches[index]
+            x = block(x, modulations[index], turns[index >= depth], place.start or 0, cache, mask)
         states: Tensor = self.decoder_norm(x) + self.state_position[:, place]
         return states
 

@@ -16,4 +16,5 @@ SYSTEM = System(
         StateDict(what="a TiTok generator", has=(r"down\.0\.qkv\.weight", r"up\.0\.skip\.weight")),
     ),
     replays={"generator": f"{__name__}.adapter:replay"},
+    training={"random_order/titok-mini": f"{__name__}.training:RECIPE"},
 )

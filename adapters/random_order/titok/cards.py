@@ -6,6 +6,8 @@ from typing import Any
 
 from arbench.protocols import Card, Checkpoint, Claim, Guidance, Sampling, TokenSpec
 
+from ...layers.shipped import shipped
+
 BASE = Card(
     name="random_order/titok",
     kind="generator",
@@ -75,7 +77,33 @@ def _settings(steps: int, temperature: float, scale: float, decay: str) -> dict[
     }
 
 
+MINI = BASE.derive(
+    name="random_order/titok-mini",
+    summary="TiTok's generator, small, trained on MNIST digits: 16 tokens in a row, unmasked in 8 steps",
+    config={
+        "model_type": "ViT",
+        "hidden_size": 96,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 384,
+        "image_seq_len": 16,
+        "condition_num_classes": 10,
+        "codebook_size": 256,
+    },
+    classes=10,
+    tokenizer="tokenizers/titok-mini",
+    tokens=TokenSpec(kind="discrete", layout="sequence", levels=((16,),), vocabulary=256),
+    native=Sampling(
+        guidance=Guidance(scale=2.0, start=1.0, schedule="linear"),
+        steps=8,
+        extra={"randomize_temperature": 2.0, "softmax_temperature_annealing": False},
+    ),
+    parameters=499_936,
+    **shipped("titok-mini.safetensors"),
+)
+
 CARDS: tuple[Card, ...] = (
+    MINI,
     _official(
         "l32",
         config={"model_type": "ViT", "image_seq_len": 32},

@@ -22,4 +22,5 @@ SYSTEM = System(
         ),
     ),
     replays={"tokenizer": f"{__name__}.adapter:replay"},
+    training={"tokenizers/titok-mini": f"{__name__}.training:RECIPE"},
 )

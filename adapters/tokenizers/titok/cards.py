@@ -6,6 +6,8 @@ from typing import Any
 
 from arbench.protocols import Card, Checkpoint, Claim, TokenSpec
 
+from ...layers.shipped import DIGITS, shipped
+
 BASE = Card(
     name="tokenizers/titok",
     kind="tokenizer",
@@ -63,7 +65,28 @@ PIXELS: dict[str, Any] = {"finetune_decoder": False, "is_legacy": False}
 VQ = {**PIXELS, "codebook_size": 8192, "token_size": 64, "use_l2_norm": False}
 VAE = {**PIXELS, "quantize_mode": "vae", "token_size": 16}
 
+MINI = BASE.derive(
+    name="tokenizers/titok-mini",
+    summary="TiTok, small, trained on MNIST digits: 16 tokens in a row of 256 codes",
+    config={
+        "class": "TiTok",
+        "crop_size": DIGITS,
+        "vit_enc_model_size": {"width": 64, "num_layers": 2, "num_heads": 4},
+        "vit_dec_model_size": {"width": 64, "num_layers": 3, "num_heads": 4},
+        "vit_enc_patch_size": 8,
+        "vit_dec_patch_size": 8,
+        "num_latent_tokens": 16,
+        "codebook_size": 256,
+        "token_size": 8,
+        **PIXELS,
+    },
+    tokens=TokenSpec(kind="discrete", layout="sequence", levels=((16,),), vocabulary=256),
+    parameters=283_932,
+    **shipped("titok-tokenizer-mini.safetensors"),
+)
+
 CARDS: tuple[Card, ...] = (
+    MINI,
     _official("l32", sizes=("large", "large"), tokens=32, parameters=641_054_735, rfid=2.21),
     _official("b64", sizes=("base", "base"), tokens=64, parameters=204_814_095, rfid=1.70),
     _official("s128", sizes=("small", "small"), tokens=128, parameters=83_674_639, rfid=1.71),
