@@ -21,9 +21,10 @@ from ..track import target as tracking
 from ..track.sink import Tracker
 from .device import all_devices, cores
 from .display import Display
+from .executor import Slot
+from .local import LocalExecutor
 from .pace import keep
 from .plan import Plan
-from .pool import Slot
 from .replay import FINAL, CellState, State, replay, verify
 from .results import failed_result
 from .shard import Shard
@@ -118,8 +119,9 @@ class Session:
         store = self.store
         self.tracker = self._tracker()
         display = Display(self.state, self.console, workers=len(slots))
+        executor = LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
         supervisor = Supervisor(
-            store, plan, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
+            store, executor, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
         )
         with Stop() as stop:
             try:
@@ -127,19 +129,19 @@ class Session:
                     self._note(text, display)
                 self._decide(supervisor)
                 todo = [cell for cell in self.state.values() if not cell.done]
-                supervisor.run([cell for cell in todo if not cell.planned.exclusive], slots, stop)
+                supervisor.run([cell for cell in todo if not cell.planned.exclusive], stop)
                 measured = [cell for cell in todo if cell.planned.exclusive]
                 for cell in measured:
                     if stop.requests:
                         break
                     self._look_around(display, first=cell is measured[0])
-                    self._quiet(supervisor, cell, alone, stop)
+                    self._quiet(supervisor, cell, stop)
             except StoreError:
                 if self.tracker:
                     self.tracker.finish(None, "interrupted", wait=5.0)
                 raise
             finally:
-                supervisor.close()
+                executor.close()
                 display.close()
                 keep(plan.machine, display.seen(modelled=True))
             if stop.requests:
@@ -156,12 +158,12 @@ class Session:
             hint = "" if self.wait_idle else "; --wait-idle SECONDS waits for an idle machine"
             self._note(f"timings will be flagged: {spoils}{waited}{hint}", display)
 
-    def _quiet(self, supervisor: Supervisor, cell: CellState, alone: Slot, stop: Stop) -> None:
+    def _quiet(self, supervisor: Supervisor, cell: CellState, stop: Stop) -> None:
         """A speed or memory cell: nothing else of ours is at work, MLflow's thread included."""
         if self.tracker:
             self.tracker.hold()
         try:
-            supervisor.run([cell], [alone], stop)
+            supervisor.run([cell], stop, alone=True)
         finally:
             if self.tracker:
                 self.tracker.release()
