@@ -15,8 +15,19 @@ from .plan import PlannedCell
 TICK = 0.5
 """Seconds between two looks at deadlines and the display, when no worker says anything."""
 
+MAX_CPU_WORKERS = 8
+"""On one machine."""
+EVALUATIONS = 4
+"""Cells whose numbers share the cores of a CPU: a quarter of them for one, while other workers sample."""
+
 Message = dict[str, Any]
-"""What a worker says (see `arbench.run.worker`), or {"kind": "ended", outcome, reason} where it has ended by itself."""
+"""What a worker says (see `arbench.run.worker`), or what became of it:
+
+    {"kind": "ended", outcome, reason}          it has ended by itself
+    {"kind": "lost", node, reason, counts}      its machine is gone; `counts` is False where the job had not begun
+
+Of a worker on another machine, each has the `node`.
+"""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,14 @@ class WorkerProcess(Worker):
     """One worker, from `nursery` if there is one, else a `python -m arbench.run.worker`."""
 
     def __init__(
-        self, slot: Slot, folder: Path, weights: Mapping[str, str], log: Path, nursery: Nursery | None = None
+        self,
+        slot: Slot,
+        folder: Path,
+        weights: Mapping[str, str],
+        log: Path,
+        nursery: Nursery | None = None,
+        *,
+        executor: str = "local",
     ) -> None:
         super().__init__(slot)
         self.pid: int | None = None
@@ -47,14 +54,19 @@ class WorkerProcess(Worker):
             self._process = (nursery.fork if nursery else _spawn)(theirs, log, environment)
         self.tell(
             {"do": "start", "folder": str(folder.absolute()), "device": slot.device, "threads": slot.threads}
-            | {"weights": dict(weights)}
+            | {"weights": dict(weights), "executor": executor}
         )
 
     def give(self, job: Job, *, units: Sequence[str] = (), started: str = "", seconds: float = 0.0) -> None:
         """Sends a job; the rest as for `Job.order`."""
         self.take(job)
+        self.order(job.order(units, started, seconds))
+
+    def order(self, message: Message) -> None:
+        """Sends what is to be done, as `Job.order` has it; its time begins."""
+        self.heard = self.worked = time.monotonic()
         self._looked = None
-        self.tell(job.order(units, started, seconds))
+        self.tell(message)
 
     def hear(self) -> Message | None:
         """The next message, None if the process has ended."""

@@ -6,13 +6,14 @@ import shlex
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
 from rich.text import Text
 
 from .. import journal as journals
-from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, StoreError, UsageError
+from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError, UsageError
 from ..measure import guard
 from ..spec.result import Result
 from ..spec.suite import Settings
@@ -21,7 +22,7 @@ from ..track import target as tracking
 from ..track.sink import Tracker
 from .device import all_devices, cores
 from .display import Display
-from .executor import Slot
+from .executor import EVALUATIONS, MAX_CPU_WORKERS, Executor, Slot
 from .local import LocalExecutor
 from .pace import keep
 from .plan import Plan
@@ -33,11 +34,11 @@ from .store import Store
 from .summary import print_summary
 from .supervisor import Limits, Supervisor
 
-MAX_CPU_WORKERS = 8
+if TYPE_CHECKING:
+    from .ray_cluster import RayCluster
+
 MEMORY_SHARE = 0.8
 """Of the free memory, for all workers together."""
-EVALUATIONS = 4
-"""Cells whose numbers share the cores of a CPU: a quarter of them for one, while other workers sample."""
 
 
 def slots_for(settings: Settings, workers: int | None, gigabytes: float = 0.0) -> tuple[list[Slot], Slot]:
@@ -80,6 +81,7 @@ class Session:
         track: str | None = None,
         limits: Limits | None = None,
         wait_idle: float = 0.0,
+        cluster: RayCluster | None = None,
     ) -> None:
         self.store = store
         self.console = console
@@ -89,6 +91,8 @@ class Session:
         self.limits = limits or Limits()
         self.wait_idle = wait_idle
         """Seconds to wait for an idle machine before each speed or memory cell."""
+        self.cluster = cluster
+        """Whose nodes do the work, in place of this machine."""
         self._tables_due = 0.0
         self.state: State = {}
         self.target = self._target()
@@ -99,27 +103,40 @@ class Session:
         """Returns the exit code; errors of the store are raised, with the journal as far as it could be written."""
         store, plan = self.store, self.store.plan
         most = max((cell.gigabytes for cell in plan.cells if not cell.exclusive), default=0.0)
-        slots, alone = slots_for(Settings(device=plan.device), self.workers, most)
+        executor = self._executor(most)
+        workers = len(executor.slots(alone=False))
         if self.verb != "run" and self.target is not None and not self.target.own:  # `start` has asked otherwise
             tracking.check(self.target, "--track off")
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
         self.writer = journals.Writer(store.journal)
         try:
-            self.writer.write("session", verb=self.verb, workers=len(slots), device=plan.device)
+            about = {"executor": "local" if self.cluster is None else "ray"}
+            self.writer.write("session", verb=self.verb, workers=workers, device=plan.device, **about)
             if not any(record["kind"] == "planned" for record in read.records):
                 self.writer.write("planned", cells=[planned.cell.result_id for planned in plan.cells])
             self.state = replay(plan.cells, read.records)
             notes = [text for text in (read.warning, self._not_tracked_there()) if text]
             notes += verify(store, self.state)
-            return self._run(plan, slots, alone, notes)
+            return self._run(plan, executor, workers, notes)
         finally:
+            executor.close()
             self.writer.close()
 
-    def _run(self, plan: Plan, slots: list[Slot], alone: Slot, notes: list[str]) -> int:
+    def _executor(self, gigabytes: float) -> Executor:
+        """What does the units, of cells that take so many `gigabytes` at most."""
+        store, plan = self.store, self.store.plan
+        if self.cluster is None:
+            slots, alone = slots_for(Settings(device=plan.device), self.workers, gigabytes)
+            return LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
+        from .ray_executor import RayExecutor
+
+        where = (plan.weights, plan.device, self.workers, gigabytes, self.limits.kill_after)
+        return RayExecutor(self.cluster, store.folder, store.run.run_id, *where)
+
+    def _run(self, plan: Plan, executor: Executor, workers: int, notes: list[str]) -> int:
         store = self.store
         self.tracker = self._tracker()
-        display = Display(self.state, self.console, workers=len(slots))
-        executor = LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
+        display = Display(self.state, self.console, workers=workers)
         supervisor = Supervisor(
             store, executor, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
         )
@@ -136,12 +153,11 @@ class Session:
                         break
                     self._look_around(display, first=cell is measured[0])
                     self._quiet(supervisor, cell, stop)
-            except StoreError:
+            except ArbenchError:
                 if self.tracker:
                     self.tracker.finish(None, "interrupted", wait=5.0)
                 raise
             finally:
-                executor.close()
                 display.close()
                 keep(plan.machine, display.seen(modelled=True))
             if stop.requests:

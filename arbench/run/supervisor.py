@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +25,8 @@ SHOW_SECONDS = 0.1
 """Between two looks of the display at many messages."""
 START_SECONDS = 120.0
 """What a worker process may take at least to come up."""
+LOSSES = 3
+"""So often may a job lose its machine, before it is held against the job."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ class Supervisor:
         """In plan order, those that may have units to hand out; the others are dropped when they are met."""
         self._whole: deque[_Work] = deque()
         """Those whose units are all on disk."""
+        self._losses: Counter[tuple[str, str]] = Counter()
+        """Cell and unit ("" for its evaluation) -> how often its machine was lost."""
         self._shown = 0.0
         self._stop_at = float("inf")
 
@@ -114,10 +118,11 @@ class Supervisor:
         self._whole = deque(work for work in self._works.values() if work.whole)
         try:
             while True:
-                if not stop.requests:
-                    self._hand_out(self._executor.slots(alone=alone))
+                slots = [] if stop.requests else self._executor.slots(alone=alone)
+                self._hand_out(slots)
                 busy = any(worker.job is not None for worker in self._executor.workers)
-                if not busy or time.monotonic() >= self._deadline(stop):
+                nowhere = not stop.requests and not slots and self._is_left()
+                if not (busy or nowhere) or time.monotonic() >= self._deadline(stop):
                     break
                 for worker, message in self._executor.events(stop.wake):
                     self._hear(worker, message)
@@ -171,6 +176,10 @@ class Supervisor:
     def _idle(self, slot: Slot) -> Worker | None:
         return next((worker for worker in self._executor.workers if worker.job is None and worker.slot == slot), None)
 
+    def _is_left(self) -> bool:
+        """Whether there are jobs to hand out."""
+        return bool(self._whole) or any(work.waiting and not work.over for work in self._with_units)
+
     def _next(self) -> Job | None:
         """The next job: finishing a cell before units, units in plan order."""
         while self._whole:
@@ -190,13 +199,15 @@ class Supervisor:
         job = worker.job
         assert job is not None
         work = self._works[job.cell_id]
-        if message["kind"] == "ended":
+        if message["kind"] in ("ended", "lost"):
             worker.job = None
             work.out -= 1
-            outcome, reason = message["outcome"], message["reason"]
             if worker.ending == "timeout":
-                outcome, reason = "timeout", f"{worker.silence}; see log.txt for the stack"
-            self._fail(work, job, outcome, reason)
+                self._fail(work, job, "timeout", f"{worker.silence}; see log.txt for the stack")
+            elif message["kind"] == "lost":
+                self._lost(work, job, message)
+            else:
+                self._fail(work, job, message["outcome"], message["reason"])
         elif message["kind"] == "progress":
             if job.unit is None:
                 self._board.evaluating(work.state, message["done"])
@@ -231,6 +242,7 @@ class Supervisor:
             digest=message["digest"],
             samples=samples,
             seconds=round(seconds, 6),
+            **({"node": message["node"]} if "node" in message else {}),
         )
         work.state.units[message["unit"]] = message["digest"]
         work.state.seconds += seconds
@@ -266,6 +278,26 @@ class Supervisor:
         work.over = True
         work.waiting.clear()
         self.decide(work.state, outcome, reason)
+
+    def _lost(self, work: _Work, job: Job, message: Message) -> None:
+        """The job is done again elsewhere, unless it has lost too many machines."""
+        name = "" if job.unit is None else job.unit.name
+        about = {"node": message["node"], "reason": message["reason"]}
+        self._journal.write("lost", cell=job.cell_id, unit=name, **about)
+        self._losses[job.cell_id, name] += message["counts"]
+        what = f"{job.planned.cell.label}: {f'unit {name}' if name else 'its evaluation'}"
+        if self._losses[job.cell_id, name] >= LOSSES:
+            why = f"its machine was lost {LOSSES} times; the last was {message['node']}: {message['reason']}"
+            self._fail(work, job, "error", why)
+            return
+        self._board.note(f"{what} is done again: {message['node']} was lost: {message['reason']}")
+        if work.over:
+            return
+        if job.unit is None:
+            self._whole.append(work)
+        else:
+            work.waiting.appendleft(job.unit)
+            self._with_units.appendleft(work)
 
     def _halved(self, work: _Work, job: Job, unit: Unit, reason: str) -> bool:
         """Whether the unit is done again, in a fresh process and with half of the batch."""
