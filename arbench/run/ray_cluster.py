@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from . import ray_host
 EXECUTORS = ("local", "ray")
 LOOK_SECONDS = 2.0
 """Between two looks at which nodes there are."""
+KNOCK_SECONDS = 10.0
+"""What a cluster may take to take a connection."""
 SURVEY_SECONDS = 120.0
 """What the nodes may take at the start to say what they are."""
 
@@ -51,6 +54,7 @@ class RayCluster:
         self.ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
+            _knock(address or os.environ.get("RAY_ADDRESS", ""))
             try:
                 ray.init(
                     address=address,
@@ -60,10 +64,8 @@ class RayCluster:
                     logging_level="error",
                 )
             except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
-                raise PrerequisiteError(
-                    f"cannot connect to the Ray cluster{f' at {address}' if address else ''}",
-                    (str(error).strip().splitlines() or [type(error).__name__])[0],
-                    "ray status --address HOST:PORT says whether it runs; --executor local does without it",
+                raise _unreachable(
+                    address or "", (str(error).strip().splitlines() or [type(error).__name__])[0]
                 ) from error
         self._surveys: dict[str, Any] = {}
         """Node -> what is to say what it is."""
@@ -177,6 +179,25 @@ def connected(executor: str, address: str | None) -> Iterator[RayCluster | None]
         yield cluster
     finally:
         cluster.close()
+
+
+def _knock(address: str) -> None:
+    """Raises at once where nobody answers: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str, why: str) -> PrerequisiteError:
+    return PrerequisiteError(
+        f"cannot connect to the Ray cluster{f' at {address}' if address else ''}",
+        why,
+        "ray status --address HOST:PORT says whether it runs; --executor local does without it",
+    )
 
 
 def different(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import socket
 import time
 from collections import deque
@@ -229,8 +230,7 @@ class RayExecutor:
             return [{"kind": "ended", "outcome": "error", "reason": f"on {place.host}: {last}"}]
         except errors.RayError as error:
             self._drop(worker, shun=True)
-            why = next((line.strip() for line in str(error).splitlines()[1:] if ":" not in line[:12]), str(error))
-            return [{"kind": "lost", "node": place.host, "reason": why[:300], "counts": True}]
+            return [{"kind": "lost", "node": place.host, "reason": _why(error), "counts": True}]
         now = time.monotonic()
         if not worker.placed or worker.ship or reply.messages:
             worker.heard = worker.worked = now
@@ -294,3 +294,10 @@ class RayExecutor:
     def close(self) -> None:
         self._ring.close()
         self._bell.close()
+
+
+def _why(error: Exception) -> str:
+    """The sentence of an error of Ray's that says why: its first lines are names."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not re.match(r"\w+:|The actor died unexpectedly before", line)]
+    return f"{type(error).__name__}: {(said or lines or ['?'])[0].partition('. ')[0][:200]}"

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ LOG_BYTES = 1 << 20
 def versions() -> dict[str, str]:
     """Of what can change a number here."""
     return {"arbench": __version__, "python": platform.python_version(), **packages()}
+
+
+LEFT_SECONDS = 3600.0
+"""After which the folder of a run without workers is removed."""
 
 
 def survey() -> dict[str, Any]:
@@ -119,15 +124,18 @@ class Host:
             messages.append(message)
             files += self._made(message)
             patience = 0.0
-            if message["kind"] != "progress":
+            if message["kind"] not in ("ready", "progress"):  # an answer, or its end: a later end is the next job's
                 break
-        if not messages or messages[-1]["kind"] != "ended":
+        else:
             self._process.tick()
             self._process.look()
-        return Reply(tuple(messages), tuple(files), self._printed(), self._process.worked > before)
+        printed = self._printed()
+        if messages and messages[-1]["kind"] == "ended":
+            self._clean()
+        return Reply(tuple(messages), tuple(files), printed, self._process.worked > before)
 
     def end(self, busy: bool) -> Reply:
-        """Ends the worker and removes what it has written here."""
+        """Ends the worker, which has not ended by itself, and removes what it has written here."""
         if busy:
             self._process.terminate("interrupted", self._grace)
         self._process.reap(self._grace)
@@ -174,7 +182,7 @@ class Host:
         if self._nursery is not None:
             self._nursery.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-        if not any(_lives(path) for path in self._run.glob("worker-*")):
+        if not _is_used(self._run):
             shutil.rmtree(self._run, ignore_errors=True)
 
 
@@ -184,6 +192,9 @@ def _folder_of(run_id: str) -> Path:
     mine.mkdir(mode=0o700, exist_ok=True)
     if mine.is_symlink() or mine.stat().st_uid != os.getuid():
         raise StoreError(f"{mine} belongs to somebody else", "", "set TMPDIR to another folder on that node")
+    for run in mine.iterdir():  # of a node that was killed
+        if run.stat().st_mtime < time.time() - LEFT_SECONDS and not _is_used(run):
+            shutil.rmtree(run, ignore_errors=True)
     return mine / run_id
 
 
@@ -194,6 +205,11 @@ def _own_folder(run: Path) -> Path:
         if not _lives(path):
             shutil.rmtree(path, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"worker-{os.getpid()}-", dir=run))
+
+
+def _is_used(run: Path) -> bool:
+    """Whether a worker of a run lives on this node."""
+    return any(_lives(path) for path in run.glob("worker-*"))
 
 
 def _lives(path: Path) -> bool:
