@@ -31,24 +31,23 @@ def resume(
     console = PlainConsole()
     store = Store.resume(folder)
     try:
-        state = state_of(store)
-        plan, notes = replan(store, state)
-        if plan != store.run.plan:
-            store.replace_run(store.run.model_copy(update={"plan": plan}))
-        left = sum(cell.outcome not in FINAL and not cell.done for cell in state.values())
-        console.print(
-            Text(f"{store.run.run_id}: {left} of {len(state)} cells to do, in {shlex.quote(str(folder))}"),
-            soft_wrap=True,
-        )
-        for note in notes:
-            console.print(Text(f"note: {note}"), soft_wrap=True)
         executor = executor or store.run.executor
         if executor == "ray":
             address = address or store.run.address
         workers = workers or store.run.workers
         with connected(executor, address) as cluster:
-            if cluster is not None:
-                cluster.check(plan.device)
+            place = None if cluster is None else cluster.place(store.run.plan.device)
+            state = state_of(store)
+            plan, notes = replan(store, state, place)
+            if plan != store.run.plan:
+                store.replace_run(store.run.model_copy(update={"plan": plan}))
+            left = sum(cell.outcome not in FINAL and not cell.done for cell in state.values())
+            console.print(
+                Text(f"{store.run.run_id}: {left} of {len(state)} cells to do, in {shlex.quote(str(folder))}"),
+                soft_wrap=True,
+            )
+            for note in notes:
+                console.print(Text(f"note: {note}"), soft_wrap=True)
             return Session(store, console, "resume", workers, track, wait_idle=wait_idle, cluster=cluster).go()
     finally:
         store.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import NoDevice, PrerequisiteError, UsageError
 from . import ray_host
+from .device import Place
 
 EXECUTORS = ("local", "ray")
 LOOK_SECONDS = 2.0
@@ -28,6 +29,10 @@ class Node:
 
     id: str
     host: str
+    machine: str
+    """What `arbench.run.device.machine` calls its device."""
+    here: bool
+    """Whether it is this machine."""
     cores: int
     cpus: int
     """As Ray counts them, which is what it gives out."""
@@ -80,10 +85,13 @@ class RayCluster:
         if self._ours:
             self.ray.shutdown()
 
-    def check(self, device: str) -> None:
-        """Raises if the cluster has no node for a plan's `device`, or one whose software differs from ours."""
-        if ":" in device:
-            raise UsageError(f"--device {device} with --executor ray", "Ray gives out the GPUs", "use --device cuda")
+    def place(self, asked: str) -> Place:
+        """Where a run for the device `asked` ("auto", "cpu", "cuda") is done. Raises if the cluster has no node for it,
+        or one whose software differs from ours."""
+        if asked not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device {asked} with --executor ray", "Ray gives out the GPUs", "use --device cuda")
+        gpus = any(node["Alive"] and node["Resources"].get("GPU", 0) >= 1 for node in self.ray.nodes())
+        device = ("cuda" if gpus else "cpu") if asked == "auto" else asked
         until = time.monotonic() + SURVEY_SECONDS
         self._look(device)
         while len(self._found) < len(self._surveys) and time.monotonic() < until:
@@ -101,6 +109,11 @@ class RayCluster:
                 f"it has {len(self.ray.nodes())} nodes",
                 "ray status says what they have; --device cpu does without a GPU",
             )
+        return Place(device, self._nodes[0].machine)
+
+    def starts_here(self, device: str) -> bool:
+        """Whether this machine is the first of the nodes for `device`."""
+        return any(node.here for node in self.nodes(device)[:1])
 
     def nodes(self, device: str) -> list[Node]:
         """Those that can work on "cpu" or "cuda" now, ours first, the others by name."""
@@ -126,13 +139,15 @@ class RayCluster:
                     Node(
                         id=about["NodeID"],
                         host=f"{said['host']} ({about['NodeManagerAddress']}, {about['NodeID'][:8]})",
+                        machine=said[device],
+                        here=about["NodeID"] == here,
                         cores=said["cores"],
                         cpus=int(resources.get("CPU", 0)),
                         gpus=int(resources.get("GPU", 0)),
                         memory=int(resources.get("memory", 0)),
                     )
                 )
-        self._nodes = sorted(nodes, key=lambda node: (node.id != here, node.host, node.id))
+        self._nodes = sorted(nodes, key=lambda node: (not node.here, node.host, node.id))
 
     def _said(self, node: str) -> Mapping[str, Any] | None:
         """What a node is, once it has told; None before, and for one that cannot work for us."""

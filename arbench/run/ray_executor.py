@@ -19,6 +19,7 @@ from ..errors import PrerequisiteError, StoreError
 from ..files import write_atomic
 from ..spec.result import Outcome
 from ..spec.task import tasks
+from .device import Place
 from .executor import EVALUATIONS, MAX_CPU_WORKERS, TICK, Job, Message, Slot, Worker
 from .ray_cluster import Node, RayCluster
 from .ray_host import File, Host, Order, Reply
@@ -62,7 +63,8 @@ class RayWorker(Worker):
 
 class RayExecutor:
     """The `Executor` of a cluster. Quality cells have a worker per GPU (or CPU) of each node, `most` at most; a speed
-    or memory cell has a node of its own, this machine if it is one. A worker takes `gigabytes` on the CPU."""
+    or memory cell has a node of its own, of the kind that `place` names, this machine if it can be. A worker takes
+    `gigabytes` on the CPU."""
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class RayExecutor:
         folder: Path,
         run_id: str,
         weights: Mapping[str, str],
-        device: str,
+        place: Place,
         most: int | None,
         gigabytes: float,
         kill_after: float,
@@ -79,7 +81,8 @@ class RayExecutor:
         self._folder = folder
         self._run_id = run_id
         self._weights = dict(weights)
-        self._device = device
+        self._device = place.device
+        self._machine = place.machine
         self._most = most
         self._gigabytes = gigabytes
         self._kill_after = kill_after
@@ -103,7 +106,10 @@ class RayExecutor:
         now = time.monotonic()
         nodes = self._cluster.nodes(self._device)
         nodes = [node for node in nodes if self._shunned.get(node.id, 0.0) <= now]
-        found = [self._whole(nodes[0])] if alone and nodes else [] if alone else self._cut(nodes)
+        if alone:  # the plan says of which machine the timings are
+            found = [self._whole(node) for node in nodes if node.machine == self._machine][:1]
+        else:
+            found = self._cut(nodes)
         if found:
             self._none_since = None
         elif self._none_since is None:

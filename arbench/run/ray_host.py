@@ -22,7 +22,7 @@ from .. import __version__
 from ..errors import StoreError
 from ..files import write_atomic
 from ..measure.provenance import packages
-from .device import cores
+from .device import cores, machine
 from .executor import Message, Slot
 from .nursery import BLAS_THREADS, Nursery
 from .pool import WorkerProcess, death
@@ -43,12 +43,13 @@ LEFT_SECONDS = 3600.0
 
 
 def survey() -> dict[str, Any]:
-    """What the driver must know of a node that we run on: its name, processor cores and versions."""
+    """What the driver must know of a node that we run on: its name, devices, processor cores and versions."""
     begun = psutil.Process().environ()  # Ray sets a number of threads in our environment that nobody has asked for
     for name in BLAS_THREADS:
         if name not in begun:
             os.environ.pop(name, None)
-    return {"host": socket.gethostname(), "cores": cores(), "versions": versions()}
+    devices = {device: machine(device) for device in ("cpu", "cuda")}
+    return {"host": socket.gethostname(), "cores": cores(), "versions": versions(), **devices}
 
 
 @dataclass(frozen=True)

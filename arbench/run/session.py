@@ -20,7 +20,7 @@ from ..spec.suite import Settings
 from ..table import write_tables
 from ..track import target as tracking
 from ..track.sink import Tracker
-from .device import all_devices, cores
+from .device import Place, all_devices, cores
 from .display import Display
 from .executor import EVALUATIONS, MAX_CPU_WORKERS, Executor, Slot
 from .local import LocalExecutor
@@ -130,7 +130,7 @@ class Session:
             return LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
         from .ray_executor import RayExecutor
 
-        where = (plan.weights, plan.device, self.workers, gigabytes, self.limits.kill_after)
+        where = (plan.weights, Place(plan.device, plan.machine), self.workers, gigabytes, self.limits.kill_after)
         return RayExecutor(self.cluster, store.folder, store.run.run_id, *where)
 
     def _run(self, plan: Plan, executor: Executor, workers: int, notes: list[str]) -> int:
@@ -167,6 +167,8 @@ class Session:
     def _look_around(self, display: Display, *, first: bool) -> None:
         """Says, before it is measured, that the machine is busy; waits for it where that was asked for."""
         if not first and not self.wait_idle:
+            return
+        if self.cluster is not None and not self.cluster.starts_here(self.store.plan.device):
             return
         found = guard.wait_idle(self.wait_idle, pause=1.0 if self.wait_idle else GLANCE)
         if spoils := guard.told(found, guard.cores()):

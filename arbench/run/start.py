@@ -40,10 +40,9 @@ def start(
     `shard` is the share of the run to do here; `cluster`, at `address`, is what is to do it in place of this machine.
     What is wrong with it, or with `workers`, is told before the folder exists.
     """
-    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
-    if cluster is not None:
-        cluster.check(plan.device)
-    else:
+    place = None if cluster is None else cluster.place(device or suite_file.suite.settings.device)
+    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device, place=place)
+    if place is None:
         slots_for(Settings(device=plan.device), workers)
     run_id = new_run_id(suite_file.suite.suite, plan)
     track = tracking.absolute(track or tracking.of_environment())

@@ -13,6 +13,7 @@ import pytest
 
 from arbench.cli.main import main
 from arbench.run import ray_executor, session
+from arbench.run.device import Place
 from arbench.run.executor import Job, Slot, Worker
 from arbench.run.ray_cluster import Node, different
 from arbench.run.ray_executor import NodeSlot, RayExecutor
@@ -125,12 +126,12 @@ def test_a_job_that_loses_its_machine_again_and_again_has_failed(engine, monkeyp
 
 def executor(nodes: list[Node], device: str, most: int | None = None, gigabytes: float = 1.0) -> RayExecutor:
     cluster: Any = SimpleNamespace(nodes=lambda device: nodes)
-    return RayExecutor(cluster, None, "run", {}, device, most, gigabytes, 1.0)  # type: ignore[arg-type]
+    return RayExecutor(cluster, None, "run", {}, Place(device, "H100"), most, gigabytes, 1.0)  # type: ignore[arg-type]
 
 
 def test_workers_have_a_gpu_or_a_core_each_and_what_is_measured_a_node_of_its_own():
-    big = Node("a", "big", cores=64, cpus=64, gpus=8, memory=int(100e9))
-    small = Node("b", "small", cores=8, cpus=8, gpus=1, memory=int(3e9))
+    big = Node("a", "big", "H100", False, cores=64, cpus=64, gpus=8, memory=int(100e9))
+    small = Node("b", "small", "L4", True, cores=8, cpus=8, gpus=1, memory=int(3e9))
     slots = executor([big, small], "cuda").slots(alone=False)
     assert [(slot.node, slot.device, slot.gpus, slot.threads) for slot in slots[:3]] == [
         ("a", "cuda:0", 1, 8),
@@ -142,7 +143,9 @@ def test_workers_have_a_gpu_or_a_core_each_and_what_is_measured_a_node_of_its_ow
     assert [slot.node for slot in slots] == ["a", "b"] * 3 + ["a"] * 5  # three cells fit into the small one
     assert {(slot.cpus, slot.gpus, slot.memory) for slot in slots} == {(1, 0, 10**9)}
     assert len(executor([big, small], "cpu", most=4).slots(alone=False)) == 4
-    assert executor([small, big], "cuda").slots(alone=True) == [NodeSlot("cuda:0", 8, "b", "small", 8, 1, 0)]
+    # the plan is of an H100, so nothing is timed on the other
+    assert executor([small, big], "cuda").slots(alone=True) == [NodeSlot("cuda:0", 64, "a", "big", 64, 8, 0)]
+    assert executor([small], "cuda").slots(alone=True) == []
 
 
 def test_a_run_waits_for_nodes_but_not_for_ever(monkeypatch):
