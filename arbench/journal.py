@@ -3,10 +3,11 @@
 Only the supervisor writes it. A line ends with `sum`, a checksum of the rest of it, which version 0.1 did not write.
 Kinds of record, all with `kind` and `time` (ISO 8601, UTC):
 
-    session      verb, workers, device           a `run` or `resume` begins
+    session      verb, workers, device, executor    a `run` or `resume` begins
     planned      cells: [result_id, ...]         what the run consists of
     started      cell                            the first unit of a cell goes to a worker
-    unit         cell, unit, digest, samples, seconds    `units/<unit>.npz` is on disk
+    unit         cell, unit, digest, samples, seconds, and of a cluster node    `units/<unit>.npz` is on disk
+    lost         cell, unit, node, reason        its machine is gone; unit "" for the numbers; it is done again
     halved       cell, batch, reason             memory ran out: the cell continues with this batch
     finished     cell, outcome, digest, reason, files    `result.json` is on disk, and `files` beside it by digest
     tracked      cells: [result_id, ...], store  that store of MLflow has them

@@ -29,8 +29,8 @@ from rich.console import Console
 
 from arbench import images
 from arbench.files import write_atomic
-from arbench.run import session, supervisor
-from arbench.run.pool import Job, Slot
+from arbench.run import local, session
+from arbench.run.executor import Job, Slot, Worker
 from arbench.run.results import identity_fields
 from arbench.run.start import start
 from arbench.run.store import Store
@@ -47,7 +47,7 @@ class Broken(Exception):
     """The run is broken off here."""
 
 
-class Simulated:
+class Simulated(Worker):
     """A worker that answers each job at once: what `pool.WorkerProcess` is for the supervisor."""
 
     stop_after = 0
@@ -55,18 +55,13 @@ class Simulated:
     results = 0
 
     def __init__(self, slot: Slot, folder: Path, weights: Mapping[str, str], log: Path, nursery: object = None) -> None:
-        self.slot = slot
-        self.job: Job | None = None
-        self.done = 0
-        self.heard = self.worked = time.monotonic()
-        self.pid = 1
-        self.ending = None
+        super().__init__(slot)
         self.pipe, self._own = Pipe()
         self._folder = folder
         self._unit = images.pack({"x": np.zeros(4, np.uint8)})
 
     def give(self, job: Job, *, units: Sequence[str] = (), started: str = "", seconds: float = 0.0) -> None:
-        self.job = job
+        self.take(job)
         here = self._folder / "cells" / job.cell_id
         if job.unit is not None:
             digest = write_atomic(here / "units" / f"{job.unit.name}.npz", self._unit)
@@ -79,7 +74,6 @@ class Simulated:
         send(self._own, {"kind": "finished", "digest": write_atomic(here / "result.json", data), "files": {}})
 
     def hear(self) -> dict[str, Any]:
-        self.heard = self.worked = time.monotonic()
         return receive(self.pipe)
 
     def look(self) -> None: ...
@@ -136,7 +130,7 @@ def measured(cells: int, workers: int) -> dict[str, float]:
     console = Console(file=io.StringIO(), width=120)
     report = session.Session._report
     with (
-        mock.patch.object(supervisor, "WorkerProcess", Simulated),
+        mock.patch.object(local, "WorkerProcess", Simulated),
         mock.patch.object(session.Session, "_report", return_value=None),
         tempfile.TemporaryDirectory() as folder,
     ):

@@ -12,7 +12,9 @@ from arbench import __version__
 from arbench.cli import between_runs, on_disk, on_images
 from arbench.cli.options import (
     Adapters,
+    Address,
     Device,
+    Executor,
     Json,
     MaxParams,
     Only,
@@ -116,15 +118,16 @@ def run(
             "--shard", metavar="I/N", help="Do share I of N, for arbench merge; slurm: as the job's array says."
         ),
     ] = None,
+    executor: Executor = None,
+    address: Address = None,
 ) -> None:
     """Run a suite and write its report."""
     from arbench.cli.run import run
 
     changes = [*(change or []), *(["settings.keep_images=null"] if keep_images else [])]
     changes += [f"settings.max_params={max_params}"] if max_params else []
-    raise typer.Exit(
-        run(suite, adapter or [], task or [], changes, weights or [], out, device, workers, track, wait_idle, shard)
-    )
+    where = (out, device, workers, track, wait_idle, shard, executor or "local", address)
+    raise typer.Exit(run(suite, adapter or [], task or [], changes, weights or [], *where))
 
 
 @app.command()
@@ -158,11 +161,13 @@ def resume(
     workers: Workers = None,
     track: Track = None,
     wait_idle: WaitIdle = 0.0,
+    executor: Executor = None,
+    address: Address = None,
 ) -> None:
     """Resume an interrupted run where it stopped."""
     from arbench.cli.resume import resume
 
-    raise typer.Exit(resume(folder, workers, track, wait_idle))
+    raise typer.Exit(resume(folder, workers, track, wait_idle, executor, address))
 
 
 @app.command()

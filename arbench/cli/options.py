@@ -24,6 +24,14 @@ Track = Annotated[
     ),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes for the quality tasks.")]
+Executor = Annotated[
+    str | None,
+    typer.Option(metavar="local|ray", help="What does the units: this machine, or a Ray cluster. Default: local."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="The Ray cluster's. Default: $RAY_ADDRESS, else one on this machine."),
+]
 MaxParams = Annotated[
     int | None,
     typer.Option("--max-params", metavar="N", min=1, help="Leave out adapters with more parameters than this."),

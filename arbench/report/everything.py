@@ -108,6 +108,7 @@ def provenance(entries: Sequence[Entry], known: Mapping[str, Card]) -> dict[str,
             continue
         for name, value in (("device", p.device), ("platform", p.platform), ("threads", p.threads)):
             add("Machine", name, value)
+        add("Machine", "executor", p.executor if p.executor != "local" else "")
         add("Machine", "threads of the samples", p.sampling_threads)
         for name, value in (("arbench", p.arbench), ("git", p.git), ("Python", p.python), *p.packages.items()):
             add("Software", name, value)

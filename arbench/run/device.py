@@ -7,12 +7,21 @@ import importlib.util
 import os
 import platform
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, NoDevice
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Microseconds of CPU per period that the container may use, "max" for no limit (Linux control groups v2)."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is done: its device, resolved, and what `machine` calls it there."""
+
+    device: str
+    machine: str
 
 
 def resolve_device(asked: str) -> str:

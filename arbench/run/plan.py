@@ -27,7 +27,7 @@ from ..spec.task import TaskSpec, tasks
 from ..spec.unit import Unit
 from .chosen import cards_of, check_task_globs, check_weight_names, tasks_of
 from .cost import NO_COST, estimate
-from .device import cores, machine, resolve_device
+from .device import Place, cores, machine, resolve_device
 from .pace import learned
 from .resolve import Resolved, check_overrides, resolve_sampling
 from .sweep import words
@@ -98,11 +98,13 @@ def make_plan(
     task_names: Sequence[str] = (),
     device: str | None = None,
     must_run: bool = True,
+    place: Place | None = None,
 ) -> Plan:
     """The plan of a suite.
 
     `adapter_globs` (`--adapter`) replace the suite's own lists: the cells are those of the registered adapters
-    that match. `task_names` (`--task`) leave out its other tasks. `device` (`--device`) replaces the suite's.
+    that match. `task_names` (`--task`) leave out its other tasks. `device` (`--device`) replaces the suite's;
+    `place` is what it comes to where the run is not done here.
     With `must_run` it is an error if no cell at all can run. Errors: `ConfigError` and `UnknownName` for anything wrong
     in the suite, `NoDevice`, `MissingWeights` or `MissingReference` if no cell can run without what is missing.
     """
@@ -111,9 +113,11 @@ def make_plan(
     check_weight_names(suite_file)
     chosen = tasks_of(suite_file, task_names)
     check_task_globs(suite_file)
-    resolved = resolve_device(device or suite.settings.device)
-    check_graph(suite.settings.graph, resolved)
-    planner = _Planner(suite_file, resolved, device is not None)
+    if place is None:
+        resolved = resolve_device(device or suite.settings.device)
+        place = Place(resolved, machine(resolved))
+    check_graph(suite.settings.graph, place.device)
+    planner = _Planner(suite_file, place, device is not None)
     cards = cards_of(suite_file, adapter_globs)
     # quality cells share workers and go first, so that nothing runs beside a speed or memory cell
     cells = [
@@ -148,11 +152,11 @@ class _Again:
 class _Planner:
     """Resolves cells one by one; keeps what they share (weight digests, sources) so that it is read once."""
 
-    def __init__(self, suite_file: SuiteFile, device: str, device_given: bool) -> None:
+    def __init__(self, suite_file: SuiteFile, place: Place, device_given: bool) -> None:
         self.suite_file = suite_file
-        self.settings = suite_file.suite.settings.model_copy(update={"device": device})
+        self.settings = suite_file.suite.settings.model_copy(update={"device": place.device})
         self.device_given = device_given
-        self.machine = machine(device)
+        self.machine = place.machine
         self.pace = learned(self.machine)
         self.weights: dict[str, str] = {}
         self.missing: list[PrerequisiteError] = []

@@ -9,20 +9,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from ..spec.result import Outcome
-from ..spec.unit import Unit
 from . import oom
+from .executor import Job, Message, Slot, Worker
 from .nursery import BLAS_THREADS, Forked, Nursery
-from .oom import with_batch
-from .plan import PlannedCell
 from .wire import receive, send
 
 LOOK_SECONDS = 1.0
@@ -31,50 +27,24 @@ WORKING = 0.2
 """Share of a core from which a process is at work: a process that waits for others takes next to none."""
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a worker runs: its device, and how many CPU threads it may use for what is not sampling."""
-
-    device: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """A unit of a cell, or (unit None) the finishing of a cell whose units are all on disk."""
-
-    planned: PlannedCell
-    unit: Unit | None
-    batch: int | None = None
-    """At which batch, where memory ran out at that of the cell."""
-
-    @property
-    def cell_id(self) -> str:
-        return self.planned.cell.result_id
-
-
-class WorkerProcess:
-    """One worker, from `nursery` if there is one, else a `python -m arbench.run.worker`.
-
-    `job` is what it is at; `heard` when it last said anything; `worked` when it was last seen at work.
-    """
+class WorkerProcess(Worker):
+    """One worker, from `nursery` if there is one, else a `python -m arbench.run.worker`."""
 
     def __init__(
-        self, slot: Slot, folder: Path, weights: Mapping[str, str], log: Path, nursery: Nursery | None = None
+        self,
+        slot: Slot,
+        folder: Path,
+        weights: Mapping[str, str],
+        log: Path,
+        nursery: Nursery | None = None,
+        *,
+        executor: str = "local",
     ) -> None:
-        self.slot = slot
-        self.job: Job | None = None
-        self.done = 0
-        """Samples or calls of the present unit that it has reported."""
-        self.heard = self.worked = time.monotonic()
+        super().__init__(slot)
         self.pid: int | None = None
         """Once it is ready."""
         self._looked: tuple[float, float] | None = None
         """When we last looked, and the processor seconds that it had taken by then."""
-        self.ending: Outcome | None = None
-        """Why we are ending it, once we are."""
-        self.silence = ""
-        """How long it had said nothing at that time, and whether it was at work."""
         self._kill_at = float("inf")
         self._kills = oom.kill_counters()
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -82,23 +52,23 @@ class WorkerProcess:
         with theirs:
             environment = _environment(slot.threads)
             self._process = (nursery.fork if nursery else _spawn)(theirs, log, environment)
-        self._tell(
-            do="start", folder=str(folder.absolute()), device=slot.device, threads=slot.threads, weights=dict(weights)
+        self.tell(
+            {"do": "start", "folder": str(folder.absolute()), "device": slot.device, "threads": slot.threads}
+            | {"weights": dict(weights), "executor": executor}
         )
 
     def give(self, job: Job, *, units: Sequence[str] = (), started: str = "", seconds: float = 0.0) -> None:
-        """Sends a job. For finishing a cell: its units' names, and when and how long they were worked on."""
-        self.job, self.done = job, 0
+        """Sends a job; the rest as for `Job.order`."""
+        self.take(job)
+        self.order(job.order(units, started, seconds))
+
+    def order(self, message: Message) -> None:
+        """Sends what is to be done, as `Job.order` has it; its time begins."""
         self.heard = self.worked = time.monotonic()
         self._looked = None
-        cell = with_batch(job.planned.cell, job.batch).plain()
-        if job.unit is not None:
-            self._tell(do="unit", cell=cell, unit=job.unit.plain())
-        else:
-            halved = job.batch is not None
-            self._tell(do="finish", cell=cell, units=list(units), started=started, seconds=seconds, halved=halved)
+        self.tell(message)
 
-    def hear(self) -> dict[str, Any] | None:
+    def hear(self) -> Message | None:
         """The next message, None if the process has ended."""
         self.heard = self.worked = time.monotonic()
         try:
@@ -106,7 +76,7 @@ class WorkerProcess:
         except (EOFError, OSError):
             return None
         if message["kind"] == "ready":
-            self.pid = message["pid"]
+            self.pid, self.ready = message["pid"], True
         return message
 
     def look(self) -> None:
@@ -119,16 +89,13 @@ class WorkerProcess:
             self.worked = now
         self._looked = now, seconds
 
-    def _tell(self, **message: Any) -> None:
+    def tell(self, message: Message) -> None:
         with suppress(OSError):  # it has died: the end of the pipe will tell
             send(self.pipe, message)
 
     def terminate(self, why: Outcome, grace: float) -> None:
         """Asks it to end, and has `tick` kill it after `grace` seconds."""
-        self.ending = why
-        silent = time.monotonic() - self.heard
-        did = "though it was at work" if self.worked - self.heard > silent / 2 else "and it did no work"
-        self.silence = f"nothing heard for {silent:.0f} s, {did}"
+        self.blame(why)
         self._kill_at = time.monotonic() + grace
         self._signal(signal.SIGTERM)
 

@@ -6,13 +6,14 @@ import shutil
 
 from ..errors import InputError
 from ..spec.identity import canonical_json
+from .device import Place
 from .plan import Plan, PlannedCell, make_plan
 from .replay import FINAL, CellState, State
 from .store import Store
 
 
-def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
-    """The plan to resume with, and notes on what is different.
+def replan(store: Store, state: State, place: Place | None = None) -> tuple[Plan, list[str]]:
+    """The plan to resume with, and notes on what is different; `place` as for `make_plan`.
 
     A cell that lacked its weights or its reference and now has them is planned anew, and so is one without units whose
     feature networks' weights have come. Any other cell still to do whose weights, data, versions or machine have
@@ -23,7 +24,13 @@ def replan(store: Store, state: State) -> tuple[Plan, list[str]]:
     if not todo:
         return old, []
     names = list(dict.fromkeys(planned.cell.adapter for planned in todo))
-    new = make_plan(store.run.suite_file(), adapter_globs=names, task_names=store.run.task_names, device=old.device)
+    new = make_plan(
+        store.run.suite_file(),
+        adapter_globs=names,
+        task_names=store.run.task_names,
+        device=old.device,
+        place=place,
+    )
     again = {key_of(planned): planned for planned in new.cells}
     waiting = {planned.cell.result_id for planned in todo}
     notes: list[str] = []

@@ -6,24 +6,26 @@ import shlex
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 from rich.console import Console
 from rich.text import Text
 
 from .. import journal as journals
-from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, StoreError, UsageError
+from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError, UsageError
 from ..measure import guard
 from ..spec.result import Result
 from ..spec.suite import Settings
 from ..table import write_tables
 from ..track import target as tracking
 from ..track.sink import Tracker
-from .device import all_devices, cores
+from .device import Place, all_devices, cores
 from .display import Display
+from .executor import EVALUATIONS, MAX_CPU_WORKERS, Executor, Slot
+from .local import LocalExecutor
 from .pace import keep
 from .plan import Plan
-from .pool import Slot
 from .replay import FINAL, CellState, State, replay, verify
 from .results import failed_result
 from .shard import Shard
@@ -32,11 +34,11 @@ from .store import Store
 from .summary import print_summary
 from .supervisor import Limits, Supervisor
 
-MAX_CPU_WORKERS = 8
+if TYPE_CHECKING:
+    from .ray_cluster import RayCluster
+
 MEMORY_SHARE = 0.8
 """Of the free memory, for all workers together."""
-EVALUATIONS = 4
-"""Cells whose numbers share the cores of a CPU: a quarter of them for one, while other workers sample."""
 
 
 def slots_for(settings: Settings, workers: int | None, gigabytes: float = 0.0) -> tuple[list[Slot], Slot]:
@@ -79,6 +81,7 @@ class Session:
         track: str | None = None,
         limits: Limits | None = None,
         wait_idle: float = 0.0,
+        cluster: RayCluster | None = None,
     ) -> None:
         self.store = store
         self.console = console
@@ -88,6 +91,8 @@ class Session:
         self.limits = limits or Limits()
         self.wait_idle = wait_idle
         """Seconds to wait for an idle machine before each speed or memory cell."""
+        self.cluster = cluster
+        """Whose nodes do the work, in place of this machine."""
         self._tables_due = 0.0
         self.state: State = {}
         self.target = self._target()
@@ -98,28 +103,42 @@ class Session:
         """Returns the exit code; errors of the store are raised, with the journal as far as it could be written."""
         store, plan = self.store, self.store.plan
         most = max((cell.gigabytes for cell in plan.cells if not cell.exclusive), default=0.0)
-        slots, alone = slots_for(Settings(device=plan.device), self.workers, most)
+        executor = self._executor(most)
+        workers = len(executor.slots(alone=False))
         if self.verb != "run" and self.target is not None and not self.target.own:  # `start` has asked otherwise
             tracking.check(self.target, "--track off")
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
         self.writer = journals.Writer(store.journal)
         try:
-            self.writer.write("session", verb=self.verb, workers=len(slots), device=plan.device)
+            about = {"executor": "local" if self.cluster is None else "ray"}
+            self.writer.write("session", verb=self.verb, workers=workers, device=plan.device, **about)
             if not any(record["kind"] == "planned" for record in read.records):
                 self.writer.write("planned", cells=[planned.cell.result_id for planned in plan.cells])
             self.state = replay(plan.cells, read.records)
             notes = [text for text in (read.warning, self._not_tracked_there()) if text]
             notes += verify(store, self.state)
-            return self._run(plan, slots, alone, notes)
+            return self._run(plan, executor, workers, notes)
         finally:
+            executor.close()
             self.writer.close()
 
-    def _run(self, plan: Plan, slots: list[Slot], alone: Slot, notes: list[str]) -> int:
+    def _executor(self, gigabytes: float) -> Executor:
+        """What does the units, of cells that take so many `gigabytes` at most."""
+        store, plan = self.store, self.store.plan
+        if self.cluster is None:
+            slots, alone = slots_for(Settings(device=plan.device), self.workers, gigabytes)
+            return LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
+        from .ray_executor import RayExecutor
+
+        where = (plan.weights, Place(plan.device, plan.machine), self.workers, gigabytes, self.limits.kill_after)
+        return RayExecutor(self.cluster, store.folder, store.run.run_id, *where)
+
+    def _run(self, plan: Plan, executor: Executor, workers: int, notes: list[str]) -> int:
         store = self.store
         self.tracker = self._tracker()
-        display = Display(self.state, self.console, workers=len(slots))
+        display = Display(self.state, self.console, workers=workers)
         supervisor = Supervisor(
-            store, plan, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
+            store, executor, self.writer, self.state, display, on_result=self._on_result, limits=self.limits
         )
         with Stop() as stop:
             try:
@@ -127,19 +146,18 @@ class Session:
                     self._note(text, display)
                 self._decide(supervisor)
                 todo = [cell for cell in self.state.values() if not cell.done]
-                supervisor.run([cell for cell in todo if not cell.planned.exclusive], slots, stop)
+                supervisor.run([cell for cell in todo if not cell.planned.exclusive], stop)
                 measured = [cell for cell in todo if cell.planned.exclusive]
                 for cell in measured:
                     if stop.requests:
                         break
                     self._look_around(display, first=cell is measured[0])
-                    self._quiet(supervisor, cell, alone, stop)
-            except StoreError:
+                    self._quiet(supervisor, cell, stop)
+            except ArbenchError:
                 if self.tracker:
                     self.tracker.finish(None, "interrupted", wait=5.0)
                 raise
             finally:
-                supervisor.close()
                 display.close()
                 keep(plan.machine, display.seen(modelled=True))
             if stop.requests:
@@ -150,18 +168,20 @@ class Session:
         """Says, before it is measured, that the machine is busy; waits for it where that was asked for."""
         if not first and not self.wait_idle:
             return
+        if self.cluster is not None and not self.cluster.starts_here(self.store.plan.device):
+            return
         found = guard.wait_idle(self.wait_idle, pause=1.0 if self.wait_idle else GLANCE)
         if spoils := guard.told(found, guard.cores()):
             waited = f" after {self.wait_idle:g} s of waiting" if self.wait_idle else ""
             hint = "" if self.wait_idle else "; --wait-idle SECONDS waits for an idle machine"
             self._note(f"timings will be flagged: {spoils}{waited}{hint}", display)
 
-    def _quiet(self, supervisor: Supervisor, cell: CellState, alone: Slot, stop: Stop) -> None:
+    def _quiet(self, supervisor: Supervisor, cell: CellState, stop: Stop) -> None:
         """A speed or memory cell: nothing else of ours is at work, MLflow's thread included."""
         if self.tracker:
             self.tracker.hold()
         try:
-            supervisor.run([cell], [alone], stop)
+            supervisor.run([cell], stop, alone=True)
         finally:
             if self.tracker:
                 self.tracker.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..journal import now
 from ..spec.suite import Settings
@@ -14,6 +15,9 @@ from .plan import make_plan
 from .session import slots_for
 from .shard import Shard
 from .store import RunFile, Store, new_run_id
+
+if TYPE_CHECKING:
+    from .ray_cluster import RayCluster
 
 
 def start(
@@ -26,16 +30,20 @@ def start(
     workers: int | None = None,
     track: str | None = None,
     shard: Shard | None = None,
+    cluster: RayCluster | None = None,
+    address: str | None = None,
     argv: tuple[str, ...] = (),
 ) -> Store:
     """The run in its new folder, `out` or `runs/<run id>`; a `Session` does the work.
 
     `adapters`, `tasks` and `device` as for `make_plan`; `track` is an MLflow URI, by default that of the environment;
-    `shard` is the share of the run to do here.
+    `shard` is the share of the run to do here; `cluster`, at `address`, is what is to do it in place of this machine.
     What is wrong with it, or with `workers`, is told before the folder exists.
     """
-    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device)
-    slots_for(Settings(device=plan.device), workers)
+    place = None if cluster is None else cluster.place(device or suite_file.suite.settings.device)
+    plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device, place=place)
+    if place is None:
+        slots_for(Settings(device=plan.device), workers)
     run_id = new_run_id(suite_file.suite.suite, plan)
     track = tracking.absolute(track or tracking.of_environment())
     if shard is not None:  # what is merged is tracked
@@ -54,6 +62,8 @@ def start(
         adapter_globs=tuple(adapters),
         task_names=tuple(tasks),
         workers=workers,
+        executor="local" if cluster is None else "ray",
+        address=address,
         track=track,
         shard=shard,
         plan=plan,

@@ -15,7 +15,7 @@ import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -54,6 +54,9 @@ class RunFile(Frozen):
     adapter_globs: tuple[str, ...] = ()
     task_names: tuple[str, ...] = ()
     workers: int | None = None
+    executor: Literal["local", "ray"] = "local"
+    """With which it began; `address` is of its cluster."""
+    address: str | None = None
     track: str | None = None
     shard: Shard | None = None
     """Which of the jobs that share the run this is."""

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..errors import StoreError
 from ..journal import Writer
 from ..spec.result import Outcome, Result
 from ..spec.task import tasks
 from ..spec.unit import Unit
-from .nursery import Nursery
+from .executor import Executor, Job, Message, Slot, Worker
 from .oom import smaller_batch, with_batch
-from .plan import Plan, longest_seconds
-from .pool import Job, Slot, WorkerProcess, death, end_all
+from .plan import longest_seconds
 from .replay import CellState, State
 from .results import failed_result
 from .stop import Stop
 from .store import Store
 
-TICK = 0.5
-"""Seconds between two looks at deadlines and the display, when no worker says anything."""
 SHOW_SECONDS = 0.1
 """Between two looks of the display at many messages."""
 START_SECONDS = 120.0
 """What a worker process may take at least to come up."""
+LOSSES = 3
+"""So often may a job lose its machine, before it is held against the job."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Supervisor:
     def __init__(
         self,
         store: Store,
-        plan: Plan,
+        executor: Executor,
         journal: Writer,
         state: State,
         board: Board,
@@ -97,7 +94,7 @@ class Supervisor:
         limits: Limits,
     ) -> None:
         self._store = store
-        self._plan = plan
+        self._executor = executor
         self._journal = journal
         self._state = state
         self._board = board
@@ -108,40 +105,34 @@ class Supervisor:
         """In plan order, those that may have units to hand out; the others are dropped when they are met."""
         self._whole: deque[_Work] = deque()
         """Those whose units are all on disk."""
+        self._losses: Counter[tuple[str, str]] = Counter()
+        """Cell and unit ("" for its evaluation) -> how often its machine was lost."""
         self._shown = 0.0
-        self._workers: list[WorkerProcess] = []
         self._stop_at = float("inf")
-        # elsewhere, forking a process that has loaded system frameworks is not safe
-        self._nursery = Nursery() if sys.platform == "linux" else None
 
-    def close(self) -> None:
-        if self._nursery is not None:
-            self._nursery.close()
-
-    def run(self, cells: Sequence[CellState], slots: Sequence[Slot], stop: Stop) -> None:
-        """Runs `cells` on one worker per slot, and ends the workers. Returns early once `stop` is requested."""
+    def run(self, cells: Sequence[CellState], stop: Stop, *, alone: bool = False) -> None:
+        """Runs `cells` on one worker per slot of the executor, and ends the workers; `alone` on the one that measures.
+        Returns early once `stop` is requested."""
         self._works = {cell.id: self._work(cell) for cell in cells}
         self._with_units = deque(self._works.values())
         self._whole = deque(work for work in self._works.values() if work.whole)
         try:
             while True:
-                if not stop.requests:
-                    self._hand_out(slots)
-                busy = [worker for worker in self._workers if worker.job is not None]
-                if not busy or time.monotonic() >= self._deadline(stop):
+                slots = [] if stop.requests else self._executor.slots(alone=alone)
+                self._hand_out(slots)
+                busy = any(worker.job is not None for worker in self._executor.workers)
+                nowhere = not stop.requests and not slots and self._is_left()
+                if not (busy or nowhere) or time.monotonic() >= self._deadline(stop):
                     break
-                for ready in wait([*(worker.pipe for worker in busy), stop.wake], TICK):
-                    if isinstance(ready, Connection):
-                        self._hear(next(worker for worker in busy if worker.pipe is ready))
-                    else:
-                        stop.drain()
+                for worker, message in self._executor.events(stop.wake):
+                    self._hear(worker, message)
+                stop.drain()
                 self._check_time()
                 if time.monotonic() - self._shown >= SHOW_SECONDS:
                     self._board.refresh()
                     self._shown = time.monotonic()
         finally:
-            end_all(self._workers, self._limits.kill_after)
-            self._workers = []
+            self._executor.end(self._executor.workers)
 
     def _work(self, cell: CellState) -> _Work:
         left = [unit for unit in cell.planned.units if unit.name not in cell.units]
@@ -162,7 +153,7 @@ class Supervisor:
             if job is None:
                 return
             work = self._works[job.cell_id]
-            worker = self._idle(slot) or self._start(slot, job)
+            worker = self._idle(slot) or self._executor.start(slot, job)
             if not work.begun:
                 work.begun = True
                 begun = self._journal.write("started", cell=job.cell_id)
@@ -172,32 +163,22 @@ class Supervisor:
             if job.unit is None:
                 self._board.evaluating(work.state, 0)
             names = [unit.name for unit in job.planned.units]
-            worker.give(job, units=names, started=work.state.started, seconds=work.state.seconds)
+            self._executor.give(worker, job, units=names, started=work.state.started, seconds=work.state.seconds)
 
     def _free(self, slots: Sequence[Slot]) -> list[Slot]:
         """Slots without a busy worker; equal slots are counted."""
         free = list(slots)
-        for worker in self._workers:
+        for worker in self._executor.workers:
             if worker.job is not None and worker.slot in free:
                 free.remove(worker.slot)
         return free
 
-    def _idle(self, slot: Slot) -> WorkerProcess | None:
-        return next((worker for worker in self._workers if worker.job is None and worker.slot == slot), None)
+    def _idle(self, slot: Slot) -> Worker | None:
+        return next((worker for worker in self._executor.workers if worker.job is None and worker.slot == slot), None)
 
-    def _start(self, slot: Slot, job: Job) -> WorkerProcess:
-        log = self._store.log(job.cell_id)
-        nursery = None if tasks()[job.planned.cell.task.task].own_process else self._nursery
-        try:
-            worker = WorkerProcess(slot, self._store.folder, self._plan.weights, log, nursery)
-        except OSError as error:
-            raise StoreError(
-                "cannot start a worker process",
-                f"{error.strerror or error} ({log})",
-                f"make room, then: arbench resume {self._store.folder}",
-            ) from error
-        self._workers.append(worker)
-        return worker
+    def _is_left(self) -> bool:
+        """Whether there are jobs to hand out."""
+        return bool(self._whole) or any(work.waiting and not work.over for work in self._with_units)
 
     def _next(self) -> Job | None:
         """The next job: finishing a cell before units, units in plan order."""
@@ -214,13 +195,19 @@ class Supervisor:
 
     # ---- listening ----
 
-    def _hear(self, worker: WorkerProcess) -> None:
-        message = worker.hear()
+    def _hear(self, worker: Worker, message: Message) -> None:
         job = worker.job
         assert job is not None
         work = self._works[job.cell_id]
-        if message is None:
-            self._died(worker, work)
+        if message["kind"] in ("ended", "lost"):
+            worker.job = None
+            work.out -= 1
+            if worker.ending == "timeout":
+                self._fail(work, job, "timeout", f"{worker.silence}; see log.txt for the stack")
+            elif message["kind"] == "lost":
+                self._lost(work, job, message)
+            else:
+                self._fail(work, job, message["outcome"], message["reason"])
         elif message["kind"] == "progress":
             if job.unit is None:
                 self._board.evaluating(work.state, message["done"])
@@ -235,16 +222,16 @@ class Supervisor:
             if message["kind"] == "unit":
                 self._unit_done(work, job, message)
                 if tasks()[job.planned.cell.task.task].fresh_units(job.planned.cell.task):
-                    self._replace(worker)
+                    self._executor.end([worker])
             elif message["kind"] == "finished":
                 work.over = True
                 self._settle(work.state, self._store.read_result(job.cell_id), message["digest"], message["files"])
             else:
                 self._fail(work, job, message["outcome"], message["reason"])
                 if message["outcome"] == "oom":
-                    self._replace(worker)  # its memory may be in pieces
+                    self._executor.end([worker])  # its memory may be in pieces
 
-    def _unit_done(self, work: _Work, job: Job, message: dict[str, Any]) -> None:
+    def _unit_done(self, work: _Work, job: Job, message: Message) -> None:
         assert job.unit is not None
         seconds = float(message["seconds"])
         samples = 0 if job.planned.exclusive else job.unit.stop - job.unit.start
@@ -255,6 +242,7 @@ class Supervisor:
             digest=message["digest"],
             samples=samples,
             seconds=round(seconds, 6),
+            **({"node": message["node"]} if "node" in message else {}),
         )
         work.state.units[message["unit"]] = message["digest"]
         work.state.seconds += seconds
@@ -263,33 +251,17 @@ class Supervisor:
         self._show(work)
 
     def _show(self, work: _Work) -> None:
-        running = (worker for worker in self._workers if worker.job and worker.job.cell_id == work.state.id)
+        running = (worker for worker in self._executor.workers if worker.job and worker.job.cell_id == work.state.id)
         self._board.advanced(work.state, sum(worker.done for worker in running))
-
-    def _died(self, worker: WorkerProcess, work: _Work) -> None:
-        job = worker.job
-        assert job is not None
-        outcome, reason = death(worker.reap(), worker.killed_for_memory())
-        worker.job = None
-        work.out -= 1
-        self._workers.remove(worker)
-        if worker.ending == "timeout":
-            outcome, reason = "timeout", f"{worker.silence}; see log.txt for the stack"
-        self._fail(work, job, outcome, reason)
-
-    def _replace(self, worker: WorkerProcess) -> None:
-        self._workers.remove(worker)
-        worker.reap(self._limits.kill_after)
 
     def _check_time(self) -> None:
         now = time.monotonic()
-        for worker in self._workers:
-            worker.tick()
+        for worker in self._executor.workers:
             if worker.job is not None and worker.ending is None:
-                worker.look()
-                patience = self._patience(worker.job) if worker.pid else max(self._patience(worker.job), START_SECONDS)
+                patience = self._patience(worker.job)
+                patience = patience if worker.ready else max(patience, START_SECONDS)
                 if now - worker.worked > patience or now - worker.heard > self._limits.busy * patience:
-                    worker.terminate("timeout", self._limits.kill_after)
+                    self._executor.terminate(worker, "timeout")
 
     def _patience(self, job: Job) -> float:
         """Seconds of silence after which a job has timed out; finishing may take as long as the whole cell."""
@@ -306,6 +278,26 @@ class Supervisor:
         work.over = True
         work.waiting.clear()
         self.decide(work.state, outcome, reason)
+
+    def _lost(self, work: _Work, job: Job, message: Message) -> None:
+        """The job is done again elsewhere, unless it has lost too many machines."""
+        name = "" if job.unit is None else job.unit.name
+        about = {"node": message["node"], "reason": message["reason"]}
+        self._journal.write("lost", cell=job.cell_id, unit=name, **about)
+        self._losses[job.cell_id, name] += message["counts"]
+        what = f"{job.planned.cell.label}: {f'unit {name}' if name else 'its evaluation'}"
+        if self._losses[job.cell_id, name] >= LOSSES:
+            why = f"its machine was lost {LOSSES} times; the last was {message['node']}: {message['reason']}"
+            self._fail(work, job, "error", why)
+            return
+        self._board.note(f"{what} is done again: {message['node']} was lost: {message['reason']}")
+        if work.over:
+            return
+        if job.unit is None:
+            self._whole.append(work)
+        else:
+            work.waiting.appendleft(job.unit)
+            self._with_units.appendleft(work)
 
     def _halved(self, work: _Work, job: Job, unit: Unit, reason: str) -> bool:
         """Whether the unit is done again, in a fresh process and with half of the batch."""

@@ -2,7 +2,7 @@
 
 Forked by the nursery, or started as `python -m arbench.run.worker FD PARENT`. Messages are JSON objects, both ways:
 
-    to the worker     {"do": "start", folder, device, threads, weights}, then any number of
+    to the worker     {"do": "start", folder, device, threads, weights, executor}, then any number of
                       {"do": "unit", cell, unit} and {"do": "finish", cell, units, started, seconds, halved};
                       the end of the pipe means: exit
     from the worker   {"kind": "ready", "pid"}                      torch is imported, once
@@ -57,12 +57,15 @@ PROGRESS_SECONDS = 0.2
 class Worker:
     """One process's state: where results go, its context (made with the first cell), the log of the cell at hand."""
 
-    def __init__(self, pipe: Connection, folder: Path, device: str, threads: int, weights: dict[str, str]) -> None:
+    def __init__(
+        self, pipe: Connection, folder: Path, device: str, threads: int, weights: dict[str, str], executor: str
+    ) -> None:
         self._pipe = pipe
         self._folder = folder
         self._device = device
         self._threads = threads
         self._weights = weights
+        self._executor = executor
         self._context: WorkerContext | None = None
         self._adapter = ""
         self._log = ""
@@ -116,7 +119,9 @@ class Worker:
             reference=finished.reference,
             remarks=finished.remarks,
             artifacts={kind: name for name, (kind, _) in files.items()},
-            provenance=provenance(context.device, cell, finished.weights),
+            provenance=provenance(context.device, cell, finished.weights).model_copy(
+                update={"executor": self._executor}
+            ),
             started=message["started"],
             wall_seconds=message["seconds"] + time.perf_counter() - begin,
         )
@@ -219,7 +224,7 @@ def serve(descriptor: int, parent: int) -> None:
     os.environ.setdefault(device_rates.FOLDER, str(device_rates.folder()))  # of the machine, not of the run
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready", "pid": os.getpid()})
-    worker = Worker(pipe, Path(start["folder"]), start["device"], start["threads"], start["weights"])
+    worker = Worker(pipe, Path(start["folder"]), start["device"], start["threads"], start["weights"], start["executor"])
     while True:
         answer = worker.do(inbox.get())
         with contextlib.suppress(OSError):

@@ -147,6 +147,8 @@ class Provenance(Frozen):
     packages: dict[str, str] = Field(default_factory=dict)
     platform: str
     device: str
+    executor: Literal["local", "ray"] = "local"
+    """What ran the worker that computed the numbers."""
     threads: int | None = None
     """CPU threads that computed the numbers."""
     sampling_threads: int | None = None

@@ -149,7 +149,7 @@ def engine(stable: tuple[Farm, Nursery]) -> Iterator[Farm]:
             patch.syspath_prepend(path)
         patch.setenv("ARBENCH_WEIGHTS", str(farm.folder / "weights"))
         patch.setenv("FARM_CALLS", str(farm.calls))
-        patch.setattr("arbench.run.supervisor.Nursery", lambda: SimpleNamespace(fork=nursery.fork, close=lambda: None))
+        patch.setattr("arbench.run.local.Nursery", lambda: SimpleNamespace(fork=nursery.fork, close=lambda: None))
         patch.setattr("arbench.report.page.write_report", lambda folders, output: (output.touch(), output)[1])
         registry._load.cache_clear()
         tasks.cache_clear()

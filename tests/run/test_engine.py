@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from arbench.errors import CellError, Unsupported, UsageError
 from arbench.run import session
-from arbench.run.pool import Slot
+from arbench.run.executor import Slot
 from arbench.run.results import failed_result
 from arbench.run.session import slots_for, verdict
 from arbench.run.worker import classify

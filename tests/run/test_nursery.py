@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from arbench.run.executor import Slot
 from arbench.run.nursery import Nursery
-from arbench.run.pool import Slot, WorkerProcess, death
+from arbench.run.pool import WorkerProcess, death
 
 
 @pytest.fixture(scope="module")

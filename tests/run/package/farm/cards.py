@@ -4,7 +4,7 @@ from arbench.protocols import Card, Checkpoint, Sampling
 
 BEHAVIOURS = (
     "steady", "other", "slow", "memory", "raises", "killed", "segfault", "hang", "works", "spins", "nan",
-    "unsupported", "disk", "talks", "naps", "greedy",
+    "unsupported", "disk", "talks", "naps", "greedy", "meets",
 )  # fmt: skip
 
 

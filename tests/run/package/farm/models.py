@@ -6,9 +6,22 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Generated
+
+
+def _meet():
+    """Waits until as many processes as FARM_MEETS says are at work."""
+    until = time.monotonic() + 60.0
+    while time.monotonic() < until:
+        words = [line.split() for line in Path(os.environ["FARM_CALLS"]).read_text().splitlines()]
+        if len({each[3] for each in words if each[:2] == ["unit", "farm/meets"]}) >= int(
+            os.environ.get("FARM_MEETS", 1)
+        ):
+            return
+        time.sleep(0.02)
 
 
 class Model:
@@ -55,6 +68,9 @@ class Model:
             print("to stderr it said", file=sys.stderr)
         if behaviour == "slow":
             time.sleep(0.05)
+        if behaviour == "meets":
+            _meet()
+            time.sleep(0.3)
         if behaviour == "naps":
             time.sleep(0.5)
         with probe("ar"):

@@ -1,0 +1,87 @@
+"""Workers on this machine: processes that a nursery forks, or that a task wants from scratch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import cast
+
+from ..errors import StoreError
+from ..spec.result import Outcome
+from ..spec.task import tasks
+from .executor import TICK, Job, Message, Slot, Worker
+from .nursery import Nursery
+from .pool import WorkerProcess, death, end_all
+
+
+class LocalExecutor:
+    """The `Executor` of one machine. `slots` are for quality cells, `alone` is for a speed or memory cell; `kill_after`
+    are the seconds between SIGTERM and SIGKILL."""
+
+    def __init__(
+        self, folder: Path, weights: Mapping[str, str], places: Sequence[Slot], alone: Slot, kill_after: float
+    ) -> None:
+        self._folder = folder
+        self._weights = weights
+        self._places = places
+        self._alone = alone
+        self._kill_after = kill_after
+        self._workers: list[WorkerProcess] = []
+        # elsewhere, forking a process that has loaded system frameworks is not safe
+        self._nursery = Nursery() if sys.platform == "linux" else None
+
+    @property
+    def workers(self) -> Sequence[WorkerProcess]:
+        return self._workers
+
+    def slots(self, *, alone: bool) -> Sequence[Slot]:
+        return [self._alone] if alone else self._places
+
+    def start(self, slot: Slot, job: Job) -> Worker:
+        log = self._folder / "cells" / job.cell_id / "log.txt"
+        nursery = None if tasks()[job.planned.cell.task.task].own_process else self._nursery
+        try:
+            worker = WorkerProcess(slot, self._folder, self._weights, log, nursery)
+        except OSError as error:
+            raise StoreError(
+                "cannot start a worker process",
+                f"{error.strerror or error} ({log})",
+                f"make room, then: arbench resume {self._folder}",
+            ) from error
+        self._workers.append(worker)
+        return worker
+
+    def give(self, worker: Worker, job: Job, *, units: Sequence[str], started: str, seconds: float) -> None:
+        cast(WorkerProcess, worker).give(job, units=units, started=started, seconds=seconds)
+
+    def events(self, wake: int) -> list[tuple[Worker, Message]]:
+        busy = [worker for worker in self._workers if worker.job is not None]
+        heard: list[tuple[Worker, Message]] = []
+        for ready in wait([*(worker.pipe for worker in busy), wake], TICK):
+            if isinstance(ready, Connection):
+                worker = next(each for each in busy if each.pipe is ready)
+                heard.append((worker, worker.hear() or self._ended(worker)))
+        for worker in self._workers:
+            worker.tick()
+            if worker.job is not None and worker.ending is None:
+                worker.look()
+        return heard
+
+    def _ended(self, worker: WorkerProcess) -> Message:
+        outcome, reason = death(worker.reap(), worker.killed_for_memory())
+        self._workers.remove(worker)
+        return {"kind": "ended", "outcome": outcome, "reason": reason}
+
+    def terminate(self, worker: Worker, why: Outcome) -> None:
+        cast(WorkerProcess, worker).terminate(why, self._kill_after)
+
+    def end(self, workers: Sequence[Worker]) -> None:
+        ending = [worker for worker in self._workers if worker in workers]
+        self._workers = [worker for worker in self._workers if worker not in ending]
+        end_all(ending, self._kill_after)
+
+    def close(self) -> None:
+        if self._nursery is not None:
+            self._nursery.close()
