@@ -70,7 +70,7 @@ NO_IMAGES = {
     ),
     "GlmImageForConditionalGeneration": (
         "it draws tokens of a plan alone, which the diffusion model of GlmImagePipeline in diffusers makes an image of",
-        "sample that pipeline in an adapter of your own (docs/adapters.md), or give a folder of its images to `arbench score`",
+        "write an adapter that samples that pipeline (docs/adapters.md), or give its images to `arbench score`",
     ),
 }
 """Classes that draw image tokens elsewhere -> why no image comes of them here, and what to do."""
