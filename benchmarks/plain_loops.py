@@ -2,8 +2,8 @@
 
 Each is written over the public forward of our network and takes the random numbers that our loop takes, so that both
 give the same samples, and what differs is how much is computed. These six keep no cache: all that is known is read
-anew at every step. `cached_loops`, `masked_loops`, `scale_loops`, `flow_loops` and `fractal_loops` keep what the papers keep.
-`System` is a network of random weights with both loops; `adapters.py` times them.
+anew at every step. `cached_loops`, `masked_loops`, `scale_loops`, `flow_loops` and `fractal_loops` keep what the
+papers keep. `System` is a network of random weights with both loops; `adapters.py` times them.
 """
 
 from __future__ import annotations
