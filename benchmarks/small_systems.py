@@ -72,7 +72,7 @@ class Numbers:
 
 SIZES: dict[Size, Numbers] = {
     "tiny": Numbers(32, 2, 2, 64, 4, 5, 5, 4, (1, 2, 3, 4)),
-    "middle": Numbers(256, 6, 4, 1024, 8, 10, 12, 6, (1, 2, 3, 4, 5, 6, 8)),
+    "middle": Numbers(256, 4, 4, 1024, 8, 10, 10, 5, (1, 2, 3, 4, 5, 6, 8)),
 }
 
 
