@@ -1,26 +1,30 @@
-"""Plain sampling loops of the six systems: no cache, all that is known is read anew at every step, as officially.
+"""Plain sampling loops: of the first six systems here, of the others in `small_systems` with the modules it names.
 
 Each is written over the public forward of our network and takes the random numbers that our loop takes, so that both
-give the same tokens, and what differs is how much is computed. All are guided. `System` builds a network of random
-weights with both loops; `benchmarks/adapters.py` times them.
+give the same samples, and what differs is how much is computed. These six keep no cache: all that is known is read
+anew at every step. `cached_loops`, `masked_loops`, `scale_loops`, `flow_loops` and `fractal_loops` keep what the
+papers keep. `System` is a network of random weights with both loops; `adapters.py` times them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from cached_loops import Drawn
+from plain_heads import diffused
+from small_systems import Size, systems
+from torch import nn
 
 from arbench.adapters.continuous.mar.adapter import ITERATIONS, unknown_after
 from arbench.adapters.continuous.mar.cards import MAR_BASE
 from arbench.adapters.continuous.mar.network import gathered
 from arbench.adapters.hybrid.hart.cards import HART_0_7B
 from arbench.adapters.hybrid.hart.sampling import as_map, draw_codes, residual_steps, with_null
-from arbench.adapters.layers.diffusion_head import DiffusionHead, Step, previous, reverse_steps, spaced, step_noise
+from arbench.adapters.layers.diffusion_head import reverse_steps, spaced
 from arbench.adapters.layers.sampling import draw_tokens
 from arbench.adapters.next_scale.var.cards import MINI as VAR_MINI
 from arbench.adapters.random_order.randar.cards import MINI as RANDAR_MINI
@@ -35,10 +39,6 @@ from arbench.adapters.tokenizers.var.cards import MINI as VAR_TOKENIZER
 from arbench.protocols import Card, Generator, Guidance, LoadSpec, Noise, Request, Sampling, TokenSpec
 from arbench.registry import resolve
 from arbench.seeds import noise_for
-
-Drawn = tuple[Tensor | None, Tensor | None]
-"""Tokens (B, L) and continuous tokens or feature map (B, ...), where a system has them."""
-Size = Literal["tiny", "middle"]
 
 # ---- token by token --------------------------------------------------------------------------------------------------
 
@@ -171,31 +171,6 @@ def mar(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Drawn
     return None, network.grid(tokens)
 
 
-def diffused(
-    head: DiffusionHead,
-    steps: Sequence[Step],
-    states: Tensor,
-    noise: Noise,
-    stream: str,
-    weight: float,
-    temperature: float = 1.0,
-    *,
-    clip: bool = False,
-) -> Tensor:
-    """Tokens (B, n, C) given states (2B, n, Z): time and state are embedded anew in every step, for every token."""
-    rows, count, _ = states.shape
-    states, shape = states.flatten(0, 1).type_as(head.state_in.weight), (count, head.channels)
-    x, added = noise.normal(f"{stream}/start", shape), step_noise(noise, stream, len(steps) - 1, shape)
-    for step in steps:
-        times = torch.full((rows * count,), step.time, device=states.device)
-        prediction = head(torch.cat((x, x)).flatten(0, 1), times, states).float().unflatten(0, (rows, count))
-        eps, variance = prediction.chunk(2, dim=-1)
-        conditional, free = eps.chunk(2)
-        mixed = torch.cat((free + weight * (conditional - free), variance.chunk(2)[0]), dim=-1)
-        x = previous(step, x, mixed, None if step.last else temperature * next(added), clip=clip)
-    return x
-
-
 # ---- configurations --------------------------------------------------------------------------------------------------
 
 
@@ -210,9 +185,9 @@ class System:
 
     @property
     def tokens(self) -> int:
-        """Tokens of an image."""
-        assert self.model.card.tokens is not None
-        return self.model.card.tokens.tokens
+        """Tokens of an image, or where it has none its pixels."""
+        card = self.model.card
+        return card.resolution**2 if card.tokens is None else card.tokens.tokens
 
     def request(self, batch: int, noise: Noise | None = None) -> Request:
         """The first `batch` samples, classes or captions of all lengths, on the network's device."""
@@ -221,15 +196,18 @@ class System:
         if card.condition == "class":
             labels = torch.arange(batch, device=device) % (card.classes or 1)
             return Request(tuple(range(batch)), noise, labels=labels)
-        words, width = card.config["context_token"], card.config["context_dim"]
+        assert card.captions is not None
+        words, width = card.captions
         features = noise_for(1, range(batch), device).normal("captions", (words, width))
         lengths = 2 + torch.arange(batch, device=device) % (words - 1)
         mask = (torch.arange(words, device=device) < lengths[:, None]).long()
         return Request(tuple(range(batch)), noise, captions=features, caption_mask=mask)
 
     def by_ours(self, request: Request, sampling: Sampling | None = None) -> Drawn:
-        codes = self.model.sample(request, sampling or self.sampling).codes
-        assert codes is not None
+        made = self.model.sample(request, sampling or self.sampling)
+        codes = made.codes
+        if codes is None:
+            return None, made.images
         return (torch.cat(codes.ids, dim=1) if codes.ids else None), codes.latents
 
     @torch.inference_mode()
@@ -252,6 +230,10 @@ PLAIN: dict[str, Callable[[Any, Request, Sampling, Noise], Drawn]] = {
     "MAR": mar,
     "HART": hart,
 }
+
+
+NAMES = (*PLAIN, *systems("tiny"))
+"""Of all systems with a plain loop."""
 
 
 def card_of(name: str, size: Size) -> tuple[Card, Card | None, Sampling]:
@@ -290,7 +272,8 @@ def card_of(name: str, size: Size) -> tuple[Card, Card | None, Sampling]:
         spec = TokenSpec.pyramid(sides, codes, channels=channels)
         words = {"context_token": 5, "context_dim": 12} if tiny else {"context_token": 32, "context_dim": 256}
         config = HART_0_7B.config | maps | words | {"diff_width": width, "diff_depth": 2 if tiny else 3}
-        return resized(HART_0_7B, spec, config), resized(HART_HYBRID, spec, residual), Sampling(guidance=LINEAR)
+        hart = resized(HART_0_7B, spec, config).derive(captions=tuple(words.values()))
+        return hart, resized(HART_HYBRID, spec, residual), Sampling(guidance=LINEAR)
     spec = TokenSpec.grid(side, channels=channels)
     config = {f"{part}_{key}": value for part in ("encoder", "decoder") for key, value in _half(width, depth, heads)}
     config |= {"img_size": 2 * side, "vae_stride": 2, "vae_embed_dim": channels, "class_num": classes}
@@ -316,10 +299,16 @@ def stirred(network: nn.Module) -> None:
 
 
 def build(name: str, size: Size, device: str = "cpu", dtype: Literal["float32", "bfloat16"] = "float32") -> System:
-    """The system of this name (see `PLAIN`)."""
-    card, tokenizer_card, sampling = card_of(name, size)
+    """The system of this name (see `NAMES`)."""
+    if name in PLAIN:
+        (card, tokenizer_card, sampling), plain = card_of(name, size), PLAIN[name]
+    else:
+        small = systems(size)[name]
+        card, tokenizer_card, sampling, plain = small.card, small.tokenizer, small.sampling, small.loop
     spec = LoadSpec(init="random", device=device, dtype=dtype)
     tokenizer = None if tokenizer_card is None else resolve(tokenizer_card.implementation).load(tokenizer_card, spec)
     model = resolve(card.implementation).load(card, spec, tokenizer)
     stirred(model.network)
-    return System(name, model, sampling, PLAIN[name])
+    if name == "FAR":  # ten times all steps of a random head would leave the range of numbers
+        model.network.head.out.weight.data.mul_(0.1)
+    return System(name, model, sampling, plain)

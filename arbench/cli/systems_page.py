@@ -12,6 +12,7 @@ from .. import registry
 from ..spec.card import Card, Claim
 from ..spec.reference import table
 from ..spec.system import System
+from .systems_without_code import WITHOUT_CODE, Published
 
 ROOT = Path(__file__).parents[2]
 LAYERS = "layers"
@@ -21,6 +22,12 @@ What runs here, and how it is known to be right; `python -m arbench.cli.systems_
 Recordings are of the official code on small random configurations, in `tests/goldens`; `arbench parity` replays them.
 Lines are those of the system's own folder, blocks the modules of `adapters/layers` that it stands on.
 """
+ELSEWHERE = """## Systems without public code
+
+Nothing of these runs here; the figures are those of their abstracts. A folder of their images, where there is one, can
+be given to `arbench score` and compared with what runs here.
+"""
+ELSEWHERE_HEAD = ("system", "family", "paper", "what it is", "published", "code")
 
 
 def page() -> str:
@@ -33,7 +40,8 @@ def page() -> str:
         f"{HEAD}\n{len(systems)} systems, {len(cards)} cards.\n\n{table(head, rows)}\n\n## Cards\n\n"
         "Published figures have the settings of their source; `arbench ls adapters --json` says where files are."
         "\n\n"
-        f"{table(('card', 'parameters', 'official file', 'published'), cards)}\n"
+        f"{table(('card', 'parameters', 'official file', 'published'), cards)}\n\n{ELSEWHERE}\n"
+        f"{table(ELSEWHERE_HEAD, [_elsewhere(each) for each in WITHOUT_CODE])}\n"
     )
 
 
@@ -90,6 +98,10 @@ def _recordings(system: System) -> list[str]:
         if golden["adapter"] == system.name and golden["component"] in kinds:
             found.append(path.parent.name)
     return found
+
+
+def _elsewhere(system: Published) -> tuple[str, ...]:
+    return (*system[:4], system.figures or "no figures", system.code)
 
 
 def _card(card: Card) -> tuple[str, ...]:

@@ -1,18 +1,15 @@
-"""The systems of the second wave: recordings replay, cards have the published sizes, tiny ones keep the contract."""
+"""The systems of the second wave: recordings replay, tiny ones keep the contract."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from arbench import registry
-from arbench.adapters.layers.config import from_upstream
 from arbench.adapters.layers.host_reads import watched
 from arbench.adapters.raster.taming.adapter import Taming
 from arbench.adapters.raster.taming.network import official_names as gpt_names
@@ -173,38 +170,40 @@ TINY: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         | {"num_heads_list": (2, 2, 2), "class_num": 10},
         {"resolution": 4, "classes": 10, "native": Sampling(guidance=Guidance(scale=3.0, schedule="linear"))},
     ),
+    "raster/cca_llamagen-b-384": (LLAMA, ON_LLAMAGEN),
+    "raster/npp-b-256": (LLAMA, ON_LLAMAGEN),
+    "next_scale/cca_var-d16": (
+        {"patch_nums": (1, 2, 3, 4), "vocab_size": 512, "z_channels": 16, "depth": 2, "embed_dim": 32, "num_heads": 2}
+        | {"num_classes": 10},
+        {
+            "tokenizer": "tokenizers/var-mini",
+            "classes": 10,
+            "resolution": 32,
+            "tokens": TokenSpec.pyramid((1, 2, 3, 4), 512),
+            "native": Sampling(top_k=20, top_p=0.9),
+        },
+    ),
+    "continuous/disa-xar-b": (
+        ENCODER | {"img_size": 128, "vae_stride": 8},
+        ON_KL
+        | {"tokens": TokenSpec.grid(16, channels=16), "resolution": 128, "limits": {"inner_steps": (2, 1000)}}
+        | {
+            "native": Sampling(
+                guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=4, extra={"last_inner_steps": 2}
+            )
+        },
+    ),
+    "continuous/disa-flowar-s": (
+        ENCODER | {"img_size": 32, "vae_stride": 8, "diffloss_d": 1, "diffloss_w": 64, "scale": (1, 2, 4)},
+        ON_KL
+        | {
+            "native": Sampling(
+                guidance=Guidance(scale=3.0, schedule="linear"), inner_steps=6, extra={"last_inner_steps": 3}
+            )
+        },
+    ),
 }
 """Official card -> small numbers for its class, and what else of the card changes with them."""
-
-PUBLISHED = {
-    "raster/npp": {"b-256": 111, "l-256": 343, "xl-256": 775, "xxl-256": 1411},
-    "raster/cca_llamagen": {"b-384": 111, "l-384": 343, "xl-384": 775, "xxl-384": 1411, "3b-384": 3097},
-    "next_scale/cca_var": {"d16": 310, "d20": 601, "d24": 1033, "d30": 2010},
-    "random_order/arpg": {"l": 320, "xl": 719, "xxl": 1302},
-    "random_order/lpd": {"l-256": 337, "xl-256": 752, "xxl-256": 1412, "l-512": 338, "xl-512": 753},
-    "random_order/par": {"xl-4x": 775, "xxl-4x": 1411, "3b-4x": 3097, "3b-16x": 3097},
-    "random_order/nar": {"b-256": 131, "m-256": 295, "l-256": 373, "xl-256": 816},
-    "next_scale/flexvar": {"d16": 311, "d20": 601, "d24": 1034},
-    "tokenizers/flexvar": {"vae": 72},
-    "next_scale/flowar": {"s": 172, "l": 587, "h": 1913},
-    "continuous/xar": {"b": 173, "l": 608, "h": 1186},
-    "continuous/disa": {"mar-base": 208, "mar-large": 478, "mar-huge": 942, "xar-b": 173, "xar-l": 608, "xar-h": 1186}
-    | {"flowar-s": 172, "flowar-l": 587, "flowar-h": 1913},
-    "continuous/far": {"base": 208, "large": 426, "huge": 812},
-    "continuous/transdiff": {"b": 290, "l": 683, "h": 1328, "b-mrar": 290, "l-mrar": 683, "h-mrar": 1328}
-    | {"l-512": 683},
-    "other/distilled_decoding": {"var-d16": 328, "var-d20": 635, "var-d24": 1092, "llamagen-b": 98, "llamagen-l": 326},
-    "hybrid/bitdance": {"b-1x": 242, "b-4x": 260, "b-16x": 260, "l-1x": 527, "h-1x": 1008},
-    "tokenizers/bitdance": {"d16c32": 460},
-    "next_scale/infinity": {"2b": 2205},
-    "tokenizers/infinity": {"d16": 110, "d24": 110, "d32": 110, "d64": 110, "d32-reg": 110},
-    "continuous/arinar": {"base": 192},
-    "raster/taming": {"gpt-1.4b": 1411},
-    "hybrid/acdit": {"xl": 675, "h": 951},
-    "tokenizers/sd-vae": {"f8": 84},
-    "hybrid/fractalgen": {"ar-64": 442, "mar-64": 432, "mar-base-256": 186, "mar-large-256": 437, "mar-huge-256": 850},
-}
-"""Millions of parameters, as published or as printed by the official classes."""
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -213,33 +212,6 @@ def test_recordings_replay(name: str) -> None:
     verdicts = list(replay_golden(golden))
     assert len(verdicts) == sum(len(probe.outputs) for probe in golden.probes)
     assert [verdict for verdict in verdicts if not verdict.ok] == []
-
-
-def network_of(card: Card) -> nn.Module:
-    """The network of a card, on the meta device."""
-    module = import_module(card.implementation.partition(":")[0].removesuffix("adapter") + "network")
-    with torch.device("meta"):
-        if card.kind == "generator":
-            built: nn.Module = module.Network(from_upstream(module.Config, card.config, module.TRAINING_ONLY))
-        else:
-            built = module.Network(card.config)
-    return built
-
-
-@pytest.mark.parametrize("system", PUBLISHED)
-def test_official_cards_have_the_published_sizes(system: str) -> None:
-    cards = {
-        name.removeprefix(f"{system}-"): registry.card(name)
-        for name in registry.cards()
-        if name.startswith(f"{system}-") and not name.endswith("-mini")
-    }
-    assert cards.keys() == PUBLISHED[system].keys()
-    for size, card in cards.items():
-        parameters = sum(parameter.numel() for parameter in network_of(card).parameters())
-        assert parameters == card.parameters
-        assert round(parameters / 1e6) == PUBLISHED[system][size], size
-        assert card.checkpoint is not None
-        assert not card.refused(card.native)
 
 
 def small(name: str) -> Card:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from arbench.protocols import Sampling
 from arbench.registry import card
+from arbench.registry import cards as every_card
 from arbench.seeds import Greedy, Philox, noise_for, sample_seed
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -56,8 +57,36 @@ class Seen(Philox):
         return super().categorical(probabilities, stream, start)
 
 
+SECOND = (
+    *("D-AR", "taming", "RQ-Transformer", "ARPG", "LPD", "NAR", "PAR", "DetailFlow", "TiTok", "TiTok U-ViT", "MaskBit"),
+    *("Halton-MaskGIT", "FlexVAR", "Infinity", "FlowAR", "DiSA FlowAR", "xAR", "DiSA xAR", "DiSA MAR", "FAR", "ARINAR"),
+    *("TransDiff", "TransDiff MRAR", "ACDiT", "BitDance", "BitDance 4x", "FractalGen AR", "FractalGen MAR"),
+)
+WITHOUT = {"cca_llamagen", "npp", "cca_var", "distilled_decoding"}
+"""Other weights of LlamaGen and VAR, and one or two whole passes: there is no loop."""
+
+
 def test_all_systems_have_a_loop(loops: ModuleType) -> None:
-    assert tuple(loops.PLAIN) == SYSTEMS
+    assert loops.NAMES == SYSTEMS + SECOND
+    cards = [loops.card_of(name, "tiny")[0] for name in SYSTEMS]
+    cards += [small.card for small in loops.systems("tiny").values()]
+    generators = [each for each in every_card().values() if each.kind == "generator"]
+    folders = [{each.implementation.split(".")[3] for each in some} for some in (generators, cards)]
+    assert folders[0] - folders[1] == WITHOUT
+
+
+@pytest.mark.parametrize("name", SECOND)
+def test_samples_equal_those_of_the_plain_loop(name: str, loops: ModuleType) -> None:
+    system = loops.build(name, "tiny")
+    (ids, numbers), plain = (
+        loop(system.request(3, noise_for(3, range(3)))) for loop in (system.by_ours, system.by_plain)
+    )
+    if ids is None:
+        assert numbers.std() > 0
+        assert (numbers - plain[1]).norm() <= 1e-5 * plain[1].norm()
+    else:
+        assert torch.equal(ids, plain[0])
+        assert len(ids.unique()) > 1
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
@@ -117,7 +146,7 @@ def test_a_comparison_counts_samples_that_are_the_same(monkeypatch: pytest.Monke
 
 
 def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = imported("adapters", monkeypatch)
+    bench = imported("official_sizes", monkeypatch)
     mini = card("next_scale/var-mini")
     small, large = bench.measure(mini, (1, 3), "cpu", calls=1)
     assert (small.adapter, small.batch, large.batch) == (mini.name, 1, 3)
@@ -130,7 +159,7 @@ def test_official_sizes_are_measured_like_this_one(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_peer_is_measured_beside_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, mini = imported("adapters", monkeypatch), card("next_scale/var-mini")
+    bench, mini = imported("official_sizes", monkeypatch), card("next_scale/var-mini")
     lines = (
         "calls = []",
         "def theirs(adapter, batch, device, dtype):",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...layers.checkpoint import replace_all
 from ...layers.diffusion_head import DiffusionHead, official_head_name
+from ...layers.encoder_decoder import EncoderDecoder
 from ...layers.linear import Linear
 from ...layers.masked import gathered
 from ...layers.vit import Block
@@ -27,20 +28,10 @@ TRAINING_ONLY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(EncoderDecoder):
     """Upstream's `MAR`, with its defaults."""
 
-    img_size: int = 256
     vae_stride: int = 16
-    patch_size: int = 1
-    encoder_embed_dim: int = 1024
-    encoder_depth: int = 16
-    encoder_num_heads: int = 16
-    decoder_embed_dim: int = 1024
-    decoder_depth: int = 16
-    decoder_num_heads: int = 16
-    mlp_ratio: float = 4.0
-    vae_embed_dim: int = 16
     class_num: int = 1000
     buffer_size: int = 64
     diffloss_d: int = 3

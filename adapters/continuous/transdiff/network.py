@@ -13,6 +13,7 @@ from arbench.errors import ConfigError
 
 from ...layers.attention import KVCache, attend
 from ...layers.checkpoint import replace_patterns
+from ...layers.encoder_decoder import EncoderDecoder
 from ...layers.flow_blocks import TimeEmbedding
 from ...layers.linear import Linear
 from ...layers.vit import Block
@@ -27,19 +28,9 @@ EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(EncoderDecoder):
     """Upstream's `Transdiff`, less what only training uses; `mrar` for the class of `transdiff_mrar`."""
 
-    img_size: int = 256
-    patch_size: int = 1
-    encoder_embed_dim: int = 1024
-    encoder_depth: int = 16
-    encoder_num_heads: int = 16
-    decoder_embed_dim: int = 1024
-    decoder_depth: int = 16
-    decoder_num_heads: int = 16
-    mlp_ratio: float = 4.0
-    vae_embed_dim: int = 16
     class_num: int = 1000
     buffer_size: int = 64
     mrar: bool = False

@@ -13,6 +13,7 @@ from arbench.errors import ConfigError
 
 from ...layers.attention import KVCache
 from ...layers.checkpoint import replace_patterns
+from ...layers.encoder_decoder import EncoderDecoder
 from ...layers.flow_blocks import TO_OFFICIAL, FlowBlock, RMSNorm, TimeEmbedding
 from ...layers.linear import Linear
 from ...layers.rope import grid_rotations
@@ -26,20 +27,10 @@ CLASSES, CHANNELS, CELLS, CELL = 1000, 16, 4, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(EncoderDecoder):
     """Upstream's `xAR`, less what only training uses."""
 
-    img_size: int = 256
     vae_stride: int = 16
-    patch_size: int = 1
-    encoder_embed_dim: int = 1024
-    encoder_depth: int = 16
-    encoder_num_heads: int = 16
-    decoder_embed_dim: int = 1024
-    decoder_depth: int = 16
-    decoder_num_heads: int = 16
-    mlp_ratio: float = 4.0
-    vae_embed_dim: int = 16
     clusters: int = 4
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from arbench.errors import ConfigError
 
 from ...layers.attention import KVCache, attend
 from ...layers.checkpoint import replace_patterns
+from ...layers.encoder_decoder import EncoderDecoder
 from ...layers.flow_blocks import TO_OFFICIAL, Attention, FlowBlock, GatedMLP, RMSNorm, TimeEmbedding, rms_normal
 from ...layers.linear import Linear
 from ...layers.rope import rotate_pairs, spread_rotations
@@ -27,20 +28,10 @@ BETWEEN = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Config(EncoderDecoder):
     """Upstream's `FlowAR`, less what only training uses."""
 
-    img_size: int = 256
     vae_stride: int = 16
-    patch_size: int = 1
-    encoder_embed_dim: int = 1024
-    encoder_depth: int = 16
-    encoder_num_heads: int = 16
-    decoder_embed_dim: int = 1024
-    decoder_depth: int = 16
-    decoder_num_heads: int = 16
-    mlp_ratio: float = 4.0
-    vae_embed_dim: int = 16
     buffer_size: int = 0
     diffloss_d: int = 3
     diffloss_w: int = 1024

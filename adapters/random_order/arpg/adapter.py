@@ -72,7 +72,9 @@ def generate(
     with probe("condition"):
         x = network.condition(labels, guided=guided > 0)
         places = network.rotations[1:][order].unsqueeze(1)  # (B, 1, L, D / 2, 2)
-        turns = network.rotations[:1].expand(batch, 1, -1, -1, -1)
+        if guided:
+            places = places.repeat(2, 1, 1, 1, 1)
+        turns = network.rotations[:1].expand(len(places), 1, -1, -1, -1)
     drawn = torch.empty_like(order)
     done = start = 0
     for step, size in enumerate(sizes):
@@ -82,13 +84,8 @@ def generate(
             if step:
                 last = slice(done - sizes[step - 1], done)
                 x, turns = network.table(drawn[:, last]).repeat(copies, 1, 1), places[:, :, last]
-            logits = network(
-                x,
-                turns.repeat(copies, 1, 1, 1, 1),
-                places[:, :, ahead].repeat(copies, 1, 1, 1, 1),
-                start,
-                caches,
-            )
+            rows = copies * batch
+            logits = network(x, turns[:rows], places[:rows, :, ahead], start, caches)
             if copies == 2:
                 logits = mix_guidance(logits, sampling.guidance.weight((done + size) / total))
             drawn[:, ahead] = draw_tokens(logits, sampling, noise, "tokens", start=done)

@@ -65,6 +65,7 @@ def generate(
         group = group_of(sizes, order.device)
         sight = group[:, None] >= group
         places = torch.cat((torch.zeros_like(order[:, :1]), 1 + order), dim=1)  # (B, 1 + L)
+        places = places.repeat(2, 1) if guided else places
         first, last = sampling.guidance.weight(0.0), sampling.guidance.weight(1.0)  # constant or linear
         scale = first + (last - first) * torch.arange(total, device=order.device) / total
     drawn = torch.empty_like(order)
@@ -75,7 +76,8 @@ def generate(
             if step:
                 known = network.code_table(drawn[:, done - sizes[step - 1] : done]).repeat(copies, 1, 1)
             end = start + known.shape[1] + size
-            logits = network(known, places[:, start:end].repeat(copies, 1), size, sight[start:end, :end], start, caches)
+            here = places[: copies * batch, start:end]
+            logits = network(known, here, size, sight[start:end, :end], start, caches)
             if copies == 2:
                 given, free = logits.chunk(2)
                 logits = free + scale[done : done + size, None] * (given - free)

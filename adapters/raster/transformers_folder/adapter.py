@@ -1,79 +1,31 @@
-"""A model of `transformers` that draws images: by the library's loop and prompts, with our noise for its draws."""
+"""What the models of `transformers` share that draw images: loading, prompts of a length together, pixels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from arbench.errors import CheckpointError, PrerequisiteError, UsageError
-from arbench.protocols import NO_PROBE, Card, Generated, LoadSpec, Noise, Probe, Request, Sampling, Tokenizer
+from arbench.protocols import NO_PROBE, Card, Generated, LoadSpec, Probe, Request, Sampling, Tokenizer
 
 from ...layers.checkpoint import device_of, seeded
-from ...layers.sampling import check_supported, draw_tokens, guided_steps, mix_guidance
+from ...layers.sampling import check_supported
+from .draw import Draw
 
 
-class Draw:
-    """What the library calls with the scores of a step, (2N, V) or (N, V), those without the prompt last.
-
-    It draws the tokens of the samples `rows`, and returns scores (N, V) of which the library takes the highest, the one
-    drawn. `steps` is entered and left with each step.
-    """
-
-    def __init__(
-        self,
-        noise: Noise,
-        rows: Sequence[int],
-        sampling: Sampling,
-        count: int,
-        steps: Iterator[AbstractContextManager[None]],
-    ) -> None:
-        self.noise, self.rows, self.sampling = noise, list(rows), sampling
-        self.guided, self.step, self.steps = guided_steps(sampling.guidance, count), 0, steps
-        self.running = ExitStack()
-        self.running.enter_context(next(steps))
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        scores = scores.float()
-        if self.step < self.guided:
-            scores = mix_guidance(scores, self.sampling.guidance.scale)
-        scores = scores[: len(self.rows)].unsqueeze(1)
-        # noise has a row for each sample of the batch, whatever is drawn in this call
-        whole = scores.new_zeros(self.noise.batch, 1, scores.shape[-1])
-        whole[self.rows] = scores
-        drawn = draw_tokens(whole, self.sampling, self.noise, "tokens", start=self.step)[self.rows]  # (N, 1)
-        self.step += 1
-        self.running.close()
-        self.running.enter_context(next(self.steps, nullcontext()))
-        return torch.full_like(scores[:, 0], -torch.inf).scatter(1, drawn, 0.0)
-
-
-@contextmanager
-def first_half(layers: nn.Module, rows: int) -> Iterator[None]:
-    """Calls of `layers` with a doubled batch of so many rows read its first half alone, the one with the prompts."""
-
-    def halved(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        doubled = {
-            name: value for name, value in kwargs.items() if isinstance(value, Tensor) and len(value) == 2 * rows
-        }
-        return args, {**kwargs, **{name: value[:rows] for name, value in doubled.items()}}
-
-    hook = layers.register_forward_pre_hook(halved, with_kwargs=True)
-    try:
-        yield
-    finally:
-        hook.remove()
-
-
-class TransformersModel:
+class TransformersModel(ABC):
     """`Generator` of images. Guidance is constant; where it is on for some tokens, both halves are read for all.
 
     Prompts of as many tokens go together, so that none is padded and a sample does not depend on the others.
     """
+
+    both_halves: ClassVar[bool]
+    """Whether the library's loop takes a token for each row of scores, those without the prompt too."""
 
     def __init__(self, card: Card, network: Any, processor: Any) -> None:
         self.card, self.network, self.processor = card, network, processor
@@ -116,48 +68,53 @@ class TransformersModel:
         check_supported(self.card, sampling)
         if request.prompts is None:
             raise UsageError(f"{self.card.name} needs prompts", "the request has none", "--prompts FILE")
-        count = self.card.config["tokens"]
         with probe("condition"):
             inputs = [self._prompt(text) for text in request.prompts]
         groups: dict[int, list[int]] = {}
         for row, given in enumerate(inputs):
             groups.setdefault(given.shape[1], []).append(row)
         images: dict[int, Tensor] = {}
-        guided = sampling.guidance.on
+        plan, among = self._plan(), self._among()
         for rows in groups.values():
-            ids = torch.cat([inputs[row] for row in rows])
-            steps = (probe("ar" if index else "prefill", index=index, tokens=1) for index in range(count))
-            alone = nullcontext() if guided else first_half(self.network.model.language_model, len(rows))
-            draw = Draw(request.noise, rows, sampling, count, steps)
-            with draw.running, alone:
-                tokens = self.network.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    generation_mode="image",
-                    do_sample=False,
-                    guidance_scale=1.0,
-                    logits_processor=self._processors(draw),
-                )
+            steps = (
+                probe("ar" if index else "prefill", index=index, tokens=int(given is None))
+                for index, given in enumerate(plan)
+            )
+            draw = Draw(request.noise, rows, sampling, plan, steps, among=among, both=self.both_halves)
+            with draw.running:
+                tokens = self._drawn(torch.cat([inputs[row] for row in rows]), draw)
             with probe("decode"):
-                images |= dict(zip(rows, self._pixels(self.network.decode_image_tokens(tokens)), strict=True))
-        steps_taken = count * len(groups)
+                images |= dict(zip(rows, self._pixels(self._decoded(tokens)), strict=True))
+        passes = len(plan) * len(groups)
         return Generated(
             images=torch.stack([images[row] for row in range(len(inputs))]),
-            outer_steps=steps_taken,
-            forwards=steps_taken * (2 if guided else 1),
+            outer_steps=passes,
+            forwards=passes * (2 if sampling.guidance.on else 1),
         )
+
+    @abstractmethod
+    def _prompt(self, text: str) -> Tensor:
+        """(1, T) token ids of a prompt, by the model's own processor."""
+
+    @abstractmethod
+    def _drawn(self, ids: Tensor, draw: Draw) -> Tensor:
+        """(N, steps) tokens that the library's loop takes of `draw` after the prompts `ids` (N, T)."""
+
+    @abstractmethod
+    def _decoded(self, tokens: Tensor) -> Tensor:
+        """(N, 3, H, W) images of tokens (N, steps), normalised as the processor's are."""
+
+    def _plan(self) -> Sequence[int | None]:
+        """What stands at each step of an image: a token that has to be there, or None where one is drawn."""
+        return [None] * int(self.card.config["tokens"])
+
+    def _among(self) -> Tensor | None:
+        """Ids (K,) of the tokens that are drawn from; None: all."""
+        return None
 
     def close(self) -> None:
         """Free the weights; closing twice is fine."""
         vars(self).pop("network", None)
-
-    def _prompt(self, text: str) -> Tensor:
-        """(1, T) token ids of a prompt, in the model's own form of a conversation where it has one."""
-        if self.processor.chat_template is not None:
-            said = [{"role": "user", "content": [{"type": "text", "text": text}]}]
-            text = self.processor.apply_chat_template(said, add_generation_prompt=True)
-        found: Tensor = self.processor(text=text, generation_mode="image", return_tensors="pt")["input_ids"]
-        return found.to(self.network.device)
 
     def _processors(self, draw: Draw) -> Any:
         from transformers import LogitsProcessorList
@@ -165,9 +122,9 @@ class TransformersModel:
         return LogitsProcessorList([draw])
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [0, 1] of what the decoder gives, (N, H, W, 3) normalised as the processor's images are."""
+        """(N, 3, H, W) in [0, 1] of images normalised as the processor's are."""
         reader = self.processor.image_processor
-        channels = images.float().permute(0, 3, 1, 2).unbind(1)
+        channels = images.float().unbind(1)
         scaled = [
             each * std + mean for each, std, mean in zip(channels, reader.image_std, reader.image_mean, strict=True)
         ]
