@@ -64,7 +64,7 @@ def _changes(name: str, about: str, old: RunFolder, runs: Sequence[RunFolder]) -
         about,
         {key: change for comparison in found for key, change in _cells(comparison)},
         [_model(comparison, model) for comparison in found for model in comparison.models],
-        words.counts(found),
+        words.counts(model for comparison in found for model in comparison.models),
         (words.COVERS, words.SESSIONS),
         [f"{each}, {comparison.names[1]}" for comparison in found for each in _alone(comparison)],
     )
@@ -91,7 +91,7 @@ def _cells(found: RunComparison) -> list[tuple[CellKey, Change]]:
 def _change(each: Difference) -> Change:
     line = words.line(each)
     title = "; ".join(part for part in (f"was {line.old} {line.unit}".rstrip(), line.verdict, line.title) if part)
-    return Change(line.change, line.sign, each.verdict, title)
+    return Change("" if each.verdict == "identical" else line.change, line.sign, each.verdict, title)
 
 
 def _model(found: RunComparison, model: Model) -> dict[str, Any]:
@@ -100,6 +100,7 @@ def _model(found: RunComparison, model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "run": found.names[1],
+        "counts": words.counts([model]),
         "settings": model.settings,
         "failed": model.failed,
         "lines": [(words.line(each), each) for each in shown],

@@ -32,7 +32,7 @@ def render(comparison: RunComparison) -> str:
         version=__version__,
         css=Markup(asset("report.css")),
         script=Markup(asset("report.js")),
-        counts=words.counts([comparison]),
+        counts=words.counts(comparison.models),
         models=[
             {
                 "name": model.name,

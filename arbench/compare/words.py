@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..report.number import fitting_unit, text, with_interval
 from ..spec.result import Metric
-from .comparison import ChangedSamples, RunComparison
+from .comparison import ChangedSamples, Model
 from .difference import Difference
 
 SIGNS = {"worse": "▼", "better": "▲", "changed": "◆", "identical": "=", "comparable": "≈"}
@@ -108,10 +108,9 @@ def missing(differences: Sequence[Difference]) -> list[str]:
     return [f"not measured: {', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
-def counts(comparisons: Sequence[RunComparison]) -> list[tuple[str, int]]:
+def counts(models: Iterable[Model]) -> list[tuple[str, int]]:
     """How many of the main numbers have each verdict, regressions first."""
     order = ("worse", "better", "changed", "comparable", "not told apart", "identical", "not comparable")
-    models = [model for comparison in comparisons for model in comparison.models]
     verdicts = [each.verdict for model in models for each in shown(model.differences)]
     return [(verdict, verdicts.count(verdict)) for verdict in order if verdict in verdicts]
 
