@@ -34,7 +34,7 @@ from .changes import Against, Changes, with_changes
 from .curves import Sweep, sweeps, told_apart
 from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
-from .pictures import galleries
+from .pictures import galleries, unranked
 from .published import published
 from .repeats import entries_together
 from .rows import newest
@@ -89,6 +89,7 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
         changes=changes,
         audits=audit_sheets.sheets(entries, known),
         galleries=shown,
+        unranked=unranked(entries),
         history=_history(runs),
         published=published([entry.result for entry in entries], known),
         metrics=rows[: everything.METRIC_ROWS],
