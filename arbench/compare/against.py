@@ -17,7 +17,10 @@ from . import baseline as baselines
 from . import words
 from .comparison import Model, RunComparison, compare_runs
 from .difference import Difference
+from .page import grid
 
+BUDGET = 500_000
+"""Bytes of all pictures of samples that differ most, beside those of the report itself."""
 SHOWN = ("better", "worse", "changed", "comparable", "not told apart", "identical")
 """Verdicts that stand in a cell of the main table."""
 
@@ -58,12 +61,13 @@ def _changes(name: str, about: str, old: RunFolder, runs: Sequence[RunFolder]) -
     for run in ordered:
         entries = tuple(entry for entry in run.entries if id(entry) in shown)
         if entries and run.run_id != old.run_id:
-            found.append(compare_runs(old, replace(run, entries=entries), (name, run.run_id), images=False))
+            found.append(compare_runs(old, replace(run, entries=entries), (name, run.run_id)))
+    grids = sum(len(model.samples) for comparison in found for model in comparison.models)
     return Changes(
         name,
         about,
         {key: change for comparison in found for key, change in _cells(comparison)},
-        [_model(comparison, model) for comparison in found for model in comparison.models],
+        [_model(comparison, model, BUDGET // max(grids, 1)) for comparison in found for model in comparison.models],
         words.counts(model for comparison in found for model in comparison.models),
         (words.COVERS, words.SESSIONS),
         [f"{each}, {comparison.names[1]}" for comparison in found for each in _alone(comparison)],
@@ -94,7 +98,7 @@ def _change(each: Difference) -> Change:
     return Change("" if each.verdict == "identical" else line.change, line.sign, each.verdict, title)
 
 
-def _model(found: RunComparison, model: Model) -> dict[str, Any]:
+def _model(found: RunComparison, model: Model, budget: int) -> dict[str, Any]:
     shown = words.shown(model.differences)
     rest = [each for each in model.differences if each not in shown and each.verdict != "not measured"]
     return {
@@ -106,4 +110,5 @@ def _model(found: RunComparison, model: Model) -> dict[str, Any]:
         "lines": [(words.line(each), each) for each in shown],
         "details": [(words.line(each), each) for each in rest],
         "missing": words.missing(model.differences),
+        "samples": [grid(each, budget) for each in model.samples],
     }

@@ -53,7 +53,7 @@ def render(comparison: RunComparison) -> str:
                     if each not in words.shown(model.differences) and each.verdict != "not measured"
                 ],
                 "missing": words.missing(model.differences),
-                "samples": [_grid(each, BUDGET // grids) for each in model.samples],
+                "samples": [grid(each, BUDGET // grids) for each in model.samples],
             }
             for model in comparison.models
         ],
@@ -71,7 +71,7 @@ def to_csv(comparison: RunComparison) -> str:
     return buffer.getvalue()
 
 
-def _grid(samples: ChangedSamples, budget: int) -> dict[str, object]:
+def grid(samples: ChangedSamples, budget: int) -> dict[str, object]:
     """Rows old, new and difference; a column for each sample."""
     most = samples.most
     if not most:

@@ -39,6 +39,8 @@ def test_the_page_shows_the_differences(pair: tuple[Path, Path, Path]) -> None:
     assert "run accepted, accepted" in section
     assert ": the first." in section
     assert "worse" in section
+    assert section.count("data:image/png") == 36  # old, new and difference of the 12 samples that differ
+    assert "Against the baseline" in page
     by_folder = against(str(old), store)(read_runs([new]))
     assert by_folder.name == "accepted"
     assert by_folder.cells == found.cells
