@@ -3,7 +3,7 @@
   "use strict";
   var all = function (selector, root) { return Array.prototype.slice.call((root || document).querySelectorAll(selector)); };
 
-  var MOST = 300;  // rows that are laid out until more are asked for: thousands take seconds
+  var MOST = 100;  // rows that are laid out until more are asked for: thousands take seconds
 
   function sortable(table) {
     var body = table.tBodies[0];
@@ -41,15 +41,34 @@
     keep();
   }
 
+  // "frechet < 20": a column's number as printed, in the first shown column whose heading starts with the name.
+  function condition(text, table) {
+    var found = /^(.+?)\s*(<=?|>=?)\s*(-?[\d.]+(?:e-?\d+)?)$/.exec(text), name = found ? found[1].toLowerCase() : "";
+    var head = found && all(".heads th.num", table).filter(function (each) {
+      return each.title.toLowerCase().indexOf(name) === 0 && each.offsetParent !== null;
+    })[0];
+    if (!head) return null;
+    var bound = parseFloat(found[3]), least = found[2].charAt(0) === ">";
+    return function (row) {
+      var value = row.cells[head.cellIndex].querySelector(".value");
+      var number = value ? parseFloat(value.textContent.replace(/,/g, "")) : NaN;
+      return least ? number > bound || (found[2] === ">=" && number === bound)
+        : number < bound || (found[2] === "<=" && number === bound);
+    };
+  }
+
   function filters(section) {
     var tools = section.querySelector(".tools");
     if (!tools) return;
     var text = tools.querySelector(".filter"), complete = tools.querySelector(".complete");
     var rest = tools.querySelector(".rest"), most = MOST;
     var apply = function () {
-      var wanted = text.value.trim().toLowerCase(), fit = 0;
+      var table = section.querySelector("table.main"), fit = 0;
+      var wanted = text.value.split(";").map(function (part) { return part.trim().toLowerCase(); }).map(function (part) {
+        return condition(part, table) || function (row) { return row.dataset.name.toLowerCase().indexOf(part) >= 0; };
+      });
       all("table.main tbody tr", section).forEach(function (row) {
-        var named = row.dataset.name.toLowerCase().indexOf(wanted) >= 0;
+        var named = wanted.every(function (fits) { return fits(row); });
         row.left = named && (!complete.checked || row.dataset.complete === "yes");
         if (row.left) fit += 1;
         if (row.hidden !== (!row.left || fit > most)) row.hidden = !row.hidden;

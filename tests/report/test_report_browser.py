@@ -201,6 +201,16 @@ def test_filter_and_complete_rows(opened: WebDriver) -> None:
     assert sorted(visible()) == ["next_scale/var-mini", "raster/llamagen-mini"]
     opened.find_element(By.CSS_SELECTOR, "#generator .filter").send_keys("LLAMA")
     assert visible() == ["raster/llamagen-mini"]
+    opened.find_element(By.CSS_SELECTOR, "#generator .complete").click()
+    box = opened.find_element(By.CSS_SELECTOR, "#generator .filter")
+    for text, rows in (
+        ("frechet<=10.02", ["next_scale/var-mini", "random_order/maskgit-mini"]),
+        ("mini; Latency (batch 1 > 400", ["raster/llamagen-mini", "continuous/mar-mini"]),  # printed in ms
+        ("var; latency (batch 1 > 400", []),
+    ):
+        box.clear()
+        box.send_keys(text)
+        assert visible() == rows
 
 
 def test_copy_gives_the_markdown_or_selects_it(opened: WebDriver) -> None:
@@ -361,8 +371,27 @@ def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
     assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []
 
 
-FILTER = """const box = document.querySelector(arguments[0]); box.value = arguments[1]; const start = performance.now();
-    box.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - start"""
+FILTER = """const box = document.querySelector(arguments[0]); box.value = arguments[1];
+    box.dispatchEvent(new Event('input')); document.body.offsetHeight"""
+
+
+def filtering(driver: WebDriver, box: str, *texts: str) -> float:
+    """Milliseconds of processor time that a page takes to filter and to lay out what is left, the mean of the texts:
+    other processes have no part in it.
+    """
+
+    def spent() -> float:
+        metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return {each["name"]: each["value"] for each in metrics}["TaskDuration"]
+
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    before = spent()
+    for text in texts:
+        driver.execute_script(FILTER, box, text)
+    found = 1000 * (spent() - before) / len(texts)
+    driver.execute_cdp_cmd("Performance.disable", {})
+    print(f"filtered 2,000 rows in {found:.0f} ms")
+    return found
 
 
 def test_a_report_of_2000_rows_filters_at_once(opened: WebDriver) -> None:
@@ -370,15 +399,14 @@ def test_a_report_of_2000_rows_filters_at_once(opened: WebDriver) -> None:
         while (body.rows.length < 2000) own.forEach(row => body.appendChild(row.cloneNode(true)));
         document.body.offsetHeight; return body.rows.length"""
     assert opened.execute_script(script) == 2000
-    milliseconds = opened.execute_script(FILTER, "#generator .filter", "llama")
-    print(f"filtered 2,000 rows in {milliseconds:.0f} ms")
-    assert milliseconds < 1000  # 200 ms on an idle machine
+    opened.execute_script(FILTER, "#generator .filter", "")  # as a page of so many rows does when it opens
+    assert filtering(opened, "#generator .filter", "var", "mini", "llama") < 400  # 200 ms on an idle machine
     left = "return [...document.querySelectorAll('#table-generator tbody tr')].filter(row => !row.hidden).length"
-    assert opened.execute_script(left) == 300  # of 500 that fit
+    assert opened.execute_script(left) == 100  # of 500 that fit
     rest = opened.find_element(By.CSS_SELECTOR, "#generator .rest")
-    assert rest.text == "show all 500 rows, not the first 300"
-    heading(opened, 2).click()  # still the first 300, now of another order
-    assert opened.execute_script(left) == 300
+    assert rest.text == "show all 500 rows, not the first 100"
+    heading(opened, 2).click()  # still the first 100, now of another order
+    assert opened.execute_script(left) == 100
     rest.send_keys(Keys.ENTER)
     assert opened.execute_script(left) == 500
 
@@ -396,9 +424,7 @@ def test_a_comparison_of_2000_rows(driver: WebDriver, pages: dict[str, Path], tm
     found = driver.execute_script(f"{shown}.map(row => [row.className, row.cells[0].textContent])")
     assert found
     assert all(verdict == "not-told-apart" and "latency" in number for verdict, number in found)
-    milliseconds = driver.execute_script(FILTER, "#search", "memory")
-    print(f"filtered 2,000 rows in {milliseconds:.0f} ms")
-    assert milliseconds < 1000  # 200 ms on an idle machine
+    assert filtering(driver, "#search", "speed", "steps", "memory") < 400  # 200 ms on an idle machine
     assert driver.current_url.endswith("#q=memory&verdict=not-told-apart")
     driver.execute_script("document.getElementById('verdict').value = ''")
     driver.execute_script(FILTER, "#search", "")
