@@ -7,7 +7,9 @@ from pathlib import Path
 from arbench.errors import OK, printable
 
 
-def report(folders: list[Path], output: Path | None, baseline: str | None, store: Path) -> int:
+def report(
+    folders: list[Path], output: Path | None, baseline: str | None = None, store: Path = Path("baselines")
+) -> int:
     from arbench.report.page import write_report
 
     held = None
