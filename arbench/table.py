@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
 from .report.columns import Column, columns_of, labels
-from .report.repeats import together
+from .report.repeats import spread_of, together
 from .report.rows import RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
 from .spec.identity import canonical_json
 from .spec.result import Metric, Result
@@ -90,7 +90,8 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
     """The names of the metrics' columns, and a row per adapter, settings and device, as in the report's main table.
 
     A column is a comparable number that has a value somewhere, for instance `adm/fid`, `offline/frechet` or
-    `latency[batch=1,operation=sample]`; beside it stand `.low`, `.high` and `.n`. `adm/fid[guidance=off]` is the number
+    `latency[batch=1,operation=sample]`; beside it stand `.low`, `.high` and `.n`, and where several seeds or trainings
+    stand in one row `.sd` and `.repeats`, the number of them. `adm/fid[guidance=off]` is the number
     of the row that differs in its guidance alone.
     """
     grouped, columns = _grouped(results)
@@ -107,6 +108,8 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
                 interval = metric.interval
                 row |= {name: metric.value, f"{name}.n": metric.n}
                 row |= {f"{name}.low": interval.low, f"{name}.high": interval.high} if interval else {}
+                spread = spread_of(metric)
+                row |= {f"{name}.sd": spread.sd, f"{name}.repeats": spread.count} if spread else {}
         table.append(row)
     return names, table
 
@@ -132,6 +135,8 @@ def wide_table(run_id: str, results: Iterable[Result]) -> pa.Table:
     for name in names:
         fields += [(name, pa.float64()), (f"{name}.low", pa.float64()), (f"{name}.high", pa.float64())]
         fields.append((f"{name}.n", pa.int64()))
+        if any(f"{name}.sd" in row for row in table):
+            fields += [(f"{name}.sd", pa.float64()), (f"{name}.repeats", pa.int64())]
     schema = pa.schema(fields, metadata={"arbench": json.dumps(about, sort_keys=True)})
     return pa.Table.from_pylist(table, schema=schema)
 

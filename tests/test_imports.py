@@ -58,7 +58,7 @@ ALLOWED = {
     "metrics": {"data", "measure", "features", *BASE},
     "evaluate": {"data", "measure", "features", "metrics", *BASE},
     "tasks": {"data", "measure", "features", "metrics", "evaluate", *BASE},
-    "track": {"spec", "artifacts", *READING},
+    "track": {"spec", "registry", "artifacts", *READING},
     "report": {"spec", "registry", "gallery", "artifacts", "files", *READING},
     "table": {"spec", "errors", "files", "report"},  # the wide table has the report's columns
     "captions": {"data", "errors", "protocols", "files"},

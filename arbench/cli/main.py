@@ -21,6 +21,7 @@ from arbench.cli.options import (
     Prompts,
     RandomWeights,
     Sets,
+    Store,
     Suite,
     Tasks,
     Track,
@@ -187,11 +188,15 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.")
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="NAME", help="Show the differences to it: its name, or a DIR.")
+    ] = None,
+    store: Store = Path("baselines"),
 ) -> None:
     """Write the HTML report of runs and scores."""
     from arbench.cli.report import report
 
-    raise typer.Exit(report(folders, output))
+    raise typer.Exit(report(folders, output, baseline, store))
 
 
 for of_several in between_runs.VERBS:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..metrics.differences import Contrast
 from ..report.folders import RunFolder, read_runs
+from ..report.rows import RowKey
 from . import screen
 from .difference import Difference, Differences, judged, tolerances
 from .matching import Pair, Setting, numbers_of, pairs_of, settings_of
@@ -60,6 +61,8 @@ class Model:
     samples: tuple[ChangedSamples, ...]
     failed: tuple[str, ...]
     """Tasks that did not go well on a side, in words."""
+    row: RowKey
+    """Of the new side."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +111,31 @@ def compare_folders(
     `tolerance`: see `arbench.compare.difference.tolerances`. `images`: look for the samples that differ most. `turns`:
     measures timings and memory of both again, in turn.
     """
-    declared = tolerances(tolerance)
     first, second = (read_runs([folder])[0] for folder in (old, new))
-    pairs, alone = pairs_of(first, second)
-    if not pairs:
+    found = compare_runs(first, second, names or _names(first, second), tolerance, images, turns)
+    if not found.models:
         raise UsageError(
             f"{old} and {new} have no model in common",
-            "; ".join(alone) or "they have no results",
+            "; ".join(found.alone) or "they have no results",
             "arbench status DIR says what a run has",
         )
-    make = Differences(References([first.path, second.path]), declared)
+    return replace(found, folders=(old, new))
+
+
+def compare_runs(
+    old: RunFolder,
+    new: RunFolder,
+    names: tuple[str, str],
+    tolerance: Sequence[str] = (),
+    images: bool = True,
+    turns: Turns | None = None,
+) -> RunComparison:
+    """As `compare_folders`, of runs that were read; without models where they have none in common."""
+    declared = tolerances(tolerance)
+    pairs, alone = pairs_of(old, new)
+    make = Differences(References([old.path, new.path]), declared)
     models = tuple(_model(pair, make, images, turns) for pair in pairs)
-    return RunComparison(names or _names(first, second), (old, new), models, tuple(alone))
+    return RunComparison(names, (old.path, new.path), models, tuple(alone))
 
 
 def _names(old: RunFolder, new: RunFolder) -> tuple[str, str]:
@@ -141,7 +157,7 @@ def _model(pair: Pair, make: Differences, images: bool, turns: Turns | None) -> 
         for entry in entries
         if entry.result.outcome != "ok"
     )
-    return Model(pair.name, tuple(settings_of(pair)), found, tuple(changed), failed)
+    return Model(pair.name, tuple(settings_of(pair)), found, tuple(changed), failed, pair.row)
 
 
 def _with_work(found: Sequence[Difference]) -> tuple[Difference, ...]:

@@ -38,6 +38,8 @@ class Pair:
     name: str
     old: tuple[Entry, ...]
     new: tuple[Entry, ...]
+    row: RowKey
+    """Of the new side."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
 
     def take(first: RowKey, second: RowKey) -> None:
         name = first[0] if first[0] == second[0] else f"{first[0]} -> {second[0]}"
-        found.append(Pair(name, left.pop(first), right.pop(second)))
+        found.append(Pair(name, left.pop(first), right.pop(second), second))
 
     def join(mark: Callable[[RowKey], tuple[str, ...]]) -> None:
         """The rows of one kind of which each side has exactly one under this mark."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
@@ -12,7 +16,7 @@ from ..files import write_atomic
 from ..report.page import asset, environment
 from ..report.pictures import encode_all
 from . import words
-from .comparison import ChangedSamples, RunComparison
+from .comparison import ChangedSamples, RunComparison, plain_difference
 
 BUDGET = 3_000_000
 """Bytes of all pictures of a page."""
@@ -32,7 +36,11 @@ def render(comparison: RunComparison) -> str:
         version=__version__,
         css=Markup(asset("report.css")),
         script=Markup(asset("report.js")),
-        counts=words.counts(comparison),
+        more_script=Markup(asset("compare.js")),
+        verdicts=list(dict.fromkeys(each.verdict for each in comparison.differences if each.verdict != "not measured")),
+        csv="data:text/csv;charset=utf-8," + quote(to_csv(comparison)),
+        json="data:application/json;charset=utf-8," + quote(json.dumps(comparison.plain())),
+        counts=words.counts(comparison.models),
         models=[
             {
                 "name": model.name,
@@ -45,7 +53,7 @@ def render(comparison: RunComparison) -> str:
                     if each not in words.shown(model.differences) and each.verdict != "not measured"
                 ],
                 "missing": words.missing(model.differences),
-                "samples": [_grid(each, BUDGET // grids) for each in model.samples],
+                "samples": [grid(each, BUDGET // grids) for each in model.samples],
             }
             for model in comparison.models
         ],
@@ -53,7 +61,17 @@ def render(comparison: RunComparison) -> str:
     )  # fmt: skip
 
 
-def _grid(samples: ChangedSamples, budget: int) -> dict[str, object]:
+def to_csv(comparison: RunComparison) -> str:
+    """A row per number, in the units of the results, with the fields that `plain_difference` has."""
+    rows = [{"model": each.model, **plain_difference(each)} for each in comparison.differences]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else ["model"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row | {"at": json.dumps(row["at"]) if row["at"] else ""} for row in rows)
+    return buffer.getvalue()
+
+
+def grid(samples: ChangedSamples, budget: int) -> dict[str, object]:
     """Rows old, new and difference; a column for each sample."""
     most = samples.most
     if not most:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..report.number import fitting_unit, text, with_interval
 from ..spec.result import Metric
-from .comparison import ChangedSamples, RunComparison
+from .comparison import ChangedSamples, Model
 from .difference import Difference
 
 SIGNS = {"worse": "▼", "better": "▲", "changed": "◆", "identical": "=", "comparable": "≈"}
@@ -23,9 +23,10 @@ COVERS = (
 
 @dataclass(frozen=True)
 class Line:
-    """One number for reading. `head` stands for the two values' unit too."""
+    """One number for reading. `head` ends with `unit`, that of the two values."""
 
     head: str
+    unit: str
     old: str
     new: str
     change: str
@@ -42,6 +43,7 @@ def line(each: Difference) -> Line:
     head = each.column.words + (f", {unit}" if unit else "")
     return Line(
         f"{head} {each.column.arrow}".rstrip(),
+        unit,
         _value(each.old, scale),
         _value(each.new, scale),
         _change(each, scale),
@@ -106,10 +108,10 @@ def missing(differences: Sequence[Difference]) -> list[str]:
     return [f"not measured: {', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
-def counts(comparison: RunComparison) -> list[tuple[str, int]]:
+def counts(models: Iterable[Model]) -> list[tuple[str, int]]:
     """How many of the main numbers have each verdict, regressions first."""
     order = ("worse", "better", "changed", "comparable", "not told apart", "identical", "not comparable")
-    verdicts = [each.verdict for model in comparison.models for each in shown(model.differences)]
+    verdicts = [each.verdict for model in models for each in shown(model.differences)]
     return [(verdict, verdicts.count(verdict)) for verdict in order if verdict in verdicts]
 
 

@@ -12,12 +12,13 @@ from .latex import PACKAGES, escaped
 
 FIELDS = (
     "board", "protocol", "model", "family", "settings", "settings_id", "number", "origin", "value", "low", "high", "n",
-    "unit", "direction", "source", "reason",
+    "sd", "repeats", "repeated", "unit", "direction", "source", "reason",
 )  # fmt: skip
 
 
 def records(boards: Sequence[Board]) -> list[dict[str, Any]]:
-    """One row per number, in the units of the results; a missing one has its reason."""
+    """One row per number, in the units of the results; a missing one has its reason. `sd` is that of `repeats` seeds or
+    trainings, as `repeated` says."""
     return [
         {
             "board": board.title,
@@ -32,6 +33,9 @@ def records(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "low": cell.low,
             "high": cell.high,
             "n": cell.n,
+            "sd": cell.repeats.sd if cell.repeats else None,
+            "repeats": cell.repeats.count if cell.repeats else None,
+            "repeated": cell.repeats.over if cell.repeats else "",
             "unit": column.unit,
             "direction": column.direction,
             "source": cell.source,
@@ -55,7 +59,9 @@ def to_parquet(boards: Sequence[Board]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    numbers = {"value": pa.float64(), "low": pa.float64(), "high": pa.float64(), "n": pa.int64()}
+    numbers = {name: pa.float64() for name in ("value", "low", "high", "sd")} | dict.fromkeys(
+        ("n", "repeats"), pa.int64()
+    )
     schema = pa.schema([(name, numbers.get(name, pa.string())) for name in FIELDS])
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(records(boards), schema), sink)
@@ -80,7 +86,8 @@ def _heading(board: Board, place: int) -> str:
 
 
 def _cell(cell: BoardCell) -> str:
-    return f"{cell.text} [{cell.interval}]" if cell.interval else cell.text
+    interval, spread = f" [{cell.interval}]" if cell.interval else "", f" ({cell.spread})" if cell.spread else ""
+    return f"{cell.text}{interval}{spread}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from . import number
 from .columns import Column, columns_of
 from .folders import Entry
 from .published import SIZE, metric_name, published
-from .repeats import together
+from .repeats import Spread, covers, spread_of, spread_words, together
 from .rows import DOT, described, measured, newest, rows
 from .tables import bounds
 
@@ -56,6 +56,9 @@ class BoardCell:
     high: float | None = None
     n: int | None = None
     interval: str = ""
+    spread: str = ""
+    """How far several seeds or trainings lie apart, in words; `repeats` has it as numbers."""
+    repeats: Spread | None = None
     title: str = ""
     source: str = ""
 
@@ -308,10 +311,10 @@ def _measured_cell(metric: Metric | None, scale: float, members: Sequence[Result
     low, high = bounds(metric) or (None, None)
     limits = [None if each is None else each / scale for each in (low, high)]
     text, interval = number.with_interval(metric.value / scale, limits[0], limits[1])
-    title = "; ".join(
-        part for part in (f"n = {metric.n:,}" if metric.n else "", ", ".join(metric.flags), metric.how) if part
-    )
-    return BoardCell(text, metric.value, low, high, metric.n or None, interval, title)
+    told = f"n = {metric.n:,}" if metric.n else ""
+    parts = (told, covers(metric, members[0].kind), ", ".join(metric.flags), metric.how)
+    title, apart = "; ".join(part for part in parts if part), spread_words(metric, scale)
+    return BoardCell(text, metric.value, low, high, metric.n or None, interval, apart, spread_of(metric), title)
 
 
 def _slug(*words: str) -> str:

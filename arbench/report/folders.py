@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -27,10 +27,9 @@ class Entry:
     folder: Path
     run_id: str
 
-    def galleries(self) -> list[Gallery]:
-        """Its pictures, if it has some, then those that came out worst. Raises `StoreError` for a damaged file."""
-        found = [artifacts.pictures(self.result, self.folder, what) for what in ("pictures", "worst")]
-        return [gallery for gallery in found if gallery is not None]
+    def gallery(self, what: Literal["pictures", "worst"]) -> Gallery | None:
+        """Its pictures, or those that came out worst, if it has some. Raises `StoreError` for a damaged file."""
+        return artifacts.pictures(self.result, self.folder, what)
 
     def latency(self) -> artifacts.Arrays | None:
         """Its raw timings, None if it has none. Raises `StoreError` for a damaged file."""

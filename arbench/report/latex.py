@@ -90,7 +90,8 @@ def _stacked(parts: list[str], side: str = "r") -> str:
 def _value(place: Place) -> str:
     text = escaped(place.text)
     value = f"\\textbf{{{text}}}" if place.mark == "best" else text
-    return _stacked([value, f"{{\\scriptsize {escaped(place.interval)}}}" if place.interval else ""])
+    below = [f"{{\\scriptsize {escaped(text)}}}" for text in (place.interval, place.spread) if text]
+    return _stacked([value, *below])
 
 
 def _caption(table: Table, shown: list[int]) -> str:

@@ -30,10 +30,11 @@ from . import (
     scaling,
     speed_figures,
 )
+from .changes import Against, Changes, with_changes
 from .curves import Sweep, sweeps, told_apart
 from .figures import Drawing
 from .folders import Entry, Planned, RunFolder, read_runs
-from .pictures import galleries
+from .pictures import galleries, unranked
 from .published import published
 from .repeats import entries_together
 from .rows import newest
@@ -51,18 +52,19 @@ HISTORY, MOST = 40, 400
 """Series that are shown at first, and beside them at most."""
 
 
-def write_report(folders: Sequence[Path], output: Path) -> Path:
-    """The report of one or more run folders at `output`, replaced in one step.
+def write_report(folders: Sequence[Path], output: Path, against: Against | None = None) -> Path:
+    """The report of one or more run folders at `output`, replaced in one step. `against`: makes the differences to a
+    baseline, which the report then shows.
 
     Raises `InputError` for a folder that is not there, `StoreError` for one that is damaged and for an output that
     cannot be written.
     """
-    page = render(read_runs(folders))
+    page = render(read_runs(folders), against)
     write_atomic(output, page.encode(), "arbench report DIR -o FILE")
     return output
 
 
-def render(runs: Sequence[RunFolder]) -> str:
+def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
     """The page as text."""
     found = [entry for run in runs for entry in run.entries]
     entries, _ = newest(found, lambda entry: entry.result)
@@ -70,7 +72,8 @@ def render(runs: Sequence[RunFolder]) -> str:
     planned = [cell for run in runs for cell in run.missing]
     known = cards()
     shown = galleries(entries, known)  # first, for damaged files show up here and plots take seconds
-    blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned, known))]
+    changes = against(runs) if against is not None else None
+    blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned, known, changes))]
     rows = everything.metric_rows(found)
     latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
     verdicts = [verdict(run) for run in latest]
@@ -83,8 +86,10 @@ def render(runs: Sequence[RunFolder]) -> str:
         verdicts=verdicts,
         other_failures=sum(bool(each.failures) for each in verdicts[1:]),
         blocks=blocks,
+        changes=changes,
         audits=audit_sheets.sheets(entries, known),
         galleries=shown,
+        unranked=unranked(entries),
         history=_history(runs),
         published=published([entry.result for entry in entries], known),
         metrics=rows[: everything.METRIC_ROWS],
@@ -168,11 +173,13 @@ def _block(
     entries: Sequence[Entry],
     planned: Sequence[Planned],
     known: Mapping[str, Card],
+    changes: Changes | None,
 ) -> dict[str, object] | None:
     """What is shown of the generators, the tokenizers, or the scored images."""
     table = make_table(found, planned, kind)
     if table is None:
         return None
+    table = with_changes(table, changes)
     own = [entry for entry in entries if entry.result.kind == kind]
     return {
         "kind": kind,

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ RUNGS = ((192, 85), (128, 82), (96, 78), (64, 72), (48, 65))
 """Thumbnail side and WebP quality, tried in turn until the pictures fit."""
 PROBES = 3
 """Images of each model that are encoded to choose a thumbnail size."""
+SHARE_OF_WORST = 0.25
+"""Of the bytes that another gallery has."""
 MOST_COLUMNS = 16
 """Images of a gallery in rows."""
 
@@ -57,14 +60,14 @@ class Strip:
 @dataclass(frozen=True)
 class Shown:
     """Galleries of one title, of all models. `columns` of a sheet puts the classes below each other where ids run
-    through the classes; `labels` are, for each id, the labels in its rows, each once."""
+    through the classes; `labels` are, for each id, the classes in its rows, each once, by name if they have one."""
 
     title: str
     lead: str
     layout: Layout
     strips: tuple[Strip, ...]
     columns: int
-    labels: tuple[tuple[int, ...], ...]
+    labels: tuple[tuple[str, ...], ...]
     shown: int
     common: int
     """Ids that all of the models have."""
@@ -88,38 +91,58 @@ class _Row:
 def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown]:
     """All pictures, within one budget: those of one title and layout together, sheets first, the worst last."""
     called = names(entry.result for entry in entries)
-    found: dict[tuple[str, Layout, tuple[str, ...]], list[tuple[str, Gallery]]] = {}
-    words: dict[tuple[str, Layout, tuple[str, ...]], list[tuple[str, ...]]] = {}
+    found: dict[_Key, list[tuple[str, Gallery]]] = {}
+    words: dict[_Key, list[tuple[str, ...]]] = {}
     for entry in entries:
-        for gallery in entry.galleries():
-            if len(gallery.ids):
-                name = called[entry.result.adapter, entry.result.settings_id]
-                key = gallery.title, gallery.layout, gallery.prompts
+        name = called[entry.result.adapter, entry.result.settings_id]
+        for what in ("pictures", "worst"):
+            gallery = entry.gallery(what)
+            if gallery is not None and len(gallery.ids):
+                key = _Key(gallery.title, gallery.layout, gallery.prompts, name if what == "worst" else "")
                 found.setdefault(key, []).append((name, gallery))
                 words.setdefault(key, []).append(class_words(cards.get(entry.result.adapter)))
-    share = BUDGET // max(1, len(found))
-
-    def place(key: tuple[str, Layout, tuple[str, ...]]) -> tuple[bool, bool]:
-        return key[1] != "sheet", any(_own_order(gallery) for _, gallery in found[key])
-
+    share = BUDGET / max(1.0, sum(SHARE_OF_WORST if key.worst_of else 1.0 for key in found))
     shown = [
-        together(found[key], share, words[key][0] if all(own == words[key][0] for own in words[key]) else ())
-        for key in sorted(found, key=place)
+        together(
+            found[key],
+            int(share * (SHARE_OF_WORST if key.worst_of else 1.0)),
+            words[key][0] if all(own == words[key][0] for own in words[key]) else (),
+            key.worst_of,
+        )
+        for key in sorted(found, key=lambda key: (key.layout != "sheet", key.worst_of != ""))
     ]
     return [each for each in shown if each is not None]
 
 
-def _own_order(gallery: Gallery) -> bool:
-    return bool((np.diff(gallery.ids) < 0).any())
+class _Key(NamedTuple):
+    """What galleries that are shown together share. The worst of each model are a gallery of their own."""
+
+    title: str
+    layout: Layout
+    prompts: tuple[str, ...]
+    worst_of: str
 
 
-def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET, words: Sequence[str] = ()) -> Shown | None:
-    """The pictures of several models at the ids that all share, None where no picture fits the budget. Those of one
-    model alone keep their order. words: names of the classes by label, where they have some.
+def unranked(entries: Sequence[Entry]) -> list[tuple[str, str]]:
+    """Models whose worst pictures are not known, and why."""
+    called = names(entry.result for entry in entries)
+    found = [
+        (called[entry.result.adapter, entry.result.settings_id], gallery.lead)
+        for entry in entries
+        if (gallery := entry.gallery("worst")) is not None and not len(gallery.ids)
+    ]
+    return list(dict.fromkeys(found))
+
+
+def together(
+    found: Sequence[tuple[str, Gallery]], budget: int = BUDGET, words: Sequence[str] = (), worst_of: str = ""
+) -> Shown | None:
+    """The pictures of several models at the ids that all share, None where no picture fits the budget. words: names of
+    the classes by label, where they have some. worst_of: the one model whose worst they are; they keep their order.
     """
     first = found[0][1]
     shared = set.intersection(*(set(gallery.ids.tolist()) for _, gallery in found))
-    common = first.ids.tolist() if len(found) == 1 else sorted(shared)
+    common = first.ids.tolist() if worst_of or len(found) == 1 else sorted(shared)
     ids = common[:MOST_COLUMNS] if first.layout == "rows" else common
     rows = [_picked(row, ids) for row in _rows(found)] if ids else []
     uris = encode_all([row.pixels for row in rows], budget)
@@ -127,10 +150,11 @@ def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET, words: 
     if shown == 0:
         return None
     labels = tuple(
-        tuple(dict.fromkeys(int(row.labels[place]) for row in rows if row.labels[place] >= 0)) for place in range(shown)
+        tuple(dict.fromkeys(_word(int(row.labels[place]), words) for row in rows if row.labels[place] >= 0))
+        for place in range(shown)
     )
     return Shown(
-        first.title,
+        f"{first.title} by {worst_of}" if worst_of else first.title,
         first.lead,
         first.layout,
         tuple(_strip(row, sheet[:shown], words) for row, sheet in zip(rows, uris, strict=True)),
@@ -138,8 +162,13 @@ def together(found: Sequence[tuple[str, Gallery]], budget: int = BUDGET, words: 
         labels,
         shown,
         len(common),
-        _own_order(first) and len(found) == 1,
+        worst_of != "",
     )
+
+
+def _word(label: int, words: Sequence[str]) -> str:
+    """The name of a class, or its number where it has none."""
+    return words[label] if 0 <= label < len(words) else str(label)
 
 
 def _rows(found: Sequence[tuple[str, Gallery]]) -> list[_Row]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..spec.identity import canonical_json
@@ -109,14 +109,34 @@ def _told(metric: Metric, values: Sequence[float], over: str) -> dict[str, float
     }
 
 
-def spread_words(metric: Metric, scale: float = 1.0) -> str:
-    """ "sd 0.031 of 5 seeds", "sd 0.09 of 3 trainings"; "" of a single one."""
-    found = [
-        f"sd {metric.extras[over + SD] / scale:.2g} of {int(metric.extras[over])} {over}"
+@dataclass(frozen=True)
+class Spread:
+    """How far a number's repetitions lie apart: standard deviation, how many there are, and of what ("seeds" or
+    "trainings").
+    """
+
+    sd: float
+    count: int
+    over: str
+
+
+def spreads(metric: Metric) -> list[Spread]:
+    """Of seeds, then of trainings; empty for a number that was measured once."""
+    return [
+        Spread(metric.extras[over + SD], int(metric.extras[over]), over)
         for over in (SEEDS, TRAININGS)
         if over in metric.extras
     ]
-    return ", ".join(found)
+
+
+def spread_of(metric: Metric) -> Spread | None:
+    """The one that goes with the value: of trainings, where it is their mean, else of seeds."""
+    return next(reversed(spreads(metric)), None)
+
+
+def spread_words(metric: Metric, scale: float = 1.0) -> str:
+    """ "sd 0.031 of 5 seeds", "sd 0.09 of 3 trainings"; "" of a single one."""
+    return ", ".join(f"sd {each.sd / scale:.2g} of {each.count} {each.over}" for each in spreads(metric))
 
 
 def covers(metric: Metric, kind: str) -> str:

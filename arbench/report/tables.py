@@ -19,6 +19,16 @@ Mark = Literal["", "best", "tie"]
 
 
 @dataclass(frozen=True)
+class Change:
+    """How a number differs from the baseline's, for reading: the difference with its interval, and the verdict."""
+
+    text: str
+    sign: str
+    verdict: str
+    title: str
+
+
+@dataclass(frozen=True)
 class Place:
     """A cell of the table. `low`, `high` and `at` are positions (0 to 100) in the column's range, for the bar."""
 
@@ -34,6 +44,7 @@ class Place:
     at: float | None = None
     low: float | None = None
     high: float | None = None
+    change: Change | None = None
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def verdict(run: RunFolder) -> Verdict:
         platform=", ".join(dict.fromkeys(p.platform for p in known)),
         packages=", ".join(
             [f"arbench {known[0].arbench}", f"Python {known[0].python}"]
-            + [f"torch {packages['torch']}"] * ("torch" in packages)
+            + [f"torch {version}" for name, version in packages.items() if name == "torch"]
             if known
             else []
         ),

@@ -13,6 +13,8 @@ from ..spec.task import tasks
 
 KEY_LIMIT = 250
 PARAM_LIMIT = 6000
+DATA_NAME, DATA_DIGEST = 500, 36
+"""Characters of a data set's name and digest."""
 TAG_LIMIT = 5000  # 8000 on a recent server, 5000 on an old one
 CELLS = "arbench.cells."
 """Start of the tags, one for each task, that name the results in a run of MLflow."""
@@ -216,6 +218,21 @@ def data(result: Result) -> dict[str, str]:
     """Name -> digest of what the numbers were compared with and what the task read."""
     found = dict(result.provenance.data) if result.provenance else {}
     return found | {metric.reference.name: metric.reference.digest for metric in result.metrics if metric.reference}
+
+
+def dataset(name: str, digest: str) -> tuple[str, str]:
+    """Name and digest of a set of images as MLflow takes them."""
+    return name[:DATA_NAME], (digest or "unknown")[:DATA_DIGEST]
+
+
+def references(result: Result) -> dict[str, tuple[str, str]]:
+    """Of each key of `metrics` that is of a number against a set of images the name and the digest of that set."""
+    found: dict[str, tuple[str, str]] = {}
+    for key, metric in zip(metric_keys(result.metrics, result.task), result.metrics, strict=True):
+        if metric.reference is not None:
+            own = dataset(metric.reference.name, metric.reference.digest)
+            found |= dict.fromkeys((key, f"{key}_lo", f"{key}_hi"), own)
+    return found
 
 
 def note(run: Mapping[str, Any], results: Sequence[Result], outcome: str) -> str:

@@ -2,7 +2,7 @@
 
 A run folder is a parent run of MLflow, and each of its settings is one child with all tasks in it: quality, speed and
 memory stand in one row, so that MLflow's pages plot them against each other. The settings of a sweep are children side
-by side; the parent has the best of them.
+by side; the parent has the best of them. Each system is a LoggedModel that the metrics of its runs are linked to.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..json_text import parse_json
 from ..spec.result import Result
 from ..spec.schema1 import upgraded
 from . import database, record, target
+from .models import Models
 from .target import Target, Unreachable
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ ARTIFACT_LIMIT = 20 * 2**20
 """Bytes; larger files stay in the run folder."""
 BATCH = 100
 """Params and tags that one call may carry."""
-DATA_NAME, DATA_DIGEST = 500, 36
-"""Characters of a data set's name and digest."""
 
 Job = Callable[[], None]
 
@@ -47,6 +46,7 @@ class _Child:
     tags: dict[str, str]
     params: set[str]
     data: set[str] = field(default_factory=set)
+    models: set[str] = field(default_factory=set)
     end: int = 0
     """Unix time in ms."""
 
@@ -72,6 +72,7 @@ class Tracker:
         self._swept: dict[str, str] = {}
         self._children: dict[tuple[str, str], _Child] = {}
         self._client: MlflowClient | None = None
+        self._models: Models | None = None
         self._experiment = ""
         self._parent = ""
         self._keeps_artifacts = True
@@ -162,6 +163,7 @@ class Tracker:
             client.set_tag(parent.info.run_id, "arbench.folder", str(self.run_folder)[: record.TAG_LIMIT])
         self._parent = parent.info.run_id
         self._keeps_artifacts = not _is_local(parent.info.artifact_uri) or not self.store.uri.startswith("http")
+        self._models = Models(client, self._experiment)
         self._client = client
 
     def _point_home(self) -> None:
@@ -256,20 +258,30 @@ class Tracker:
                 )
             read = {each.dataset.name for each in found.inputs.dataset_inputs} if found.inputs else set()
             self._children[key] = _Child(
-                found.info.run_id, dict(found.data.tags), set(found.data.params), read, found.info.end_time or 0
+                found.info.run_id, dict(found.data.tags), set(found.data.params), read, end=found.info.end_time or 0
             )
         return self._children[key]
 
     def _log_values(self, client: MlflowClient, child: _Child, result: Result, step: int) -> None:
-        from mlflow.entities import Metric, Param
+        from mlflow.entities import LoggedModelInput, Metric, Param
 
-        metrics = [Metric(key, value, child.end, step) for key, value in record.metrics(result).items()]
+        assert self._models is not None
+        model, against = self._models.of(result, child.run_id), record.references(result)
+        metrics = [
+            Metric(key, value, child.end, step, model, *(against.get(key, (None, None)) if model else (None, None)))
+            for key, value in record.metrics(result).items()
+        ]
         new = {key: value for key, value in record.params(result).items() if key not in child.params}
         params = [Param(key, value) for key, value in new.items()]  # one cannot be logged twice with another value
         for first in range(0, max(len(metrics), len(params)), BATCH):
             part = slice(first, first + BATCH)
             client.log_batch(child.run_id, metrics=metrics[part], params=params[part])
         child.params |= new.keys()
+        if model is not None and model not in child.models:
+            client.log_inputs(child.run_id, models=[LoggedModelInput(model)])
+            child.models.add(model)
+        if self._models.remark and self._models.remark not in self.remarks:
+            self.remarks.append(self._models.remark)
 
     def _log_tags(self, client: MlflowClient, run: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -285,8 +297,7 @@ class Tracker:
         new = {name: digest for name, digest in record.data(result).items() if name not in child.data}
         if new:
             inputs = [
-                DatasetInput(Dataset(name[:DATA_NAME], (digest or "unknown")[:DATA_DIGEST], "local", name), [])
-                for name, digest in new.items()
+                DatasetInput(Dataset(*record.dataset(name, digest), "local", name), []) for name, digest in new.items()
             ]
             client.log_inputs(child.run_id, inputs)
             child.data |= new.keys()

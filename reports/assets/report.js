@@ -3,6 +3,8 @@
   "use strict";
   var all = function (selector, root) { return Array.prototype.slice.call((root || document).querySelectorAll(selector)); };
 
+  var MOST = 100;  // rows that are laid out until more are asked for: thousands take seconds
+
   function sortable(table) {
     var body = table.tBodies[0];
     all("th[data-sort]", table.tHead).forEach(function (head) {
@@ -34,24 +36,53 @@
       return (a.value < b.value ? -1 : 1) * sign;
     });
     rows.forEach(function (item) { body.appendChild(item.row); });
+    var section = table.closest("section");
+    if (section && section.refilter && rows.length > MOST) section.refilter();  // others are the first ones now
     keep();
+  }
+
+  // "frechet < 20": a column's number as printed, in the first shown column whose heading starts with the name.
+  function condition(text, table) {
+    var found = /^(.+?)\s*(<=?|>=?)\s*(-?[\d.]+(?:e-?\d+)?)$/.exec(text), name = found ? found[1].toLowerCase() : "";
+    var head = found && all(".heads th.num", table).filter(function (each) {
+      return each.title.toLowerCase().indexOf(name) === 0 && each.offsetParent !== null;
+    })[0];
+    if (!head) return null;
+    var bound = parseFloat(found[3]), least = found[2].charAt(0) === ">";
+    return function (row) {
+      var value = row.cells[head.cellIndex].querySelector(".value");
+      var number = value ? parseFloat(value.textContent.replace(/,/g, "")) : NaN;
+      return least ? number > bound || (found[2] === ">=" && number === bound)
+        : number < bound || (found[2] === "<=" && number === bound);
+    };
   }
 
   function filters(section) {
     var tools = section.querySelector(".tools");
     if (!tools) return;
     var text = tools.querySelector(".filter"), complete = tools.querySelector(".complete");
+    var rest = tools.querySelector(".rest"), most = MOST;
     var apply = function () {
-      var wanted = text.value.trim().toLowerCase();
-      all("table.main tbody tr", section).forEach(function (row) {
-        var named = row.dataset.name.toLowerCase().indexOf(wanted) >= 0;
-        row.hidden = !named || (complete.checked && row.dataset.complete !== "yes");
+      var table = section.querySelector("table.main"), fit = 0;
+      var wanted = text.value.split(";").map(function (part) { return part.trim().toLowerCase(); }).map(function (part) {
+        return condition(part, table) || function (row) { return row.dataset.name.toLowerCase().indexOf(part) >= 0; };
       });
+      all("table.main tbody tr", section).forEach(function (row) {
+        var named = wanted.every(function (fits) { return fits(row); });
+        row.left = named && (!complete.checked || row.dataset.complete === "yes");
+        if (row.left) fit += 1;
+        if (row.hidden !== (!row.left || fit > most)) row.hidden = !row.hidden;
+      });
+      rest.hidden = fit <= most;
+      rest.textContent = "show all " + fit + " rows, not the first " + most;
       points(section);
       keep();
     };
+    section.refilter = apply;
     text.addEventListener("input", apply);
     complete.addEventListener("change", apply);
+    rest.addEventListener("click", function () { most = Infinity; apply(); });
+    if (section.querySelectorAll("table.main tbody tr").length > most) apply();
     tools.hidden = false;
   }
 
@@ -61,7 +92,7 @@
     if (!figure) return;
     var own = function (row) { return row.dataset.points ? row.dataset.points.split(" ") : []; };
     var rows = all("table.main tbody tr", section);
-    rows.forEach(function (row) { own(row).forEach(function (id) { shown[id] = shown[id] || !row.hidden; }); });
+    rows.forEach(function (row) { own(row).forEach(function (id) { shown[id] = shown[id] || row.left !== false; }); });
     all("g[id]", figure).forEach(function (part) {
       var id = part.id.split("--").length > 1 && !(part.id in shown) ? part.id.replace(/--\d+$/, "") : part.id;
       if (!(id in shown)) return;
@@ -72,7 +103,7 @@
     var front = figure.querySelector("#front path");
     if (!front) return;
     if (!front.dataset.whole) front.dataset.whole = front.getAttribute("d");
-    if (!rows.some(function (row) { return row.hidden; })) return front.setAttribute("d", front.dataset.whole);
+    if (!rows.some(function (row) { return row.left === false; })) return front.setAttribute("d", front.dataset.whole);
     var sign = figure.dataset.better === "higher" ? 1 : -1, best = null, path = "";
     left.sort(function (a, b) { return a[0] - b[0] || sign * (a[1] - b[1]); });
     left.forEach(function (point) {  // y grows downwards

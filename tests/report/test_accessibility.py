@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +9,6 @@ import pytest
 from axe_core_python.selenium import Axe
 from selenium.webdriver.remote.webdriver import WebDriver
 from test_report_browser import browsing
-
-from arbench.compare.comparison import compare_folders
-from arbench.compare.page import render
-from arbench.report.site import write_site
 
 pytestmark = pytest.mark.browser
 
@@ -33,24 +27,6 @@ def faults(driver: WebDriver) -> list[str]:
         for node in rule["nodes"]
         if rule["impact"] in ("serious", "critical")
     ]
-
-
-@pytest.fixture(scope="module")
-def pages(run_folder: Path, page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("pages")
-    write_site([run_folder], folder / "site")
-    later = folder / "later"
-    shutil.copytree(run_folder, later)
-    for path in later.glob("cells/*/result.json"):  # another night of the same settings
-        result = json.loads(path.read_text())
-        for metric in result["metrics"]:
-            if metric["value"] is not None and metric["measure"] == "speed":
-                metric["value"] *= 1.2
-        path.write_text(json.dumps(result))
-    comparison = folder / "comparison.html"
-    comparison.write_text(render(compare_folders(run_folder, later)))
-    model = next(path for path in (folder / "site").rglob("*var-mini*.html"))
-    return {"report": page, "leaderboard": folder / "site" / "index.html", "model": model, "comparison": comparison}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

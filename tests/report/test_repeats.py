@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import statistics
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from arbench.report import board_files, export, latex
+from arbench.report.boards import measured_boards
+from arbench.report.folders import Entry
 from arbench.report.repeats import covers, spread_words, together
+from arbench.report.tables import make_table
 from arbench.spec.result import Interval, Metric, Result
+from arbench.table import wide_table
 
 VALUES = {0: [3.0, 3.1, 3.4], 1: [3.6, 3.5, 3.3], 2: [3.2, 3.0, 2.9]}
 """Training -> FID by seed."""
@@ -53,3 +61,29 @@ def test_what_is_no_repetition_stays_apart():
         result(0, 0, adapter="raster/b"), result(0, 0, load={"seed": 0}), result(0, 1, load={"seed": 1}),
     ]  # fmt: skip
     assert together(apart) == apart
+
+
+def test_leaderboard_and_tables_have_the_spread_with_the_number_of_seeds(tmp_path: Path) -> None:
+    shared = {"settings_id": "set-a", "started": "2000-01-01T00:00:00+00:00"}
+    results = [result(0, seed, load={"seed": 7 + seed, "seeds": 3}, **shared) for seed in (0, 1, 2)]
+    fids = [each.metrics[0].model_copy(update={"direction": "lower"}) for each in results]
+    results = [each.model_copy(update={"metrics": (fid,)}) for each, fid in zip(results, fids, strict=True)]
+    sd = statistics.stdev(VALUES[0])
+    entries = [Entry(each, tmp_path, "run") for each in results]
+    boards = measured_boards(entries, {})
+    (row,) = (row for board in boards for row in board.rows)
+    assert row.cells[1].spread == "sd 0.21 of 3 seeds"
+    told = pq.read_table(io.BytesIO(board_files.to_parquet(boards))).to_pylist()
+    (fid,) = [each for each in told if each["number"].startswith("fid")]
+    assert (fid["sd"], fid["repeats"], fid["repeated"]) == (pytest.approx(sd), 3, "seeds")
+    assert ",3,seeds," in board_files.to_csv(boards)
+    written = [board_files.to_markdown(boards), board_files.to_latex(boards)]
+    table = make_table(entries, [], "generator")
+    assert table is not None
+    header, line = export.to_csv(table).splitlines()
+    assert header.endswith("n,fid (arbench) ↓ sd,fid (arbench) ↓ seeds")
+    assert line.endswith(",3")
+    written += [export.to_markdown(table), latex.to_latex(table, "Model", "tab:x")]
+    assert ["sd 0.21 of 3 seeds" in text for text in written] == [True] * 4
+    wide = wide_table("run", results).to_pylist()
+    assert [(each["fid.sd"], each["fid.repeats"]) for each in wide] == [(pytest.approx(sd), 3)]

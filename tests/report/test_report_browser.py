@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from selenium import webdriver
@@ -200,6 +201,16 @@ def test_filter_and_complete_rows(opened: WebDriver) -> None:
     assert sorted(visible()) == ["next_scale/var-mini", "raster/llamagen-mini"]
     opened.find_element(By.CSS_SELECTOR, "#generator .filter").send_keys("LLAMA")
     assert visible() == ["raster/llamagen-mini"]
+    opened.find_element(By.CSS_SELECTOR, "#generator .complete").click()
+    box = opened.find_element(By.CSS_SELECTOR, "#generator .filter")
+    for text, rows in (
+        ("frechet<=10.02", ["next_scale/var-mini", "random_order/maskgit-mini"]),
+        ("mini; Latency (batch 1 > 400", ["raster/llamagen-mini", "continuous/mar-mini"]),  # printed in ms
+        ("var; latency (batch 1 > 400", []),
+    ):
+        box.clear()
+        box.send_keys(text)
+        assert visible() == rows
 
 
 def test_copy_gives_the_markdown_or_selects_it(opened: WebDriver) -> None:
@@ -300,7 +311,7 @@ def test_in_a_sandboxed_frame(
     assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_without_javascript(page: Path, tmp_path: Path) -> None:
+def test_without_javascript(page: Path, pages: dict[str, Path], tmp_path: Path) -> None:
     with browsing(tmp_path / "profile", {"profile.managed_default_content_settings.javascript": 2}) as driver:
         driver.get(page.as_uri())
         assert driver.find_element(By.TAG_NAME, "html").get_attribute("data-ready") is None  # the script did not run
@@ -310,6 +321,11 @@ def test_without_javascript(page: Path, tmp_path: Path) -> None:
         assert hidden(driver) == []  # all columns: nothing could bring them back
         driver.find_element(By.CSS_SELECTOR, "#metrics summary").click()
         assert driver.find_element(By.ID, "table-metrics").is_displayed()
+        for name, table in (("comparison", ".differences"), ("leaderboard", "table.leaderboard")):
+            driver.get(pages[name].as_uri())
+            assert driver.find_element(By.CSS_SELECTOR, f"{table} tbody td.num").is_displayed()
+            assert not driver.find_element(By.CSS_SELECTOR, ".tools").is_displayed()
+            assert driver.find_element(By.CSS_SELECTOR, ".downloads a").is_displayed()
 
 
 def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
@@ -352,6 +368,81 @@ def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
     heading.send_keys(Keys.ENTER)
     heading.send_keys(Keys.ENTER)
     assert driver.find_element(By.CSS_SELECTOR, "tbody tr").get_attribute("data-row") == "1027"
+    assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []
+
+
+FILTER = """const box = document.querySelector(arguments[0]); box.value = arguments[1];
+    box.dispatchEvent(new Event('input')); document.body.offsetHeight"""
+
+
+def filtering(driver: WebDriver, box: str, *texts: str) -> float:
+    """Milliseconds of processor time that a page takes to filter and to lay out what is left, the mean of the texts:
+    other processes have no part in it.
+    """
+
+    def spent() -> float:
+        metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+        return {each["name"]: each["value"] for each in metrics}["TaskDuration"]
+
+    driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    before = spent()
+    for text in texts:
+        driver.execute_script(FILTER, box, text)
+    found = 1000 * (spent() - before) / len(texts)
+    driver.execute_cdp_cmd("Performance.disable", {})
+    print(f"filtered 2,000 rows in {found:.0f} ms")
+    return found
+
+
+def test_a_report_of_2000_rows_filters_at_once(opened: WebDriver) -> None:
+    script = """const body = document.querySelector('#table-generator tbody'), own = [...body.rows];
+        while (body.rows.length < 2000) own.forEach(row => body.appendChild(row.cloneNode(true)));
+        document.body.offsetHeight; return body.rows.length"""
+    assert opened.execute_script(script) == 2000
+    opened.execute_script(FILTER, "#generator .filter", "")  # as a page of so many rows does when it opens
+    assert filtering(opened, "#generator .filter", "var", "mini", "llama") < 400  # 200 ms on an idle machine
+    left = "return [...document.querySelectorAll('#table-generator tbody tr')].filter(row => !row.hidden).length"
+    assert opened.execute_script(left) == 100  # of 500 that fit
+    rest = opened.find_element(By.CSS_SELECTOR, "#generator .rest")
+    assert rest.text == "show all 500 rows, not the first 100"
+    heading(opened, 2).click()  # still the first 100, now of another order
+    assert opened.execute_script(left) == 100
+    rest.send_keys(Keys.ENTER)
+    assert opened.execute_script(left) == 500
+
+
+def test_a_comparison_of_2000_rows(driver: WebDriver, pages: dict[str, Path], tmp_path: Path) -> None:
+    """Filter, verdicts, sorting by keyboard, address and downloads; all of it stands there without scripts."""
+    text = pages["comparison"].read_text()
+    rows = text.split("<tbody>")[1 + text.split("<tbody>")[0].count("<tbody>")].split("</tbody>")[0]
+    count = rows.count("<tr")
+    page = tmp_path / "comparison.html"
+    page.write_text(text.replace(rows, rows * (2000 // count + 1), 1))
+    driver.get_log("browser")
+    driver.get(page.as_uri() + "#q=latency&verdict=not-told-apart")  # a link shows the same
+    shown = "return [...document.querySelectorAll('.differences tbody tr')].filter(row => !row.hidden)"
+    found = driver.execute_script(f"{shown}.map(row => [row.className, row.cells[0].textContent])")
+    assert found
+    assert all(verdict == "not-told-apart" and "latency" in number for verdict, number in found)
+    assert filtering(driver, "#search", "speed", "steps", "memory") < 400  # 200 ms on an idle machine
+    assert driver.current_url.endswith("#q=memory&verdict=not-told-apart")
+    driver.execute_script("document.getElementById('verdict').value = ''")
+    driver.execute_script(FILTER, "#search", "")
+    told = driver.find_element(By.ID, "count").text
+    assert re.fullmatch(r"(\d+) of \1 numbers", told)
+    assert int(told.split()[0]) >= 2000
+    heading = driver.find_element(By.CSS_SELECTOR, ".differences th[data-sort] button")
+    driver.execute_script("arguments[0].focus()", heading)
+    driver.switch_to.active_element.send_keys(Keys.ENTER)
+    names = driver.execute_script(
+        "return [...document.querySelector('.differences').tBodies[0].rows].map(row => row.cells[0].textContent)"
+    )
+    assert names == sorted(names, key=str.lower)
+    (table, document) = driver.find_elements(By.CSS_SELECTOR, ".downloads a")
+    lines = unquote((table.get_attribute("href") or "").split(",", 1)[1]).splitlines()
+    plain = json.loads(unquote((document.get_attribute("href") or "").split(",", 1)[1]))
+    assert len(lines) == 1 + sum(len(model["differences"]) for model in plain["models"])
+    assert lines[0].startswith("model,metric,convention,at,")
     assert [entry for entry in driver.get_log("browser") if entry["level"] != "INFO"] == []
 
 

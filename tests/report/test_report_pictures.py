@@ -208,4 +208,18 @@ def test_the_worst_keep_their_order_and_classes_their_names(new_run: Callable[..
     page = write_report([folder], folder / "report.html").read_text()
     assert "3 pictures; above each" in page
     assert "image 7, label 0 tench" in page
+    assert shown.title == "Worst by llamagen-b-256"
+    assert list(shown.labels) == [("tench",), ("goldfish",), ("great white shark",)]
     assert class_words(registry.cards()["raster/llamagen-mini"]) == ()
+
+
+def test_what_has_no_worst_says_why(new_run: Callable[..., Path]) -> None:
+    folder = new_run(tokenizers=[])
+    empty = Gallery(
+        "Worst samples", "rows", "only statistics are known", np.zeros(0, int), np.zeros((1, 0), int), ("",), (False,),
+        np.zeros((1, 0, 3, 1, 1), np.uint8),
+    )  # fmt: skip
+    result = make_result("raster/other", "generator", "raster", "generate", artifacts={"worst": "worst.npz"})
+    write_cell(folder, result, {"worst.npz": empty.pack()})
+    page = write_report([folder], folder / "report.html").read_text()
+    assert "No worst samples by other: only statistics are known." in page

@@ -237,6 +237,29 @@ def test_shown_samples_are_kept_as_arrays_and_as_a_sheet(cell, through, tmp_path
     np.testing.assert_array_equal(sheet[34:66, 34:66], shown.images[0, 11].transpose(1, 2, 0))
 
 
+def test_the_worst_are_furthest_from_the_reference(cell, through):
+    finished, units = through(cell("raster/tinted", Generate(n=70, show=25)))
+    worst, source = finished.worst, mnist5k("heldout")
+    samples = np.concatenate([unit["features:efficientnet-lite0:pooled"] for unit in units]).astype(np.float64)
+    real = source.load(range(1000)).astype(np.float64).reshape(1000, 3, 2, 16, 2, 16).mean((3, 5)).reshape(1000, 12)
+    apart = np.sqrt(((samples[:, None] - real[None]) ** 2).sum(2))
+    assert worst.ids.tolist() == np.argsort(-apart.min(1), kind="stable")[:16].tolist()
+    assert worst.names == ("", "nearest real image")
+    near = apart.argmin(1)[worst.ids]
+    np.testing.assert_array_equal(worst.images[1], source.load(near.tolist()))
+    assert worst.labels.tolist() == [(worst.ids % 10).tolist(), source.labels[near].tolist()]
+    assert f"distance {apart.min(1).max():.3g} to" in worst.lead
+
+
+def test_without_a_number_of_single_samples_the_worst_have_a_reason(cell, through, tmp_path):
+    statistics = tmp_path / "reference.npz"
+    np.savez(statistics, mu=np.zeros(2048), sigma=np.eye(2048))
+    finished, _ = through(cell("raster/direct", Generate(n=20, reference=str(statistics), kind="adm")))
+    assert len(finished.worst.ids) == 0
+    assert "only their statistics" in finished.worst.lead
+    assert through(cell("raster/direct", Generate(n=16)))[0].worst is None  # all of them are shown
+
+
 def test_more_to_show_than_there_are(cell, through):
     finished, _ = through(cell("raster/direct", Generate(n=20, show=100)))
     assert finished.gallery.ids.tolist() == list(range(20))

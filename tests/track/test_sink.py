@@ -22,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
+from arbench import registry
 from arbench.cli.main import main
 from arbench.gallery import Gallery
 from arbench.images import grid, png
@@ -211,6 +212,18 @@ def check_whole(uri: str, report: Path) -> None:
     assert second.data.metrics["generate/arbench/frechet"] == 0.7
     assert second.data.tags["arbench.cells.speed"] == "res-000000000004 oom"
     assert second.data.tags["arbench.reason.speed"] == "it broke"
+    (model,) = client.search_logged_models([first.info.experiment_id])  # one system under two settings
+    assert (model.name, model.model_type, model.status) == ("raster-llamagen-mini", "generator", "READY")
+    assert model.params["weights.raster/llamagen-mini"] == "5f" * 32
+    assert model.params["parameters"] == str(registry.card("raster/llamagen-mini").parameters)
+    linked = {(metric.run_id, metric.key): metric for metric in model.metrics}
+    frechets = [linked[child.info.run_id, "generate/arbench/frechet"].value for child in children]
+    assert frechets == [0.9, 0.7]
+    fid = linked[first.info.run_id, "generate/adm/fid_5k _cfg_1.5_"]
+    assert (fid.dataset_name, fid.dataset_digest) == ("mnist5k/heldout", "ab" * 18)
+    for child in children:  # a search leaves these out
+        inputs = client.get_run(child.info.run_id).inputs.model_inputs
+        assert [each.model_id for each in inputs] == [model.model_id]
     query = "metrics.`generate/adm/fid_5k _cfg_1.5_` < 13 and metrics.`speed/latency/batch 1 sample` < 1"
     found = client.search_runs([first.info.experiment_id], f"{query} and tags.`arbench.flags` LIKE '%n_small%'")
     assert [run.info.run_id for run in found] == [first.info.run_id]

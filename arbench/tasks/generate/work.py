@@ -23,6 +23,7 @@ from ..outputs import labels_for, prompted_request, request_for, sampling_of, to
 from ..sampled import sampled
 from . import Generate
 from .floor import floor
+from .worst import worst
 
 LEAD = (
     "The first sample ids that all models share, not selected: the same id has the same class and the same seed in"
@@ -79,6 +80,7 @@ class GenerateWork:
         return Finished(
             (*found.metrics, *beneath, _agreement(cell, units, context)),
             gallery=_gallery(units, task.show),
+            worst=worst(task, units, both, context),
             samples=found.samples,
             reference=found.reference,
             remarks=(*found.remarks, *(remark for remark in remarks if remark.code not in known)),

@@ -64,7 +64,7 @@ class ReconstructWork:
         return Finished(
             metrics,
             gallery=_gallery(task, units, context),
-            worst=_worst(cell.adapter, task, units, context),
+            worst=_worst(task, units, context),
             samples=found.samples,
             reference=found.reference,
             remarks=found.remarks,
@@ -157,7 +157,7 @@ def _gallery(task: Reconstruct, units: Sequence[Stored], context: Context) -> Ga
     )
 
 
-def _worst(adapter: str, task: Reconstruct, units: Sequence[Stored], context: Context) -> Gallery | None:
+def _worst(task: Reconstruct, units: Sequence[Stored], context: Context) -> Gallery | None:
     """The images of highest mean squared error among those whose reconstructions are kept, worst first."""
     ids, errors, count = np.zeros(0, np.int64), np.zeros(0), 0
     kept, labels = np.zeros((0, 3, 1, 1), np.uint8), np.zeros(0, np.int64)
@@ -179,7 +179,7 @@ def _worst(adapter: str, task: Reconstruct, units: Sequence[Stored], context: Co
     difference = np.abs(originals.astype(np.int16) - kept) * AMPLIFIED
     last, first = (10 * np.log10(255.0**2 / max(error, 1e-9)) for error in (errors[-1], errors[0]))
     return Gallery(
-        f"Worst reconstructions of {task.data} by {adapter}",
+        f"Worst reconstructions of {task.data}",
         "rows",
         f"Lowest PSNR of the {count} that are kept, worst first: {first:.1f} to {last:.1f} dB.",
         ids,
