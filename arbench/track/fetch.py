@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ArbenchError, InputError
 from ..json_text import parse_json
+from ..remote.address import SCHEMES
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 from . import target
@@ -23,8 +24,11 @@ PAGE = 1000
 
 
 def is_store(text: str) -> bool:
-    """Whether it is the address of a store, and not a folder."""
-    return "://" in text or text.startswith("sqlite:")
+    """Whether it is the address of a store of MLflow, and not a folder or the address of one."""
+    scheme, address, rest = text.partition("://")
+    if scheme == "file":
+        return any(Path(rest).glob("*/meta.yaml"))
+    return text.startswith("sqlite:") or (address != "" and scheme.lower() not in SCHEMES)
 
 
 def fetch(address: str, into: Path, progress: Callable[[int, int], None] = lambda done, count: None) -> list[Path]:
