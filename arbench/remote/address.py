@@ -7,6 +7,7 @@ import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import ArbenchError, InputError, PrerequisiteError, StoreError, UnknownName, UsageError, closest
@@ -156,13 +157,17 @@ def _beside(place: Place) -> list[str]:
     return []
 
 
-_STATE = (
-    *("ETag", "etag", "md5Hash", "crc32c", "content_md5", "checksum", "generation", "VersionId"),
-    *("LastModified", "last_modified", "mtime", "updated", "created", "ino"),
-)
+_MARKS = ("ETag", "etag", "md5Hash", "content_md5", "crc32c", "generation", "checksum")
+"""What stores call the mark of a content; the first that is there is enough, and the same in lists and by itself."""
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "created", "ino")
 
 
 def state(found: Mapping[str, Any]) -> str:
-    """Size, and what the store has to tell another content by: etag, checksum, times. From what `info` returns."""
-    facts = [f"{name}={found[name]}" for name in _STATE if found.get(name) is not None]
+    """Size, and what the store has to tell another content by: its mark, else times. From what `info` returns."""
+    facts = [f"{name}={_plain(found[name])}" for name in _MARKS if found.get(name) is not None][:1]
+    facts = facts or [f"{name}={_plain(found[name])}" for name in _TIMES if found.get(name) is not None]
     return f"size={found.get('size')} {' '.join(facts)}"
+
+
+def _plain(value: object) -> str:
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from arbench.data.sources import open_source
 from arbench.errors import InputError, PrerequisiteError, StoreError, UnknownName, UsageError
 from arbench.features.weight_files import feature_weights, parse_given
 from arbench.remote import cached
-from arbench.remote.address import is_address, open_place, refuse_address
+from arbench.remote.address import is_address, open_place, refuse_address, state
 from arbench.remote.cached import fetch, local, without_units
 from arbench.spec.task import Data
 
@@ -129,6 +130,16 @@ def test_a_folder_follows_the_store(memory):
     assert not (folder / "cells/a/result.json").exists()
     assert (folder / "report.html").exists()  # not of the store
     assert (folder / "cells/a/units/0-1.npz").exists()  # not asked for this time
+
+
+def test_a_list_and_a_look_at_one_file_tell_the_same_state():
+    """As S3 answers: with the version in one alone, and times in two zones."""
+    time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    listed = {"size": 3, "ETag": '"a"', "LastModified": time.astimezone(timezone(timedelta(hours=2)))}
+    alone = {"size": 3, "ETag": '"a"', "LastModified": time, "VersionId": "1"}
+    assert state(listed) == state(alone) != state({**alone, "ETag": '"b"'})
+    assert state({**listed, "ETag": None}) == state({**alone, "ETag": None})
+    assert state({**alone, "ETag": None}) != state({**alone, "ETag": None, "LastModified": time + timedelta(seconds=1)})
 
 
 def test_names_that_would_lie_outside_are_refused(memory, tmp_path):
