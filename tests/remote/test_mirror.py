@@ -16,6 +16,7 @@ from arbench.files import digest, write_atomic
 from arbench.journal import now
 from arbench.remote.upload import uploading
 from arbench.run import mirror
+from arbench.run.merge import _whole
 from arbench.run.mirror import Apart, Mirror, claim, staged
 from arbench.run.plan import make_plan
 from arbench.run.store import RunFile, Store
@@ -235,6 +236,10 @@ def test_two_at_once_do_not_overwrite_each_other(run, memory):
     sent.finish()
     assert "another process has written to memory://bucket/runs/first" in sent.problem
     assert at(memory, "journal.jsonl") == kept
+
+
+def test_the_whole_is_not_uploaded_over_a_shard(run):
+    assert _whole(run, run.plan, ()).mirror == ""
 
 
 def test_places_that_are_taken_or_no_run(memory):
