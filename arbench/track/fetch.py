@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import ArbenchError, InputError
@@ -48,7 +48,7 @@ def fetch(address: str, into: Path, progress: Callable[[int, int], None] = lambd
         parents = [*_search(client, ids, "tags.`arbench.level` = 'run'")]
         folders = []
         for done, parent in enumerate(parents):
-            folder = into / parent.info.run_id
+            folder = into / str(done)  # its id is the server's word
             if _fetch_run(client, ids, parent, folder):
                 folders.append(folder)
             progress(done + 1, len(parents))
@@ -87,6 +87,10 @@ def _fetch_run(client: MlflowClient, experiments: list[str], parent: Run, folder
 
 def _result_files(client: MlflowClient, run: str, folder: str | None = None) -> Iterator[str]:
     for each in client.list_artifacts(run, folder):
+        if ".." in PurePosixPath(each.path).parts or PurePosixPath(each.path).is_absolute():
+            raise InputError(
+                f"the store has a file {each.path!r}", "its path leads elsewhere", "ask who runs the server"
+            )
         if each.is_dir:
             yield from _result_files(client, run, each.path)
         elif each.path.endswith("/result.json"):
