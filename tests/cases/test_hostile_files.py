@@ -25,9 +25,8 @@ from arbench.data.sources import open_stream
 from arbench.data.statistics.read import read_statistics
 from arbench.errors import CheckpointError, ConfigError, DamagedFile, ImageError, InputError
 from arbench.pickle_text import check_pickle
+from arbench.report import site
 from arbench.report.folders import read_runs
-from arbench.report.page import write_report
-from arbench.report.site import write_site
 from arbench.spec import suite_file
 from arbench.track import fetch
 
@@ -221,32 +220,33 @@ def test_names_in_a_result_are_names_of_files(tmp_path: Path, name: str) -> None
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
-def test_words_of_a_result_are_text_in_pages(tmp_path: Path) -> None:
-    """In the report, the leaderboard, the pages of its models and their names."""
+def test_words_of_a_result_are_text_in_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the leaderboard, the pages of its models and their names; tests/report has the report."""
+    monkeypatch.setattr(site, "published_boards", lambda *_: [])  # 170 pages of no interest here
     shutil.copytree(Path(__file__).parents[1] / "report" / "run-0.1", tmp_path / "run")
-    for path in tmp_path.glob("run/cells/*/result.json"):
-        result = json.loads(path.read_text())
-        result["adapter"] = f"raster/{EVIL}"
-        result["family"] = EVIL
-        for metric in result["metrics"]:
-            metric["reason"] = metric["convention"] = EVIL
-        path.write_text(json.dumps(result))
+    found = sorted(tmp_path.glob("run/cells/*/result.json"))
+    kept = next(path for path in found if json.loads(path.read_text())["task"] == "generate")
+    for path in found:
+        if path != kept:
+            shutil.rmtree(path.parent)
+    result = json.loads(kept.read_text())
+    result["adapter"] = f"raster/{EVIL}"
+    result["family"] = EVIL
+    for metric in result["metrics"]:
+        metric["reason"] = metric["convention"] = EVIL
+    kept.write_text(json.dumps(result))
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     run["suite"]["title"] = run["suite"]["suite"] = run["run_id"] = EVIL
     (tmp_path / "run" / "run.json").write_text(json.dumps(run))
-    pages = [
-        write_report([tmp_path / "run"], tmp_path / "report.html"),
-        *write_site([tmp_path / "run"], tmp_path / "s"),
-    ]
     seen = 0
-    for page in pages:
+    for page in site.write_site([tmp_path / "run"], tmp_path / "s"):
         assert page.resolve().is_relative_to(tmp_path)
         if page.suffix == ".html":
             text = page.read_text(encoding="utf-8")
             assert "<script>alert" not in text
             assert "<img src=x" not in text
             seen += "&lt;script&gt;alert" in text
-    assert seen >= 3
+    assert seen >= 2
 
 
 def test_an_mlflow_server_names_no_place_on_this_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
