@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import ArbenchError, InputError, StoreError
+from ..errors import ArbenchError, DamagedFile, InputError, StoreError
 from .address import Place, exists, info, is_address, open_place, state, told
 from .cached import FIRST, copied_to, fetch, listed, read_manifest, write_manifest
 
@@ -32,6 +32,10 @@ class Upload:
         """Uploads the files of these names that are in the folder, unless this process has and they are the same."""
         for name in names:
             path = self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise DamagedFile(
+                    f"{path} lies outside of {self.folder}", "its journal names it", "ask who made the run"
+                )
             try:
                 found = path.stat()
             except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import pickle
@@ -29,6 +30,8 @@ from arbench.report import site
 from arbench.report.folders import read_runs
 from arbench.spec import suite_file
 from arbench.track import fetch
+from arbench.track.sink import Tracker
+from arbench.track.target import Target
 
 
 def nested(value: Any, times: int, kind: Any) -> Any:
@@ -208,13 +211,15 @@ def test_a_table_that_inflates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_names_in_a_result_are_names_of_files(tmp_path: Path, name: str) -> None:
     source = Path(__file__).parents[1] / "report" / "run-0.1"
     (cell,) = list(source.glob("cells/*/result.json"))[:1]
-    text = cell.read_text()
+    whole = json.loads(cell.read_text())
     place = tmp_path / "run" / "cells" / "res-1"
     place.mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text((source / "run.json").read_text())
-    (place / "result.json").write_text(text.replace('"result_id": "', f'"result_id": "{name}/', 1))
-    with pytest.raises(DamagedFile, match="result_id"):
-        read_runs([tmp_path / "run"])
+    changed = {"result_id": name, "artifacts": {"pictures": name}}
+    for what, value in changed.items():
+        (place / "result.json").write_text(json.dumps({**whole, what: value}))
+        with pytest.raises(DamagedFile, match=what):
+            read_runs([tmp_path / "run"])
 
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -262,3 +267,29 @@ def test_an_mlflow_server_names_no_place_on_this_disk(tmp_path: Path, monkeypatc
         fetch.fetch("http://127.0.0.1:9", tmp_path / "into")
     client.download_artifacts.assert_not_called()
     assert [path for path in tmp_path.rglob("*") if "evil" in path.name] == []
+
+
+def test_a_name_does_not_end_a_query() -> None:
+    client = mock.MagicMock()
+    client.search_runs.return_value = []
+    tracker = Tracker(Target("http://127.0.0.1:9"), Path("run"))
+    assert tracker._find(client, {"arbench.run_id": "x' or tags.`a` = 'b"}) is None
+    query = client.search_runs.call_args.kwargs["filter_string"]
+    assert query == "tags.`arbench.run_id` = 'x_ or tags.`a` = _b'"
+
+
+def test_no_loader_may_run_code_that_comes_with_a_model() -> None:
+    """Libraries that load models run a repository's own code only if they are told to; nothing here tells them."""
+    root = Path(__file__).parents[2]
+    told = {"trust_remote_code", "custom_pipeline", "allow_pickle", "weights_only", "UnsafeLoader", "full_load"}
+    allowed = {"allow_pickle=False", "weights_only=True"}
+    found = []
+    for path in sorted([*root.glob("arbench/**/*.py"), *root.glob("adapters/**/*.py")]):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg in told and ast.unparse(node) not in allowed:
+                found.append(f"{path.name}:{node.value.lineno}: {ast.unparse(node)}")
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert any(each.arg == "weights_only" for each in node.keywords), f"{path.name}:{node.lineno}"
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in ("yaml.load", "pickle.load", "pickle.loads"):
+                found.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert found == []

@@ -242,6 +242,20 @@ def test_the_whole_is_not_uploaded_over_a_shard(run):
     assert _whole(run, run.plan, ()).mirror == ""
 
 
+def test_a_journal_names_no_files_of_the_user(run, memory, tmp_path):
+    """A run that somebody else has made is resumed, with an address of theirs in it."""
+    (tmp_path / "id_rsa").write_text("secret")
+    store = begun(run)
+    (store.folder / "cells" / "x").mkdir()
+    Writer(store).write("finished", cell="x", outcome="ok", digest="", reason="", files={"../../../../id_rsa": ""})
+    sent = Mirror(store.folder, ADDRESS)
+    sent.start()
+    sent.finish()
+    assert "lies outside" in sent.problem
+    assert not [name for name in memory.find("/bucket") if "id_rsa" in name]
+    store.close()
+
+
 def test_places_that_are_taken_or_no_run(memory):
     with memory.open("/bucket/x/thesis.tex", "wb") as file:
         file.write(b"x")
