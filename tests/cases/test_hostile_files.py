@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from arbench import limits
 from arbench.checkpoints.listing import list_tensors
@@ -29,6 +30,7 @@ from arbench.pickle_text import check_pickle
 from arbench.report import site
 from arbench.report.folders import read_runs
 from arbench.spec import suite_file
+from arbench.spec.result import Result
 from arbench.track import fetch
 from arbench.track.sink import Tracker
 from arbench.track.target import Target
@@ -215,11 +217,14 @@ def test_names_in_a_result_are_names_of_files(tmp_path: Path, name: str) -> None
     place = tmp_path / "run" / "cells" / "res-1"
     place.mkdir(parents=True)
     (tmp_path / "run" / "run.json").write_text((source / "run.json").read_text())
-    changed = {"result_id": name, "artifacts": {"pictures": name}}
-    for what, value in changed.items():
-        (place / "result.json").write_text(json.dumps({**whole, what: value}))
-        with pytest.raises(DamagedFile, match=what):
-            read_runs([tmp_path / "run"])
+    (place / "result.json").write_text(json.dumps({**whole, "result_id": name}))
+    with pytest.raises(DamagedFile, match="result_id"):
+        read_runs([tmp_path / "run"])
+    words = dict.fromkeys(("result_id", "settings_id", "adapter", "family", "task"), "x")
+    about = {**words, "kind": "generator", "parameters": {}, "outcome": "ok"}
+    assert Result.model_validate({**about, "artifacts": {"pictures": "pictures.npz"}})
+    with pytest.raises(ValidationError, match="artifacts"):
+        Result.model_validate({**about, "artifacts": {"pictures": name}})
 
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
