@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ..errors import CheckpointError
+from ..limits import VARIABLE, Count
 from .torch_format import BROKEN, Inert, Program, StoredTensor, TorchFile, describe, read_torch_file
 
 OFFICIAL = "give the official file of this adapter (`arbench ls adapters`)"
@@ -131,7 +132,11 @@ def _torch(path: Path) -> Listing:
     tensors: dict[str, Place] = {}
     others: dict[str, object] = {}
     dicts: dict[str, None] = {}
-    for raw, value in _flat(content, ()):
+    try:
+        found = list(_flat(content, (), Count()))
+    except ValueError as error:
+        refuse(path, f"its dicts in one another cannot be read: {error}", f"if you trust the file, raise {VARIABLE}")
+    for raw, value in found:
         if isinstance(value, StoredTensor):
             name = _clean(raw, tensors)
             tensors[name] = Place(path, name, value)
@@ -147,12 +152,13 @@ def _article(kind: str) -> str:
     return f"a {kind}" if kind.isalpha() else kind
 
 
-def _flat(content: Mapping[Any, Any], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Names as tuples of keys, and values that are not dicts."""
+def _flat(content: Mapping[Any, Any], above: tuple[str, ...], count: Count) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Names as tuples of keys, and values that are not dicts. Raises ValueError for too many, or a name of no use."""
     for key, value in content.items():
+        count.one_more()
         name = (*above, key if isinstance(key, str) else describe(key) if isinstance(key, Inert) else str(key))
         if isinstance(value, dict) and value and len(name) < DEPTH:
-            yield from _flat(value, name)
+            yield from _flat(value, name, count)
         elif not (isinstance(value, dict) and not value and not isinstance(value, Inert)):
             yield name, value
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, closest
+from ..remote.address import is_address
+from ..remote.cached import local
 from .listing import Listing
 
 AVERAGED = re.compile(r"(.*_)?(ema|averaged|avg|swa)(_.*|\d*)")
@@ -27,7 +29,10 @@ WHOLE = "."
 
 
 def split(text: str | Path) -> tuple[Path, str]:
-    """Path and part of "PATH#PART"; a file whose own name has the sign is that file."""
+    """Path and part of "PATH#PART"; a file whose own name has the sign is that file. Of an address, that of a copy."""
+    if isinstance(text, str) and is_address(text):
+        address, _, part = text.partition("#")
+        return Path(local(address)), part
     path = Path(text)
     before, sign, part = str(text).rpartition("#")
     if not sign or not before or path.exists():

@@ -7,12 +7,15 @@ weights are let be, whatever wrote them.
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple
+
+from ..pickle_text import check_pickle
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """First pickle of a file in torch's format before 1.6, which is several pickles and then the numbers."""
@@ -235,12 +238,14 @@ def _archive(path: Path) -> TorchFile:
         root = min(pickles, key=len).removesuffix("data.pkl")
         if f"{root}constants.pkl" in members:
             raise Program
-        if f"{root}byteorder" in members and archive.read(f"{root}byteorder") == b"big":
-            raise ValueError("numbers in another byte order")
+        if (order := members.get(f"{root}byteorder")) is not None:
+            if order.file_size > len("little"):
+                raise ValueError("no byte order")
+            if archive.read(order) == b"big":
+                raise ValueError("numbers in another byte order")
         if members[f"{root}data.pkl"].file_size > PICKLE_BYTES:
             raise ValueError("a pickle of another size")
-        with archive.open(f"{root}data.pkl") as member:
-            content = _Unpickler(member).load()
+        content = _load(io.BytesIO(archive.read(f"{root}data.pkl")))
         storages = {}
         for name, info in members.items():
             if name.startswith(f"{root}data/"):
@@ -248,6 +253,11 @@ def _archive(path: Path) -> TorchFile:
                     raise ValueError("compressed numbers")
                 storages[name.removeprefix(f"{root}data/")] = (_first_byte(file, info), info.file_size)
     return TorchFile(path, "zip", content, storages)
+
+
+def _load(file: IO[bytes]) -> Any:
+    check_pickle(file)
+    return _Unpickler(file).load()
 
 
 def _first_byte(file: IO[bytes], info: zipfile.ZipInfo) -> int:
@@ -258,13 +268,14 @@ def _first_byte(file: IO[bytes], info: zipfile.ZipInfo) -> int:
 
 
 def _old(path: Path, file: IO[bytes]) -> TorchFile:
-    first = _Unpickler(file).load()
+    first = _load(file)
     if first != MAGIC:
         return TorchFile(path, "pickle", first)
-    _Unpickler(file).load()  # the version
-    _Unpickler(file).load()  # the machine
+    _load(file)  # the version
+    _load(file)  # the machine
+    check_pickle(file)
     unpickler = _Unpickler(file)
-    content, keys = unpickler.load(), _Unpickler(file).load()
+    content, keys = unpickler.load(), _load(file)
     end = path.stat().st_size
     storages = {}
     for key in keys:

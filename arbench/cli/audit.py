@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from arbench.errors import UsageError
 from arbench.spec.card import Card
@@ -22,7 +21,7 @@ def audit(
     n: int | None,
     sets: list[str],
     weights: list[str],
-    out: Path | None,
+    out: str | None,
     device: str | None,
     workers: int | None,
     track: str | None,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from arbench.cli.places import whole
 from arbench.compare import baseline as baselines
 from arbench.errors import OK, UnknownName, UsageError
 from arbench.terminal import Column, PlainConsole, print_table
@@ -36,7 +37,7 @@ def baseline(
         console.print(f"baseline {name}: {len(found.file.quarantine)} in quarantine", soft_wrap=True)
         return OK
     why = reason if action == "accept" else reason or "first"
-    found = baselines.accept(store, name, Path(given), why or "", seeds)
+    found = baselines.accept(store, name, whole(given), why or "", seeds)
     numbers = sum(each.metric.value is not None for each in found.readings().values())
     console.print(f"baseline {name}: {numbers} numbers of {given}, in {found.place}", soft_wrap=True)
     return OK

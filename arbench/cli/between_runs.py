@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from arbench.cli.options import Adapters, Json, Store
+from arbench.cli.places import here, results, whole
 
 
 def compare(
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of a run or of scores.")],
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one.")],
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="Folder of a run or of scores.", parser=whole)],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Another one.", parser=whole)],
     names: Annotated[str | None, typer.Option("--names", metavar="OLD,NEW", help="What to call them.")] = None,
     tolerance: Annotated[
         list[str] | None,
@@ -28,7 +29,8 @@ def compare(
         typer.Option("--fail-on", metavar="NAME", help="Exit 1 if worse: any, quality, speed, memory, a metric."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.", parser=here),
     ] = None,
     ab: Annotated[
         bool, typer.Option("--ab", help="Measure timings and memory of both again, in turn, in fresh processes.")
@@ -55,7 +57,9 @@ def baseline(
     reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why it changes; kept.")] = None,
     seeds: Annotated[
         list[Path] | None,
-        typer.Option("--seeds", metavar="DIR", help="The same run under another seed; four and more of them."),
+        typer.Option(
+            "--seeds", metavar="DIR", help="The same run under another seed; four and more of them.", parser=whole
+        ),
     ] = None,
     store: Store = Path("baselines"),
     json_output: Json = False,
@@ -67,15 +71,17 @@ def baseline(
 
 
 def gate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of tonight's run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of tonight's run.", parser=whole)],
     name: Annotated[str, typer.Option("--baseline", metavar="NAME", help="See arbench baseline list.")],
     store: Store = Path("baselines"),
     good: Annotated[
         str | None,
         typer.Option("--good", metavar="PYTHON", help="Python of the last good build: decides suspects in turn."),
     ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE", help="For a job's summary.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML.", parser=here)] = None,
+    markdown: Annotated[
+        Path | None, typer.Option("--markdown", metavar="FILE", help="For a job's summary.", parser=here)
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Fail if tonight's run is worse than its baseline."""
@@ -101,12 +107,12 @@ def history(
 
 
 def bisect(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run whose suite is measured again.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run whose suite is measured again.", parser=results)],
     good: Annotated[str, typer.Option("--good", metavar="REV", help="A commit that was as it should be.")],
     metric: Annotated[str, typer.Option("--metric", metavar="NAME", help='latency, "latency (batch 16, sample)".')],
     bad: Annotated[str, typer.Option("--bad", metavar="REV", help="One that is not.")] = "HEAD",
     repository: Annotated[
-        Path, typer.Option("--repository", metavar="DIR", help="The git repository with the adapter.")
+        Path, typer.Option("--repository", metavar="DIR", help="The git repository with the adapter.", parser=here)
     ] = Path(),
     adapter: Annotated[str | None, typer.Option("--adapter", metavar="NAME", help="Where the run has several.")] = None,
     sources: Annotated[
@@ -114,7 +120,7 @@ def bisect(
         typer.Option("--sources", metavar="FOLDER", help="Where in it packages lie. Default: src if it is there."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; resumes from it.")
+        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; resumes from it.", parser=here)
     ] = Path("bisect"),
     json_output: Json = False,
 ) -> None:
@@ -126,11 +132,12 @@ def bisect(
 
 def leaderboard(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR]...", help="Runs and scores, or folders that hold them.")
+        list[Path] | None,
+        typer.Argument(metavar="[DIR]...", help="Runs and scores, or folders that hold them.", parser=results),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the site.")] = Path(
-        "site"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the site.", parser=here)
+    ] = Path("site"),
 ) -> None:
     """Write a leaderboard of measured and published numbers."""
     from arbench.cli.leaderboard import leaderboard
@@ -140,7 +147,7 @@ def leaderboard(
 
 def validate(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Runs and scores, or folders that hold them.")
+        list[Path], typer.Argument(metavar="DIR...", help="Runs and scores, or folders that hold them.", parser=results)
     ],
     json_output: Json = False,
 ) -> None:

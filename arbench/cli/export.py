@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 from rich.progress import track
 
+from arbench.cli.places import results
 from arbench.errors import OK, InputError, StoreError, UsageError
 from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from arbench.terminal import PlainConsole
@@ -35,11 +36,11 @@ def export(
     if layout is not None:
         from arbench.cli.export_results import export_results
 
-        return export_results([Path(run) for run in runs], layout, out, track)
+        return export_results([results(run) for run in runs], layout, out, track)
     if figures is not None:
         from arbench.cli.export_figures import export_figures
 
-        return export_figures([Path(run) for run in runs], figures)
+        return export_figures([results(run) for run in runs], figures)
     if len(runs) > 1:
         raise UsageError("several runs", "samples are exported of one at a time", f"arbench export {runs[0]} ...")
     return _samples(runs[0], images, npz)

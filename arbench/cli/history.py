@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arbench.cli.places import results
 from arbench.errors import INFRASTRUCTURE, OK
 from arbench.report import history as series
 from arbench.report.history import Series, series_of
@@ -33,7 +34,7 @@ def _folders(places: Sequence[str], beside: Path) -> Iterator[Path]:
 
     for number, place in enumerate(places):
         if not is_store(place):
-            yield Path(place)
+            yield results(place)
             continue
         with PlainConsole(stderr=True).status(f"reading runs from {place}") as status:
 

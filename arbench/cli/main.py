@@ -18,6 +18,7 @@ from arbench.cli.options import (
     Json,
     MaxParams,
     Only,
+    Out,
     Prompts,
     RandomWeights,
     Sets,
@@ -29,6 +30,7 @@ from arbench.cli.options import (
     Weighted,
     Workers,
 )
+from arbench.cli.places import here, results, resumed
 from arbench.errors import INTERRUPTED, OK, ArbenchError, UsageError, printable
 
 app = typer.Typer(
@@ -107,7 +109,7 @@ def run(
     keep_images: Annotated[
         bool, typer.Option("--keep-images", help="Keep the images of all samples, not only the first 256 MB per cell.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run goes. Default: runs/<id>.")] = None,
+    out: Out = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Workers = None,
     track: Track = None,
@@ -144,7 +146,7 @@ def audit(
     n: Annotated[int | None, typer.Option("-n", min=1, help="Images, from the start.")] = None,
     change: Sets = None,
     weights: Weighted = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the run goes. Default: runs/<id>.")] = None,
+    out: Out = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     workers: Workers = None,
     track: Track = None,
@@ -158,7 +160,7 @@ def audit(
 
 @app.command()
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.", parser=resumed)],
     workers: Workers = None,
     track: Track = None,
     wait_idle: WaitIdle = 0.0,
@@ -173,7 +175,7 @@ def resume(
 
 @app.command()
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.", parser=results)],
     json_output: Json = False,
 ) -> None:
     """List the outcomes of a run."""
@@ -184,9 +186,11 @@ def status(
 
 @app.command()
 def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs and of scores.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs and of scores.", parser=results)
+    ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.", parser=here)
     ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="NAME", help="Show the differences to it: its name, or a DIR.")
@@ -205,7 +209,7 @@ for of_several in between_runs.VERBS:
 
 @app.command()
 def parity(
-    goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.")],
+    goldens: Annotated[list[Path], typer.Argument(metavar="GOLDEN...", help="Folders of recordings.", parser=here)],
     json_output: Json = False,
 ) -> None:
     """Replay recordings of official code through adapters."""
@@ -239,13 +243,14 @@ def check(
 @app.command()
 def captions(
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="The text-to-image model the captions are for.")],
-    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A text file, one prompt per line.")],
+    prompts: Annotated[Path, typer.Argument(metavar="PROMPTS", help="A text file, one prompt per line.", parser=here)],
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="PATH", help="The text encoder: a folder, or a name in the local cache.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.", parser=here)],
     instruction: Annotated[
-        Path | None, typer.Option("--instruction", metavar="FILE", help="For HART: what goes before every prompt.")
+        Path | None,
+        typer.Option("--instruction", metavar="FILE", help="For HART: what goes before every prompt.", parser=here),
     ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16 or float16.")] = "float32",

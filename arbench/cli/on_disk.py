@@ -8,15 +8,19 @@ from typing import Annotated
 import typer
 
 from arbench.cli.options import Json, Track
+from arbench.cli.places import here, whole
 
-Run = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.")]
+Run = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.", parser=whole)]
 
 
 def merge(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Folders that run --shard or score --shard wrote.")
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders that run --shard or score --shard wrote.", parser=whole),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the whole goes; shards may follow.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Where the whole goes; shards may follow.", parser=here)
+    ],
     track: Track = None,
 ) -> None:
     """Join the shards of a run, or of features."""
@@ -33,7 +37,7 @@ def verify(folder: Run, json_output: Json = False) -> None:
 
 
 def gc(
-    folder: Run,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the run.", parser=here)],
     yes: Annotated[bool, typer.Option("--yes", help="Delete it. Without: only say what would be.")] = False,
     json_output: Json = False,
 ) -> None:

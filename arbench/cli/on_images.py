@@ -22,6 +22,7 @@ from arbench.cli.options import (
     Split,
     Weighted,
 )
+from arbench.cli.places import here
 
 
 def score(
@@ -77,13 +78,16 @@ def score(
             "--prompts",
             metavar="FILE",
             help="One prompt per line: for CLIPScore, and for a text-to-image generator.",
+            parser=here,
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A reference that does not fit is an error.")] = False,
     shard: Annotated[
         str, typer.Option("--shard", metavar="I/N", help="Extract features of shard I of N only.")
     ] = "0/1",
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: scores/<name of SAMPLES>.")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Or an address. Default: scores/<name of SAMPLES>.")
+    ] = None,
     track: Annotated[
         str | None, typer.Option(metavar="URI", help="MLflow server or database, off. Default: MLFLOW_TRACKING_URI.")
     ] = None,
@@ -93,31 +97,34 @@ def score(
     from arbench.cli.score import parse_names, parse_shard, request_of
     from arbench.cli.score import score as run_score
     from arbench.data.prompts import read_prompts
+    from arbench.remote.upload import uploading
 
-    request = request_of(
-        samples,
-        reference,
-        weights=weights or [],
-        mode=mode,
-        device=device,
-        on_bad=on_bad,
-        limit=limit,
-        column=column,
-        split=split,
-        conventions=parse_names(convention or []),
-        metrics=parse_names(metric or []),
-        reference_crop=reference_crop,
-        reference_size=size,
-        reference_kind=reference_kind,
-        paired=paired,
-        error=error,
-        subset_size=subset_size,
-        strict=strict,
-        prompts=read_prompts(prompts),
-        shard=parse_shard(shard),
-        out=out,
-    )
-    raise typer.Exit(run_score(request, json_output, track))
+    with uploading(out) as folder:
+        request = request_of(
+            samples,
+            reference,
+            weights=weights or [],
+            mode=mode,
+            device=device,
+            on_bad=on_bad,
+            limit=limit,
+            column=column,
+            split=split,
+            conventions=parse_names(convention or []),
+            metrics=parse_names(metric or []),
+            reference_crop=reference_crop,
+            reference_size=size,
+            reference_kind=reference_kind,
+            paired=paired,
+            error=error,
+            subset_size=subset_size,
+            strict=strict,
+            prompts=read_prompts(prompts),
+            shard=parse_shard(shard),
+            out=folder,
+        )
+        code = run_score(request, json_output, track)
+    raise typer.Exit(code)
 
 
 def export(
@@ -134,7 +141,7 @@ def export(
         str | None, typer.Option("--format", metavar="NAME", help="Results for mlflow, tensorboard or wandb.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the folders of tensorboard and wandb go.")
+        Path | None, typer.Option(metavar="DIR", help="Where the folders of tensorboard and wandb go.", parser=here)
     ] = None,
     track: Annotated[
         str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: MLFLOW_TRACKING_URI.")
@@ -148,7 +155,9 @@ def export(
 
 def stats(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Images, as for score.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="For instance reference.npz.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="For instance reference.npz.", parser=here)
+    ],
     layout: Annotated[
         str, typer.Option("--format", help="arbench, adm, pytorch-fid, clean-fid or torch-fidelity.")
     ] = "arbench",

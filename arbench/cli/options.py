@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from arbench.cli.places import here
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Adapters = Annotated[
     list[str] | None,
@@ -73,15 +75,25 @@ Only = Annotated[
     typer.Option("--only", metavar="CHECK", help="Only these checks and what they need, for instance load,batch."),
 ]
 RandomWeights = Annotated[bool, typer.Option("--random", help="Random weights in place of a checkpoint.")]
-Prompts = Annotated[
-    Path | None, typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line.")
+Out = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Where the run goes: a folder, or s3://..., gs://... Default: runs/<id>."),
 ]
-Images = Annotated[Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.")]
+Prompts = Annotated[
+    Path | None,
+    typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line.", parser=here),
+]
+Images = Annotated[
+    Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.", parser=here)
+]
 Figures = Annotated[
     Path | None,
-    typer.Option("--figures", metavar="DIR", help="The report's plots as SVG and PDF, its tables as LaTeX."),
+    typer.Option(
+        "--figures", metavar="DIR", help="The report's plots as SVG and PDF, its tables as LaTeX.", parser=here
+    ),
 ]
 Npz = Annotated[
-    Path | None, typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.")
+    Path | None,
+    typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.", parser=here),
 ]
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Where baselines are kept.")]
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Where baselines are kept.", parser=here)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from arbench.json_text import writable
 
@@ -16,7 +15,7 @@ def run(
     tasks: list[str],
     sets: list[str],
     weights: list[str],
-    out: Path | None,
+    out: str | None,
     device: str | None,
     workers: int | None,
     track: str | None,
@@ -25,7 +24,7 @@ def run(
     executor: str = "local",
     address: str | None = None,
 ) -> int:
-    """Runs `suite` in the folder `out` (default `runs/<run id>`); returns the exit code."""
+    """Runs `suite` in the folder or at the address `out` (default `runs/<run id>`); returns the exit code."""
     from rich.text import Text
 
     from arbench.terminal import PlainConsole

@@ -32,6 +32,7 @@ def status(folder: Path, json_output: bool) -> int:
         "run_id": store.run.run_id,
         "suite": store.run.suite.suite,
         "folder": str(folder),
+        "resume": store.resumed_as,
         "process": holder,
         "cells": cells,
     }
@@ -70,4 +71,4 @@ def _print(document: dict[str, Any]) -> None:
     console.print(Text(words + (f"; process {at_work} is at work" if at_work is not None else "")), soft_wrap=True)
     left = [cell for cell in document["cells"] if cell["outcome"] not in ("ok", "unsupported", "done")]
     if left and at_work is None:
-        console.print(Text(f"to resume: arbench resume {document['folder']}"), soft_wrap=True)
+        console.print(Text(f"to resume: arbench resume {document['resume']}"), soft_wrap=True)

@@ -26,6 +26,7 @@ from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFile, Unit
 from ..metrics.rows import Rows
 from ..metrics.sets.kernel import Sums, gaussian_sums, polynomial_sums
 from ..metrics.sets.moments import Factored, Moments
+from ..remote.cached import local
 from ..report.folders import Entry
 from ..spec.result import Metric
 
@@ -226,8 +227,8 @@ def _statistics(name: str, output: str) -> Factored | None:
     try:
         if published.is_name(name):
             statistics = kept.read(kept.locate(name))
-        elif is_statistics(name) and Path(name).is_file():
-            statistics = read_statistics(Path(name))
+        elif is_statistics(name) and (path := Path(local(name))).is_file():
+            statistics = read_statistics(path)
     except ArbenchError:
         return None  # the file has moved or changed: the difference is then an unpaired one
     stored = statistics.moments.get(output) if statistics is not None else None

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+from ..remote.cached import local
 from ..spec.task import Data
 from .indexed import ImageSource
 from .prompts import CAPTION, digest_of_captions, digest_of_texts, read_prompts
@@ -49,7 +50,7 @@ def _digest_of(data: Data, files: str) -> str:
     if published.is_name(data.source):
         return kept.locate(data.source).sha256
     if is_statistics(data.source):
-        with Path(data.source).open("rb") as file:
+        with Path(local(data.source)).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     return opened(data).digest()
 

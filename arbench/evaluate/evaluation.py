@@ -22,6 +22,7 @@ from ..features.extract import Extractors, Job, Progress, features_of
 from ..features.feature_folder import cache_folder, is_features, sets_in
 from ..features.feature_set import Features
 from ..features.weight_files import WeightFile, Weights
+from ..remote.cached import local
 from ..spec.result import Metric, Remark, SetSummary
 from .conventions import Definition
 from .inputs import Inputs
@@ -76,7 +77,7 @@ def open_reference(
     if found is not None:
         statistics = kept.read(found, question.kind)
     elif is_statistics(source):
-        statistics = read_statistics(Path(source), kind=question.kind)  # type: ignore[arg-type]
+        statistics = read_statistics(Path(local(str(source))), kind=question.kind)  # type: ignore[arg-type]
     if statistics is not None:
         images = f"npz:{statistics.images}" if statistics.images is not None else ""
     sets = {}

@@ -10,6 +10,8 @@ from pathlib import Path
 from .. import weights
 from ..errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
 from ..files import state_of
+from ..remote.address import is_address
+from ..remote.cached import local
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +218,13 @@ def parse_given(pairs: Sequence[str], adapters: Collection[str]) -> dict[str, st
             )
         if name in given:
             raise ConfigError(f"--weights names {name!r} twice", f"{given[name]} and {path}", "leave one out")
-        given[name] = str(Path(path).expanduser())
+        given[name] = path if is_address(path) else str(Path(path).expanduser())
     return given
 
 
 def feature_weights(given: Mapping[str, str]) -> Weights:
     """Where feature networks' weights are looked for: those of `given` that are such, then the weights folder."""
-    return Weights({name: Path(path) for name, path in given.items() if name in WEIGHTS}, weights.folder())
+    return Weights({name: Path(local(path)) for name, path in given.items() if name in WEIGHTS}, weights.folder())
 
 
 def _check(official: Official, digest: str, path: Path) -> None:

@@ -12,6 +12,7 @@ from ..compare import gate_output
 from ..compare.gate import Gated, Verdicts
 from ..compare.gate import gate as gate_run
 from ..errors import UsageError
+from ..remote.cached import local_folder
 from ..report import history as series
 from ..report.history import Series, series_of
 from ..report.series import nights, runs_in
@@ -28,7 +29,7 @@ Folder = str | Path | Run | Score
 
 def folder_of(given: Folder) -> Path:
     """Where a run or a score is. Raises `UsageError` for a score that is in no folder."""
-    found = given.folder if isinstance(given, Run | Score) else Path(given)
+    found = given.folder if isinstance(given, Run | Score) else local_folder(given)
     if found is None:
         raise UsageError("this score is in no folder", "its samples are not on disk", "arbench.score(..., out=DIR)")
     return found

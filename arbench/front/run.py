@@ -83,7 +83,8 @@ def run(
 
     suite: a packaged name, the path of a YAML file, or what is in such a file, as a dictionary. adapters, tasks: names
     and globs, one by one or with commas. set: values of the suite to change, {"generate.n": 100}. weights: files of
-    adapters and feature networks by name. out: the run's folder, by default `runs/<id>`. track: MLflow's URI, "off" for
+    adapters and feature networks by name. out: the run's folder, by default `runs/<id>`, or
+    an address (s3://...), which it is uploaded to from there. track: MLflow's URI, "off" for
     none. progress: print on stderr what the command prints.
 
     Cells that fail are results with a reason. An interrupt ends it as Ctrl-C ends the command, and raises
@@ -93,7 +94,7 @@ def run(
         _suite_file(suite, set or {}, given_weights(weights)),
         adapters=names(adapters),
         tasks=names(tasks),
-        out=Path(out) if out is not None else None,
+        out=out,
         device=device,
         workers=workers,
         track=track,

@@ -13,6 +13,7 @@ from ..data.reading import GENERATOR, Reading
 from ..errors import UnknownName, UsageError
 from ..evaluate.question import Question
 from ..features.weight_files import WEIGHTS, feature_weights
+from ..remote.upload import uploading
 from ..run.device import resolve_device
 from ..score.engine import score as score_request
 from ..score.request import ScoreRequest
@@ -124,9 +125,9 @@ def score(
 
     conventions, metrics: names and globs, one by one or with commas; by default what the weights here allow.
     paired: samples are reconstructions of the reference's images. weights: files of feature networks and adapters by
-    name. out: the folder that keeps results, and features where both sets are named; without it nothing is kept but a
-    named reference's features, in the cache. progress: told what is read, how many are done and of how many. The others
-    are the command's options.
+    name. out: the folder, or address, that keeps results, and features where both sets are named; without it nothing is
+    kept but a named reference's features, in the cache. progress: told what is read, how many are done and of how many.
+    The others are the command's options.
     """
     one_of("mode", mode, ("parity", "fast"))
     one_of("on_bad_image", on_bad_image, ("error", "skip"))
@@ -139,7 +140,7 @@ def score(
     given = given_weights(weights)
     source, other = as_source(samples), as_source(reference)
     generated = isinstance(source, str) and source.startswith(GENERATOR)
-    with tempfile.TemporaryDirectory(prefix="arbench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="arbench-") as scratch, uploading(out) as folder:
         named = all(isinstance(each, str) or each is None for each in (source, other))
         request = ScoreRequest(
             source,
@@ -155,10 +156,10 @@ def score(
             reading=Reading(on_bad_image, limit, "none", None, column, tuple(prompts) if generated else ()),  # type: ignore[arg-type]
             strict=strict,
             prompts=tuple(prompts),
-            out=Path(out) if out is not None else Path(scratch),
+            out=folder if folder is not None else Path(scratch),
             origin=samples.origin if isinstance(samples, Images) else {},
             features=None if named else Path(scratch),
             argv=("arbench.score",),
         )  # fmt: skip
         results = score_request(request, progress or (lambda what, done, total: None))
-    return Score(tuple(results), Path(out) if out is not None else None)
+    return Score(tuple(results), folder)

@@ -10,6 +10,7 @@ from .. import registry
 from ..checkpoints.parts import split
 from ..errors import ArbenchError, ConfigError, UnknownName, closest
 from ..features.weight_files import WEIGHTS
+from ..remote.cached import local
 from ..spec.card import Card
 from ..spec.suite_file import SuiteFile, where
 from ..spec.task import TaskSpec
@@ -77,7 +78,7 @@ def check_weight_names(suite_file: SuiteFile) -> None:
                 "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"
             )
             raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint)
-        file = Path(path) if name in WEIGHTS else split(path)[0]
+        file = Path(local(path)) if name in WEIGHTS else split(path)[0]
         if not file.exists() or (name in WEIGHTS and not file.is_file()):
             raise ConfigError(f"{place}: no weight file at {file}", f"given for {name}", "check the path")
 

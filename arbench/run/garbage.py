@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import journal as journals
 from ..errors import StoreError
 from ..files import TEMPORARY
-from .replay import FINAL
-from .session import state_of
+from .replay import FINAL, replay
 from .store import Store
 
 
@@ -32,22 +32,26 @@ def garbage_in(store: Store) -> list[Garbage]:
             "nothing says which units are needed",
             f"arbench verify {shlex.quote(str(store.folder))}",
         )
-    state = state_of(store)
+    records = journals.read(store.journal).records
+    state = replay(store.plan.cells, records)
+    told = {str(record.get("cell")) for record in records}
     found = [*_partial_files(store.folder)]
     cells = store.folder / "cells"
     for path in sorted(cells.iterdir()) if cells.is_dir() else ():
         if path.name not in state:
-            found.append(_garbage(path, "a cell that is not in the run's plan"))
+            earlier = "a cell as it was planned before its settings, weights, data or versions changed"
+            found.append(_garbage(path, earlier if path.name in told else "a cell that is not in the run's plan"))
             continue
         units = path / "units"
         if not units.is_dir():
             continue
-        known = state[path.name].units
-        found += [
-            _garbage(file, "a unit that no record tells of")
-            for file in sorted(units.iterdir())
-            if file.stem not in known and not file.match(TEMPORARY)
-        ]
+        cell = state[path.name]
+        planned = {unit.name for unit in cell.planned.units}
+        for file in sorted(units.iterdir()):
+            if file.match(TEMPORARY) or file.stem in cell.units.keys() & planned:
+                continue
+            known = file.stem in cell.units
+            found.append(_garbage(file, "a unit of an earlier plan" if known else "a unit that no record tells of"))
     cache = store.folder / "cache"
     if cache.is_dir() and all(cell.outcome in FINAL for cell in state.values()):
         found.append(_garbage(cache, "features of references, which only cells to do need"))

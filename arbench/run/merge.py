@@ -152,6 +152,7 @@ def _refuse_contradictions(parts: Sequence[_Part]) -> None:
 def _whole(run: RunFile, plan: Plan, argv: tuple[str, ...]) -> RunFile:
     run_id = new_run_id(run.suite.suite, plan)
     changes = {"run_id": run_id, "shard": None, "plan": plan, "argv": argv, "started": now(), "arbench": __version__}
+    changes["mirror"] = ""  # that is where the shard is
     return run.model_copy(update=changes)
 
 

@@ -24,6 +24,7 @@ from .device import Place, all_devices, cores
 from .display import Display
 from .executor import EVALUATIONS, MAX_CPU_WORKERS, Executor, Slot
 from .local import LocalExecutor
+from .mirror import Mirror
 from .pace import keep
 from .plan import Plan
 from .replay import FINAL, CellState, State, replay, verify
@@ -97,6 +98,8 @@ class Session:
         self.state: State = {}
         self.target = self._target()
         self.tracker: Tracker | None = None
+        self.mirror = Mirror(store.folder, store.run.mirror) if store.run.mirror else None
+        self._upload_problem = ""
         self.writer: journals.Writer
 
     def go(self) -> int:
@@ -107,6 +110,8 @@ class Session:
         workers = len(executor.slots(alone=False))
         if self.verb != "run" and self.target is not None and not self.target.own:  # `start` has asked otherwise
             tracking.check(self.target, "--track off")
+        if self.mirror is not None:
+            self.mirror.start()
         read = journals.read(store.journal) if store.journal.exists() else journals.Journal((), 0)
         self.writer = journals.Writer(store.journal)
         try:
@@ -115,12 +120,17 @@ class Session:
             if not any(record["kind"] == "planned" for record in read.records):
                 self.writer.write("planned", cells=[planned.cell.result_id for planned in plan.cells])
             self.state = replay(plan.cells, read.records)
-            notes = [text for text in (read.warning, self._not_tracked_there()) if text]
+            notes = [text for text in (read.warning, self._not_tracked_there(), self._not_uploaded()) if text]
             notes += verify(store, self.state)
-            return self._run(plan, executor, workers, notes)
+            code = self._run(plan, executor, workers, notes)
+        except BaseException:
+            if self.mirror is not None:
+                self.mirror.stop()
+            raise
         finally:
             executor.close()
             self.writer.close()
+        return self._uploaded(code)
 
     def _executor(self, gigabytes: float) -> Executor:
         """What does the units, of cells that take so many `gigabytes` at most."""
@@ -178,13 +188,14 @@ class Session:
 
     def _quiet(self, supervisor: Supervisor, cell: CellState, stop: Stop) -> None:
         """A speed or memory cell: nothing else of ours is at work, MLflow's thread included."""
-        if self.tracker:
-            self.tracker.hold()
+        at_work = [each for each in (self.tracker, self.mirror) if each is not None]
+        for each in at_work:
+            each.hold()
         try:
             supervisor.run([cell], stop, alone=True)
         finally:
-            if self.tracker:
-                self.tracker.release()
+            for each in at_work:
+                each.release()
 
     def _decide(self, supervisor: Supervisor) -> None:
         """Cells whose outcome the plan knows already."""
@@ -201,6 +212,8 @@ class Session:
             self._tables_due = end + (end - begin) / TABLES_SHARE
         if self.tracker:
             self.tracker.cell(result, self.store.cell(cell.id))
+        if self.mirror is not None and self.mirror.problem != self._upload_problem:
+            self._note(self._not_uploaded() or "uploads go on")
 
     def _results(self) -> list[Result]:
         return [cell.result for cell in self.state.values() if cell.result is not None]
@@ -266,6 +279,23 @@ class Session:
             line = (str(error).splitlines() or [""])[0]
             self._note(f"the report could not be written ({type(error).__name__}: {line}); see report.log")
             return None
+
+    def _not_uploaded(self) -> str:
+        self._upload_problem = self.mirror.problem if self.mirror is not None else ""
+        return f"uploads fail, and are tried again: {self._upload_problem}" if self._upload_problem else ""
+
+    def _uploaded(self, code: int) -> int:
+        """Uploads what is left, and says whether all is at the address; the exit code with that in it."""
+        if self.mirror is None:
+            return code
+        self.mirror.finish()
+        if not self.mirror.problem:
+            self._say(f"uploaded: {self.mirror.place.address}")
+            return code
+        folder = shlex.quote(str(self.store.folder))
+        self._say(f"not all is uploaded to {self.mirror.place.address}: {self.mirror.problem}")
+        self._say(f"nothing is lost, it is in {folder}; to upload it: arbench resume {folder}")
+        return code or PARTIAL
 
     # ---- tracking ----
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..journal import now
+from ..remote.address import is_address, open_place
+from ..remote.upload import put_file
 from ..spec.suite import Settings
 from ..spec.suite_file import SuiteFile
 from ..track import target as tracking
+from .mirror import claim
 from .plan import make_plan
 from .session import slots_for
 from .shard import Shard
@@ -25,7 +29,7 @@ def start(
     *,
     adapters: Sequence[str] = (),
     tasks: Sequence[str] = (),
-    out: Path | None = None,
+    out: str | Path | None = None,
     device: str | None = None,
     workers: int | None = None,
     track: str | None = None,
@@ -36,10 +40,14 @@ def start(
 ) -> Store:
     """The run in its new folder, `out` or `runs/<run id>`; a `Session` does the work.
 
+    With an address for `out` the folder is `runs/<run id>`, and the run is uploaded to the address as it goes.
+
     `adapters`, `tasks` and `device` as for `make_plan`; `track` is an MLflow URI, by default that of the environment;
     `shard` is the share of the run to do here; `cluster`, at `address`, is what is to do it in place of this machine.
     What is wrong with it, or with `workers`, is told before the folder exists.
     """
+    mirror = claim(out).address if isinstance(out, str) and is_address(out) else ""
+    out = None if mirror or out is None else Path(out)
     place = None if cluster is None else cluster.place(device or suite_file.suite.settings.device)
     plan = make_plan(suite_file, adapter_globs=adapters, task_names=tasks, device=device, place=place)
     if place is None:
@@ -66,9 +74,18 @@ def start(
         address=address,
         track=track,
         shard=shard,
+        mirror=mirror,
         plan=plan,
     )
-    return Store.create(out, record)
+    store = Store.create(out, record)
+    if mirror:
+        try:
+            put_file(open_place(mirror) / "run.json", store.folder / "run.json")
+        except BaseException:  # nothing was begun
+            store.close()
+            shutil.rmtree(store.folder)
+            raise
+    return store
 
 
 def _claimed(runs: Path, run_id: str) -> tuple[Path, str]:

@@ -12,6 +12,7 @@ runs/<run_id>/run.json            the suite as resolved, the plan, argv, schema 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from .. import __version__
 from ..errors import DamagedFile, InputError, StoreError, UsageError
 from ..files import Lock, digest, locked_by, remove_leftovers, write_atomic
 from ..json_text import parse_json
+from ..remote.cached import cache_folder
 from ..spec.base import Frozen
 from ..spec.identity import canonical_json
 from ..spec.result import SCHEMA_VERSION, Result
@@ -60,6 +62,8 @@ class RunFile(Frozen):
     track: str | None = None
     shard: Shard | None = None
     """Which of the jobs that share the run this is."""
+    mirror: str = ""
+    """The address that the run is uploaded to; this folder is then where it is written."""
     plan: Plan
     """Of the whole run, in a shard too: `Store.plan` is what is done here."""
 
@@ -128,6 +132,12 @@ class Store:
     def plan(self) -> Plan:
         """What is done in this folder: the run's plan, or a shard's share of it."""
         return share_of(self.run.plan, self.run.shard)
+
+    @property
+    def resumed_as(self) -> str:
+        """What `arbench resume` is to be given, quoted for a shell: the folder, or where it was copied from."""
+        copied = self.run.mirror and self.folder.resolve().is_relative_to(cache_folder().resolve())
+        return shlex.quote(self.run.mirror if copied else str(self.folder))
 
     @property
     def journal(self) -> Path:

@@ -41,7 +41,7 @@ class Verified:
 def verify_folder(folder: Path) -> Verified:
     """Looks at every file of the run in `folder`, and changes none. Raises InputError if run.json cannot be read."""
     store = Store.read(folder)
-    command = f"arbench resume {shlex.quote(str(folder))}"
+    command = f"arbench resume {store.resumed_as}"
     findings: list[Finding] = []
     if (holder := running(folder)) is not None:
         findings.append(Finding("note", "lock", f"process {holder} is running it: what is found may change"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import hashlib
 import json
@@ -17,6 +18,8 @@ from ..data.stream import Picture, Tally
 from ..errors import DamagedFile, InputError, UnknownName
 from ..features.unit_features import UNIT, UnitFile
 from ..json_text import parse_json
+from ..remote.address import info, is_address, open_place
+from ..remote.cached import fetch
 from ..spec.cell import Cell
 from ..spec.result import Result
 from ..spec.unit import Unit
@@ -96,13 +99,25 @@ def is_run(source: Any) -> bool:
 
 def _split(source: str) -> tuple[Path, str] | None:
     """The folder of a run and what is named in it, or None."""
+    source, cell = _of_address(source)
     folder, _, name = source.partition(":")
-    for path, wanted in ((Path(source), ""), (Path(folder), name)):
+    for path, wanted in ((Path(source), cell), (Path(folder), name)):
         if _has_plan(path):
             return path, wanted
         if path.parent.name == "cells" and _has_plan(path.parent.parent):  # the folder of a cell
             return path.parent.parent, path.name
     return None
+
+
+def _of_address(source: str) -> tuple[str, str]:
+    """The copy of a run at an address, and what is named in it; any other source as it is."""
+    address, _, name = source.rpartition(":")
+    for text, wanted in ((source, ""), (address, name)):
+        if is_address(text):
+            with contextlib.suppress(InputError):
+                info(open_place(text) / "run.json")
+                return str(fetch(text)), wanted
+    return source, ""
 
 
 def _has_plan(folder: Path) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ..errors import ArbenchError, InputError
 from ..json_text import parse_json
+from ..remote.address import SCHEMES
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 from . import target
@@ -23,8 +24,11 @@ PAGE = 1000
 
 
 def is_store(text: str) -> bool:
-    """Whether it is the address of a store, and not a folder."""
-    return "://" in text or text.startswith("sqlite:")
+    """Whether it is the address of a store of MLflow, and not a folder or the address of one."""
+    scheme, address, rest = text.partition("://")
+    if scheme == "file":
+        return any(Path(rest).glob("*/meta.yaml"))
+    return text.startswith("sqlite:") or (address != "" and scheme.lower() not in SCHEMES)
 
 
 def fetch(address: str, into: Path, progress: Callable[[int, int], None] = lambda done, count: None) -> list[Path]:
@@ -44,7 +48,7 @@ def fetch(address: str, into: Path, progress: Callable[[int, int], None] = lambd
         parents = [*_search(client, ids, "tags.`arbench.level` = 'run'")]
         folders = []
         for done, parent in enumerate(parents):
-            folder = into / parent.info.run_id
+            folder = into / str(done)  # its id is the server's word
             if _fetch_run(client, ids, parent, folder):
                 folders.append(folder)
             progress(done + 1, len(parents))
@@ -83,6 +87,10 @@ def _fetch_run(client: MlflowClient, experiments: list[str], parent: Run, folder
 
 def _result_files(client: MlflowClient, run: str, folder: str | None = None) -> Iterator[str]:
     for each in client.list_artifacts(run, folder):
+        if ".." in PurePosixPath(each.path).parts or PurePosixPath(each.path).is_absolute():
+            raise InputError(
+                f"the store has a file {each.path!r}", "its path leads elsewhere", "ask who runs the server"
+            )
         if each.is_dir:
             yield from _result_files(client, run, each.path)
         elif each.path.endswith("/result.json"):

@@ -257,6 +257,20 @@ def test_gc_deletes_what_nothing_needs_and_only_when_asked(shards, tmp_path, cap
     assert arbench("gc", run) == 0
     out = capsys.readouterr().out
     assert "4 files and folders" in out
+    assert "a cell that is not in the run's plan" in out
+    assert "a unit that no record tells of" in out
+    kept = (run / "journal.jsonl").read_bytes()
+    writer = journal.Writer(run / "journal.jsonl")  # as where a resumed run has planned a cell anew
+    writer.write("started", cell="res-stray")
+    writer.write("unit", cell=unit.parents[1].name, unit="000400-000408", digest="", seconds=1.0)
+    writer.close()
+    assert arbench("gc", run) == 0
+    out = capsys.readouterr().out
+    assert "planned before its settings, weights, data or versions changed" in out
+    assert "a unit of an earlier plan" in out
+    (run / "journal.jsonl").write_bytes(kept)
+    assert arbench("gc", run) == 0
+    out = capsys.readouterr().out
     assert f"arbench gc {run} --yes" in out
     assert all(path.exists() for path in rubbish)
     assert arbench("gc", run, "--yes") == 0

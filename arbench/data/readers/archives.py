@@ -224,6 +224,8 @@ class _Sample:
     def take(self, archive: tarfile.TarFile, info: tarfile.TarInfo, wanted: bool) -> None:
         if not info.isfile():
             self.bad = ("unreadable file", "it is a link or a device in the archive")
+        elif info.issparse():  # a few bytes stand for as many zeros as they like
+            self.bad = ("unreadable file", "it is a sparse file in the archive")
         elif info.size > (bound := max_bytes()):
             self.bad = ("too large", f"{info.size} bytes; the bound is {bound} ({VARIABLE})")
         elif wanted:

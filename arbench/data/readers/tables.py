@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ...errors import ImageError, InputError
 from ...json_text import writable
+from ...limits import refuse_beyond
 from .ahead import AGAIN, Header, Item, Shard, damaged
 from .decode import BadImage, Decoded, decode
 
@@ -18,6 +19,8 @@ TABLE_DAMAGE = (OSError, ValueError, LookupError, TypeError, MemoryError)
 """What Arrow raises beside its own: names of columns that are not UTF-8, a footer that does not add up."""
 ROWS = 32
 """Rows read at once."""
+INFLATION = 16
+"""How many times its bytes in the file a group of rows may take; beyond it the bound of `limits` holds."""
 BUFFER = 1 << 20
 """Bytes read at once: without a buffer Arrow reads a row group whole; with it, page by page."""
 
@@ -116,6 +119,7 @@ class ParquetReader:
         with _open(self.name, path) as file:
             first = start
             for group in range(file.num_row_groups):
+                _refuse_inflating(path, file.metadata.row_group(group), image)
                 end = first + file.metadata.row_group(group).num_rows
                 if shard.indices(end, first):
                     index = first
@@ -131,6 +135,15 @@ class ParquetReader:
                                 )
                             index += 1
                 first = end
+
+
+def _refuse_inflating(path: Path, group: Any, image: str) -> None:
+    """Raises `InputError` for pictures that take far more bytes than in the file: encoded ones hardly compress."""
+    chunks = [group.column(index) for index in range(group.num_columns)]
+    mine = [chunk for chunk in chunks if chunk.path_in_schema.partition(".")[0] == image]
+    needed = sum(chunk.total_uncompressed_size for chunk in mine)
+    if needed > INFLATION * sum(chunk.total_compressed_size for chunk in mine):
+        refuse_beyond(f"a group of rows of {path}", needed)
 
 
 def refuse_table(path: Path, names: Sequence[str]) -> NoReturn:
