@@ -29,7 +29,10 @@ GOOD = frozenset({"OK", "IDENTICAL", "IMPROVED", "AMBIGUOUS"})
 """Nights with these verdicts are the history of a number."""
 UNGATED = frozenset({"NO_BASELINE", "NOT_MEASURED", "INVALID", "QUARANTINED"})
 DETAILS = frozenset(
-    {"latency-spread", "probe-overhead", "phase-closure", "first-call", "load", "prepare", "latency-p90"}
+    {
+        *("latency-spread", "probe-overhead", "phase-closure", "first-call", "load", "prepare", "latency-p90"),
+        *("other-load", "stolen-time"),
+    }
 )
 """Numbers about a measurement, not of the model: they are in the report and not in the gate."""
 IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
