@@ -23,7 +23,7 @@ from ..journal import now
 from ..json_text import parse_json
 from ..report.folders import Entry, RunFolder, read_runs
 from ..report.series import Reading, night, readings
-from ..spec.base import Frozen
+from ..spec.base import Kept
 from ..spec.result import Result
 
 STORE = Path("baselines")
@@ -31,7 +31,7 @@ HINT = "check the folder of --store"
 VERSION = 1
 
 
-class Accepted(Frozen):
+class Accepted(Kept):
     """A run that became the baseline."""
 
     run_id: str
@@ -43,7 +43,7 @@ class Accepted(Frozen):
     git: str = ""
 
 
-class Quarantined(Frozen):
+class Quarantined(Kept):
     """Numbers (globs of "ADAPTER METRIC") that are reported and not gated."""
 
     glob: str
@@ -51,7 +51,7 @@ class Quarantined(Frozen):
     time: str
 
 
-class BaselineFile(Frozen):
+class BaselineFile(Kept):
     """`baseline.json`."""
 
     schema_version: int = VERSION
@@ -63,14 +63,14 @@ class BaselineFile(Frozen):
     """Runs under other seeds."""
 
 
-class NumberOfNight(Frozen):
+class NumberOfNight(Kept):
     """One number of a gated night."""
 
     value: float | None
     verdict: str
 
 
-class NightRecord(Frozen):
+class NightRecord(Kept):
     """A line of nights.jsonl."""
 
     run_id: str

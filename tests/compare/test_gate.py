@@ -149,6 +149,27 @@ def test_a_regressed_night_is_no_history_and_a_night_gated_twice_counts_once(nig
     assert len(baselines.read(tmp_path / "store", "main").nights) == 2
 
 
+def test_fields_that_a_later_version_has_written_are_kept(runs, tmp_path):
+    folder, store = runs("a"), tmp_path / "store"
+
+    def later(document):
+        document.update(mood={"good": True})
+        document["metrics"][0].update(weather="fine")
+        document["provenance"].update(room=3)
+
+    change(folder, "speed", later)
+    baselines.accept(store, "main", folder, "first")
+    lines = map(json.loads, (store / "main" / "results.jsonl").read_text().splitlines())
+    (speed,) = [each for each in lines if each["task"] == "speed"]
+    assert (speed["mood"], speed["provenance"]["room"]) == ({"good": True}, 3)
+    assert speed["metrics"][0]["weather"] == "fine"
+    path = store / "main" / "baseline.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"owner": "night shift"}))
+    known = baselines.quarantine(store, "main", "* latency*", "noisy")
+    assert json.loads(path.read_text())["owner"] == "night shift"
+    assert gate(runs("b"), known).exit_code == 0
+
+
 def test_seeds_tell_the_spread(runs, tmp_path):
     folders = [runs(f"s{seed}", changed=0.02 * seed, load={"seed": seed}) for seed in range(6)]
     known = baselines.accept(tmp_path / "store", "main", folders[0], "seeds", folders[1:])
