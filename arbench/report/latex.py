@@ -16,7 +16,7 @@ SPECIAL = {
     "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "∞": r"$\infty$", "σ": r"$\sigma$",
     "Δ": r"$\Delta$", "[": "{[}", "]": "{]}", "*": "{*}",
 }  # fmt: skip
-"""Brackets and stars because a line that follows `\\\\` would be read as its arguments. Other scripts need XeLaTeX or LuaLaTeX."""
+"""Brackets and stars because after `\\\\` they are read as its arguments. Other scripts want XeLaTeX or LuaLaTeX."""
 
 
 def escaped(text: str) -> str:
