@@ -240,6 +240,21 @@ def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
         noises(measure(0.1), timings(known), 13, told.append)
 
 
+def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = str(runs("n0"))
+    readings = {("speed", "latency (batch 1, sample)"): 0.1, ("memory", "peak-memory (batch 1)"): 1e8}
+    monkeypatch.setattr(in_turn.Build, "measure", lambda build, adapter, tasks: readings)
+    assert main(["baseline", "set", "main", folder]) == 0
+    assert main(["baseline", "calibrate", "main", folder, "--sessions", "15"]) == 0
+    said = capsys.readouterr()
+    assert "baseline main: 2 numbers of 15 sessions, 0 in quarantine" in said.out
+    assert "next_scale/toy: session 15 of 15" in said.err
+    assert main(["baseline", "calibrate", "main", folder, "--sessions", "3"]) == 2
+    kept = json.loads((tmp_path / "baselines" / "main" / "calibration.json").read_text())
+    assert {each["metric"] for each in kept["numbers"].values()} == {words for _, words in readings}
+
+
 def test_the_shares_of_false_alarms_of_a_series():
     draw = np.random.default_rng(0)
     calm = [noise("a", "latency", np.exp(0.01 * draw.normal(size=14)), 0.02) for _ in range(40)]
