@@ -9,18 +9,28 @@ from pathlib import Path
 
 from arbench.cli.places import whole
 from arbench.compare import baseline as baselines
+from arbench.compare.baseline import Baseline
+from arbench.compare.calibration import noises
+from arbench.compare.gate import timings
+from arbench.compare.in_turn import Build
 from arbench.errors import OK, UnknownName, UsageError
 from arbench.terminal import Column, PlainConsole, print_table
 
 
 def baseline(
-    action: str, names: Sequence[str], reason: str | None, seeds: Sequence[Path], store: Path, json_output: bool
+    action: str,
+    names: Sequence[str],
+    reason: str | None,
+    seeds: Sequence[Path],
+    sessions: int,
+    store: Path,
+    json_output: bool,
 ) -> int:
     console = PlainConsole()
     if action == "list":
         return _list(store, json_output)
-    if action not in ("set", "accept", "quarantine"):
-        known = ("set", "list", "accept", "quarantine")
+    if action not in ("set", "accept", "quarantine", "calibrate"):
+        known = ("set", "list", "accept", "quarantine", "calibrate")
         raise UnknownName("action of baseline", action, known, "arbench baseline set NAME DIR")
     if len(names) != 2:
         what = "GLOB" if action == "quarantine" else "DIR"
@@ -36,10 +46,34 @@ def baseline(
         found = baselines.quarantine(store, name, given, reason or "")
         console.print(f"baseline {name}: {len(found.file.quarantine)} in quarantine", soft_wrap=True)
         return OK
+    if action == "calibrate":
+        return _calibrate(baselines.read(store, name), Path(given), sessions)
     why = reason if action == "accept" else reason or "first"
     found = baselines.accept(store, name, whole(given), why or "", seeds)
     numbers = sum(each.metric.value is not None for each in found.readings().values())
     console.print(f"baseline {name}: {numbers} numbers of {given}, in {found.place}", soft_wrap=True)
+    return OK
+
+
+def _calibrate(known: Baseline, folder: Path, count: int) -> int:
+    """Runs the suite of the run in `folder` again and again, as it is now."""
+    console, progress = PlainConsole(), PlainConsole(stderr=True)
+
+    def tell(text: str) -> None:
+        progress.print(text, soft_wrap=True)
+
+    found = noises(Build(sys.executable, folder).measure, timings(known), count, tell)
+    baselines.calibrate(known, found, count)
+    heads = ("model", "number", "spread", "suspect", "regressed", "")
+    columns = [Column(head, right=head in ("spread", "suspect", "regressed")) for head in heads]
+    rows = []
+    for each in found.values():
+        shares = [f"{100 * share:.1f} %" for share in (each.spread, each.screened, each.confirmed)]
+        rows.append([each.adapter, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
+    print_table(console, columns, rows, rule=True)
+    unstable = sum(bool(each.unstable) for each in found.values())
+    told = f"{len(found)} numbers of {count} sessions, {unstable} in quarantine"
+    console.print(f"baseline {known.file.name}: {told}", soft_wrap=True)
     return OK
 
 

@@ -49,7 +49,7 @@ def compare(
 
 def baseline(
     action: Annotated[
-        str, typer.Argument(metavar="set|list|accept|quarantine", help="What to do; see docs/gate.md.")
+        str, typer.Argument(metavar="set|list|accept|quarantine|calibrate", help="What to do; see docs/gate.md.")
     ] = "list",
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME DIR", help="The baseline and a run; a GLOB for quarantine.")
@@ -61,13 +61,16 @@ def baseline(
             "--seeds", metavar="DIR", help="The same run under another seed; four and more of them.", parser=whole
         ),
     ] = None,
+    sessions: Annotated[
+        int, typer.Option("--sessions", metavar="N", help="With calibrate: how often the build is run against itself.")
+    ] = 14,
     store: Store = Path("baselines"),
     json_output: Json = False,
 ) -> None:
     """Keep good runs that later ones are held against."""
     from arbench.cli.baseline import baseline
 
-    raise typer.Exit(baseline(action, names or [], reason, seeds or [], store, json_output))
+    raise typer.Exit(baseline(action, names or [], reason, seeds or [], sessions, store, json_output))
 
 
 def gate(

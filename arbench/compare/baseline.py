@@ -4,13 +4,15 @@ STORE/NAME/baseline.json   the accepted runs with time and reason, and what is i
            results.jsonl   the results of the accepted run, one a line
            seeds.jsonl     numbers of further runs of it under other seeds: how far these lie apart
            nights.jsonl    one line per gated run: each number with its value and verdict
+           calibration.json  how far its timings scatter where nothing has changed, if that was measured
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,17 @@ from ..journal import now
 from ..json_text import parse_json
 from ..report.folders import Entry, RunFolder, read_runs
 from ..report.series import Reading, night, readings
-from ..spec.base import Frozen
+from ..spec.base import Kept
 from ..spec.result import Result
+from . import calibration as calibrations
+from .calibration import Calibration, Noise
 
 STORE = Path("baselines")
 HINT = "check the folder of --store"
 VERSION = 1
 
 
-class Accepted(Frozen):
+class Accepted(Kept):
     """A run that became the baseline."""
 
     run_id: str
@@ -43,15 +47,17 @@ class Accepted(Frozen):
     git: str = ""
 
 
-class Quarantined(Frozen):
+class Quarantined(Kept):
     """Numbers (globs of "ADAPTER METRIC") that are reported and not gated."""
 
     glob: str
     reason: str
     time: str
+    calibrated: bool = False
+    """Put there by a calibration, and taken out by the next."""
 
 
-class BaselineFile(Frozen):
+class BaselineFile(Kept):
     """`baseline.json`."""
 
     schema_version: int = VERSION
@@ -63,14 +69,14 @@ class BaselineFile(Frozen):
     """Runs under other seeds."""
 
 
-class NumberOfNight(Frozen):
+class NumberOfNight(Kept):
     """One number of a gated night."""
 
     value: float | None
     verdict: str
 
 
-class NightRecord(Frozen):
+class NightRecord(Kept):
     """A line of nights.jsonl."""
 
     run_id: str
@@ -89,6 +95,7 @@ class Baseline:
     results: tuple[Result, ...]
     nights: tuple[NightRecord, ...]
     seeds: dict[str, tuple[float, ...]]
+    calibration: Calibration | None = None
 
     @property
     def folder(self) -> Path:
@@ -131,6 +138,7 @@ def read(store: Path, name: str) -> Baseline:
         file = BaselineFile.model_validate(parse_json((place / "baseline.json").read_bytes()))
         results = tuple(Result.model_validate(each) for each in _lines(place / "results.jsonl"))
         nights = tuple(NightRecord.model_validate(each) for each in _lines(place / "nights.jsonl"))
+        calibration = calibrations.read(place)
         spread: dict[str, list[float]] = {}
         for each in _lines(place / "seeds.jsonl"):
             for key, value in each.items():
@@ -138,7 +146,7 @@ def read(store: Path, name: str) -> Baseline:
     except (OSError, ValueError, TypeError, AttributeError, ValidationError) as error:
         raise DamagedFile(f"cannot read the baseline {place}", f"{type(error).__name__}: {error}", HINT) from error
     seeds = {key: tuple(values) for key, values in spread.items()}
-    return Baseline(place, file, results, tuple(sorted(nights, key=lambda night: night.started)), seeds)
+    return Baseline(place, file, results, tuple(sorted(nights, key=lambda night: night.started)), seeds, calibration)
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -194,6 +202,20 @@ def quarantine(store: Path, name: str, glob: str, reason: str) -> Baseline:
     file = known.file.model_copy(update={"quarantine": (*known.file.quarantine, one)})
     write_atomic(known.place / "baseline.json", (file.model_dump_json(indent=1) + "\n").encode(), HINT)
     return read(store, name)
+
+
+def calibrate(baseline: Baseline, numbers: Mapping[str, Noise], sessions: int) -> Baseline:
+    """Keeps what A/A sessions found of its numbers by key, and puts those in quarantine that are not stable."""
+    calibrations.write(baseline.place, numbers.items(), sessions, HINT)
+    found = [
+        Quarantined(glob=escape(f"{each.adapter} {each.metric}"), reason=each.unstable, time=now(), calibrated=True)
+        for each in numbers.values()
+        if each.unstable
+    ]
+    kept = [each for each in baseline.file.quarantine if not each.calibrated]
+    file = baseline.file.model_copy(update={"quarantine": (*kept, *found)})
+    write_atomic(baseline.place / "baseline.json", (file.model_dump_json(indent=1) + "\n").encode(), HINT)
+    return read(baseline.place.parent, baseline.file.name)
 
 
 def record(baseline: Baseline, one: NightRecord) -> None:

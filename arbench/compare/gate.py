@@ -29,7 +29,10 @@ GOOD = frozenset({"OK", "IDENTICAL", "IMPROVED", "AMBIGUOUS"})
 """Nights with these verdicts are the history of a number."""
 UNGATED = frozenset({"NO_BASELINE", "NOT_MEASURED", "INVALID", "QUARANTINED"})
 DETAILS = frozenset(
-    {"latency-spread", "probe-overhead", "phase-closure", "first-call", "load", "prepare", "latency-p90"}
+    {
+        *("latency-spread", "probe-overhead", "phase-closure", "first-call", "load", "prepare", "latency-p90"),
+        *("other-load", "stolen-time"),
+    }
 )
 """Numbers about a measurement, not of the model: they are in the report and not in the gate."""
 IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
@@ -124,6 +127,18 @@ def gate(folder: Path, baseline: Baseline, confirm: Confirm | None = None) -> Ve
         NightRecord(run_id=run.run_id, started=tonight.started, git=tonight.git, folder=str(run.path), numbers=numbers),
     )
     return Verdicts(baseline.file.name, run.run_id, run.path, tonight.started, tuple(_sorted(gated)))
+
+
+def timings(baseline: Baseline) -> dict[str, Reading]:
+    """Its numbers by key that are screened, by nights or by A/A sessions: timings and memory that are not exact."""
+    return {
+        key: each
+        for key, each in baseline.readings().items()
+        if each.metric.measure in screen.EFFECT
+        and each.metric.value is not None
+        and each.metric.direction is not None
+        and each.metric.name not in DETAILS | EXACT
+    }
 
 
 def _sorted(gated: Sequence[Gated]) -> list[Gated]:
@@ -228,18 +243,21 @@ def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
     effect = screen.EFFECT[metric.measure]
     if min([blank.value, *history]) <= 0:
         return replace(blank, verdict="INVALID", why="a reading of 0 or below")
-    if len(history) < screen.LEAST:
+    known = baseline.calibration.numbers.get(blank.key) if baseline.calibration is not None else None
+    if len(history) < screen.LEAST and known is None:
         ratio = blank.value / blank.baseline
         side = (ratio > 1 + screen.PROVISIONAL) - (ratio < 1 / (1 + screen.PROVISIONAL))
         why = f"provisional: {100 * screen.PROVISIONAL:g} % of the baseline, {len(history)} of {screen.LEAST} nights"
     else:
-        found = screen.band(history)
+        found = screen.band(history, None if known is None else (known.spread, len(known.readings)))
         if float(found.spread) > screen.UNSTABLE:
             why = f"nights lie {100 * float(found.spread):.0f} % apart"
             return replace(blank, verdict="QUARANTINED", why=why, nights=len(history))
         side = int(found.beyond(blank.value, effect))
         low, high = (100 * (float(each) - 1) for each in (found.low, found.high))
-        why = f"predicted {low:+.1f} to {high:+.1f} % of the median of {len(history)} nights"
+        nights = "the baseline" if len(history) == 1 else f"the median of {len(history)} nights"
+        why = f"predicted {low:+.1f} to {high:+.1f} % of {nights}"
+        why += f", A/A noise {100 * known.spread:.1f} % in {len(known.readings)} sessions" if known else ""
     if side == 0:
         return replace(blank, verdict="OK", why=why, nights=len(history))
     better = _side(metric, side == 1) == "IMPROVED"

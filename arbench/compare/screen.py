@@ -51,15 +51,22 @@ class Band:
         return np.asarray(above.astype(np.int64) - below.astype(np.int64), np.int64)
 
 
-def band(history: ArrayLike) -> Band:
-    """From nights (..., n), all positive, oldest first: median and median absolute deviation, Student's quantile."""
+def band(history: ArrayLike, calibrated: tuple[float, int] | None = None) -> Band:
+    """From nights (..., n), all positive, oldest first: median and median absolute deviation, Student's quantile.
+
+    `calibrated`: the spread and the number of A/A sessions, the least that nights are taken to be apart, and all that
+    is known of it with fewer than `LEAST`.
+    """
     from scipy.special import stdtrit
 
     logs = np.log(np.asarray(history, np.float64))[..., -MOST:]
     n = logs.shape[-1]
     middle = np.median(logs, axis=-1)
     spread = NORMAL * np.median(np.abs(logs - middle[..., None]), axis=-1)
-    half = float(stdtrit(n - 1, SCREEN)) * np.maximum(spread, FLOOR) * np.sqrt(1 + 1 / n)
+    if calibrated is not None and n < LEAST:
+        spread = np.full_like(middle, calibrated[0])
+    least, sessions = (FLOOR, n) if calibrated is None else (max(FLOOR, calibrated[0]), max(n, calibrated[1]))
+    half = float(stdtrit(sessions - 1, SCREEN)) * np.maximum(spread, least) * np.sqrt(1 + 1 / n)
     return Band(np.exp(middle), np.exp(-half), np.exp(half), spread)
 
 

@@ -24,7 +24,9 @@ COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 _ATTENTION = "scaled_dot_product"
 _GATHERS = frozenset({"embedding", "index", "index_select", "gather", "take", "take_along_dim"})
 """Operations that read only the rows they return."""
-_SILENT = frozenset({"detach", "alias", "lift_fresh", "_local_scalar_dense", "empty_like", "new_empty", "zeros_like"})
+_NEW = frozenset({"lift_fresh", "empty_like", "new_empty", "zeros_like"})
+"""Operations that read no values of their arguments and return a tensor of the call's own."""
+_SILENT = _NEW | {"detach", "alias", "_local_scalar_dense"}
 """Operations that read no values of their arguments."""
 
 
@@ -86,10 +88,6 @@ def _uncompiled() -> AbstractContextManager[object]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
-def _storage(tensor: Tensor) -> int:
-    return int(StorageWeakRef(tensor.untyped_storage()).cdata)  # type: ignore[no-untyped-call]
-
-
 def extent(tensor: Tensor) -> int:
     """Bytes that a tensor's values take in memory: dimensions that repeat the same values count once."""
     distinct = 1
@@ -110,12 +108,14 @@ class _Reads:
 class _Kind:
     """What is to be known of an operation, found out once.
 
-    composite: made of others, which are counted in its place. silent: moves no data. written: place and name of the
-    arguments that it changes. gathers: reads only what it returns. fills: adds rows or columns of one value.
+    composite: made of others, which are counted in its place. silent: moves no data. new: silent, and returns a tensor
+    of the call's own. written: place and name of the arguments that it changes. gathers: reads only what it returns.
+    fills: adds rows or columns of one value.
     """
 
     composite: bool
     silent: bool
+    new: bool
     attention: bool
     formula: Callable[..., int] | None
     written: tuple[tuple[int, str], ...]
@@ -130,6 +130,7 @@ class _Kind:
         return cls(
             composite=formula is None and not attention and func.has_kernel_for_dispatch_key(COMPOSITE),
             silent=func.is_view or name in _SILENT,
+            new=name in _NEW,
             attention=attention,
             formula=formula,
             written=tuple(
@@ -169,6 +170,8 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Storage of rows that were filled up with others -> the share of those that were there."""
     kinds: dict[Any, _Kind] = field(default_factory=dict)
     reads: dict[str, dict[tuple[int, int], _Reads]] = field(default_factory=lambda: defaultdict(dict))
+    known: dict[int, StorageWeakRef] = field(default_factory=dict)
+    """Of each storage that was seen, so that no later one gets its number; its memory is freed all the same."""
 
     def __post_init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -203,23 +206,27 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if whole is not NotImplemented:
                 return whole
         out = func(*args, **kwargs)
+        now = self.open[-1]
+        if kind.new:
+            self.made[self._storage(out)] = now
         if kind.silent:
             return out
-        now = self.open[-1]
         span = self.spans[now]
         span.operations += 1
         if kind.attention:
             span.flops += attention_flops(*args[:3])
         elif kind.formula is not None:
-            filled = next((self.filled[each] for each in map(_storage, _tensors(args)) if each in self.filled), 1.0)
+            filled = next(
+                (self.filled[each] for each in map(self._storage, _tensors(args)) if each in self.filled), 1.0
+            )
             span.flops += round(kind.formula(*args, **kwargs, out_val=out) * filled)
         results = list(_tensors(out))
         written = [each for place, name in kind.written for each in _tensors(_argument(args, kwargs, place, name))]
         changed = {id(each) for each in written}
         for tensor in results:
-            self.filled.pop(_storage(tensor), None)
+            self.filled.pop(self._storage(tensor), None)
         if kind.fills and args[1][-2:] != [0, 0] and not any(args[1][:-2]):
-            self.filled[_storage(out)] = args[0].shape[0] / out.shape[0]
+            self.filled[self._storage(out)] = args[0].shape[0] / out.shape[0]
         for tensor in (*_tensors(args), *_tensors(kwargs.values())):
             if id(tensor) not in changed:
                 self._read(span, now, tensor, results if kind.gathers else None)
@@ -227,11 +234,15 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._write(span, now, tensor)
         for tensor in results:
             if id(tensor) not in changed:
-                self.made[_storage(tensor)] = now
+                self.made[self._storage(tensor)] = now
         return out
 
+    def _storage(self, tensor: Tensor) -> int:
+        reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return int(self.known.setdefault(int(reference.cdata), reference).cdata)
+
     def _read(self, span: Span, now: int, tensor: Tensor, rows: list[Tensor] | None) -> None:
-        storage = _storage(tensor)
+        storage = self._storage(tensor)
         size = extent(tensor)
         if rows is not None:
             size = min(size, sum(map(extent, rows)))
@@ -244,7 +255,7 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 seen.times, seen.size = seen.times + 1, max(seen.size, size)
 
     def _write(self, span: Span, now: int, tensor: Tensor) -> None:
-        storage = _storage(tensor)
+        storage = self._storage(tensor)
         if storage not in self.made:
             self.lasting.add(storage)
             span.cache += extent(tensor)

@@ -95,17 +95,20 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def to_latex(boards: Sequence[Board]) -> str:
-    """A table for each board, for the package `booktabs`; published figures are in italics."""
-    parts = [PACKAGES]
+    """A table for each board, over as many pages as it takes, for the packages `booktabs` and `longtable`; published
+    figures are in italics."""
+    parts = [f"{PACKAGES}\n% \\usepackage{{longtable}}"]
     for board in boards:
         heads = ["Model", *(escaped(_heading(board, place)) for place in range(len(board.columns)))]
+        caption = f"{board.title}: {board.protocol}. Published figures in italics."
+        head = ["\\toprule", " & ".join(heads) + " \\\\", "\\midrule"]
         lines = [
-            "\\begin{table}",
-            "\\centering",
-            f"\\begin{{tabular}}{{l{'r' * len(board.columns)}}}",
-            "\\toprule",
-            " & ".join(heads) + " \\\\",
-            "\\midrule",
+            f"\\begin{{longtable}}{{l{'r' * len(board.columns)}}}",
+            f"\\caption{{{escaped(caption)}}}\\label{{tab:{board.id}}}\\\\",
+            *(*head, "\\endfirsthead"),
+            *(*head, "\\endhead"),
+            "\\bottomrule",
+            "\\endfoot",
         ]
         for row in board.rows:
             cells = [
@@ -115,13 +118,6 @@ def to_latex(boards: Sequence[Board]) -> str:
                 for column, cell in zip(board.columns, row.cells, strict=True)
             ]
             lines.append(" & ".join([escaped(row.model), *cells]) + " \\\\")
-        caption = f"{board.title}: {board.protocol}. Published figures in italics."
-        lines += [
-            "\\bottomrule",
-            "\\end{tabular}",
-            f"\\caption{{{escaped(caption)}}}",
-            f"\\label{{tab:{board.id}}}",
-            "\\end{table}",
-        ]
+        lines.append("\\end{longtable}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

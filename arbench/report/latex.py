@@ -10,9 +10,13 @@ from .tables import Place, Table
 PACKAGES = "% \\usepackage{booktabs}"
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
-    "×": r"$\times$", "µ": r"\textmu{}", "⁻": r"$^{-}$", "³": r"$^{3}$", "·": r"$\cdot$", "±": r"$\pm$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': "''", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\to$", "–": "--",
+    "−": "$-$", "×": r"$\times$", "µ": r"\textmu{}", "⁻": r"$^{-}$", "²": r"$^{2}$", "³": r"$^{3}$", "·": r"$\cdot$",
+    "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "∞": r"$\infty$", "σ": r"$\sigma$",
+    "Δ": r"$\Delta$", "[": "{[}", "]": "{]}", "*": "{*}",
 }  # fmt: skip
+"""Brackets and stars because after `\\\\` they are read as its arguments. Other scripts want XeLaTeX or LuaLaTeX."""
 
 
 def escaped(text: str) -> str:
@@ -104,4 +108,6 @@ def _caption(table: Table, shown: list[int]) -> str:
         if known and column.measure == "quality":
             counts.setdefault(", ".join(f"{n:,}" for n in sorted(known)), []).append(column.words)
     told = "; ".join(f"{', '.join(names)}: n = {count}" for count, names in counts.items())
-    return f"Below each value its 95 % interval; bold: it overlaps no other in the column. {told}.".replace(" .", ".")
+    return "Below each value its 95 % interval; bold: it overlaps no other in the column." + (
+        f" {told}." if told else ""
+    )

@@ -25,6 +25,13 @@ class Frozen(BaseModel):
         return self.model_dump(mode="json")
 
 
+class Kept(Frozen):
+    """What arbench has written, this version or a later one of the same schema: keys that are not known yet are read,
+    kept and written back."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Written(Frozen):
     """What a user writes in a suite: the docstring below a field is its description, which `arbench ls keys` shows."""
 

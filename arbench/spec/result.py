@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from .base import FileName, Frozen
+from .base import FileName, Kept
 from .sampling import Sampling
 
 SCHEMA_VERSION = 2
@@ -20,7 +20,7 @@ OWN = "arbench"
 """The convention of numbers that this harness defines itself: latencies, code use, its own choices."""
 
 
-class Interval(Frozen):
+class Interval(Kept):
     """A confidence interval. `method` names how it was computed, `level` its coverage."""
 
     low: float
@@ -29,7 +29,7 @@ class Interval(Frozen):
     method: str
 
 
-class ReferenceSet(Frozen):
+class ReferenceSet(Kept):
     """What samples were compared with: as it was named, and the digest of its content ("" where unknown)."""
 
     name: str
@@ -51,7 +51,7 @@ class MetricKey(NamedTuple):
         return ", ".join(value if isinstance(value, str) else f"{name} {value:g}" for name, value in self.at)
 
 
-class Metric(Frozen):
+class Metric(Kept):
     """One number and all that is needed to read it. `value` None always comes with a `reason`.
 
     `name`, `convention`, `reference` and `at` say what it is (`key`). A name means one thing, and carries no
@@ -91,7 +91,7 @@ class Metric(Frozen):
         return MetricKey(self.name, self.convention, reference, tuple(sorted(self.at.items())))
 
 
-class SetSummary(Frozen):
+class SetSummary(Kept):
     """One of the two sets of images behind a distance, or the only one."""
 
     source: str
@@ -111,14 +111,14 @@ class SetSummary(Frozen):
     """Format of the file of statistics, if that is what the reference is."""
 
 
-class Remark(Frozen):
+class Remark(Kept):
     """Something about the two sets that changes what the numbers mean."""
 
     code: str
     text: str
 
 
-class PhaseTime(Frozen):
+class PhaseTime(Kept):
     """Median time of one phase of a call. `share` is its part of the call's end-to-end time."""
 
     phase: str
@@ -128,7 +128,7 @@ class PhaseTime(Frozen):
     """How often the phase is entered per call."""
 
 
-class SpeedRecord(Frozen):
+class SpeedRecord(Kept):
     """Phases of one measured configuration, for the stacked bars."""
 
     batch: int
@@ -138,7 +138,7 @@ class SpeedRecord(Frozen):
     operation: str = "sample"
 
 
-class Provenance(Frozen):
+class Provenance(Kept):
     """Where a result comes from: software, machine, weights and data."""
 
     arbench: str
@@ -166,7 +166,7 @@ Artifact = Literal["pictures", "sheet", "worst", "latency"]
 that came out worst, raw timings."""
 
 
-class Result(Frozen):
+class Result(Kept):
     """The outcome of one cell, written once as `cells/<result_id>/result.json`."""
 
     schema_version: int = SCHEMA_VERSION

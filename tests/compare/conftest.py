@@ -103,7 +103,8 @@ def make_run(
         Metric(name="weight-passes", value=10.0, n=1, direction="lower", at={**at, "phase": "ar"}),
     ]
     peak = Metric(name="peak-memory", value=1e8, unit="B", n=1, direction="lower", at={"batch": 1}, measure="memory")
-    result("speed", "speed", [timing, steps, *counted], parameters={"batches": [1]})
+    load = Metric(name="other-load", value=10 * latency, n=1, unit="cores", direction="lower", at=at, measure="speed")
+    result("speed", "speed", [timing, steps, *counted, load], parameters={"batches": [1]})
     result("memory", "memory", [peak], parameters={"batches": [1]})
     return folder
 

@@ -25,6 +25,7 @@ def test_the_same_samples_are_identical(runs):
         "frechet": "identical", "kid": "identical", "precision": "identical", "class-agreement": "identical",
         "nats-per-token": "identical", "latency": "comparable", "steps": "identical", "peak-memory": "comparable",
         "tokens": "identical", "flops": "identical", "weight-passes": "identical",
+        "other-load": "not told apart",
     }  # fmt: skip
     (samples,) = found.models[0].samples
     assert (samples.count, samples.same, samples.most) == (120, 120, ())

@@ -13,7 +13,8 @@ import arbench
 from arbench.cli.main import main
 from arbench.compare import baseline as baselines
 from arbench.compare import in_turn, screen
-from arbench.compare.gate import gate
+from arbench.compare.calibration import noise, noises
+from arbench.compare.gate import gate, timings
 from arbench.errors import StoreError, UnknownName, UsageError
 
 
@@ -149,6 +150,27 @@ def test_a_regressed_night_is_no_history_and_a_night_gated_twice_counts_once(nig
     assert len(baselines.read(tmp_path / "store", "main").nights) == 2
 
 
+def test_fields_that_a_later_version_has_written_are_kept(runs, tmp_path):
+    folder, store = runs("a"), tmp_path / "store"
+
+    def later(document):
+        document.update(mood={"good": True})
+        document["metrics"][0].update(weather="fine")
+        document["provenance"].update(room=3)
+
+    change(folder, "speed", later)
+    baselines.accept(store, "main", folder, "first")
+    lines = map(json.loads, (store / "main" / "results.jsonl").read_text().splitlines())
+    (speed,) = [each for each in lines if each["task"] == "speed"]
+    assert (speed["mood"], speed["provenance"]["room"]) == ({"good": True}, 3)
+    assert speed["metrics"][0]["weather"] == "fine"
+    path = store / "main" / "baseline.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"owner": "night shift"}))
+    known = baselines.quarantine(store, "main", "* latency*", "noisy")
+    assert json.loads(path.read_text())["owner"] == "night shift"
+    assert gate(runs("b"), known).exit_code == 0
+
+
 def test_seeds_tell_the_spread(runs, tmp_path):
     folders = [runs(f"s{seed}", changed=0.02 * seed, load={"seed": seed}) for seed in range(6)]
     known = baselines.accept(tmp_path / "store", "main", folders[0], "seeds", folders[1:])
@@ -184,6 +206,66 @@ def test_the_commands_and_their_files(runs, tmp_path, capsys, monkeypatch):
         baselines.read(tmp_path / "baselines", "mian")
     with pytest.raises(UsageError, match="name of a folder"):
         baselines.accept(tmp_path / "baselines", "../x", tmp_path / "old", "no")
+
+
+def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
+    store, draw, seen = tmp_path / "store", np.random.default_rng(5), []
+    known = baselines.accept(store, "main", runs("n0"), "first")
+    words = {each.metric.name: (each.entry.result.task, each.words) for each in timings(known).values()}
+    assert set(words) == {"latency", "peak-memory"}
+
+    def measure(memory):
+        def measured(adapter, tasks):
+            seen.append((adapter, tasks))
+            latency, peak = np.exp([0.004, memory] * draw.normal(size=2))
+            return {words["latency"]: 0.1 * float(latency), words["peak-memory"]: 1e8 * float(peak)}
+
+        return measured
+
+    assert verdicts(gate(runs("before", latency=0.1049), known))["latency"] == "OK"
+    told: list[str] = []
+    found = noises(measure(0.3), timings(known), 14, told.append)
+    assert seen == [("next_scale/toy", frozenset({"speed", "memory"}))] * 14
+    assert told[13] == "next_scale/toy: session 14 of 14"
+    known = baselines.calibrate(known, found, 14)
+    (wild,) = [each for each in known.file.quarantine if each.calibrated]
+    assert wild.glob.startswith("next_scale/toy peak-memory")
+    assert wild.reason.startswith("A/A: sessions lie ")
+    after = gate(runs("after", latency=0.1049), known)
+    assert (verdicts(after)["latency"], verdicts(after)["peak-memory"]) == ("SUSPECT", "QUARANTINED")
+    assert any("A/A noise 0." in each.why for each in after.numbers if each.verdict == "SUSPECT")
+    again = baselines.calibrate(known, noises(measure(0.001), timings(known), 14, told.append), 14)
+    assert again.file.quarantine == ()
+    with pytest.raises(UsageError, match="13 sessions are too few"):
+        noises(measure(0.1), timings(known), 13, told.append)
+
+
+def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = str(runs("n0"))
+    readings = {("speed", "latency (batch 1, sample)"): 0.1, ("memory", "peak-memory (batch 1)"): 1e8}
+    monkeypatch.setattr(in_turn.Build, "measure", lambda build, adapter, tasks: readings)
+    assert main(["baseline", "set", "main", folder]) == 0
+    assert main(["baseline", "calibrate", "main", folder, "--sessions", "15"]) == 0
+    said = capsys.readouterr()
+    assert "baseline main: 2 numbers of 15 sessions, 0 in quarantine" in said.out
+    assert "next_scale/toy: session 15 of 15" in said.err
+    assert main(["baseline", "calibrate", "main", folder, "--sessions", "3"]) == 2
+    kept = json.loads((tmp_path / "baselines" / "main" / "calibration.json").read_text())
+    assert {each["metric"] for each in kept["numbers"].values()} == {words for _, words in readings}
+
+
+def test_the_shares_of_false_alarms_of_a_series():
+    draw = np.random.default_rng(0)
+    calm = [noise("a", "latency", np.exp(0.01 * draw.normal(size=14)), 0.02) for _ in range(40)]
+    assert 0 < np.mean([each.screened for each in calm]) < 0.05
+    assert max(each.confirmed for each in calm) < 0.01
+    apart = noise(
+        "a", "latency", [1.0, 1.1] * 7, 0.02
+    )  # every second session is slower: what a turn would call a change
+    assert apart.confirmed == 1 / 128
+    assert noise("a", "rate", [1.0] * 13 + [0.5], 0.02, higher_is_better=True).screened == 1 / 14
+    assert noise("a", "rate", [1.0] * 13 + [0.5], 0.02).screened == 0
 
 
 def test_from_python(runs, tmp_path):

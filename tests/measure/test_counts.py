@@ -110,6 +110,21 @@ def test_what_one_step_makes_and_a_later_one_reads_is_cache():
     assert (first.cache, second.cache) == (0, FP32 * 10)
 
 
+def test_memory_that_is_used_again_is_not_taken_for_what_was_there_before():
+    weight = torch.randn(64, 64)
+
+    def call(probe):
+        with probe("prefill"):
+            for _ in range(8):
+                weight @ weight  # freed at once: later tensors get their place
+        with probe("ar"):
+            torch.zeros_like(weight) + 1
+            torch.empty_like(weight).copy_(weight)
+
+    spans = counted(call).spans[1:]
+    assert [(span.weights, span.cache) for span in spans] == [(16 * FP32 * 64 * 64, 0), (FP32 * 64 * 64, 0)]
+
+
 def test_a_convolution_and_the_rows_of_a_table():
     table, kernel = torch.ones(1000, 4), torch.ones(6, 4, 3, 3)
 

@@ -72,7 +72,7 @@ def test_a_site_of_published_figures_alone(tmp_path, capsys):
     tex = (tmp_path / "site" / "leaderboard.tex").read_text()
     assert "\\toprule" in tex
     assert "random\\_order/rar-xxl" in tex
-    assert tex.count("\\begin{table}") == tex.count("\\end{table}")
+    assert tex.count("\\begin{longtable}") == tex.count("\\end{longtable}") == tex.count("\\endfirsthead") > 0
 
 
 def test_a_site_of_runs_has_pages_with_samples(run_folder, tmp_path):

@@ -61,10 +61,17 @@ def test_tables_are_of_booktabs_with_a_cell_for_each_column(run_folder: Path) ->
     best = next(place.text for row in table.rows for place in row.places if place.mark == "best")
     assert f"\\textbf{{{best}}}" in text
     assert "n = 1,000" in parts[0]
+    assert "{[}ms{]}" in parts[1]
+    assert not re.search(r"\\\\\s*[\[*]", text)  # arguments of the line break: LaTeX stops, or runs for ever
+    assert ".." not in text
 
 
 def test_what_latex_would_read_is_escaped() -> None:
     assert escaped("a_b & 5 % {x} ~^\\") == r"a\_b \& 5 \% \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert (
+        escaped('[a] *b <|> "c" σ ≤ 5 é')
+        == r"{[}a{]} {*}b \textless{}\textbar{}\textgreater{} ''c'' $\sigma$ $\leq$ 5 é"
+    )
 
 
 def test_a_run_without_results_has_no_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
