@@ -51,6 +51,8 @@ KINDS = (
     _Kind("Mutual information of codes", "codes", "mutual-information", "distance", "tokens away", "bits"),
     _Kind("A code exchanged", "codes", "swap-change", "neighbour", "for its n-th neighbour", "levels of 255"),
     _Kind("Spread of the channels", "codes", "latent-deviation", "channel", "channel", "deviation", line=False),
+    _Kind("Noise on the latents", "codes", "noise-cost", "noise", "noise in a channel's deviations", "dB of PSNR lost"),
+    _Kind("Change by that noise", "codes", "noise-error", "noise", "noise in a channel's deviations", "levels of 255"),
     _Kind("Codes changed by", "stability", "token-change", "perturbation", "", "share of codes", line=False),
     _Kind("Latents changed by", "stability", "latent-change", "perturbation", "", "|z' − z| / |z|", line=False),
     _Kind("Codes that come back", "stability", "token-agreement", "level", "level", "share of codes", line=False),

@@ -9,6 +9,7 @@ from ..spec.card import Card
 from ..spec.result import At, Metric, Result
 from ..spec.task import tasks
 from . import number
+from .audit_images import first, images_of, side_of
 from .audit_panels import Panel, panels
 from .folders import Entry
 from .rows import names
@@ -89,26 +90,6 @@ def _sheet(name: str, results: Sequence[Result], card: Card | None) -> Sheet:
     )
 
 
-def images_of(result: Result, card: Card | None) -> str:
-    """What the images of a task are: "mnist5k/heldout, 32 × 32, crop none"."""
-    side = side_of(result, card)
-    size = f"{side} × {side}" if side else "size as in the card"
-    drawn = "cards with text" if result.task == "text" else "unknown images"
-    data = result.parameters.get("data") or result.parameters.get("images") or drawn
-    return f"{data}, {size}, crop {result.parameters.get('crop', 'none')}"
-
-
-def side_of(result: Result, card: Card | None) -> int | None:
-    """The side of a task's images, None where neither its parameters nor a card say it."""
-    return result.parameters.get("size") or (card.resolution if card else None)
-
-
-def first(metrics: Iterable[Metric], name: str, at: Mapping[str, At] | None = None) -> Metric | None:
-    """The first of a name at a place: one with a value rather than a null."""
-    known = [metric for metric in metrics if metric.name == name and (at or {}).items() <= metric.at.items()]
-    return next((metric for metric in known if metric.value is not None), known[0] if known else None)
-
-
 CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
     ("PSNR", "reconstruct", "psnr", {}),
     ("Error at edges", "detail", "region-error", {"region": "edges"}),
@@ -120,6 +101,7 @@ CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
     ("Codes changed by a pixel's shift", "stability", "token-change", {"perturbation": "shift by a pixel"}),
     ("Latents changed by a pixel's shift", "stability", "latent-change", {"perturbation": "shift by a pixel"}),
     ("Effective rank", "codes", "effective-rank", {}),
+    ("Noise that takes 1 dB", "codes", "noise-tolerance", {}),
     ("Tokens needed", "prefix", "prefix-needed", {}),
     ("Predictor's bits, of log2(codes)", "predict", "probe-share", {}),
     ("Class kept by perturbed codes", "perturb", "class-agreement", {}),

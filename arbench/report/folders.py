@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -29,7 +29,8 @@ class Entry:
 
     def galleries(self) -> list[Gallery]:
         """Its pictures, if it has some, then those that came out worst. Raises `StoreError` for a damaged file."""
-        found = [artifacts.pictures(self.result, self.folder, what) for what in ("pictures", "worst")]
+        kinds = get_args(artifacts.Pictures)
+        found = [artifacts.pictures(self.result, self.folder, what) for what in kinds]
         return [gallery for gallery in found if gallery is not None]
 
     def latency(self) -> artifacts.Arrays | None:

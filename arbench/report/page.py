@@ -19,6 +19,7 @@ from ..spec.flags import FLAGS
 from . import (
     audit_sheets,
     curve_figure,
+    distortion_figure,
     everything,
     export,
     figures,
@@ -84,6 +85,9 @@ def render(runs: Sequence[RunFolder]) -> str:
         other_failures=sum(bool(each.failures) for each in verdicts[1:]),
         blocks=blocks,
         audits=audit_sheets.sheets(entries, known),
+        planes=[
+            (plane, _inline(distortion_figure.figure(plane))) for plane in distortion_figure.planes(entries, known)
+        ],
         galleries=shown,
         history=_history(runs),
         published=published([entry.result for entry in entries], known),
