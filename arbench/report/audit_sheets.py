@@ -147,6 +147,7 @@ def findings(metrics: Mapping[str, Sequence[Metric]]) -> list[str]:
 
 def _of_images(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
     detail = metrics.get("detail", ())
+    latents = first(metrics.get("codes", ()), "latent-deviation") is not None
     same = first(metrics.get("stability", ()), "deterministic")
     if same and same.value is not None and same.value < 1:
         yield f"Not deterministic: {_percent(same.value)} of the images have the same codes and pixels twice."
@@ -165,12 +166,14 @@ def _of_images(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
     order = first(detail, "channels-in-order")
     if order and order.value is not None and order.value < ORDER:
         yield f"Channels are exchanged: only {_percent(order.value)} of the images have them in their order."
+        return  # a channel against another one says nothing of their range
     for channel in ("red", "green", "blue"):
         gain, offset = (first(detail, f"channel-{part}", {"channel": channel}) for part in ("gain", "offset"))
         if gain is None or offset is None or gain.value is None or offset.value is None:
             continue
         if abs(gain.value - 1) > GAIN or abs(offset.value) > OFFSET:
-            yield f"Value range: {channel} is {gain.value:.3g} × the original's {offset.value:+.3g} levels."
+            scale = " A scaling factor of the latents that is left out looks the same." if latents else ""
+            yield f"Value range: {channel} is {gain.value:.3g} × the original's {offset.value:+.3g} levels.{scale}"
 
 
 def _seen(metrics: Mapping[str, Sequence[Metric]]) -> list[tuple[int, float]]:

@@ -160,7 +160,9 @@ def _panel(axes: Axes, plane: Plane, kind: str, titles: dict[str, str]) -> None:
         points = plane.curves.get((kind, codec), ())
         if points:
             axes.plot(*zip(*points, strict=True), linestyle=line, color=INK, linewidth=1.3, zorder=1)
-            axes.annotate(name, points[-1], xytext=(3, -9), textcoords="offset points", fontsize=8.5, color=INK)
+            axes.annotate(
+                name, points[0], xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=8.5
+            )
     for number, (rated, (color, marker)) in enumerate(zip(plane.rated, _looks(plane), strict=True)):
         if kind == "psnr" and len(rated.prefixes) > 1:
             axes.plot(*zip(*rated.prefixes, strict=True), ":", color=MUTED, linewidth=1.1, zorder=2)
