@@ -12,7 +12,7 @@ def images_of(result: Result, card: Card | None) -> str:
     """What the images of a task are: "mnist5k/heldout, 32 × 32, crop none"."""
     side = side_of(result, card)
     size = f"{side} × {side}" if side else "size as in the card"
-    drawn = "cards with text" if result.task == "text" else "unknown images"
+    drawn = {"text": "cards with text", "objects": "packaged photographs"}.get(result.task, "unknown images")
     data = result.parameters.get("data") or result.parameters.get("images") or drawn
     return f"{data}, {size}, crop {result.parameters.get('crop', 'none')}"
 

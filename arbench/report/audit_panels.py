@@ -46,6 +46,7 @@ KINDS = (
     _Kind("Error by region", "detail", "region-error", "region", "", "levels of 255", line=False),
     _Kind("Power kept by frequency", "detail", "spectrum-ratio", "frequency", "cycles per pixel", "of the original's"),
     _Kind("Power of the error", "detail", "error-spectrum", "frequency", "cycles per pixel", "of the original's"),
+    _Kind("Error in boxes by side", "objects", "box-error", "size", "", "levels of 255", line=False),
     _Kind("Characters read wrong", "text", "cer", "pixels", "size of the font in pixels", "share of characters"),
     _Kind("Codes seen", "codes", "codebook-seen", "images", "images", "share of the codebook"),
     _Kind("Mutual information of codes", "codes", "mutual-information", "distance", "tokens away", "bits"),

@@ -15,7 +15,7 @@ from .folders import Entry
 from .rows import names
 from .tables import bounds
 
-TASKS = ("reconstruct", "rate", "detail", "text", "codes", "stability", "prefix", "predict", "perturb")
+TASKS = ("reconstruct", "rate", "detail", "objects", "text", "codes", "stability", "prefix", "predict", "perturb")
 """In the order of the table. Any but the first makes an audit."""
 MOVED, GAIN, OFFSET, ORDER, USED, MONOTONE = 0.25, 0.3, 16.0, 0.9, 0.75, 0.5
 FOLLOWS, GROWN = 0.7, 1.05
@@ -95,6 +95,8 @@ CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
     ("Error at edges", "detail", "region-error", {"region": "edges"}),
     ("High frequencies kept", "detail", "high-frequency-ratio", {}),
     ("Over JPEG at its own bits", "rate", "over-codec", {"codec": "JPEG"}),
+    ("Error in boxes around objects", "objects", "box-error", {}),
+    ("Likeness of faces", "objects", "face-similarity", {}),
     ("Characters read wrong", "text", "cer", {}),
     ("Bits carried, of log2(codes)", "codes", "bits-carried", {}),
     ("Codes that come back", "stability", "token-agreement", {"round": 1}),
