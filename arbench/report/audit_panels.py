@@ -48,6 +48,7 @@ KINDS = (
     _Kind("Power of the error", "detail", "error-spectrum", "frequency", "cycles per pixel", "of the original's"),
     _Kind("Error in boxes by side", "objects", "box-error", "size", "", "levels of 255", line=False),
     _Kind("Characters read wrong", "text", "cer", "pixels", "size of the font in pixels", "share of characters"),
+    _Kind("Characters read wrong", "text", "cer", "script", "", "share of characters", line=False),
     _Kind("Codes seen", "codes", "codebook-seen", "images", "images", "share of the codebook"),
     _Kind("Mutual information of codes", "codes", "mutual-information", "distance", "tokens away", "bits"),
     _Kind("A code exchanged", "codes", "swap-change", "neighbour", "for its n-th neighbour", "levels of 255"),
