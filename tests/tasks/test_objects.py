@@ -49,7 +49,7 @@ def written(folder, rows, kind):
 def test_errors_inside_boxes_of_a_file(cell, through, pictures, tmp_path, kind):
     """Those of blocks of 4 x 4 greys, worked out by NumPy."""
     images, pages = pictures
-    task = Objects(images=str(pages), boxes=str(written(tmp_path, ROWS, kind)), n=3)
+    task = Objects(images=str(pages), boxes=str(written(tmp_path, ROWS, kind)), pictures=3)
     finished, _ = through(cell("tokenizers/blocks", task))
     grey = images.astype(np.float64).mean(1).reshape(3, 8, 4, 8, 4).mean((2, 4)) / 255
     after = np.repeat(np.repeat(np.round(grey * 15 + 0.01) * 17, 4, 1), 4, 2)
@@ -145,9 +145,9 @@ def test_what_does_not_go_together(cell, through, tmp_path):
     ]
     with pytest.raises(ValidationError, match="given together"):
         Objects(images="pages")
-    with pytest.raises(ValidationError, match="n is a number"):
-        Objects(n=None)
+    with pytest.raises(ValidationError, match="pictures is a number"):
+        Objects(pictures=None)
     with pytest.raises(Unsupported, match="21 windows of packaged photographs, not 22"):
-        through(cell("tokenizers/whole", Objects(n=22)))
+        through(cell("tokenizers/whole", Objects(pictures=22)))
     with pytest.raises(Unsupported, match="does not take images of 64 x 64"):
         through(cell("tokenizers/blocks", Objects(size=64)))

@@ -25,7 +25,7 @@ class Objects(TaskSpec):
     boxes: str | None = None
     """CSV or JSON file with image, x, y, width, height and perhaps label of boxes in `images`; faces are labelled
     face."""
-    n: int | None = Field(default=PACKAGED, ge=1)
+    pictures: int | None = Field(default=PACKAGED, ge=1)
     """Images, from the start, null: all of `images`; or windows of the packaged photographs."""
     size: int | None = Field(default=None, ge=16)
     """Side of the packaged photographs in pixels; null: the tokenizer's own."""
@@ -38,8 +38,8 @@ class Objects(TaskSpec):
     def _both(self) -> Self:
         if (self.images is None) != (self.boxes is None):
             raise ValueError("images and boxes are given together")
-        if self.images is None and self.n is None:
-            raise ValueError("n is a number without images of your own")
+        if self.images is None and self.pictures is None:
+            raise ValueError("pictures is a number without images of your own")
         return self
 
 
@@ -50,7 +50,7 @@ def _data(spec: Objects) -> tuple[Data, ...]:
 
 
 def _effort(spec: Objects, rates: Rates) -> Effort:
-    return Effort((spec.n or 0) * rates.image, spec.batch)
+    return Effort((spec.pictures or 0) * rates.image, spec.batch)
 
 
 TASK = TaskDefinition(
@@ -67,10 +67,10 @@ TASK = TaskDefinition(
         MetricInfo("face-similarity", "", "higher", "cosine of a face's embedding before and after"),
     ),
     summary=(Pick("box-error"),),
-    units=lambda spec: cut(spec.n),
+    units=lambda spec: cut(spec.pictures),
     effort=_effort,
     data=_data,
-    counted="n",
+    counted="pictures",
     weights=lambda spec: {WEIGHTS: "objects face-similarity"},
     transport=frozenset({"batch", "show"}),
 )

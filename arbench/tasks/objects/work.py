@@ -73,7 +73,9 @@ class ObjectsWork:
         assert isinstance(task, Objects)
         sums, groups, labels = (joined(units, name) for name in ("sums", "of", "labels"))
         if not len(sums):
-            raise InputError(f"no boxes in the first {task.n} images", f"of {task.boxes}", "--set objects.n=null")
+            raise InputError(
+                f"no boxes in the first {task.pictures} images", f"of {task.boxes}", "--set objects.pictures=null"
+            )
         metrics = _errors(sums, groups, {})
         bins = np.searchsorted(EDGES, joined(units, "sides"), side="right")
         for number, name in enumerate(SIZES):
@@ -117,9 +119,9 @@ def _given(task: Objects, tokenizer: Tokenizer, ids: range, context: Context) ->
     if not tokenizer.card.takes(side, side):
         name = tokenizer.card.name
         raise Unsupported(f"{name} does not take images of {side} x {side}", "", "--set objects.size=null")
-    if task.n is None or task.n > PACKAGED:
-        what = f"there are {PACKAGED} windows of packaged photographs, not {task.n}"
-        raise Unsupported(what, "", f"--set objects.n={PACKAGED}")
+    if task.pictures is None or task.pictures > PACKAGED:
+        what = f"there are {PACKAGED} windows of packaged photographs, not {task.pictures}"
+        raise Unsupported(what, "", f"--set objects.pictures={PACKAGED}")
     seen = windows(side)[ids.start : ids.stop]
     images = np.stack([each.image for each in seen])
     boxes, groups = [each.box for each in seen], [each.photograph for each in seen]
