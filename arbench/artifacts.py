@@ -25,7 +25,11 @@ MASKED = (214, 120, 44)
 """Colour of the masked part in version 0.1's edits."""
 
 
-def pictures(result: Result, folder: Path, what: Literal["pictures", "worst"] = "pictures") -> Gallery | None:
+Pictures = Literal["pictures", "worst", "worst-lpips"]
+"""Of the artifacts, those that are galleries."""
+
+
+def pictures(result: Result, folder: Path, what: Pictures = "pictures") -> Gallery | None:
     """The pictures of the cell in `folder`, None if it has none. Raises `DamagedFile` for a damaged file."""
     path = inside(result, what, folder)
     if path is None:

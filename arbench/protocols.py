@@ -119,11 +119,13 @@ class Codes:
         units; for a discrete tokenizer they are a shortcut and `ids` alone decode to the same image.
     lengths: int64 (B,) tokens in use, variable-length tokenizers only: these have one level, and rows of `ids` that are
         shorter than the longest end in zeros, which mean nothing.
+    grid: (rows, columns) of the ids of an image that is not square, of a tokenizer with one map; None where it is.
     """
 
     ids: tuple[Tensor, ...] = ()
     latents: Tensor | None = None
     lengths: Tensor | None = None
+    grid: tuple[int, int] | None = None
 
     def without_latents(self) -> Codes:
         return replace(self, latents=None)

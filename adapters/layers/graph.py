@@ -201,7 +201,7 @@ def copied(result: Generated) -> Generated:
     """The same in memory of its own: a recording writes its next result over this one."""
     codes = result.codes
     if codes is not None:
-        codes = Codes(tuple(ids.clone() for ids in codes.ids), _clone(codes.latents), _clone(codes.lengths))
+        codes = Codes(tuple(ids.clone() for ids in codes.ids), _clone(codes.latents), _clone(codes.lengths), codes.grid)
     return replace(result, codes=codes, images=_clone(result.images))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from arbench.errors import ImageError, InputError
-from arbench.protocols import Card, TokenSpec
+from arbench.protocols import Card, Codes, TokenSpec
 
 
 class NetworkTokenizer:
@@ -94,3 +94,26 @@ def check_grid(card: Card, ids: Tensor) -> None:
         raise InputError(
             f"{card.name} cannot decode {ids.shape[1]} tokens", "they do not fill a square grid", "pass n x n ids"
         )
+
+
+def grid_of(card: Card, codes: Codes) -> tuple[int, int]:
+    """(rows, columns) of the ids (B, L) of one map: those that the codes say, or a square's.
+
+    Raises InputError unless they fill it.
+    """
+    (ids,) = codes.ids
+    if codes.grid is None:
+        check_grid(card, ids)
+        return (math.isqrt(ids.shape[1]),) * 2
+    if math.prod(codes.grid) != ids.shape[1]:
+        grid = "{} x {}".format(*codes.grid)
+        raise InputError(
+            f"{card.name} cannot decode {ids.shape[1]} tokens", f"their grid is {grid}", "pass all of them"
+        )
+    return codes.grid
+
+
+def grid_if_oblong(ids: Tensor) -> tuple[int, int] | None:
+    """(rows, columns) of ids (B, rows, columns), None of a square: `Codes.grid`."""
+    rows, columns = ids.shape[1:]
+    return None if rows == columns else (rows, columns)

@@ -328,6 +328,14 @@ BUILT_IN: dict[str, Convention] = {
             _pair("dists", "dists"),
         ),
         _convention(
+            "perceptual-pairs",
+            "what `pairs` has beyond `offline-pairs`: MS-SSIM, LPIPS and DISTS of reconstructions",
+            _pair("ms-ssim", "ms-ssim"),
+            _pair("lpips-alex", "lpips-alex"),
+            _pair("lpips-vgg", "lpips-vgg"),
+            _pair("dists", "dists"),
+        ),
+        _convention(
             "offline-pairs",
             "reconstructions without downloads: pixels, and EfficientNet-Lite0; never called LPIPS or rFID",
             _pair("psnr", "psnr"),

@@ -129,6 +129,18 @@ WEIGHTS: dict[str, KnownWeights] = {
             ),
         ),
         KnownWeights(
+            "sface",
+            "SFace, embeddings of faces, as OpenCV runs it",
+            "Apache-2.0",
+            (
+                Official(
+                    "face_recognition_sface_2021dec.onnx",
+                    f"{_GITHUB}/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+                    "",
+                ),
+            ),
+        ),
+        KnownWeights(
             "alexnet",
             "AlexNet of LPIPS (alex)",
             "BSD-3-Clause",

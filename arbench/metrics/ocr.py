@@ -26,11 +26,22 @@ class Ocr:
             raise PrerequisiteError("no OCR is installed", str(error), "pip install 'arbench[ocr]'") from None
         except Exception as error:  # its networks are downloaded where the wheel has none
             raise PrerequisiteError("the OCR cannot be loaded", str(error), "pip install 'arbench[ocr]'") from None
+        self._known = self._characters()
         self.convention = f"rapidocr {version('rapidocr')}, its own detector and recogniser"
+
+    def _characters(self) -> frozenset[str]:
+        """What its recogniser can write, which is loaded with the first image."""
+        self._engine(np.full((48, 320, 3), 255, np.uint8), use_det=False, use_cls=True)
+        return frozenset(self._engine.text_rec.postprocess_op.character) | {" "}
+
+    def unknown(self, text: str) -> str:
+        """The characters of a text that its recogniser cannot write, each once."""
+        return "".join(dict.fromkeys(character for character in text if character not in self._known))
 
     def read(self, image: NDArray[np.uint8]) -> str:
         """The text of an image (3, H, W), lines from the top, words of a line from the left, apart by spaces."""
-        found = self._engine(np.ascontiguousarray(image[::-1].transpose(1, 2, 0)))
+        picture = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
+        found = self._engine(picture, use_det=True, use_cls=True)  # it keeps what it was told last
         if found.boxes is None or found.txts is None:
             return ""
         boxes = np.asarray(found.boxes, np.float64)  # (k, 4 corners, 2)

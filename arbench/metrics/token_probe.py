@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .codes import NO_TOKEN
+
 DIGIT = 256
 """Most values of a digit: ids of larger vocabularies are several digits, so that the network is the same for all."""
 WIDTH, LAYERS, HEADS = 64, 2, 4
+END = -100
+"""In place of a digit beyond an image's last token; PyTorch's cross entropy leaves it out."""
 AT_ONCE = 4096
 """Digits of a training step: as many images as have so many, one at least."""
 RATE = 3e-3
@@ -34,11 +38,15 @@ def bits_of_tokens(
 ) -> NDArray[np.float64]:
     """(held-out images, T) bits of each token given those before, of ids (N, T) in 0..V - 1; N is 10 at least.
 
+    Rows may end in `NO_TOKEN`, images that have fewer tokens: nothing is learnt of the end, nor counted, where bits are
+    NaN. So an image's bits are those of its own tokens, given that their number is known.
+
     The network begins as a uniform distribution over the vocabulary, and what is kept of the training is the step that
     serves images best which it is not trained on. So codes with nothing to learn cost log2 V bits, and no more than a
     little. Equal seeds give equal numbers on one machine.
     """
     digits, values = as_digits(ids, vocabulary)
+    digits[digits < 0] = END
     held = len(ids) // HELD
     chosen = (len(ids) - held) // HELD
     rows = torch.from_numpy(digits).to(device)
@@ -49,16 +57,22 @@ def bits_of_tokens(
         kept = _trained(network, train.clone(), check, steps, torch.Generator().manual_seed(seed), progress)
     network.load_state_dict(kept)
     bits = network.bits(test) / math.log(2)
-    return bits.reshape(held, ids.shape[1], -1).sum(2).double().cpu().numpy()
+    found: NDArray[np.float64] = bits.reshape(held, ids.shape[1], -1).sum(2).double().cpu().numpy()
+    found[ids[-held:] == NO_TOKEN] = np.nan
+    return found
 
 
 def as_digits(ids: NDArray[np.integer], vocabulary: int) -> tuple[NDArray[np.int64], list[int]]:
-    """(N, T k) digits of each id, the most significant first, and how many values each of the k can have."""
+    """(N, T k) digits of each id, the most significant first, and how many values each of the k can have.
+
+    Those of `NO_TOKEN` are below 0.
+    """
     count = max(1, math.ceil(math.log2(max(vocabulary, 2)) / math.log2(DIGIT)))
     base, top = _radix(max(vocabulary, 2), count)
     powers = base ** np.arange(count - 1, -1, -1, dtype=np.int64)
     digits = ids.astype(np.int64)[..., None] // powers
     digits[..., 1:] %= base
+    digits[ids == NO_TOKEN] = -1
     return digits.reshape(len(ids), -1), [top, *[base] * (count - 1)]
 
 
@@ -93,7 +107,8 @@ class _Network(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """(B, L, base) logits of digits (B, L) given those before."""
         begin = torch.full_like(rows[:, :1], len(self.digits) - 1)
-        x = F.embedding(torch.cat([begin, rows[:, :-1]], dim=1), self.digits) + self.places
+        before = torch.cat([begin, rows[:, :-1].clamp(min=0)], dim=1)  # those behind the end see only each other
+        x = F.embedding(before, self.digits) + self.places
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.norm(x) @ self.out + self.bias
@@ -101,8 +116,8 @@ class _Network(nn.Module):
         return logits.masked_fill(self.impossible, -math.inf)
 
     def loss(self, rows: Tensor) -> Tensor:
-        """(B, L) nats."""
-        return F.cross_entropy(self(rows).transpose(1, 2), rows, reduction="none")
+        """(B, L) nats, 0 beyond the end."""
+        return F.cross_entropy(self(rows).transpose(1, 2), rows, reduction="none", ignore_index=END)
 
     @torch.no_grad()
     def bits(self, rows: Tensor) -> Tensor:
@@ -143,7 +158,7 @@ def _trained(
     looks = {round(steps * part / CHECKS) for part in range(CHECKS + 1)}
     for step in range(steps + 1):
         if step in looks:
-            cost = float(network.bits(check).mean())
+            cost = float(network.bits(check).sum())
             if cost < best:
                 best, kept = cost, {name: value.detach().clone() for name, value in network.state_dict().items()}
         if step == steps:
@@ -153,7 +168,8 @@ def _trained(
             group["lr"] = RATE * warm * (1 + math.cos(math.pi * step / steps)) / 2
         rows = torch.randint(len(train), (size,), generator=draw)
         optimizer.zero_grad()
-        network.loss(train[rows.to(train.device)]).mean().backward()  # type: ignore[no-untyped-call]
+        part = train[rows.to(train.device)]
+        (network.loss(part).sum() / (part != END).sum()).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         progress(step + 1)

@@ -9,12 +9,13 @@ from ..spec.card import Card
 from ..spec.result import At, Metric, Result
 from ..spec.task import tasks
 from . import number
+from .audit_images import first, images_of, side_of
 from .audit_panels import Panel, panels
 from .folders import Entry
 from .rows import names
 from .tables import bounds
 
-TASKS = ("reconstruct", "rate", "detail", "text", "codes", "stability", "prefix", "predict", "perturb")
+TASKS = ("reconstruct", "rate", "detail", "objects", "text", "codes", "stability", "prefix", "predict", "perturb")
 """In the order of the table. Any but the first makes an audit."""
 MOVED, GAIN, OFFSET, ORDER, USED, MONOTONE = 0.25, 0.3, 16.0, 0.9, 0.75, 0.5
 FOLLOWS, GROWN = 0.7, 1.05
@@ -89,37 +90,20 @@ def _sheet(name: str, results: Sequence[Result], card: Card | None) -> Sheet:
     )
 
 
-def images_of(result: Result, card: Card | None) -> str:
-    """What the images of a task are: "mnist5k/heldout, 32 × 32, crop none"."""
-    side = side_of(result, card)
-    size = f"{side} × {side}" if side else "size as in the card"
-    drawn = "cards with text" if result.task == "text" else "unknown images"
-    data = result.parameters.get("data") or result.parameters.get("images") or drawn
-    return f"{data}, {size}, crop {result.parameters.get('crop', 'none')}"
-
-
-def side_of(result: Result, card: Card | None) -> int | None:
-    """The side of a task's images, None where neither its parameters nor a card say it."""
-    return result.parameters.get("size") or (card.resolution if card else None)
-
-
-def first(metrics: Iterable[Metric], name: str, at: Mapping[str, At] | None = None) -> Metric | None:
-    """The first of a name at a place: one with a value rather than a null."""
-    known = [metric for metric in metrics if metric.name == name and (at or {}).items() <= metric.at.items()]
-    return next((metric for metric in known if metric.value is not None), known[0] if known else None)
-
-
 CARD: tuple[tuple[str, str, str, Mapping[str, At]], ...] = (
     ("PSNR", "reconstruct", "psnr", {}),
     ("Error at edges", "detail", "region-error", {"region": "edges"}),
     ("High frequencies kept", "detail", "high-frequency-ratio", {}),
     ("Over JPEG at its own bits", "rate", "over-codec", {"codec": "JPEG"}),
+    ("Error in boxes around objects", "objects", "box-error", {}),
+    ("Likeness of faces", "objects", "face-similarity", {}),
     ("Characters read wrong", "text", "cer", {}),
     ("Bits carried, of log2(codes)", "codes", "bits-carried", {}),
     ("Codes that come back", "stability", "token-agreement", {"round": 1}),
     ("Codes changed by a pixel's shift", "stability", "token-change", {"perturbation": "shift by a pixel"}),
     ("Latents changed by a pixel's shift", "stability", "latent-change", {"perturbation": "shift by a pixel"}),
     ("Effective rank", "codes", "effective-rank", {}),
+    ("Noise that takes 1 dB", "codes", "noise-tolerance", {}),
     ("Tokens needed", "prefix", "prefix-needed", {}),
     ("Predictor's bits, of log2(codes)", "predict", "probe-share", {}),
     ("Class kept by perturbed codes", "perturb", "class-agreement", {}),
@@ -165,6 +149,7 @@ def findings(metrics: Mapping[str, Sequence[Metric]]) -> list[str]:
 
 def _of_images(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
     detail = metrics.get("detail", ())
+    latents = first(metrics.get("codes", ()), "latent-deviation") is not None
     same = first(metrics.get("stability", ()), "deterministic")
     if same and same.value is not None and same.value < 1:
         yield f"Not deterministic: {_percent(same.value)} of the images have the same codes and pixels twice."
@@ -183,12 +168,14 @@ def _of_images(metrics: Mapping[str, Sequence[Metric]]) -> Iterable[str]:
     order = first(detail, "channels-in-order")
     if order and order.value is not None and order.value < ORDER:
         yield f"Channels are exchanged: only {_percent(order.value)} of the images have them in their order."
+        return  # a channel against another one says nothing of their range
     for channel in ("red", "green", "blue"):
         gain, offset = (first(detail, f"channel-{part}", {"channel": channel}) for part in ("gain", "offset"))
         if gain is None or offset is None or gain.value is None or offset.value is None:
             continue
         if abs(gain.value - 1) > GAIN or abs(offset.value) > OFFSET:
-            yield f"Value range: {channel} is {gain.value:.3g} × the original's {offset.value:+.3g} levels."
+            scale = " A scaling factor of the latents that is left out looks the same." if latents else ""
+            yield f"Value range: {channel} is {gain.value:.3g} × the original's {offset.value:+.3g} levels.{scale}"
 
 
 def _seen(metrics: Mapping[str, Sequence[Metric]]) -> list[tuple[int, float]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -27,7 +27,7 @@ class Entry:
     folder: Path
     run_id: str
 
-    def gallery(self, what: Literal["pictures", "worst"]) -> Gallery | None:
+    def gallery(self, what: artifacts.Pictures) -> Gallery | None:
         """Its pictures, or those that came out worst, if it has some. Raises `StoreError` for a damaged file."""
         return artifacts.pictures(self.result, self.folder, what)
 

@@ -19,6 +19,7 @@ from ..spec.flags import FLAGS
 from . import (
     audit_sheets,
     curve_figure,
+    distortion_figure,
     everything,
     export,
     figures,
@@ -88,6 +89,9 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
         blocks=blocks,
         changes=changes,
         audits=audit_sheets.sheets(entries, known),
+        planes=[
+            (plane, _inline(distortion_figure.figure(plane))) for plane in distortion_figure.planes(entries, known)
+        ],
         galleries=shown,
         unranked=unranked(entries),
         history=_history(runs),

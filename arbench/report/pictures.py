@@ -6,12 +6,13 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .. import artifacts
 from ..gallery import Gallery, Layout
 from ..spec.card import Card
 from .class_words import class_words
@@ -95,10 +96,10 @@ def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown
     words: dict[_Key, list[tuple[str, ...]]] = {}
     for entry in entries:
         name = called[entry.result.adapter, entry.result.settings_id]
-        for what in ("pictures", "worst"):
+        for what in get_args(artifacts.Pictures):
             gallery = entry.gallery(what)
             if gallery is not None and len(gallery.ids):
-                key = _Key(gallery.title, gallery.layout, gallery.prompts, name if what == "worst" else "")
+                key = _Key(gallery.title, gallery.layout, gallery.prompts, "" if what == "pictures" else name)
                 found.setdefault(key, []).append((name, gallery))
                 words.setdefault(key, []).append(class_words(cards.get(entry.result.adapter)))
     share = BUDGET / max(1.0, sum(SHARE_OF_WORST if key.worst_of else 1.0 for key in found))

@@ -169,6 +169,8 @@ def _files(finished: Finished) -> Iterator[tuple[str, str, bytes]]:
         yield "sheet", "pictures.png", finished.gallery.sheet()
     if finished.worst is not None:
         yield "worst", "worst.npz", finished.worst.pack()
+    if finished.worst_lpips is not None:
+        yield "worst-lpips", "worst-lpips.npz", finished.worst_lpips.pack()
     if finished.latency is not None:
         yield "latency", "latency.npz", finished.latency
     for name, data in finished.files.items():

@@ -161,9 +161,9 @@ class Provenance(Kept):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
-Artifact = Literal["pictures", "sheet", "worst", "latency"]
+Artifact = Literal["pictures", "sheet", "worst", "worst-lpips", "latency"]
 """What a small file beside a result is: pictures for the report (see `arbench.gallery`), the same as one image, those
-that came out worst, raw timings."""
+that came out worst by PSNR or LPIPS, raw timings."""
 
 
 class Result(Kept):

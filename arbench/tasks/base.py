@@ -30,8 +30,8 @@ Arrays = dict[str, NDArray[Any]]
 class Finished:
     """What a cell comes to: its metrics, and what goes with them.
 
-    gallery: pictures for the report. worst: those that came out worst. latency: raw timings, an npz. files: others
-    beside the result, by file name.
+    gallery: pictures for the report. worst: those that came out worst; worst_lpips: by LPIPS. latency: raw timings, an
+    npz. files: others beside the result, by file name.
     samples, reference, remarks, weights: of the sets that were compared, see `arbench.evaluate.evaluation.Evaluation`.
     """
 
@@ -39,6 +39,7 @@ class Finished:
     speed: tuple[SpeedRecord, ...] = ()
     gallery: Gallery | None = None
     worst: Gallery | None = None
+    worst_lpips: Gallery | None = None
     latency: bytes | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     samples: SetSummary | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,7 @@ def join(parts: Sequence[Codes]) -> Codes:
         ids=tuple(_stacked(level) for level in zip(*(part.ids for part in parts), strict=True)),
         latents=torch.cat(latents) if latents else None,
         lengths=torch.cat(lengths) if lengths else None,
+        grid=parts[0].grid,
     )
 
 
@@ -231,6 +233,7 @@ def take(codes: Codes, rows: Tensor) -> Codes:
         ids=tuple(level[rows] for level in codes.ids),
         latents=None if codes.latents is None else codes.latents[rows],
         lengths=None if codes.lengths is None else codes.lengths[rows],
+        grid=codes.grid,
     )
 
 
@@ -240,6 +243,7 @@ def moved(codes: Codes, device: str) -> Codes:
         ids=tuple(level.to(device) for level in codes.ids),
         latents=None if codes.latents is None else codes.latents.to(device),
         lengths=None if codes.lengths is None else codes.lengths.to(device),
+        grid=codes.grid,
     )
 
 
@@ -269,6 +273,9 @@ def decode(
     """
     card, stored = tokenizer.card, from_ids_alone(codes, tokenizer.spec)
     side = resolution or card.resolution
+    if not isinstance(side, int) and side[0] != side[1] and tokenizer.spec.layout == "grid":
+        rows, columns = spec_at(tokenizer, side).levels[-1]
+        stored = replace(stored, grid=(rows, columns))
 
     def call(rows: Tensor) -> Tensor:
         images = tokenizer.decode(take(stored, rows))

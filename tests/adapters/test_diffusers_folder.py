@@ -16,6 +16,7 @@ from arbench.check import adapter
 from arbench.errors import ArbenchError
 from arbench.protocols import Codes, LoadSpec, Tokenizer
 from arbench.seeds import noise_for
+from arbench.tasks import outputs
 
 BLOCKS = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
@@ -144,6 +145,23 @@ def test_ids_of_a_vq_model(folder: Path) -> None:
     torch.testing.assert_close(codes.ids[0], expected)
     assert len(expected.unique()) > 1
     torch.testing.assert_close(model.decode(Codes(ids=codes.ids)), decoded, atol=1e-5, rtol=1e-5)
+
+
+def test_a_vq_model_decodes_oblong_images(folder: Path) -> None:
+    """As the library does, by its codes and by the ids alone that the tasks of an audit keep."""
+    model, network = opened(folder / "vq")
+    given = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        decoded = (network(given * 2 - 1).sample / 2 + 0.5).clamp(0, 1)
+    codes = model.encode(given)
+    assert codes.grid == (16, 24)
+    torch.testing.assert_close(model.decode(codes), decoded, atol=1e-5, rtol=1e-5)
+    kept = outputs.join([outputs.take(codes, torch.tensor([row])) for row in range(2)])
+    torch.testing.assert_close(model.decode(kept), decoded, atol=1e-5, rtol=1e-5)
+    alone = outputs.decode(model, Codes(ids=codes.ids), range(2), (32, 48))
+    assert (alone.int() - (decoded * 255).round().int()).abs().max() <= 1
+    with pytest.raises(ArbenchError, match="their grid is 3 x 3"):
+        model.decode(Codes(ids=codes.ids, grid=(3, 3)))
 
 
 def test_the_part_of_a_pipeline_is_found(folder: Path) -> None:

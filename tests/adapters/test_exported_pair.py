@@ -94,13 +94,16 @@ def test_latents_are_those_of_the_networks(tmp_path: Path, kind: str) -> None:
 def test_ids(tmp_path: Path) -> None:
     inputs = {"encode": torch.zeros(2, 3, 16, 16), "decode": torch.zeros(2, 4, 4, dtype=torch.int64)}
     parts = {"encode": ToIds(), "decode": FromIds()}
-    told = {"resolution": 16, "pixels": [0, 1], "vocabulary": 8}
+    told = {"resolution": 16, "pixels": [0, 1], "vocabulary": 8, "multiple": 4}
     model = opened(saved(tmp_path / "pair", parts, inputs, ".pt", **told))
     assert (model.spec.kind, model.spec.levels, model.spec.vocabulary) == ("discrete", ((4, 4),), 8)
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
     codes = model.encode(images)
     torch.testing.assert_close(codes.ids[0], ToIds()(images).flatten(1))
     torch.testing.assert_close(model.decode(codes), FromIds()(codes.ids[0].reshape(3, 4, 4)))
+    oblong = model.encode(torch.cat([images, images], dim=3))
+    assert oblong.grid == (4, 8)
+    torch.testing.assert_close(model.decode(oblong), FromIds()(oblong.ids[0].reshape(3, 4, 8)))
     (tmp_path / "pair" / "tokenizer.json").write_text(json.dumps({"resolution": 16, "pixels": [0, 1]}))
     with pytest.raises(ArbenchError, match=r"gives int64 \(1, 4, 4\)"):
         opened(tmp_path / "pair")

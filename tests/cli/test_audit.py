@@ -7,7 +7,10 @@ from pathlib import Path
 
 import diffusers
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
 
 from arbench.cli.main import main
 from arbench.data.readers.mnist import mnist5k
@@ -36,24 +39,50 @@ def test_what_cannot_be_audited(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+class Encoder(nn.Module):
+    """Mean grey of blocks of 2 x 2 in 16 levels, of which every other one is dead; those in a corner are drawn."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = (functional.avg_pool2d(x.mean(1), 2) * 7).round().long() * 2
+        corner = torch.arange(16)[:, None] + torch.arange(16) > 28
+        return torch.where(corner, (torch.rand(ids.shape) * 8).floor().long() * 2, ids)
+
+
+class Decoder(nn.Module):
+    """Their blocks, a pixel too low."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        grey = (x.float() / 14).repeat_interleave(2, 1).repeat_interleave(2, 2).roll(1, 1)
+        return grey.unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def with_faults(folder: Path) -> None:
+    """A pair of exported networks with three planted faults."""
+    folder.mkdir()
+    torch.jit.save(torch.jit.trace(Encoder(), torch.rand(2, 3, 32, 32), check_trace=False), folder / "encode.pt")
+    torch.jit.save(torch.jit.trace(Decoder(), torch.zeros(2, 16, 16, dtype=torch.int64)), folder / "decode.pt")
+    (folder / "tokenizer.json").write_text('{"resolution": 32, "pixels": [0, 1], "vocabulary": 16}')
+
+
 def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures of any size, cropped to the tokenizers': one of ours, and a folder of diffusers."""
+    """Pictures of any size, cropped to the tokenizers': one of ours, a folder of diffusers, an exported pair."""
     monkeypatch.chdir(tmp_path)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
     diffusers.AutoencoderKL(**blocks, block_out_channels=(8, 8), norm_num_groups=4).save_pretrained("kl")
     Path("pictures").mkdir()
     for index, image in enumerate(mnist5k("heldout").load(range(17))):
         Image.fromarray(image.transpose(1, 2, 0)).resize((40 + index, 50)).save(f"pictures/{index}.png")
-    names = ["tokenizers/var-mini", "diffusers:./kl"]
+    with_faults(Path("pair"))
+    names = ["tokenizers/var-mini", "diffusers:./kl", "torch:./pair"]
     words = ["--data", "pictures", "--out", "out", "--track", "off", "--workers", "1", "--set", "text.size=33"]
+    words += ["--set", "rate.qualities=[10,90]"]
     assert main(["audit", *names, *words]) == 0
     every = [json.loads(path.read_text()) for path in Path("out").glob("cells/*/result.json")]
-    foreign = {result["task"]: result for result in every if result["adapter"] == "diffusers:./kl"}
-    results = [result for result in every if result["task"] not in foreign or result["adapter"] != "diffusers:./kl"]
+    results, *others = ([each for each in every if each["adapter"] == name] for name in names)
     assert {result["outcome"] for result in every if result["task"] != "text"} == {"ok"}
     assert {result["outcome"] for result in every if result["task"] == "text"} == {"unsupported"}  # and no OCR runs
-    assert foreign.keys() == {result["task"] for result in results}
-    assert {result["task"] for result in results} == {cell.task for cell in read("tokenizer-audit").suite.tasks}
+    asked = {cell.task for cell in read("tokenizer-audit").suite.tasks}
+    assert all({result["task"] for result in each} == asked for each in (results, *others))
     assert {metric["n"] for result in results for metric in result["metrics"] if metric["name"] == "deterministic"} == {
         17
     }
@@ -63,3 +92,7 @@ def test_a_folder_of_pictures_to_a_report(tmp_path: Path, monkeypatch: pytest.Mo
     report = Path("out/report.html").read_text().replace("<wbr>", "")
     assert "prefix-needed" in report
     assert "diffusers:./kl" in report
+    (sheet,) = (each for each in report.split('<article class="audit"')[1:] if "<h3>pair</h3>" in each)
+    assert "Not deterministic: 0 % of the images" in sheet
+    assert "Reconstructions are moved by 1 pixels to the bottom." in sheet
+    assert "Unused codes: 17 images show 50 % of the codebook" in sheet

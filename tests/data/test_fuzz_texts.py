@@ -6,13 +6,14 @@ import contextlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arbench import journal
+from arbench.artifacts import Pictures
 from arbench.errors import ArbenchError, ConfigError, DamagedFile, StoreError
 from arbench.report.folders import read_runs
 from arbench.run.store import parse_result, read_run
@@ -160,7 +161,8 @@ def test_changed_values_of_a_run(tmp_path: Path, name: str) -> None:
             for run in read_runs([tmp_path / "run"]):
                 for entry in run.entries:
                     entry.result.model_dump_json()
-                    entry.galleries()
+                    for what in get_args(Pictures):
+                        entry.gallery(what)
                     entry.latency()
         with contextlib.suppress(ArbenchError):
             parse_result(path) if name == "result.json" else read_run(tmp_path / "run")

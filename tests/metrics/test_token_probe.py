@@ -31,6 +31,20 @@ def test_a_stream_that_repeats_its_start_costs_its_start() -> None:
     assert bits[1:].max() < 0.1
 
 
+def test_rows_that_end_early_cost_their_own_tokens() -> None:
+    """Of 1 to 5 tokens that repeat the first one: what lies behind the end is neither learnt nor counted."""
+    lengths = DRAW.integers(1, 6, 200)
+    ids = np.repeat(DRAW.integers(0, 8, (200, 1)), 5, axis=1)
+    ids[np.arange(5) >= lengths[:, None]] = -1
+    bits = bits_of_tokens(ids, 8, 70, seed=0)
+    np.testing.assert_array_equal(np.isnan(bits), ids[-40:] == -1)
+    mean = np.nanmean(bits, axis=0)
+    assert mean[0] == pytest.approx(3, abs=0.3)
+    assert mean[1:].max() < 0.2
+    digits, _ = as_digits(ids[:, 3:], 512)
+    np.testing.assert_array_equal(digits.reshape(200, 2, 2) < 0, np.repeat(ids[:, 3:, None] == -1, 2, axis=2))
+
+
 def test_equal_seeds_give_equal_bits() -> None:
     ids = np.sort(DRAW.integers(0, 4, (20, 3)), axis=1)
     one, two, other = (bits_of_tokens(ids, 4, 20, seed) for seed in (0, 0, 1))

@@ -36,6 +36,7 @@ QUALITY = [
     "edit",
     "generate",
     "likelihood",
+    "objects",
     "perturb",
     "predict",
     "prefix",

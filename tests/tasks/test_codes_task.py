@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_audit_tasks import N, codes, found
+from test_audit_tasks import N, codes, found, psnr
 from tiny_adapters import SPEC, TokenSpec
 
 from arbench.data.readers.mnist import mnist5k
 from arbench.metrics.code_length import adaptive_bits
+from arbench.seeds import noise_for
 from arbench.tasks.codes import CodesOfImages
+from arbench.tasks.codes.continuous import borne
 from arbench.tasks.codes.discrete import numbers
 from arbench.tasks.detail import Detail
 from arbench.tasks.reconstruct import Reconstruct
@@ -35,13 +37,12 @@ def test_codes_of_blocks_against_numpy(cell, through, images):
 
 def test_latents_of_known_spread(cell, through, images):
     """The latents are means of 4 x 4 blocks in three equal channels: one direction, and noise that pixels bear out."""
-    finished, _ = through(cell("tokenizers/continuous", CodesOfImages(n=N, noise=0.5)))
+    finished, _ = through(cell("tokenizers/continuous", CodesOfImages(n=N)))
     latents = images.astype(np.float64).reshape(N, 3, 8, 4, 8, 4).mean((3, 5)) / 255
     rows = latents.transpose(0, 2, 3, 1).reshape(-1, 3)
     values = np.linalg.eigvalsh(np.cov(rows.T, ddof=0)).clip(0)
     part = values[values > 1e-15 * values.sum()] / values.sum()
     assert found(finished, "effective-rank")[()] == pytest.approx(np.exp(-(part * np.log(part)).sum()), rel=1e-3)
-    assert found(finished, "noise-cost")[()] > 0
     spread = found(finished, "latent-deviation")
     assert spread[()] == pytest.approx(rows.std(), rel=1e-5)
     for channel in range(3):
@@ -50,6 +51,37 @@ def test_latents_of_known_spread(cell, through, images):
     assert reasons.pop("posterior-kl") == "its encoder has no posterior: with noise it gives the same latents"
     assert set(reasons.values()) == {"continuous latents have no codebook"}
     assert set(reasons) == {"bits-carried", "codebook-seen", "mutual-information", "swap-ratio"}
+
+
+def test_noise_on_the_latents_against_numpy(cell, through, images):
+    """Blocks of 4 x 4 pixels show their latent, so that noise on it is what the image changes by."""
+    levels, few = (2.0, 0.1), images[:9]
+    finished, _ = through(cell("tokenizers/continuous", CodesOfImages(n=9, noise=levels)))
+    latents = few.astype(np.float64).reshape(9, 3, 8, 4, 8, 4).mean((3, 5)) / 255
+    drawn = noise_for(0, range(9)).normal("codes/noise", (3, 8, 8)).double().numpy()
+
+    def decoded(level: float) -> NDArray[np.float64]:
+        noisy = latents + level * latents.std((0, 2, 3))[:, None, None] * drawn
+        return np.repeat(np.repeat(np.round(noisy.clip(0, 1) * 255), 4, 2), 4, 3)
+
+    plain = decoded(0)
+    for level in levels:
+        error = np.sqrt(((decoded(level) - plain) ** 2).mean((1, 2, 3))).mean()
+        assert found(finished, "noise-error")[("noise", level),] == pytest.approx(error, rel=0.01)
+        cost = (psnr(plain, few) - psnr(decoded(level), few)).mean()
+        assert found(finished, "noise-cost")[("noise", level),] == pytest.approx(cost, abs=0.05)
+    assert 0.1 < found(finished, "noise-tolerance")[()] < 2
+
+
+@pytest.mark.parametrize(
+    ("costs", "value"),
+    [([0.5, 1.5, 9.0], 0.15), ([2.0, 3.0, 4.0], 0.05), ([0.0, 0.5, 0.75], None), ([0.5, 0.5, 1.0], 0.4)],
+)
+def test_the_noise_that_takes_a_decibel(costs, value):
+    found = borne(np.array([0.1, 0.2, 0.4]), np.array([costs, costs]))
+    assert found.value == (value if value is None else pytest.approx(value))
+    if value is None:
+        assert found.reason == "noise of 0.4 deviations takes 0.75 dB, and none more"
 
 
 def test_the_divergence_of_a_known_posterior(cell, through, images):

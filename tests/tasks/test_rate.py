@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.metrics import structural_similarity
 
 from arbench.data.readers.mnist import mnist5k
 from arbench.tasks.rate import Rate
@@ -46,6 +47,26 @@ def test_points_are_those_of_pillows_files(cell, through, images, form):
         bits, psnr = curve(images, form, quality)
         assert found(finished, "codec-bits")[form, quality] == pytest.approx(bits.mean(), rel=1e-12)
         assert found(finished, "codec-psnr")[form, quality] == pytest.approx(psnr.mean(), abs=1e-4)
+
+
+def test_likenesses_beside_psnr_are_scikit_images_or_say_what_they_need(cell, through, images):
+    """SSIM of JPEG files, and of the tokenizer's images; LPIPS without the network's weights is null."""
+    finished, _ = through(cell("tokenizers/jpeg", Rate(n=3, qualities=(10, 75))))
+    settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    for quality in (10, 75):
+        values = []
+        for image in images[:3]:
+            with io.BytesIO() as file:
+                Image.fromarray(np.moveaxis(image, 0, 2)).save(file, format="JPEG", quality=quality)
+                decoded = np.asarray(Image.open(file).convert("RGB"))
+            values.append(structural_similarity(np.moveaxis(image, 0, 2), decoded, channel_axis=2, **settings))
+        assert found(finished, "codec-ssim")["JPEG", quality] == pytest.approx(np.mean(values), abs=2e-3)
+    assert found(finished, "rate-ssim") == {(): pytest.approx(found(finished, "codec-ssim")["JPEG", 75])}
+    lpips = [metric for metric in finished.metrics if metric.name.endswith("lpips")]
+    assert {(metric.name, metric.value, metric.reason) for metric in lpips} == {
+        ("rate-lpips", None, "no weights of alexnet"),
+        ("codec-lpips", None, "no weights of alexnet"),
+    }
 
 
 @pytest.mark.parametrize(("name", "form", "quality"), [("jpeg", "JPEG", 75), ("webp", "WEBP", 80)])

@@ -9,7 +9,7 @@ from arbench.errors import CellError, ImageError
 from arbench.metrics.sets.clip_score import cosines
 from arbench.metrics.sets.frechet import frechet
 from arbench.spec.unit import Unit
-from arbench.tasks.reconstruct import Reconstruct
+from arbench.tasks.reconstruct import Reconstruct, worst
 from arbench.tasks.reconstruct.work import ReconstructWork
 
 
@@ -147,7 +147,37 @@ def test_pictures_for_the_report(cell, through):
     assert worst.labels[0].tolist() == labels[order].tolist()
     np.testing.assert_array_equal(worst.images[0], mnist5k("heldout").load(order.tolist()))
     assert f"of the 70 that are kept, worst first: {values[order[0]]:.1f} to {values[order[-1]]:.1f} dB" in worst.lead
+    assert finished.worst_lpips is None
+    assert "The worst by LPIPS are not told: it was not measured" in worst.lead
     assert through(cell("tokenizers/blocks", Reconstruct(n=16)))[0].worst is None  # all of them are shown
+
+
+def test_the_worst_by_lpips_are_others_than_by_psnr():
+    """Two units of 20 images, of which both numbers are planted."""
+    images = mnist5k("heldout").load(range(40))
+    draw = np.random.default_rng(0)
+    kept = (images // 2 + np.arange(40, dtype=np.uint8)[:, None, None, None]).astype(np.uint8)
+    values = draw.permutation(40) / 40
+    units = [
+        {
+            "sample_ids": np.arange(at, at + 20),
+            "images": kept[at : at + 20],
+            "labels": np.arange(at, at + 20) % 10,
+            "value:lpips-alex": values[at : at + 20],
+        }
+        for at in (0, 20)
+    ]
+    task = Reconstruct(n=40)
+    found = worst.by_lpips(task, units, lambda ids: images[ids])
+    assert found.ids.tolist() == np.argsort(-values)[:16].tolist()
+    assert found.title.endswith("in LPIPS")
+    assert "Highest lpips-alex of the 40 that are kept, worst first: 0.975 to 0.600." in found.lead
+    other = worst.by_psnr(task, units, lambda ids: images[ids])
+    assert other.ids.tolist() != found.ids.tolist()
+    assert "LPIPS" not in other.lead
+
+
+def test_without_pictures_there_is_no_gallery(cell, through):
     assert through(cell("tokenizers/blocks", Reconstruct(n=10, show=0)))[0].gallery is None
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from pydantic import ValidationError
 from tiny_adapters import CARDS
 
-from arbench.data.text_cards import SIZES, WORDS, cards, fitting
+from arbench.data.text_cards import SCRIPTS, SIZES, WORDS, cards, fitting, why_not_drawn
 from arbench.errors import InputError, PrerequisiteError, Unsupported
 from arbench.metrics.ocr import Ocr
 from arbench.metrics.text import distances, rate
@@ -54,6 +54,9 @@ class FakeOcr:
     def read(self, image):
         return self.known.get(image.tobytes(), "")
 
+    def unknown(self, text):
+        return "".join(letter for letter in text if letter > "z")
+
 
 def values(finished, name):
     return {tuple(metric.at.items()): metric.value for metric in finished.metrics if metric.name == name}
@@ -95,6 +98,42 @@ def test_a_tokenizer_that_drops_text(cell, through, fake):
     assert values(finished, "cer") == {(): 1, (("pixels", 8),): 1}
     assert values(finished, "word-accuracy") == {(): 0, (("pixels", 8),): 0}
     assert all("a reader for tests" in metric.how for metric in finished.metrics)
+
+
+def test_scripts_that_the_ocr_has_no_letters_for_are_null(cell, through, fake):
+    """Never an error rate of 1: letters that a reader does not have are no fault of the tokenizer."""
+    finished, _ = through(cell("tokenizers/blocks", Text(texts=6, scripts=("latin", "greek", "han"))))
+    cer = {metric.at.get("script"): metric for metric in finished.metrics if metric.name == "cer"}
+    assert cer["latin"].value == 1
+    assert cer["latin"].n == 2
+    assert (cer["greek"].value, cer["greek"].reason) == (None, "a reader for tests, knows no greek letters")
+    assert cer["han"].value is None
+    assert values(finished, "cer")[()] == 1
+    own, _ = through(cell("tokenizers/blocks", Text(texts=2, scripts=("greek",))))
+    assert {(metric.value, metric.reason) for metric in own.metrics if not metric.at} == {
+        (None, "the OCR can read none of the texts")
+    }
+
+
+def test_cards_of_a_script_without_a_font_are_blank(monkeypatch):
+    monkeypatch.setattr("arbench.data.text_cards.find_spec", lambda name: None if "fontja" in name else name)
+    latin, han = cards(64, range(2), 0, ("latin", "han"))
+    assert latin.text
+    assert (han.text, int(han.image.min())) == ("", 255)
+    assert why_not_drawn("han") == "no font of han: pip install 'arbench[ocr]'"
+    assert why_not_drawn("greek") == ""
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_each_script_has_its_letters(script):
+    if why_not_drawn(script):
+        pytest.skip("its font is not installed")
+    ranges = {"latin": "az", "cyrillic": "аё", "greek": "ΆϿ", "han": "一鿿", "kana": "ぁー"}
+    low, high = ranges[script]
+    drawn = cards(128, range(7), 0, (script,))
+    assert {card.script for card in drawn} == {script}
+    assert all(low <= letter <= high for card in drawn for letter in card.text.replace(" ", ""))
+    assert all(np.ptp(card.image) > 50 for card in drawn)
 
 
 def test_images_with_transcripts(cell, through, fake, tmp_path):

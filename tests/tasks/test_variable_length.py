@@ -216,9 +216,21 @@ def test_positions_that_all_files_have(cell, through, images, sizes):
     assert (("distance", 1),) in values(finished, "mutual-information")
 
 
+def test_bits_of_files_are_those_of_their_own_bytes(cell, through, sizes):
+    """Untrained, the network knows nothing: 8 bits a byte, of the four files that are held out."""
+    finished, _ = through(cell("tokenizers/jpeg", Predict(n=20, steps=1)))
+    numbers = {metric.name: metric for metric in finished.metrics if not metric.at}
+    assert numbers["probe-share"].value == pytest.approx(1, abs=0.05)
+    assert numbers["probe-image-bits"].value == pytest.approx(8 * sizes[16:20].mean(), rel=0.05)
+    image = numbers["probe-image-bits"].value
+    assert numbers["probe-pixel-bits"].value == pytest.approx(image / 1024)
+    assert {metric.n for metric in numbers.values()} == {4}
+    assert "how many tokens an image has is taken as known" in numbers["probe-bits"].how
+    finished, _ = through(cell("tokenizers/jpeg", Predict(n=19)))
+    assert {metric.reason for metric in finished.metrics} == {"19 images are too few to train on: 20 are needed"}
+
+
 def test_what_needs_a_fixed_number_of_tokens_says_so(cell, through):
-    finished, _ = through(cell("tokenizers/jpeg", Predict(n=20)))
-    assert {metric.reason for metric in finished.metrics} == {"its images have different numbers of tokens"}
     finished, _ = through(cell("tokenizers/jpeg", Perturb(n=5)))
     assert {metric.value for metric in finished.metrics} == {None}
     assert all("exchanged ones make no image" in metric.reason for metric in finished.metrics)

@@ -125,6 +125,16 @@ class Scrambled(Worded):
         return super().codewords()[torch.tensor([0, 9, 4, 13, 2, 11, 6, 15, 8, 1, 12, 5, 10, 3, 14, 7])]
 
 
+class Palette(Blocks):
+    """A code for each pixel: the nearest of eight greys, 32 levels apart."""
+
+    def encode(self, images, *, noise=None):
+        return Codes(ids=((images.mean(1) * 255 / 32 - 0.5).round().clamp(0, 7).long().flatten(1),))
+
+    def decode(self, codes, *, probe=NO_PROBE):
+        return ((codes.ids[0].float() * 32 + 16) / 255).reshape(-1, 1, SIDE, SIDE).expand(-1, 3, -1, -1)
+
+
 class Prefixed(Blocks):
     """With `decode_prefix`: blocks beyond the first tokens are black."""
 
@@ -383,6 +393,11 @@ CARDS = {
             "tokenizers/scales",
             implementation="tiny_adapters:TwoScales",
             tokens=TokenSpec(kind="discrete", layout="pyramid", levels=((1, 1), (2, 2)), vocabulary=8),
+        ),
+        card(
+            "tokenizers/palette",
+            implementation="tiny_adapters:Palette",
+            tokens=TokenSpec(kind="discrete", layout="grid", levels=((SIDE, SIDE),), vocabulary=8),
         ),
         card("tokenizers/wide", implementation="tiny_adapters:Wide"),
         *(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Self
 
 import torch
@@ -12,7 +11,7 @@ from arbench.errors import CheckpointError, InputError
 from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
 
 from ...layers.checkpoint import compile_blocks
-from ...layers.tokenizer import check_grid, check_multiple, check_range, from_signed
+from ...layers.tokenizer import check_multiple, check_range, from_signed, grid_if_oblong, grid_of
 from .latents import encoded, pixels_of, scaled, signed, unscaled
 
 
@@ -60,7 +59,8 @@ class DiffusersAutoencoder:
         latents, deviation = encoded(self.network, pixels, frames=self._frames)
         if self.spec.kind == "discrete":
             ids: Tensor = self.network.quantize(latents)[2][2]
-            return Codes(ids=(ids.reshape(len(images), -1).long(),))
+            ids = ids.reshape(len(images), *latents.shape[2:])
+            return Codes(ids=(ids.flatten(1).long(),), grid=grid_if_oblong(ids))
         if noise is not None and deviation is not None:
             latents = latents + deviation * noise.normal("posterior", latents.shape[1:]).to(latents)
         return Codes(latents=scaled(self.network, latents))
@@ -73,9 +73,7 @@ class DiffusersAutoencoder:
 
     def _looked_up(self, codes: Codes) -> Tensor:
         (ids,) = codes.ids
-        check_grid(self.card, ids)
-        side = math.isqrt(ids.shape[1])
-        shape = (len(ids), side, side, self.network.quantize.embedding.weight.shape[1])
+        shape = (len(ids), *grid_of(self.card, codes), self.network.quantize.embedding.weight.shape[1])
         if self.network.config.lookup_from_codebook:
             found: Tensor = self.network.decode(ids.flatten(), force_not_quantize=True, shape=shape).sample
             return found

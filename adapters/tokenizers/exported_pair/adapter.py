@@ -11,7 +11,7 @@ from torch import Tensor
 from arbench.errors import CheckpointError, InputError, Unsupported
 from arbench.protocols import NO_PROBE, Card, Codes, LoadSpec, Noise, Probe, TokenSpec
 
-from ...layers.tokenizer import check_multiple, check_range
+from ...layers.tokenizer import check_multiple, check_range, grid_if_oblong, grid_of
 from .cards import part_of
 
 
@@ -52,7 +52,9 @@ class ExportedPair:
         else:
             check_multiple(self.card, images, self.card.multiple, square=False)
         codes: Tensor = self.networks["encode"](images * (self._most - self._least) + self._least)
-        return Codes(latents=codes) if self.spec.kind == "continuous" else Codes(ids=(codes.flatten(1),))
+        if self.spec.kind == "continuous":
+            return Codes(latents=codes)
+        return Codes(ids=(codes.flatten(1),), grid=grid_if_oblong(codes) if codes.ndim == 3 else None)
 
     @torch.inference_mode()
     def decode(self, codes: Codes, *, probe: Probe = NO_PROBE) -> Tensor:
@@ -70,12 +72,13 @@ class ExportedPair:
         (ids,) = codes.ids
         if self.spec.layout == "sequence":
             return ids
-        (rows, columns), count = self.spec.levels[0], ids.shape[1]
-        if count != rows * columns:  # another size of image, square like the card's
-            rows = columns = round(count**0.5)
-        if rows * columns != count:
-            raise InputError(f"{self.card.name} cannot decode {count} tokens", "they fill no square", "pass n x n ids")
-        return ids.reshape(len(ids), rows, columns)
+        return ids.reshape(len(ids), *self._grid(codes))
+
+    def _grid(self, codes: Codes) -> tuple[int, int]:
+        """(rows, columns): what the codes say, the card's own map, or a square's."""
+        rows, columns = self.spec.levels[0]
+        own = codes.grid is None and codes.ids[0].shape[1] == rows * columns
+        return (rows, columns) if own else grid_of(self.card, codes)
 
     def close(self) -> None:
         """Free the networks; closing twice is fine."""

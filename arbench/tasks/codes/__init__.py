@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -21,21 +21,22 @@ class CodesOfImages(OnImages):
     """Name of the task."""
     n: int | None = Field(default=500, ge=1)
     """Images, from the start of the source; null: all."""
-    noise: float = Field(default=0.1, gt=0)
+    noise: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0), min_length=1)
     """Of continuous latents: noise that is added before they are decoded, in standard deviations of each channel."""
     swaps: int = Field(default=64, ge=1)
     """Of so many images one code is exchanged for others, near and far, to see how much the image changes."""
 
 
 def _effort(spec: CodesOfImages, rates: Rates) -> Effort:
-    return Effort(((spec.n or 0) + spec.swaps * DECODINGS / 2) * rates.image, spec.batch)
+    decoded = (spec.n or 0) * (1 + len(spec.noise) / 2) + spec.swaps * DECODINGS / 2
+    return Effort(decoded * rates.image, spec.batch)
 
 
 TASK = TaskDefinition(
     name="codes",
     spec=CodesOfImages,
     work="arbench.tasks.codes.work:CodesWork",
-    version=2,
+    version=3,
     kinds=frozenset({"tokenizer"}),
     group="Codes",
     metrics=(
@@ -50,7 +51,9 @@ TASK = TaskDefinition(
         MetricInfo("swap-correlation", "", "higher", "of codeword distance and change of the image", column=False),
         MetricInfo("swap-change", "levels", None, "of the image when a code is exchanged", column=False),
         MetricInfo("effective-rank", "channels", "higher", "exp of the entropy of the channels' spectrum"),
-        MetricInfo("noise-cost", "dB", "lower", "PSNR that noise on the latents takes"),
+        MetricInfo("noise-tolerance", "deviations", "higher", "noise on the latents that takes 1 dB of PSNR"),
+        MetricInfo("noise-cost", "dB", "lower", "PSNR that noise on the latents takes", column=False),
+        MetricInfo("noise-error", "levels", "lower", "change of the image by noise on the latents", column=False),
         MetricInfo("latent-deviation", "", None, "standard deviation of the latents", column=False),
         MetricInfo("posterior-kl", "bits", None, "of an image's posterior from a unit normal", column=False),
     ),

@@ -13,12 +13,16 @@ from ...images import to_float
 from ...metrics.estimate import Estimate, mean_with_interval, missing
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import Greedy, Philox
-from ...spec.result import Metric
+from ...spec.result import At, Metric
 from ..base import Arrays, Stored, joined
 from ..outputs import check_codes, decode, spec_at
 
 CHANNELS = 64
 """Up to so many channels each has a number of its own."""
+
+
+COST = 1.0
+"""dB that the noise which a tokenizer bears takes of its PSNR."""
 
 
 class _Ones(Greedy):
@@ -79,21 +83,46 @@ def decoded_with_noise(
     return np.asarray(decode(tokenizer, changed, ids, size).numpy(), np.uint8)
 
 
-def numbers(units: Sequence[Stored], noise: float) -> list[Metric]:
+def numbers(units: Sequence[Stored], noise: Sequence[float]) -> list[Metric]:
     images, count = len(joined(units, "sample_ids")), int(joined(units, "count").sum())
     mean = joined(units, "sum").sum(0) / count
     covariance = joined(units, "square").sum(0) / count - np.outer(mean, mean)
     values = np.linalg.eigvalsh(covariance).clip(0)
     part = values[values > 0] / values.sum()
     rank = Estimate(float(np.exp(-(part * np.log(part)).sum())), n=images, flags=("no_interval",))
-    lost = mean_with_interval(joined(units, "psnr") - joined(units, "psnr_noisy"))
-    how = f"PSNR to the original without and with noise of {noise:g} standard deviations on every channel"
     return [
         rank.metric("effective-rank", "of the covariance of the channels over all positions", "channels", "higher"),
-        lost.metric("noise-cost", how, "dB", "lower"),
+        *_noise(joined(units, "noise cost"), joined(units, "noise error"), noise),
         *_spread(mean, np.sqrt(np.diag(covariance).clip(0)), images),
         _divergence(joined(units, "kl")),
     ]
+
+
+def _noise(costs: NDArray[np.float64], errors: NDArray[np.float64], levels: Sequence[float]) -> list[Metric]:
+    """Of what each level takes of an image's PSNR (n, levels), and by how much it changes the image."""
+    order = np.argsort(levels)
+    how = f"noise, in standard deviations of each channel, that takes {COST:g} dB of PSNR, mean over images"
+    how += "; between the levels along a straight line from no noise"
+    tolerance = borne(np.asarray(levels, np.float64)[order], costs[:, order])
+    found = [tolerance.metric("noise-tolerance", how, "deviations", "higher")]
+    for place, level in enumerate(levels):
+        at: dict[str, At] = {"noise": level}
+        how = "PSNR to the original without and with noise of so many standard deviations on every channel"
+        found.append(mean_with_interval(costs[:, place]).metric("noise-cost", how, "dB", "lower", at=at))
+        how = "root mean square change of the decoded image by such noise, mean over images"
+        found.append(mean_with_interval(errors[:, place]).metric("noise-error", how, "levels", "lower", at=at))
+    return found
+
+
+def borne(levels: NDArray[np.float64], costs: NDArray[np.float64]) -> Estimate:
+    """The noise whose mean cost is `COST` dB, of rising levels and (n, levels) costs, on the line between the two."""
+    mean = costs.mean(0)
+    if mean.max() < COST:
+        return missing(f"noise of {levels[-1]:g} deviations takes {mean[-1]:.2g} dB, and none more", len(costs))
+    after = int(np.argmax(mean >= COST))
+    low, high = (0.0, 0.0) if after == 0 else (levels[after - 1], mean[after - 1]), (levels[after], mean[after])
+    value = low[0] + (COST - low[1]) / (high[1] - low[1]) * (high[0] - low[0])
+    return Estimate(float(value), n=len(costs), flags=("no_interval",))
 
 
 def _spread(mean: NDArray[np.float64], deviations: NDArray[np.float64], n: int) -> list[Metric]:

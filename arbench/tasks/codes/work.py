@@ -35,9 +35,15 @@ class CodesWork:
             noise = noise_for(cell.settings.seed, ids)
             psnr = context.pair_metrics(("psnr",))
             arrays |= continuous.measured(tokenizer, codes, images, task.batch, context.device)
-            arrays["psnr"] = psnr(decode(tokenizer, codes, ids, size).numpy(), images)["psnr"]
-            changed = continuous.decoded_with_noise(tokenizer, codes, task.noise, ids, noise, size)
-            arrays["psnr_noisy"] = psnr(changed, images)["psnr"]
+            plain: NDArray[np.uint8] = decode(tokenizer, codes, ids, size).numpy()
+            arrays["psnr"] = psnr(plain, images)["psnr"]
+            costs, errors = [], []
+            for amount in task.noise:
+                changed = continuous.decoded_with_noise(tokenizer, codes, amount, ids, noise, size)
+                costs.append(arrays["psnr"] - psnr(changed, images)["psnr"])
+                errors.append(np.sqrt(np.square(changed.astype(np.float64) - plain).mean((1, 2, 3))))
+                context.progress(len(ids))
+            arrays |= {"noise cost": np.stack(costs, axis=1), "noise error": np.stack(errors, axis=1)}
         swapped = range(unit.start, min(unit.stop, task.swaps))
         if swapped and not swaps.why_not(tokenizer):
             few = take(codes, torch.arange(len(swapped)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,41 +52,43 @@ class PredictWork:
         spec, ids = spec_at(tokenizer, size), side_by_side([unit["tokens"] for unit in units])
         how = f"small causal transformer, {task.steps} steps on four fifths of the images, of the others"
         how += "; its residual is not counted" if spec.kind == "hybrid" else ""
+        how += "; how many tokens an image has is taken as known" if spec.variable_length else ""
         reason = ""
         if spec.vocabulary is None or spec.kind == "continuous":
             reason = "continuous latents have no codes: their bits depend on how finely they are cut"
-        elif spec.variable_length:
-            reason = "its images have different numbers of tokens"
         elif as_digits(ids[:1], spec.vocabulary)[0].shape[1] > AT_ONCE:
-            reason = f"{spec.tokens} tokens an image are too many for the network: {AT_ONCE} digits at most"
+            reason = f"{ids.shape[1]} tokens an image are too many for the network: {AT_ONCE} digits at most"
         elif len(ids) < LEAST:
             reason = f"{len(ids)} images are too few to train on: {LEAST} are needed"
         if reason or spec.vocabulary is None:
-            return Finished(_metrics(None, np.zeros(0), size, how, reason))
+            return Finished(_null(reason, how))
         with threads(SAMPLING_THREADS):  # on whose number the last bits of a sum depend, and then all of training
             bits = bits_of_tokens(
                 ids, spec.vocabulary, task.steps, cell.settings.seed, context.device, lambda step: context.progress(0)
             )
-        whole = _metrics(spec, bits.sum(1), size, how)
+        whole = _metrics(bits, math.log2(spec.vocabulary), size, how)
         return Finished((*whole, *_by_place(spec, bits, how)))
 
 
-def _metrics(
-    spec: TokenSpec | None, bits: NDArray[np.float64], size: tuple[int, int], how: str, reason: str = ""
-) -> tuple[Metric, ...]:
-    """Of the bits (n,) of each held-out image; all null without a spec, for `reason`."""
-    scales = (1.0, 1.0, 1.0, 1.0)
-    if spec is not None and spec.bits:
-        scales = (spec.bits, float(spec.tokens), 1.0, float(size[0] * size[1]))
-    found = []
-    for (name, unit, what), scale in zip(NAMES, scales, strict=True):
-        estimate = missing(reason) if reason else mean_with_interval(bits / scale)
-        found.append(estimate.metric(name, f"{what}; {how}", unit, None if name == "probe-bits" else "lower"))
-    return tuple(found)
+def _null(reason: str, how: str) -> tuple[Metric, ...]:
+    return tuple(
+        missing(reason).metric(name, f"{what}; {how}", unit, None if name == "probe-bits" else "lower")
+        for name, unit, what in NAMES
+    )
+
+
+def _metrics(bits: NDArray[np.float64], most: float, size: tuple[int, int], how: str) -> tuple[Metric, ...]:
+    """Of the bits (n, T) of each held-out image's tokens, NaN where it has none; `most`: log2 of the codes."""
+    image, tokens = np.nansum(bits, axis=1), (~np.isnan(bits)).sum(1)
+    values = (image / (tokens * most), image / tokens, image, image / (size[0] * size[1]))
+    return tuple(
+        mean_with_interval(each).metric(name, f"{what}; {how}", unit, None if name == "probe-bits" else "lower")
+        for (name, unit, what), each in zip(NAMES, values, strict=True)
+    )
 
 
 def _by_place(spec: TokenSpec, bits: NDArray[np.float64], how: str) -> list[Metric]:
-    """Bits of a code (n, T) by level, or by eighth of the sequence."""
+    """Bits of a code (n, T) by level, or by eighth of the longest sequence, of the images that have codes there."""
     if len(spec.levels) > 1:
         name, parts = "level", levels_of(spec, bits)
     else:
@@ -93,5 +96,7 @@ def _by_place(spec: TokenSpec, bits: NDArray[np.float64], how: str) -> list[Metr
     found = []
     for number, part in enumerate(parts):
         at: dict[str, At] = {name: number if name == "level" else number + 1}
-        found.append(mean_with_interval(part.mean(1)).metric("probe-bits", f"of this {name}; {how}", "bits", at=at))
+        there = ~np.isnan(part)
+        means = np.nansum(part, axis=1)[there.any(1)] / there.sum(1)[there.any(1)]
+        found.append(mean_with_interval(means).metric("probe-bits", f"of this {name}; {how}", "bits", at=at))
     return found

@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ...metrics.pairs.backbones import NEEDS
 from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
 from ...spec.unit import cut
 
 
 class Rate(TaskSpec):
-    """Tokenizers: bits per pixel and PSNR, beside JPEG and WebP at every quality, and at the same rate."""
+    """Tokenizers: bits per pixel, PSNR, SSIM and LPIPS, beside JPEG and WebP at every quality, and at the same rate."""
 
     task: Literal["rate"] = "rate"
     """Name of the task."""
@@ -33,6 +34,8 @@ class Rate(TaskSpec):
 
 CODEC_SECONDS = 2e-7
 """To write and read a value of an image as JPEG or WebP, about."""
+QUALITIES = {"psnr": "psnr", "ssim": "ssim-gaussian11", "lpips": "lpips-alex"}
+"""What is measured against the rate, and which variant of it."""
 
 
 def _effort(spec: Rate, rates: Rates) -> Effort:
@@ -44,15 +47,19 @@ TASK = TaskDefinition(
     name="rate",
     spec=Rate,
     work="arbench.tasks.rate.work:RateWork",
-    version=1,
+    version=2,
     kinds=frozenset({"tokenizer"}),
     group="Rate",
     metrics=(
         MetricInfo("bits-per-pixel", "bits", "lower", "tokens x log2(codes) over pixels"),
         MetricInfo("rate-psnr", "dB", "higher", "PSNR at these bits, per image, then the mean", column=False),
+        MetricInfo("rate-ssim", "", "higher", "SSIM at these bits, per image, then the mean", column=False),
+        MetricInfo("rate-lpips", "", "lower", "LPIPS of AlexNet at these bits, per image, then the mean", column=False),
         MetricInfo("over-codec", "dB", "higher", "PSNR over that of a file of the same size, per image"),
         MetricInfo("codec-bits", "bits", "lower", "bits per pixel of the file that Pillow writes", column=False),
         MetricInfo("codec-psnr", "dB", "higher", "PSNR of that file, per image, then the mean", column=False),
+        MetricInfo("codec-ssim", "", "higher", "SSIM of that file, per image, then the mean", column=False),
+        MetricInfo("codec-lpips", "", "lower", "LPIPS of that file, per image, then the mean", column=False),
     ),
     summary=(
         Pick("bits-per-pixel"),
@@ -63,5 +70,6 @@ TASK = TaskDefinition(
     effort=_effort,
     data=lambda spec: (Data(spec.data, spec.crop, spec.size),),
     counted="n",
+    weights=lambda spec: {NEEDS[QUALITIES["lpips"]]: "rate-lpips, codec-lpips"},
     transport=frozenset({"batch"}),
 )

@@ -20,14 +20,8 @@ from ...spec.unit import Unit
 from ..base import Arrays, Context, Finished, Stored, joined
 from ..compared import described, evaluated, keeps_images
 from ..outputs import decode, encode, join, levels_of, load, side_by_side, spec_at, tokens_of, unclassifiable
-from . import Reconstruct
-
-AMPLIFIED = 4
-"""Factor on the absolute differences, without which most look black."""
-
-
-WORST = 16
-"""Pictures of those that came out worst."""
+from . import Reconstruct, worst
+from .worst import AMPLIFIED, differences
 
 
 class ReconstructWork:
@@ -61,10 +55,16 @@ class ReconstructWork:
             *_code_metrics(tokenizer, context.source(_data(task)).resolution, units),
             _agreement(task, tokenizer.card, units, context),
         )
+
+        def load_originals(ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+            found: NDArray[np.uint8] = context.source(_data(task)).load(ids.tolist())
+            return found
+
         return Finished(
             metrics,
             gallery=_gallery(task, units, context),
-            worst=_worst(task, units, context),
+            worst=worst.by_psnr(task, units, load_originals),
+            worst_lpips=worst.by_lpips(task, units, load_originals),
             samples=found.samples,
             reference=found.reference,
             remarks=found.remarks,
@@ -144,7 +144,6 @@ def _gallery(task: Reconstruct, units: Sequence[Stored], context: Context) -> Ga
     ids = joined(units, "sample_ids", task.show)
     before: NDArray[np.uint8] = context.source(_data(task)).load(ids.tolist())
     after: NDArray[np.uint8] = joined(units, "images", task.show)
-    difference = np.abs(before.astype(np.int16) - after) * AMPLIFIED
     return Gallery(
         f"Reconstructions of {task.data}",
         "rows",
@@ -153,38 +152,5 @@ def _gallery(task: Reconstruct, units: Sequence[Stored], context: Context) -> Ga
         np.full((3, len(ids)), -1),
         ("original", "", f"|difference| × {AMPLIFIED}"),
         (True, False, False),
-        np.stack([before, after, difference.clip(0, 255).astype(np.uint8)]),
-    )
-
-
-def _worst(task: Reconstruct, units: Sequence[Stored], context: Context) -> Gallery | None:
-    """The images of highest mean squared error among those whose reconstructions are kept, worst first."""
-    ids, errors, count = np.zeros(0, np.int64), np.zeros(0), 0
-    kept, labels = np.zeros((0, 3, 1, 1), np.uint8), np.zeros(0, np.int64)
-    for unit in units:
-        if "images" not in unit or task.show == 0:
-            continue
-        after, own = unit["images"], unit["sample_ids"]
-        before = context.source(_data(task)).load(own.tolist())
-        found = np.square(before.astype(np.float32) - after).mean(axis=(1, 2, 3), dtype=np.float64)
-        count += len(own)
-        ids, errors = np.concatenate([ids, own]), np.concatenate([errors, found])
-        kept = np.concatenate([kept, after]) if len(kept) else after
-        labels = np.concatenate([labels, unit["labels"]])
-        worst = np.argsort(-errors, kind="stable")[:WORST]
-        ids, errors, kept, labels = ids[worst], errors[worst], kept[worst], labels[worst]
-    if count <= WORST:  # they are all shown
-        return None
-    originals: NDArray[np.uint8] = context.source(_data(task)).load(ids.tolist())
-    difference = np.abs(originals.astype(np.int16) - kept) * AMPLIFIED
-    last, first = (10 * np.log10(255.0**2 / max(error, 1e-9)) for error in (errors[-1], errors[0]))
-    return Gallery(
-        f"Worst reconstructions of {task.data}",
-        "rows",
-        f"Lowest PSNR of the {count} that are kept, worst first: {first:.1f} to {last:.1f} dB.",
-        ids,
-        np.stack([labels, labels, labels]),
-        ("original", "", f"|difference| × {AMPLIFIED}"),
-        (True, False, False),
-        np.stack([originals, kept, difference.clip(0, 255).astype(np.uint8)]),
+        np.stack([before, after, differences(before, after)]),
     )

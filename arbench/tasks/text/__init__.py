@@ -20,6 +20,8 @@ class Text(TaskSpec):
     """Name of the task."""
     texts: int | None = Field(default=21, ge=1)
     """Cards to draw, the sizes of their fonts in turn; or images of `images`, from the start, null: all."""
+    scripts: tuple[Literal["latin", "cyrillic", "greek", "han", "kana"], ...] = Field(default=("latin",), min_length=1)
+    """Of the cards, in turn. What the OCR has no letters for is null."""
     size: int | None = Field(default=None, ge=16)
     """Side of the cards in pixels; null: the tokenizer's own."""
     images: str | None = None
@@ -52,7 +54,7 @@ TASK = TaskDefinition(
     name="text",
     spec=Text,
     work="arbench.tasks.text.work:TextWork",
-    version=1,
+    version=2,
     kinds=frozenset({"tokenizer"}),
     group="Text",
     metrics=(
