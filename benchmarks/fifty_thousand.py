@@ -34,7 +34,7 @@ wall seconds tell mostly of the others.
 
 RSS is summed over the command and its workers, which counts what they share (torch's libraries) in each; PSS counts it
 once. What {start:,} samples take is mostly starting, the same for any number; the ratios without it are scaled so that
-10 is proportional.
+10 is proportional. `arbench score` reads the features that the run has kept, so that starting is most of its time.
 """
 
 

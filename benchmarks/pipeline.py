@@ -138,7 +138,7 @@ def bare(n: int) -> None:
     model, classifier = arbench.load(MODEL, device="cpu"), DigitClassifier()
     reference = np.random.default_rng(0).random((1000, 1280), np.float32)
     begin = time.perf_counter(), time.process_time()
-    pixels = model.sample(n, batch=UNIT).pixels
+    pixels = model.sample(n, batch=UNIT).array
     features = []
     for start in range(0, n, UNIT):
         part = pixels[start : start + UNIT]
