@@ -115,3 +115,11 @@ def test_small_pictures_keep_every_pixel(kind: str) -> None:
     data, _ = encode(image, 16, 10)
     back = np.asarray(Image.open(io.BytesIO(base64.b64decode(base64.b64encode(data)))).convert("RGB"))
     assert (back.transpose(2, 0, 1) == image).all()
+
+
+def test_a_table_is_counted_once_however_many_rows_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, counts = [], Table.counts.fget
+    assert counts is not None
+    monkeypatch.setattr(Table, "counts", property(lambda self: counted.append(self.kind) or counts(self)))
+    page.render([RunFolder(Path(), {"run_id": "run", "suite": {"suite": "s"}}, tuple(entries(swept(3, 3))), (), None)])
+    assert counted == ["generator"]
