@@ -94,7 +94,12 @@ def wide(run_id: str, results: Iterable[Result]) -> tuple[list[str], list[dict[s
     stand in one row `.sd` and `.repeats`, the number of them. `adm/fid[guidance=off]` is the number
     of the row that differs in its guidance alone.
     """
-    grouped, columns = _grouped(results)
+    return _wide(run_id, *_grouped(results))
+
+
+def _wide(
+    run_id: str, grouped: dict[RowKey, list[Result]], columns: list[Column]
+) -> tuple[list[str], list[dict[str, Any]]]:
     fellows, names = unguided(grouped), labels(columns)
     table, told = [], described(result for members in grouped.values() for result in members)
     for key, members in grouped.items():
@@ -125,11 +130,11 @@ def wide_table(run_id: str, results: Iterable[Result]) -> pa.Table:
     """`wide` with column types. The schema's metadata holds each column's unit and direction, as JSON by its name."""
     import pyarrow as pa
 
-    kept = list(results)
-    names, table = wide(run_id, kept)
+    grouped, columns = _grouped(results)
+    names, table = _wide(run_id, grouped, columns)
     about = {
         name: {"unit": column.unit, "direction": column.direction, "how": column.how}
-        for name, column in zip(names, _grouped(kept)[1], strict=True)
+        for name, column in zip(names, columns, strict=True)
     }
     fields: list[tuple[str, pa.DataType]] = [(name, pa.string()) for name in ROW]
     for name in names:

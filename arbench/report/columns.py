@@ -156,12 +156,20 @@ def device(result: Result) -> str:
 
 def column_of(result: Result, metric: Metric) -> Column:
     """The column that `metric` belongs to."""
+    return _column(result, metric, _protocol_text(result, metric))
+
+
+def _protocol_text(result: Result, metric: Metric) -> str:
+    return json.dumps(protocol(result, metric), sort_keys=True, default=str)
+
+
+def _column(result: Result, metric: Metric, protocol: str) -> Column:
     info, rank = _info(result, metric.name)
     return Column(
         group=group_of(task_of(result)),
         metric=metric.key,
         unit=metric.unit,
-        protocol=json.dumps(protocol(result, metric), sort_keys=True, default=str),
+        protocol=protocol,
         task=task_of(result),
         measure=metric.measure,
         direction=metric.direction,
@@ -199,8 +207,12 @@ def columns_of(results: Iterable[Result]) -> tuple[list[Column], list[Column]]:
     found: dict[tuple[Any, ...], Column] = {}
     filled: set[tuple[Any, ...]] = set()
     for result in results:
+        protocols: dict[tuple[bool, Measure], str] = {}  # all that they depend on besides the result
         for metric in result.metrics:
-            column = column_of(result, metric)
+            kind = metric.reference is None, metric.measure
+            if kind not in protocols:
+                protocols[kind] = _protocol_text(result, metric)
+            column = _column(result, metric, protocols[kind])
             known = found.setdefault(column.key, column)
             if column.shown and not known.shown:
                 found[column.key] = replace(known, shown=True)

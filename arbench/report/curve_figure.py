@@ -22,22 +22,30 @@ WIDE = 8.0
 """From this ratio of largest to smallest value on, the axis is logarithmic."""
 
 
+def panels(sweep: Sweep) -> int:
+    """How many panels its figure has."""
+    return min(len(sweep.columns), PANELS) + _timed(sweep)
+
+
+def _timed(sweep: Sweep) -> bool:
+    return any(spot.seconds is not None for curve in sweep.curves for spot in curve.spots)
+
+
 def figure(sweep: Sweep) -> Drawing:
     """Panels of numbers against the swept value, then one of quality against time per image."""
-    shown = range(min(len(sweep.columns), PANELS))
-    timed = any(spot.seconds is not None for curve in sweep.curves for spot in curve.spots)
-    count = len(shown) + timed
+    shown, timed = range(min(len(sweep.columns), PANELS)), _timed(sweep)
+    count = panels(sweep)
     across = min(count, 3)
     down = -(-count // across)
     with mpl.rc_context(STYLE):
         drawing = Figure(figsize=(3.1 * across if across > 1 else 4.6, 2.7 * down + 0.4), layout="constrained")
-        panels: list[Axes] = list(drawing.subplots(down, across, squeeze=False).flat)
+        places: list[Axes] = list(drawing.subplots(down, across, squeeze=False).flat)
         titles: dict[str, str] = {}
-        for axes, index in zip(panels, shown, strict=False):
+        for axes, index in zip(places, shown, strict=False):
             titles |= _along(axes, sweep, index)
         if timed:
-            _against_time(panels[len(shown)], sweep)
-        for axes in panels[count:]:
+            _against_time(places[len(shown)], sweep)
+        for axes in places[count:]:
             axes.remove()
         handles = [
             Line2D([], [], color=_color(number), marker=_marker(number), label=curve.name)

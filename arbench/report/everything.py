@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from ..spec.card import Card
 from ..spec.result import Metric
@@ -14,8 +17,8 @@ from .folders import Entry
 from .rows import described
 from .tables import bounds
 
-METRIC_ROWS = 4000
-JSON_BYTES = 900_000
+METRIC_ROWS, RAW_RESULTS = 4000, 400
+"""In the page at most."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +80,16 @@ def metric_rows(entries: Sequence[Entry]) -> list[MetricRow]:
 @dataclass(frozen=True)
 class RawResult:
     title: str
-    text: str
+    text: Markup
 
 
-def raw_results(entries: Sequence[Entry]) -> list[RawResult]:
-    """result.json of every cell, until the page would grow too large."""
-    found, used = [], 0
+def raw_results(entries: Iterable[Entry]) -> Iterator[RawResult]:
+    """result.json of every cell, escaped as the text of an element needs it."""
     for entry in entries:
         result = entry.result
         text = json.dumps(result.plain(), indent=1, ensure_ascii=False)
-        used += len(text)
         title = f"{result.task} {result.adapter} {result.result_id}"
-        if used > JSON_BYTES:
-            text = f"left out to keep this page small: cells/{result.result_id}/result.json in run {entry.run_id}"
-        found.append(RawResult(title, text))
-    return found
+        yield RawResult(title, Markup(html.escape(text, quote=False)))
 
 
 def provenance(entries: Sequence[Entry], known: Mapping[str, Card]) -> dict[str, list[tuple[str, str]]]:

@@ -349,6 +349,7 @@ def svg(figure: Figure, label: str, titles: Mapping[str, str]) -> str:
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ET.fromstring(buffer.getvalue())
     for parent in root.iter():
+        _compact(parent)
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
                 parent.remove(child)
@@ -363,8 +364,31 @@ def svg(figure: Figure, label: str, titles: Mapping[str, str]) -> str:
     return _to_css(ET.tostring(root, encoding="unicode"))
 
 
+def _compact(element: ET.Element) -> None:
+    """Leaves out what shows nothing: matplotlib's own ids of groups, space between elements, parts of a 100th pixel."""
+    if element.tag.endswith("}g") and _OWN_ID.fullmatch(element.get("id", "")):
+        del element.attrib["id"]
+    if not element.tag.endswith(("}text", "}tspan")) and element.text and not element.text.strip():
+        element.text = None
+    if element.tail and not element.tail.strip():
+        element.tail = None
+    for name in _LENGTHS & element.attrib.keys():
+        if "scale" in element.attrib[name] or "matrix" in element.attrib[name]:
+            continue
+        text = _LONG.sub(lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), element.attrib[name])
+        element.set(name, " ".join(text.split()))
+    if element.get("transform", "").startswith("rotate(-0 "):
+        del element.attrib["transform"]
+
+
+_OWN_ID = re.compile(r"[A-Za-z\d.]+_\d+")
+_LONG = re.compile(r"-?\d+\.\d{3,}")
+_LENGTHS = {"d", "x", "y", "transform", "width", "height", "points"}
+
+
 def _to_css(svg: str) -> str:
     for color, variable in _CSS.items():
         svg = svg.replace(color, variable)
+    svg = re.sub(r"font-family: 'DejaVu[^;\"]*; ", "", svg)
     svg = re.sub(r"font: ([\d.]+)px[^;\"]*'[^;\"]*", r"font-size: \1px", svg)
     return re.sub(r"font: (bold|700) ([\d.]+)px[^;\"]*'[^;\"]*", r"font-weight: 700; font-size: \2px", svg)

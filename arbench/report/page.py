@@ -21,14 +21,13 @@ from . import (
     curve_figure,
     distortion_figure,
     everything,
-    export,
     figures,
     history,
-    latex,
     number,
     plots,
     rate_figure,
     scaling,
+    size,
     speed_figures,
 )
 from .changes import Against, Changes, with_changes
@@ -49,6 +48,8 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "images": ("Images", "Source"),
 }
 """The main tables, and the heading of their first column."""
+METRICS, RAW = Markup("<!-- all numbers -->"), Markup("<!-- raw results -->")
+"""Where these go in the page once the room that is left for them is known."""
 HISTORY, MOST = 40, 400
 """Series that are shown at first, and beside them at most."""
 
@@ -75,11 +76,11 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
     shown = galleries(entries, known)  # first, for damaged files show up here and plots take seconds
     changes = against(runs) if against is not None else None
     blocks = [block for kind in KINDS if (block := _block(kind, found, entries, planned, known, changes))]
-    rows = everything.metric_rows(found)
     latest = sorted(runs, key=lambda run: str(run.run.get("started", "")), reverse=True) if len(runs) > 2 else runs
     verdicts = [verdict(run) for run in latest]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
-    return environment().get_template("page.html").render(
+    pages = environment()
+    page = pages.get_template("page.html").render(
         title=title,
         version=__version__,
         css=Markup(asset("report.css")),
@@ -96,13 +97,24 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
         unranked=unranked(entries),
         history=_history(runs),
         published=published([entry.result for entry in entries], known),
-        metrics=rows[: everything.METRIC_ROWS],
-        metrics_total=len(rows),
+        metrics=METRICS,
         provenance=everything.provenance(found, known),
-        raw=everything.raw_results(found),
+        raw=RAW,
         cards=known,
         count=number.count,
     )  # fmt: skip
+    return _filled(page, found, pages)
+
+
+def _filled(page: str, found: Sequence[Entry], pages: jinja2.Environment) -> str:
+    """The page with all numbers and the raw results, as far as there is room for them."""
+    parts, rows = pages.get_template("parts.html").module, everything.metric_rows(found)
+    for_rows, for_raw = size.room_for(page, (0.5, 0.5))
+    written = size.within(for_rows, rows, parts.metric_row, everything.METRIC_ROWS)  # type: ignore[attr-defined]
+    for_raw += for_rows - sum(len(text.encode()) for text in written)
+    raw = size.within(for_raw, everything.raw_results(found), parts.raw_result, everything.RAW_RESULTS)  # type: ignore[attr-defined]
+    metrics = parts.metrics(written, len(rows))  # type: ignore[attr-defined]
+    return page.replace(METRICS, metrics).replace(RAW, parts.raw_results(raw, len(found)))  # type: ignore[attr-defined]
 
 
 def _history(runs: Sequence[RunFolder]) -> dict[str, object]:
@@ -185,23 +197,26 @@ def _block(
         return None
     table = with_changes(table, changes)
     own = [entry for entry in entries if entry.result.kind == kind]
+    few, left_out = size.fitted(table)
+    exported = size.exported(table, KINDS[kind][1], f"tab:{kind}")
+    along = sweeps(entry.result for entry in own)
     return {
         "kind": kind,
         "title": KINDS[kind][0],
         "one": KINDS[kind][1],
-        "table": table,
+        "table": few,
+        "left_out": left_out,
+        "titles": size.shared_titles(few),
         "legend": _legend(table),
         "remarks": _flags(own),
         "devices": len({row.device for row in table.rows}) > 1,
-        "csv": "data:text/csv;charset=utf-8," + quote(export.to_csv(table)),
-        "csv_text": export.to_csv(table),
-        "markdown": export.to_markdown(table),
-        "latex": latex.to_latex(table, KINDS[kind][1], f"tab:{kind}"),
+        "csv": "data:text/csv;charset=utf-8," + quote(exported.csv, safe=",:/()[]=;+") if exported.csv else "",
+        "exported": exported,
         "scatter": _inline(plots.scatter(own, table)),
         "points": _points(own, table),
         "better": next((c.direction for c in [plots.quality_column(table)] if c is not None), None) or "",
         "rate": _inline(rate_figure.figure(own, table, known) if kind == "tokenizer" else None),
-        "sweeps": [_sweep(each) for each in sweeps(entry.result for entry in own)],
+        "sweeps": [_sweep(each, size.POINTS // len(along)) for each in along],
         "steps": _inline(plots.step_figure(own)),
         "speed": _inline(speed_figures.figure(speed_figures.panels(own))),
         "ratios": scaling.ratios(own) if kind == "generator" else [],
@@ -231,8 +246,9 @@ def _flags(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     return [*remarks, *((code, FLAGS.get(code, "")) for code in codes if code not in told)]
 
 
-def _sweep(sweep: Sweep) -> dict[str, object]:
-    """The figure of a sweep, and a line for the best value of each curve."""
+def _sweep(sweep: Sweep, points: int) -> dict[str, object]:
+    """The figure of a sweep, of about `points` points, and a line for the best value of each curve."""
+    few, left_out = size.fewer_curves(sweep, points, curve_figure.panels(sweep))
     lines = []
     for best in sweep.optima:
         interval = best.metric.interval
@@ -240,7 +256,7 @@ def _sweep(sweep: Sweep) -> dict[str, object]:
         text, spread = number.with_interval(best.metric.value or 0.0, low, high)
         alike = "alone" if best.alone else f"{best.low:g} to {best.high:g}"
         lines.append((best.column.words, best.curve.name, f"{best.x:g}", best.at_end, text, spread, alike))
-    return {"name": sweep.name, "svg": _inline(curve_figure.figure(sweep)), "optima": lines}
+    return {"name": sweep.name, "svg": _inline(curve_figure.figure(few)), "left_out": left_out, "optima": lines}
 
 
 def _legend(table: Table) -> list[tuple[str, str, str, str]]:

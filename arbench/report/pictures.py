@@ -220,14 +220,19 @@ def data_uri(data: bytes, kind: str) -> str:
 
 
 def encode(image: Uint8, side: int, quality: int) -> tuple[bytes, str]:
-    """One (3, H, W) image: PNG as it is when small, else a WebP thumbnail of at most `side` pixels."""
+    """One (3, H, W) image: as it is when small, the shorter of PNG and WebP without loss; else a WebP thumbnail of at
+    most `side` pixels.
+    """
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     buffer = io.BytesIO()
     if max(picture.size) <= SMALL:
         if (image == image[:1]).all():
             picture = picture.convert("L")
         picture.save(buffer, format="PNG", optimize=True)
-        return buffer.getvalue(), "png"
+        other = io.BytesIO()
+        picture.convert("RGB").save(other, format="WEBP", lossless=True, quality=80, method=4)
+        found = (buffer.getvalue(), "png"), (other.getvalue(), "webp")
+        return min(found, key=lambda coded: len(coded[0]))
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     picture.save(buffer, format="WEBP", quality=quality, method=4)
     return buffer.getvalue(), "webp"

@@ -40,7 +40,7 @@ def rows(results: Iterable[Result]) -> dict[RowKey, list[Result]]:
     images come from: both go to the row of the same settings, if there is one.
     """
     known = list(results)
-    bound = [_key(result) for result in known if result.task != SCORE and device(result)]
+    bound = dict.fromkeys(_key(result) for result in known if result.task != SCORE and device(result))
     homes = {key[:2]: key for key in reversed(bound)}
     found: dict[RowKey, list[Result]] = {}
     for result in known:
@@ -147,8 +147,9 @@ def described(results: Iterable[Result]) -> dict[Key, str]:
         every = dict.fromkeys(name for each in details.values() for name in each)
         differing = [name for name in every if len({each.get(name) for each in details.values()}) > 1]
         told = {key: tuple(f"{name} {details[key].get(name, 'none')}" for name in differing) for key in keys}
+        alone = Counter(told.values())
         for key in keys:
-            clear = list(told.values()).count(told[key]) == 1
+            clear = alone[told[key]] == 1
             found[key] = " · ".join(part for part in (found[key], *told[key], "" if clear else key[1]) if part)
     return found
 
@@ -200,10 +201,14 @@ def names(results: Iterable[Result]) -> dict[Key, str]:
     short = short_names(known.values())
     several = Counter(adapter for adapter, _ in known)
     told = {key: words.split(DOT) for key, words in described(everything).items()}
+    settings_of: dict[str, list[list[str]]] = {}
+    for adapter, settings_id in known:
+        settings_of.setdefault(adapter, []).append(told[adapter, settings_id])
+    parts = {adapter: Counter(part for words in own for part in set(words)) for adapter, own in settings_of.items()}
     found = {}
     for key, result in known.items():
-        own = [told[other] for other in known if other[0] == result.adapter]
-        differing = [part for part in told[key] if not all(part in words for words in own)]
+        own = settings_of[result.adapter]
+        differing = [part for part in told[key] if parts[result.adapter][part] < len(own)]
         inner = DOT.join(differing or _without(told[key], own) or told[key])
         found[key] = f"{short[result.adapter]} ({inner})" if several[result.adapter] > 1 else short[result.adapter]
     return found

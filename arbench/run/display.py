@@ -19,6 +19,8 @@ from .replay import CellState, State
 
 LINE_SECONDS = 30.0
 """Between two plain lines of one cell that is still at work."""
+FEW = 100
+"""Cells for which the time left is estimated at each line; of more, which take their time, once a second."""
 ROWS = 24
 """Cells in the live table; of more, those at work and the next ones are shown."""
 COLUMNS = (
@@ -75,6 +77,7 @@ class Display:
     def __init__(self, state: State, console: Console, *, live: bool | None = None, workers: int = 1) -> None:
         self._console = console
         self._workers = workers
+        self._left_at, self._left_words = float("-inf"), ""
         self._rows = {
             name: _Row(cell, units=len(cell.units), before=_samples(cell), seconds_before=cell.seconds)
             for name, cell in state.items()
@@ -184,8 +187,12 @@ class Display:
         return left
 
     def _left(self) -> str:
+        now = time.monotonic()
+        if len(self._rows) > FEW and now - self._left_at < 1:
+            return self._left_words
         left = self.seconds_left()
-        return f"; about {duration(left)} left" if left else ""
+        self._left_at, self._left_words = now, f"; about {duration(left)} left" if left else ""
+        return self._left_words
 
     # ---- the live table ----
 

@@ -196,7 +196,9 @@
       button.textContent = text;
       setTimeout(function () { button.textContent = label; }, 1600);
     };
+    var text = source.tagName === "A" ? decodeURIComponent(source.href.slice(source.href.indexOf(",") + 1)) : source.value;
     var byHand = function () {
+      if (source.tagName === "A") return say("Not allowed here: save it");
       source.focus();
       source.select();
       var done = false;
@@ -207,7 +209,7 @@
     button.addEventListener("click", function () {
       // a sandboxed frame has no clipboard, and may have no navigator.clipboard at all
       if (!navigator.clipboard || !navigator.clipboard.writeText) return byHand();
-      navigator.clipboard.writeText(source.value).then(function () { say("Copied"); }, byHand);
+      navigator.clipboard.writeText(text).then(function () { say("Copied"); }, byHand);
     });
   }
 
@@ -222,6 +224,13 @@
     });
   }
 
+  // Numbers that say the same of themselves leave it to their heading.
+  function titles(table) {
+    var heads = all(".heads th", table);
+    all("tbody td.num:not([title])", table).forEach(function (cell) { cell.title = heads[cell.cellIndex].title; });
+  }
+
+  all("table.main").forEach(titles);
   all("table.main, table.sortable").forEach(sortable);
   all("main > section").forEach(filters);
   all("main > section").forEach(columns);

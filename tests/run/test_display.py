@@ -87,6 +87,23 @@ def test_long_running_cells_are_mentioned_now_and_then(monkeypatch):
     assert len(lines) == 3
 
 
+def test_time_left_of_many_cells_is_estimated_once_a_second(monkeypatch):
+    state = replay([planned(str(number)) for number in range(4)], [])
+    now, asked = [0.0], []
+    monkeypatch.setattr("arbench.run.display.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(Display, "seconds_left", lambda self: asked.append(now[0]) or 90.0)
+    for few, expected in ((4, [5.0, 5.2, 6.1, 6.2]), (3, [5.0, 6.1])):
+        monkeypatch.setattr("arbench.run.display.FEW", few)
+        asked.clear()
+        shown = console()
+        display = Display(state, shown)
+        for cell, at in zip(state.values(), (5.0, 5.2, 6.1, 6.2), strict=True):
+            now[0] = at
+            display.finished(cell, failed_result(cell.planned.cell, "oom", "none"))
+        assert asked == expected
+        assert text(shown).count("about 1 min 30 s left") == 4
+
+
 def test_units_of_an_earlier_session_are_not_counted_as_speed(monkeypatch):
     unit = {"kind": "unit", "cell": "res-one", "unit": "000000-000064", "digest": "x", "seconds": 1.0}
     state = replay([planned("one")], [unit])
