@@ -14,7 +14,7 @@ from arbench.adapters.layers.flow_blocks import annealed, truncated
 from arbench.adapters.layers.sampling import draw_tokens
 from arbench.adapters.next_scale.flexvar.adapter import FREE, RAMP
 from arbench.adapters.next_scale.flowar.adapter import BELOW, time_grid
-from arbench.adapters.next_scale.flowar.network import BETWEEN, CLASSES
+from arbench.adapters.next_scale.flowar.network import BETWEEN
 from arbench.adapters.next_scale.infinity.adapter import text_first
 from arbench.protocols import Noise, Request, Sampling
 
@@ -73,7 +73,7 @@ def flowar(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Dr
     """The tokens of a scale are drawn by a flow, guided from a time on, all of them at once."""
     network, labels, config = model.network, request.labels, model.network.config
     assert labels is not None
-    condition = network.class_table(torch.cat((labels, torch.full_like(labels, CLASSES))))
+    condition = network.class_table(torch.cat((labels, torch.full_like(labels, config.classes))))
     sides, caches = config.scale, grown(len(network.encoder) + len(network.decoder))
     first = sampling.inner_steps or 1
     counts = annealed(first, sampling.extra.get("last_inner_steps", first), len(sides))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import resource
@@ -141,11 +142,14 @@ def out_of_memory(error: BaseException) -> bool:
 def _says_so(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     text = str(error)
-    # the CPU allocator and cuBLAS raise plain RuntimeErrors; NumPy's is a MemoryError
+    # the CPU allocator, files mapped by torch and cuBLAS raise plain RuntimeErrors; NumPy's is a MemoryError
     return isinstance(error, RuntimeError) and (
         "DefaultCPUAllocator: can't allocate memory" in text
         or "DefaultCPUAllocator: not enough memory" in text
+        or "Cannot allocate memory" in text
         or "CUDA out of memory" in text
         or "CUBLAS_STATUS_ALLOC_FAILED" in text
         or "CUDA error: out of memory" in text

@@ -99,7 +99,8 @@ def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown
         for what in get_args(artifacts.Pictures):
             gallery = entry.gallery(what)
             if gallery is not None and len(gallery.ids):
-                key = _Key(gallery.title, gallery.layout, gallery.prompts, "" if what == "pictures" else name)
+                own = ("", "") if what == "pictures" else (name, entry.result.result_id)
+                key = _Key(gallery.title, gallery.layout, gallery.prompts, *own)
                 found.setdefault(key, []).append((name, gallery))
                 words.setdefault(key, []).append(class_words(cards.get(entry.result.adapter)))
     share = BUDGET / max(1.0, sum(SHARE_OF_WORST if key.worst_of else 1.0 for key in found))
@@ -116,12 +117,13 @@ def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown
 
 
 class _Key(NamedTuple):
-    """What galleries that are shown together share. The worst of each model are a gallery of their own."""
+    """What galleries that are shown together share. The worst of each result are a gallery of their own."""
 
     title: str
     layout: Layout
     prompts: tuple[str, ...]
     worst_of: str
+    result_id: str
 
 
 def unranked(entries: Sequence[Entry]) -> list[tuple[str, str]]:

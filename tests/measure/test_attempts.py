@@ -1,5 +1,6 @@
 """How an attempt at a batch size ends in a process of its own, and which errors say that memory ran out."""
 
+import errno
 import io
 import json
 import os
@@ -52,4 +53,6 @@ def test_a_lack_of_memory_behind_another_error_is_seen():
     lacking = ImportError("no module")
     lacking.__cause__ = MemoryError()
     assert out_of_memory(lacking)
+    assert out_of_memory(RuntimeError("unable to mmap 4096 bytes from file <f>: Cannot allocate memory (12)"))
+    assert out_of_memory(OSError(errno.ENOMEM, "Cannot allocate memory"))
     assert not out_of_memory(ImportError("no module"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,10 @@ def test_files_are_there_before_the_records_that_speak_of_them(run, memory, monk
     sent.start()
     for number in range(4):
         Writer(store).unit(number)
+        until = time.monotonic() + 60
+        while not memory.exists("/bucket/runs/first/journal.jsonl") or units_at(memory) <= number:
+            assert time.monotonic() < until
+            time.sleep(0.01)
     sent.finish()
     assert sent.problem == ""
     assert units_at(memory) == 4
