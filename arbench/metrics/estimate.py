@@ -89,22 +89,17 @@ def around(value: float, error: float, method: str, n: int, flags: tuple[str, ..
     return Estimate(value, value - Z * error, value + Z * error, method, n, flags)
 
 
-def in_proportion(
+def around_root(
     value: float, error: float, method: str, n: int, flags: tuple[str, ...] = (), quantile: float = Z
 ) -> Estimate:
-    """`value`, a distance of 0 or more, with the interval of its logarithm.
+    """`value`, a squared distance, with the interval of its root, squared, whose limits are at 0 or above.
 
-    The estimated error of a Frechet distance grows with it: in simulations as a power of 1.2, where the two sets
-    differ, to 2, where they do not. Draws that are too small have too small an error, and symmetric intervals miss
-    from below five times as often as from above; those of the logarithm miss about alike (docs/coverage.md). A value
-    below half the width is as good as 0: from there on the upper limit follows it at an even distance.
+    The error of a squared distance grows with it, that of its root does not, so draws that are too small have too small
+    an error: both limits are higher by half^2 / (4 value). Where the value is below half the width, by a quarter of it.
     """
     half = quantile * error
-    if value >= half > 0:
-        ratio = math.exp(half / value)
-        return Estimate(value, value / ratio, value * ratio, method, n, flags)
-    low = value * math.exp(-half / value) if value > 0 else 0.0
-    return Estimate(value, low, value + (math.e - 1) * half, method, n, flags)
+    higher = half * half / (4 * max(value, half)) if half > 0 else 0.0
+    return floored(Estimate(value, value - half + higher, value + half + higher, method, n, flags))
 
 
 def second_order(jackknife: float, overshoot: float) -> float:

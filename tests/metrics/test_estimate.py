@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
-from hypothesis import strategies as st
 
-from arbench.metrics.estimate import Estimate, Z, floored, in_proportion, mean_with_interval, missing, share
+from arbench.metrics.estimate import Estimate, Z, around_root, floored, mean_with_interval, missing, share
 
 
 def test_mean_has_students_interval() -> None:
@@ -62,20 +58,15 @@ def test_an_estimate_is_stored_whole() -> None:
     assert (empty.value, empty.interval, empty.reason) == (None, None, "no samples")
 
 
-@given(st.floats(1e-3, 1e3), st.floats(1e-4, 0.4))
-def test_the_interval_of_a_distance_is_that_of_its_logarithm(value: float, relative: float) -> None:
-    found = in_proportion(value, relative * value, "delta", 100)
-    assert found.low == pytest.approx(value * math.exp(-Z * relative))
-    assert found.low * found.high == pytest.approx(value**2)
+@pytest.mark.parametrize(("value", "error"), [(4.0, 0.5), (1.0, 0.01), (2.0, 1.0)])
+def test_the_interval_of_a_squared_distance_is_that_of_its_root(value: float, error: float) -> None:
+    found = around_root(value, error, "delta", 100)
+    half = Z * error / (2 * value**0.5)
+    assert found.low == pytest.approx((value**0.5 - half) ** 2)
+    assert found.high == pytest.approx((value**0.5 + half) ** 2)
 
 
-@given(st.floats(0, 10), st.floats(0, 10), st.floats(0, 1e-6))
-def test_the_interval_of_a_distance_near_zero_stays_there_and_grows_with_it(
-    value: float, error: float, more: float
-) -> None:
-    found, next_to = in_proportion(value, error, "delta", 100), in_proportion(value + more, error, "delta", 100)
-    assert 0 <= found.low <= value <= found.high
-    assert found.low <= next_to.low + 1e-12
-    # no jump where the rule changes, at a value of half the width
-    assert abs(next_to.high - found.high) <= 1e-5
-    assert in_proportion(0.0, 0.0, "delta", 100).high == 0
+def test_the_interval_of_a_distance_near_zero_stays_there() -> None:
+    found = around_root(1e-12, 0.01, "delta", 100)
+    assert (found.low, found.high) == (0.0, pytest.approx(1.25 * Z * 0.01))
+    assert around_root(0.0, 0.0, "delta", 100).high == 0

@@ -75,8 +75,8 @@ def fid_infinity(
     weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
     intercept, slope = weights @ np.array(distances)
     half = Z * math.sqrt(float(weights[0] @ covariance @ weights[0]))
-    # the error grows with the distance: see `in_proportion`, of which this is the same to first order
-    higher = Z**2 * float(weights[0] @ covariance[:, -1]) / (2 * max(distances[-1], half))
+    # the error grows with the distance: see `around_root`, of which this is the same to first order
+    higher = Z**2 * float(weights[0] @ covariance[:, -1]) / (4 * max(distances[-1], half))
     flags = ["extrapolated"]
     if first <= real.dimension:
         flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..estimate import Estimate, in_proportion, missing, student
+from ..estimate import Estimate, around_root, missing, student
 from ..rows import Rows
 from .influence import Influence, influence, overshoot
 from .moments import (
@@ -104,7 +104,7 @@ def frechet(
             error, heavy = math.hypot(error, back.error), heavy or back.heavy
         if heavy:
             return Estimate(cut.value, n=len(samples), flags=(*flags, "heavy_tails"))
-        return in_proportion(cut.value, error, named, len(samples), flags, student(cut.blocks - 1))
+        return around_root(cut.value, error, named, len(samples), flags, student(cut.blocks - 1))
     roots, product = _roots(samples, found, real)
     sides = [influence(samples, found, real, roots, product=product)]
     if not reference_fixed and not isinstance(reference, Factored):
@@ -112,7 +112,7 @@ def frechet(
     value = _assembled(found, real.moments, float(roots.sum()))
     if any(side.heavy for side in sides):
         return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
-    return in_proportion(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags)
+    return around_root(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags)
 
 
 def frechet_influence(samples: Rows, real: Factored) -> tuple[float, Influence] | Estimate:
