@@ -24,6 +24,8 @@ DIRECTIONS: Mapping[str, Direction] = {
     "is": "higher",
     "precision": "higher",
     "recall": "higher",
+    "psnr": "higher",
+    "ssim": "higher",
 }
 STEPS = ("num_inference_steps", "num_iter", "steps")
 """Settings of a claim that say how many autoregressive steps were taken."""
@@ -131,10 +133,8 @@ def _protocol(card: Card, claim: Claim) -> tuple[str, ...]:
 
 def _published_board(key: tuple[str, ...], claims: Sequence[_Claims], results: Sequence[Result]) -> Board:
     kind, data, size, *rest = key
-    names = sorted(
-        {name for each in claims for name in each.by_metric},
-        key=lambda name: list(DIRECTIONS).index(name) if name in DIRECTIONS else 99,
-    )
+    stated = {name for each in claims for name in each.by_metric}
+    names = [name for name in DIRECTIONS if name in stated] + sorted(stated - DIRECTIONS.keys())
     ours = {
         (row.adapter, id(row.claim)): row
         for row in published(results, {each.card.name: each.card for each in claims})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -265,8 +266,9 @@ def _legend(table: Table) -> list[tuple[str, str, str, str]]:
     return [(column.words, column.shown_unit, better[column.direction], column.how) for column in table.columns]
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
-    """The templates of all pages."""
+    """The templates of all pages, each compiled once: a site has hundreds of pages."""
     templates = files("arbench.reports") / "templates"
     texts = {item.name: item.read_text(encoding="utf-8") for item in templates.iterdir() if item.name.endswith(".html")}
     environment = jinja2.Environment(

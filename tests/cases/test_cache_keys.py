@@ -51,6 +51,7 @@ CACHES = {
     "arbench/measure/provenance.py": INSTALLED,
     "arbench/registry.py:_load": INSTALLED,
     "arbench/report/class_words.py:imagenet": INSTALLED,
+    "arbench/report/page.py:environment": INSTALLED,
     "arbench/weights.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,

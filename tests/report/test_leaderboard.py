@@ -12,7 +12,7 @@ from arbench import registry
 from arbench.cli.main import main
 from arbench.report import board_files
 from arbench.report.board_figure import scatter
-from arbench.report.boards import Board, BoardCell, BoardColumn, BoardRow
+from arbench.report.boards import DIRECTIONS, Board, BoardCell, BoardColumn, BoardRow
 from arbench.report.folders import read_runs
 from arbench.report.site import made_boards, model_file, write_site
 
@@ -44,6 +44,15 @@ def test_every_published_figure_is_on_a_board_of_its_protocol(boards):
     missing = [cell for row in adm.rows for cell in row.cells if cell.value is None]
     assert missing
     assert all(cell.title for cell in missing)
+
+
+def test_columns_stand_in_one_order_and_say_what_is_better(boards):
+    """An order of a set differs between processes."""
+    published = [[c for c in board.columns if c.origin == "published" and c.words != "steps"] for board in boards]
+    for columns in published:
+        names = [column.words for column in columns]
+        assert names == sorted(names, key=list(DIRECTIONS).index)
+    assert any(len(columns) > 3 for columns in published)
 
 
 def test_measured_and_published_share_no_column(run_folder):
