@@ -16,7 +16,7 @@ def resume(
 ) -> int:
     """Does the cells of the run in `folder` that are not done or have failed; returns the exit code.
 
-    By default it goes on with the executor, and the cluster, that it began with.
+    By default it continues with the executor, and the cluster, that it began with.
     """
     from rich.text import Text
 

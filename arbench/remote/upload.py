@@ -19,7 +19,7 @@ LEFT_OUT = frozenset({"lock", "cache"})
 
 
 class Upload:
-    """What of `folder` is at `place`, remembered in the folder itself, so that a later process goes on."""
+    """What of `folder` is at `place`, remembered in the folder itself, so that a later process continues."""
 
     def __init__(self, folder: Path, place: Place) -> None:
         self.folder = folder

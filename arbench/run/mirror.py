@@ -1,6 +1,6 @@
 """A run with an address for `--out`: written to a folder of this machine as any run, and uploaded as it is journalled.
 
-Files go first, then the records that tell of them, so that who reads at the address finds every file that the journal
+Files go first, then the records that tell of them, so that a reader at the address finds every file that the journal
 there speaks of. A store that fails delays and loses nothing: the folder here is whole, and `arbench resume` uploads it.
 """
 
@@ -44,7 +44,7 @@ def claim(address: str) -> Place:
 def staged(address: str) -> Path:
     """The folder of this machine in which the run at `address` resumes: where it was begun, else a new one in `runs`.
 
-    Raises `InputError` where no run is at the address, `StoreError` where the folder and the address have gone apart.
+    Raises `InputError` where no run is at the address, `StoreError` where the folder and the address have diverged.
     """
     place = open_place(address)
     try:
@@ -87,7 +87,7 @@ class Apart(StoreError):
 
     def __init__(self, folder: Path, place: Place) -> None:
         super().__init__(
-            f"{folder} and {place.address} have gone apart",
+            f"{folder} and {place.address} have diverged",
             "another process has resumed the run at the address since",
             f"move the folder away, then: arbench resume {shlex.quote(place.address)}",
         )

@@ -1,4 +1,4 @@
-"""What to do when memory runs out: whether a killed process was killed for it, and with which batch to go on."""
+"""What to do when memory runs out: whether a killed process was killed for it, and with which batch to continue."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class Session:
         if self.tracker:
             self.tracker.cell(result, self.store.cell(cell.id))
         if self.mirror is not None and self.mirror.problem != self._upload_problem:
-            self._note(self._not_uploaded() or "uploads go on")
+            self._note(self._not_uploaded() or "uploads continue")
 
     def _results(self) -> list[Result]:
         return [cell.result for cell in self.state.values() if cell.result is not None]

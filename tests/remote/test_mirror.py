@@ -205,7 +205,7 @@ def test_another_machine_resumes_and_the_first_is_told(run, memory, tmp_path, mo
     assert units_at(memory) == 3
     other.close()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Apart, match="gone apart") as caught:
+    with pytest.raises(Apart, match="diverged") as caught:
         staged(ADDRESS)
     assert f"arbench resume {ADDRESS}" in caught.value.hint
     with pytest.raises(Apart):

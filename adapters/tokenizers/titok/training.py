@@ -31,7 +31,7 @@ class TiTokTraining(VQTraining):
             return network.render(codes.mT.unsqueeze(2)) * 2 - 1
 
         super().__init__(network, network.quantize, features, render)
-        # of the training so far; saved with the weights, so that a resumed run goes on as it was
+        # of the training so far; saved with the weights, so that a resumed run continues as it was
         self.register_buffer("progress", torch.zeros((), dtype=torch.float64))
 
     def decoded(self, features: Tensor, codes: Tensor) -> Tensor:
