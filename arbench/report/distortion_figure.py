@@ -29,9 +29,6 @@ CODECS: Mapping[str, tuple[Literal["-", "--"], str]] = {"JPEG": ("-", "JPEG"), "
 """Line and name."""
 COLUMNS = 3
 """Of the legend."""
-SHAPES = f"{MARKERS}X*<>"
-"""Markers: one more for each tokenizer, so that those of one colour differ."""
-
 Points = tuple[tuple[float, float], ...]
 
 
@@ -152,7 +149,7 @@ def figure(plane: Plane) -> Drawing | None:
 def _looks(plane: Plane) -> list[tuple[str, str]]:
     """Colour and marker of each tokenizer: the marker alone tells them apart, for print in grey."""
     count = len(plane.rated)
-    return [(SERIES[place % len(SERIES)], SHAPES[place % len(SHAPES)]) for place in range(count)]
+    return [(SERIES[place % len(SERIES)], MARKERS[place % len(MARKERS)]) for place in range(count)]
 
 
 def _panel(axes: Axes, plane: Plane, kind: str, titles: dict[str, str]) -> None:

@@ -35,7 +35,8 @@ PHASES = {
     "gap": "#9a9a9b",
 }
 OTHER_PHASE = "#777778"
-MARKERS = "osD^vP"
+MARKERS = "osD^vPX*<>"
+"""Not as many as colours, so that what shares one differs in the other."""
 NAME = 34
 """Letters in a line of a name beside a bar."""
 LEGEND = 110

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..spec.card import Card
+from ..spec.result import Result
 from .figures import MARKERS, PAPER, SERIES, STYLE, Drawing, safe
 from .folders import Entry
 from .plots import quality_column, row_names
@@ -31,25 +33,39 @@ class Rated:
 
 
 def rated(entries: Sequence[Entry], table: Table, cards: Mapping[str, Card]) -> list[Rated]:
-    """Tokenizers with codes, as the entries are ordered. Continuous latents have no rate, and unknown cards no size."""
+    """Tokenizers with codes, as the entries are ordered. Continuous latents have no rate."""
     column = quality_column(table)
     if column is None:
         return []
+    pixels = {
+        (entry.result.adapter, entry.result.settings_id): count
+        for entry in entries
+        if any(each.name == BITS for each in entry.result.metrics) and (count := _pixels(entry.result, cards))
+    }
     place, names = table.columns.index(column), row_names(entries)
     order = list(dict.fromkeys(names.values()))
     found: dict[str, Rated] = {}
     for row in table.rows:
         quality = row.places[place].metric
-        card = cards.get(row.adapter)
+        count = pixels.get((row.adapter, row.settings_id))
         rates = [
             each.metric.value
             for each, other in zip(row.places, table.columns, strict=True)
             if other.name == BITS and not other.metric.at and each.metric is not None and each.metric.value is not None
         ]
-        if quality is not None and quality.value is not None and card is not None and rates:
+        if quality is not None and quality.value is not None and count and rates:
             name = names[row.adapter, row.settings_id, row.device]
-            found[name] = Rated(name, order.index(name), rates[0] / card.resolution**2, quality.value, bounds(quality))
+            found[name] = Rated(name, order.index(name), rates[0] / count, quality.value, bounds(quality))
     return [found[name] for name in order if name in found]
+
+
+def _pixels(result: Result, cards: Mapping[str, Card]) -> float | None:
+    """Of an image, the mean over those that were reconstructed; None where neither the result nor a card says it."""
+    sizes = result.samples.sizes if result.samples else {}
+    if sizes:
+        return sum(math.prod(map(int, size.split("x"))) * n for size, n in sizes.items()) / sum(sizes.values())
+    card = cards.get(result.adapter)
+    return None if card is None else float(card.resolution**2)
 
 
 def figure(entries: Sequence[Entry], table: Table, cards: Mapping[str, Card]) -> Drawing | None:

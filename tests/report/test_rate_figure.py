@@ -13,19 +13,21 @@ from arbench.report.folders import Entry, read_runs
 from arbench.report.page import render
 from arbench.report.rate_figure import figure, rated
 from arbench.report.tables import make_table
+from arbench.spec.result import SetSummary
 
 
-def entry(name: str, quality: float, bits: float | None) -> Entry:
+def entry(name: str, quality: float, bits: float | None, sizes: dict[str, int] | None = None) -> Entry:
     numbers = (
         metric("psnr", quality, 0.5, direction="higher", unit="dB"),
         metric("bits-per-image", bits, direction=None, reason="" if bits else "continuous latents have no codebook"),
     )
     family, result_id = "tokenizer", f"res-{name.rsplit('/', 1)[1]}"
-    return Entry(
-        make_result(name, "tokenizer", family, "reconstruct", metrics=numbers, result_id=result_id, settings_id=name),
-        Path(),
-        "run",
+    result = make_result(
+        name, "tokenizer", family, "reconstruct", metrics=numbers, result_id=result_id, settings_id=name
     )
+    if sizes:
+        result = result.model_copy(update={"samples": SetSummary(source=name, n=sum(sizes.values()), sizes=sizes)})
+    return Entry(result, Path(), "run")
 
 
 def test_tokenizers_stand_at_their_bits_per_pixel() -> None:
@@ -46,6 +48,17 @@ def test_tokenizers_stand_at_their_bits_per_pixel() -> None:
     assert drawn is not None
     assert f"var-mini: psnr (arbench) 22 at {256 / side**2:.3g} bits per pixel" in drawn.svg()
     assert figure(entries[:2], table, {}) is None
+
+
+def test_the_rate_is_of_the_images_that_were_taken_not_of_the_cards_size() -> None:
+    entries = [
+        entry("tokenizers/jpeg", 31.0, 6144.0, {"32x32": 2}),
+        entry("tokenizers/wavelet", 30.0, 2048.0, {"32x64": 1, "64x64": 1}),
+    ]
+    table, cards = make_table(entries, (), "tokenizer"), registry.cards()
+    assert table is not None
+    assert cards["tokenizers/jpeg"].resolution != 32
+    assert [each.rate for each in rated(entries, table, cards)] == pytest.approx([6.0, 2048 / 3072])
 
 
 def test_a_change_between_two_nights_has_a_verdict_where_intervals_tell_them_apart(tmp_path: Path) -> None:
