@@ -35,7 +35,7 @@ PHASES = {
     "gap": "#9a9a9b",
 }
 OTHER_PHASE = "#777778"
-MARKERS = "osD^vPX*<>"
+MARKERS = "osD^vPXp<>"
 """Not as many as colours, so that what shares one differs in the other."""
 NAME = 34
 """Letters in a line of a name beside a bar."""
