@@ -167,7 +167,6 @@ BUILT_ON = {
     "continuous/far": ("continuous/mar",),
     "next_scale/cca_var": ("next_scale/var",),
     "next_scale/flexvar": ("next_scale/var",),
-    "next_scale/flowar": ("continuous/mar",),
     "other/distilled_decoding": ("next_scale/var",),
     "random_order/nar": ("raster/llamagen",),
     "raster/cca_llamagen": ("raster/llamagen",),

@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...continuous.mar.training import VIEWS, moments_by
 from ...layers.checkpoint import seeded
 from ...layers.config import from_upstream
 from ...layers.flow_blocks import FlowBlock
-from ...train.loop import Metrics, Task, TrainingRecipe, official_state, step_generator
-from ...train.tokens import drop_classes, epochs, heldout_set, shipped_tokenizer, training_set
+from ...tokenizers.mar_kl.moments import moments_by
+from ...train.latents import LATENTS, LatentTraining, drawn, task
+from ...train.loop import Task, TrainingRecipe, official_state
+from ...train.tokens import shipped_tokenizer
 from .cards import MINI
 from .network import BETWEEN, TRAINING_ONLY, Config, Network, official_names
 
@@ -20,21 +21,17 @@ COPIES = 2
 """Times of the flow at which the tokens of each scale are tried."""
 
 
-class FlowTraining(nn.Module):
+class FlowTraining(LatentTraining):
     """FlowAR in training: each scale is the whole map made small, drawn by the flow given the true scales before it."""
 
     def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, network.config.classes, BATCH, "flow_loss")
 
     def predict(self, labels: Tensor, moments: Tensor, generator: torch.Generator) -> Tensor:
-        """The mean squared error of the velocity. `labels` (B,) where the number of classes stands for none.
-
-        `moments` (B, 2, C, h, w) are scaled; each token counts as much as any other, whatever its scale.
-        """
+        """The mean squared error of the velocity: each token counts as much as any other, whatever its scale."""
         network, device = self.network, labels.device
-        mean, deviation = moments.unbind(1)
-        latents = mean + deviation * torch.randn(mean.shape, generator=generator).to(device)
+        assert isinstance(network, Network)
+        latents = drawn(moments, generator)
         sides = network.config.scale
         maps = [F.interpolate(latents, size=(side, side), mode="area") for side in sides]
         condition = network.class_table(labels)
@@ -52,25 +49,6 @@ class FlowTraining(nn.Module):
             velocity = network.flow(mixed, (times * 1000).long(), state)
             errors.append((velocity - (noise - clean)).square().mean(dim=(0, 2)))
         return torch.cat(errors).mean()
-
-    def loss(self, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        moments, labels = batch
-        return self.predict(drop_classes(labels, self.network.config.classes, generator), moments, generator), {}
-
-    @torch.no_grad()
-    def measure(self, moments: Tensor, labels: Tensor) -> Metrics:
-        """The squared error of the velocity on held-out digits, with and without their class, under the same noise."""
-        given: list[Tensor] = []
-        free: list[Tensor] = []
-        parts = zip(torch.split(moments, BATCH), torch.split(labels, BATCH), strict=True)
-        for index, (part, label) in enumerate(parts):
-            without = torch.full_like(label, self.network.config.classes)
-            for losses, condition in ((given, label), (free, without)):
-                losses.append(self.predict(condition, part, step_generator(0, index)))
-        return {
-            "heldout_flow_loss": torch.stack(given).mean().item(),
-            "heldout_flow_loss_without_class": torch.stack(free).mean().item(),
-        }
 
 
 def initialise(network: Network) -> None:
@@ -97,22 +75,14 @@ def prepare(seed: int, device: torch.device) -> Task:
         initialise(network)
     training = FlowTraining(network).to(device)
     encode = moments_by(shipped_tokenizer(MINI.tokenizer))
-    moments, labels = (each.to(device) for each in training_set(encode, seed, VIEWS))
-    heldout, heldout_labels = (each.to(device) for each in heldout_set(encode))
-    return Task(
-        module=training,
-        loss=training.loss,
-        batches=epochs(moments, labels, seed, BATCH),
-        weights=lambda: official_state(network, official_names),
-        measure=lambda: training.measure(heldout, heldout_labels),
-    )
+    return task(training, encode, seed, device, lambda: official_state(network, official_names))
 
 
 RECIPE = TrainingRecipe(
     steps=2000,
     batch=BATCH,
     learning_rate=2e-3,
-    data=f"latents of the MNIST-5k training split (4000 digits, {VIEWS} copies each, shifted by up to 2 pixels)",
+    data=LATENTS,
     prepare=prepare,
     ema=0.995,
     weight_decay=0.02,
