@@ -64,6 +64,8 @@ def _server() -> subprocess.Popen[str]:
 def serve() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
+    templates = importlib.import_module("arbench.report.page").environment()
+    templates.get_template("page.html")  # compiled once, for all reports
     for line in sys.stdin:
         child = os.fork()
         if not child:

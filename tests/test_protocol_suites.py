@@ -179,7 +179,8 @@ def test_rehearsal_of_reconstruction(tmp_path):
 
 
 def test_rehearsal_of_nightly(tmp_path):
-    found = run(tmp_path, "nightly", "--adapter", "*/var-mini", "--set", "n=10")
+    words = [word for change in ("n=10", "min_calls=3", "min_seconds=0", "max_seconds=1") for word in ("--set", change)]
+    found = run(tmp_path, "nightly", "--adapter", "*/var-mini", *words)
     assert [result["outcome"] for result in found] == ["ok"] * 6
     places = {tuple(m["at"].values()) for result in found for m in result["metrics"] if m["name"] == "frechet"}
     assert ("reconstructions to reference",) in places
