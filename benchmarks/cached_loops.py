@@ -59,7 +59,7 @@ def raster(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Dr
 
 
 def taming(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Drawn:
-    """There is no guidance, and no cache either."""
+    """Without guidance, and without a cache."""
     ids = request.labels.unsqueeze(1)  # type: ignore[union-attr]
     for index in range(model.network.config.block_size):
         logits = model.network(ids)[:, -1:]

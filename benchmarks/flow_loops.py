@@ -32,7 +32,7 @@ Drawing = Callable[[Tensor, int, float], Tensor]
 
 
 def in_random_order(model: Any, labels: Tensor, sampling: Sampling, noise: Noise, drawing: Drawing) -> Tensor:
-    """MAR's loop: there is no cache, the decoder gives states of all places, of which some are wanted."""
+    """MAR's loop, without a cache: the decoder gives states of all places, of which some are wanted."""
     network, config, batch = model.network, model.network.config, len(labels)
     order, condition = noise.permutation("order", config.tokens), network.condition(labels, guided=True)
     everywhere = torch.arange(config.tokens, device=labels.device).expand(2 * batch, -1)

@@ -101,7 +101,7 @@ def noises(
     measure: Measure, timings: Mapping[str, Reading], count: int, tell: Callable[[str], None]
 ) -> dict[str, Noise]:
     """Of a baseline's timings by key, those that all of `count` sessions have and that are positive. Raises
-    `UsageError` for fewer than `LEAST` sessions, `InputError` where there is no timing."""
+    `UsageError` for fewer than `LEAST` sessions, `InputError` where the baseline lacks timings."""
     if count < LEAST:
         why = f"a confirmation in turn takes {LEAST} of them"
         raise UsageError(f"{count} sessions are too few", why, f"--sessions {LEAST}")

@@ -91,7 +91,7 @@ def fitting(side: int) -> tuple[int, ...]:
 
 
 def why_not_drawn(script: str) -> str:
-    """Why there are no cards of a script, or ""."""
+    """Why cards of a script cannot be drawn; "" where they can."""
     package = SCRIPTS[script].package
     return "" if find_spec(package) else f"no font of {script}: pip install 'arbench[ocr]'"
 
