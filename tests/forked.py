@@ -1,8 +1,8 @@
 """`arbench` as a process of its own, forked from one that has imported torch: a fresh one takes seconds for that.
 
-What only a fresh interpreter shows (imports, the console script, signals while it starts) is tested by
-`python -m arbench` elsewhere. This file is also the program that forks: it reads a call a line, and answers with the
-exit status.
+So is its first nursery of workers. What only a fresh interpreter shows (imports, the console script, signals while it
+starts) is tested by `python -m arbench` elsewhere. This file is also the program that forks: it reads a call a line,
+and answers with the exit status.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import functools
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from arbench.run.nursery import BLAS_THREADS
+from arbench.run import nursery, orphan
+from arbench.run.worker import point_output_at
 
 IMPORTED = (
     *("torch", "pandas", "pyarrow.parquet", "scipy.linalg", "scipy.special", "PIL.Image"),
-    *("arbench.cli.main", "arbench.run.session", "arbench.run.nursery", "arbench.report.page"),
+    *("arbench.cli.main", "arbench.run.session", "arbench.tasks.context", "arbench.report.page"),
 )
+RUNS = {"run", "resume"}
+"""The commands that have workers."""
 
 
 def arbench(
@@ -57,13 +62,16 @@ def _server() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, **dict.fromkeys(BLAS_THREADS, "1")},  # threads do not survive a fork
+        env={**os.environ, **dict.fromkeys(nursery.BLAS_THREADS, "1")},  # threads do not survive a fork
     )
 
 
 def serve() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
+    for _, definition in importlib.import_module("arbench.spec.task")._built_in():
+        importlib.import_module(definition.work.partition(":")[0])
+    importlib.import_module("arbench.registry")._built_in()
     templates = importlib.import_module("arbench.report.page").environment()
     templates.get_template("page.html")  # compiled once, for all reports
     for line in sys.stdin:
@@ -86,9 +94,64 @@ def become(call: dict[str, Any]) -> None:
     os.chdir(call["cwd"])
     sys.path[:1] = [call["cwd"], *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv = ["arbench", *call["words"]]
+    if sys.platform == "linux" and RUNS.intersection(call["words"][:1]):
+        fork_nursery()
     from arbench.cli.main import entry
 
     entry()
+
+
+def fork_nursery() -> None:
+    """Forks what the first `Nursery` of this process would start, while there are no threads yet."""
+    supervisor = os.getpid()
+    ours, theirs = socket.socketpair()
+    log, told = os.pipe()
+    pid = os.fork()
+    if not pid:
+        orphan.die_with(supervisor)
+        os.setsid()
+        os.close(told)
+        ours.close()
+        with os.fdopen(log, encoding="utf-8") as file:
+            path = file.read()  # once the nursery is wanted; empty where it never was
+        if path:
+            point_output_at(Path(path))
+            nursery.main(theirs.detach())
+        os._exit(0)
+    os.close(log)
+    theirs.close()
+    started = nursery.Nursery._start
+
+    def start(self: nursery.Nursery, log: Path, environment: Mapping[str, str]) -> None:
+        nursery.Nursery._start = started  # type: ignore[method-assign]
+        with os.fdopen(told, "w", encoding="utf-8") as file:
+            file.write(str(log.absolute()))
+        self._process = Child(pid)  # type: ignore[assignment]
+        self._pipe = Connection(ours.detach())
+
+    nursery.Nursery._start = start  # type: ignore[method-assign]
+
+
+class Child:
+    """A forked process, with what a nursery uses of `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int:
+        status = self._wait(0)
+        assert status is not None
+        return status
+
+    def _wait(self, options: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, options)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
 
 
 if __name__ == "__main__":
