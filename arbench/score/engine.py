@@ -173,7 +173,7 @@ def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
             job.question,
             available,
             extractors,
-            reading=_reference_reading(job),
+            reading=_originals_reading(job, samples) if not available else _reference_reading(job),
             folder=request.kept / "reference",
             open_source=opener(request.device, request.adapters),
             mark=mark_of(request.reference, request.adapters),
@@ -207,6 +207,14 @@ def _reference_reading(job: _Job) -> Reading:
     if job.cell is not None and job.question.paired:
         return Reading(limit=job.cell.count, crop=job.question.crop, size=job.question.size)
     return job.request.reference_reading
+
+
+def _originals_reading(job: _Job, samples: Mapping[str, Features]) -> Reading:
+    """Of pairs that no network sees: no more originals than there are samples."""
+    reading, pairs = _reference_reading(job), samples.get(PAIRS)
+    if pairs is None or not len(pairs):
+        return reading
+    return replace(reading, limit=pairs.pictures[-1].index + 1)
 
 
 def _samples(
