@@ -10,9 +10,11 @@ from typing import Any
 
 from .. import registry
 from ..data.prompts import texts
+from ..data.readers.objects import shuffled
 from ..data.reading import GENERATOR, Reading, Source, name_of
 from ..data.statistics import kept, published
 from ..data.stream import ImageStream
+from ..errors import InputError
 from ..evaluate import conventions
 from ..evaluate.conventions import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
@@ -250,6 +252,9 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
     variants, opened = variants_of(wanted), _opener(job)
     if not job.question.paired or request.reference is None or not variants:
         return None
+    for source in (job.source, request.reference):
+        if shuffled(source):
+            raise InputError(f"{name_of(source)} is shuffled", "its pairs would be chance", "DataLoader(shuffle=False)")
     return Pairing(
         request.reference,
         _reference_reading(job),

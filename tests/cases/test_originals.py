@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 import arbench
+from arbench.errors import ImageError, InputError
+from arbench.front.images import Images
 
 PSNR = {"conventions": "offline-pairs", "metrics": "psnr", "paired": True, "device": "cpu"}
 SHAPE = (6, 16, 16, 3)
@@ -59,3 +62,42 @@ def test_originals_that_are_read_once_are_read_once(tmp_path: Path) -> None:
     assert arbench.score(_images(0), iter(images), **PSNR)["psnr"].value == pytest.approx(
         arbench.score(_images(0), images, **PSNR)["psnr"].value
     )
+
+
+def _rows(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Path:
+    np.savez(path, images, labels)
+    return path
+
+
+def test_labels_tell_that_rows_are_in_another_order(tmp_path: Path) -> None:
+    images, labels = _images(1), np.arange(6)
+    originals = _rows(tmp_path / "originals.npz", images, labels)
+    right = arbench.score(_rows(tmp_path / "right.npz", images // 2, labels), originals, **PSNR)
+    assert right["psnr"].value is not None
+    with pytest.raises(InputError, match="row 0 of the samples has the label 5, and its original 0"):
+        arbench.score(_rows(tmp_path / "wrong.npz", images[::-1] // 2, labels[::-1]), originals, **PSNR)
+
+
+def test_a_shuffled_loader_makes_no_pairs() -> None:
+    images = torch.from_numpy(_images(1).transpose(0, 3, 1, 2).copy())
+    loaders = [torch.utils.data.DataLoader(images, batch_size=4, shuffle=shuffle) for shuffle in (False, True)]  # type: ignore[arg-type]
+    assert arbench.score(images, loaders[0], **PSNR)["psnr"].value is not None
+    for pair in ((images, loaders[1]), (loaders[1], images)):
+        with pytest.raises(InputError, match="is shuffled"):
+            arbench.score(*pair, **PSNR)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 3), (3, 16, 16), (20, 16, 16)])
+def test_one_image_is_not_a_set_of_its_rows(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match="not an array of images"):
+        arbench.score(np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), **PSNR)
+
+
+def test_samples_of_classes_that_the_reference_lacks_are_flagged() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), dtype=np.uint8)
+    names = ["neighbour-agreement", "frechet-per-class"]
+    for classes, flagged in ((2, True), (1, False)):
+        samples, reference = Images(images, np.arange(40) % classes), Images(images[::-1], np.zeros(40, np.int64))
+        score = arbench.score(samples, reference, conventions="offline", metrics=names, device="cpu")
+        assert ("classes_absent" in score[names[0]].flags) == flagged
+        assert ("classes_missing" in score[names[1]].flags) == flagged
