@@ -68,7 +68,7 @@ def open_reference(
     `source` is images, a file of statistics or the name of published ones, or a folder of finished features. `reading`
     says how images are read, if not as the question has it; `folder` is where the features of sources without a name
     are kept; `mark` changes when the images do, where their files do not tell. Originals of pairs that no network sees
-    are read for what they are alone: their digest, labels and sizes.
+    are read for what they are alone: their digest, labels and sizes, which stay in `folder` and need no cache.
     """
     name = name_of(source)
     if is_features(source):
@@ -86,7 +86,9 @@ def open_reference(
     alone = question.paired and not available and not isinstance(images, Iterator)  # that is read once, by the pairs
     if (not isinstance(images, str) or images) and (available or alone):
         known_as = mark or fingerprint(images)
-        place = cache_folder() / f"score-{known_as}" if known_as or folder is None else folder
+        place = cache_folder() / f"score-{known_as}"
+        if folder is not None and (alone or not known_as):
+            place = folder
         reading = reading or Reading(crop=question.crop, size=question.size)
         job = Job(images, reading, place, values=_no_values if alone else None, open=open_source, mark=mark)
         sets = features_of(job, available, extractors, progress, timings)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import arbench
-from arbench.errors import ImageError, InputError
+from arbench.errors import ImageError, InputError, StoreError
 from arbench.front.images import Images
 
 PSNR = {"conventions": "offline-pairs", "metrics": "psnr", "paired": True, "device": "cpu"}
@@ -101,3 +101,15 @@ def test_samples_of_classes_that_the_reference_lacks_are_flagged() -> None:
         score = arbench.score(samples, reference, conventions="offline", metrics=names, device="cpu")
         assert ("classes_absent" in score[names[0]].flags) == flagged
         assert ("classes_missing" in score[names[1]].flags) == flagged
+
+
+def test_pairs_need_no_cache_and_features_say_how_to_name_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    samples, originals = _folder(tmp_path / "samples", _images(0)), _folder(tmp_path / "originals", _images(1))
+    assert arbench.score(samples, originals, **PSNR)["psnr"].value is not None
+    with pytest.raises(StoreError) as caught:
+        arbench.score(samples, originals, conventions="offline", metrics="frechet", device="cpu")
+    assert "$ARBENCH_CACHE" in caught.value.hint
