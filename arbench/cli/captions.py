@@ -63,6 +63,6 @@ def _read_instruction(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the instruction {path}", str(error), "give a UTF-8 text file") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from arbench.errors import FAILED, OK, InputError, UsageError
+from arbench.errors import FAILED, OK, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,16 +103,10 @@ class Steps:
 
 
 def read_lines(path: Path | None) -> list[str]:
-    """Prompts, one per line."""
-    if path is None:
-        return []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the prompts {path}", str(error), "give a text file, one prompt per line"
-        ) from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    """Prompts, one per line; blank lines are left out."""
+    from arbench.data.prompts import read_prompts
+
+    return [line.strip() for line in read_prompts(path) if line.strip()]
 
 
 def _print(console: Console, verdict: Verdict, width: int) -> None:

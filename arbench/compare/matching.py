@@ -96,26 +96,48 @@ def _rows(run: RunFolder) -> dict[RowKey, tuple[Entry, ...]]:
 
 
 def numbers_of(pair: Pair) -> list[Numbers]:
-    """Every number of either side, in the order of the first: those of one protocol together, then those of one key."""
+    """Every number of either side, in the order of the first.
+
+    Those of one protocol together, then those of one key, then those that only their references tell apart.
+    """
     left, right = _numbers(pair.old), _numbers(pair.new)
     found = [Numbers(left[key][0], left[key][1:], right.pop(key)[1:]) for key in left if key in right]
     matched = {number.column.key for number in found}
     rest = {key: value for key, value in left.items() if key not in matched}
-    for key, (column, entry, metric) in rest.items():
-        alike = [other for other in right if other[:3] == key[:3]]
-        own = [other for other in rest if other[:3] == key[:3]]
-        if len(alike) == 1 and len(own) == 1:
-            theirs = right.pop(alike[0])
-            found.append(Numbers(column, (entry, metric), theirs[1:], tuple(_protocol(column, theirs[0]))))
-        else:
-            found.append(Numbers(column, (entry, metric), None))
+    for mark in (_of_any_protocol, _of_any_reference):
+        counts = [Counter(map(mark, keys)) for keys in (rest, right)]
+        theirs = {mark(key): key for key in right}
+        for key in [key for key in rest if counts[0][mark(key)] == counts[1][mark(key)] == 1]:
+            column, entry, metric = rest.pop(key)
+            other, its_entry, its_metric = right.pop(theirs[mark(key)])
+            differing = (*_protocol(column, other), *_references(metric, its_metric))
+            found.append(Numbers(column, (entry, metric), (its_entry, its_metric), differing))
+    found += [Numbers(column, (entry, metric), None) for column, entry, metric in rest.values()]
     found += [Numbers(column, None, (entry, metric)) for column, entry, metric in right.values()]
     order = {key: place for place, key in enumerate([*left, *right])}
     return sorted(found, key=lambda number: order.get(number.column.key, len(order)))
 
 
-def _numbers(entries: Sequence[Entry]) -> dict[tuple[str, MetricKey, str, str], tuple[Column, Entry, Metric]]:
-    found: dict[tuple[str, MetricKey, str, str], tuple[Column, Entry, Metric]] = {}
+ColumnKey = tuple[str, MetricKey, str, str]
+
+
+def _of_any_protocol(key: ColumnKey) -> tuple[object, ...]:
+    return key[:3]
+
+
+def _of_any_reference(key: ColumnKey) -> tuple[object, ...]:
+    return key[0], key[1]._replace(reference=""), key[2]
+
+
+def _references(old: Metric, new: Metric) -> Iterator[Setting]:
+    """The references of two numbers, if they are not the same."""
+    if old.key.reference != new.key.reference:
+        names = [f"{one.name} {one.digest[:8]}".strip() if one else None for one in (old.reference, new.reference)]
+        yield Setting("reference", _shown(names[0]), _shown(names[1]), protocol=True)
+
+
+def _numbers(entries: Sequence[Entry]) -> dict[ColumnKey, tuple[Column, Entry, Metric]]:
+    found: dict[ColumnKey, tuple[Column, Entry, Metric]] = {}
     for entry in entries:
         for metric in entry.result.metrics:
             column = column_of(entry.result, metric)

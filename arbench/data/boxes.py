@@ -120,7 +120,7 @@ def read_boxes(path: Path, keys: Sequence[str], size: tuple[int, int]) -> list[t
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() != ".json":
             return list(csv.DictReader(io.StringIO(text)))
         rows = json.loads(text)

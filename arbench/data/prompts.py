@@ -18,11 +18,16 @@ Shape = tuple[int, ...]
 
 
 def read_prompts(path: Path | None) -> tuple[str, ...]:
-    """The lines of a text file, empty ones at its end left out."""
+    """The lines of a text file, empty ones at its end left out.
+
+    A byte order mark is not part of the first, and only a line feed or carriage return ends one: prompts from the web
+    hold the other characters at which `str.splitlines` would split.
+    """
     if path is None:
         return ()
     try:
-        return tuple(path.read_text(encoding="utf-8").rstrip().splitlines())
+        text = path.read_text(encoding="utf-8-sig").rstrip()  # \r\n and \r have become \n
+        return tuple(text.split("\n")) if text else ()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, one prompt per line"

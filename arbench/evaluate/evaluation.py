@@ -6,7 +6,7 @@ What `arbench run` does with the samples that it draws and `arbench score` with 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ..data.sources import open_images
 from ..data.statistics import checks, kept, published
 from ..data.statistics.checks import Flag, SetIdentity
 from ..data.statistics.read import read_statistics
+from ..data.stream import Picture
 from ..features.extract import Extractors, Job, Progress, features_of
 from ..features.feature_folder import cache_folder, is_features, sets_in
 from ..features.feature_set import Features
@@ -66,7 +67,8 @@ def open_reference(
 
     `source` is images, a file of statistics or the name of published ones, or a folder of finished features. `reading`
     says how images are read, if not as the question has it; `folder` is where the features of sources without a name
-    are kept; `mark` changes when the images do, where their files do not tell.
+    are kept; `mark` changes when the images do, where their files do not tell. Originals of pairs that no network sees
+    are read for what they are alone: their digest, labels and sizes, which stay in `folder` and need no cache.
     """
     name = name_of(source)
     if is_features(source):
@@ -81,17 +83,24 @@ def open_reference(
     if statistics is not None:
         images = f"npz:{statistics.images}" if statistics.images is not None else ""
     sets = {}
-    if (not isinstance(images, str) or images) and available:
+    alone = question.paired and not available and not isinstance(images, Iterator)  # that is read once, by the pairs
+    if (not isinstance(images, str) or images) and (available or alone):
         known_as = mark or fingerprint(images)
-        place = cache_folder() / f"score-{known_as}" if known_as or folder is None else folder
+        place = cache_folder() / f"score-{known_as}"
+        if folder is not None and (alone or not known_as):
+            place = folder
         reading = reading or Reading(crop=question.crop, size=question.size)
-        job = Job(images, reading, place, open=open_source, mark=mark)
+        job = Job(images, reading, place, values=_no_values if alone else None, open=open_source, mark=mark)
         sets = features_of(job, available, extractors, progress, timings)
     if statistics is not None:
         return KnownReference(name, sets, statistics, statistics.identity, found)
     any_set = next(iter(sets.values()), None)
     known = identity_of(any_set, crop=question.crop, split=question.split) if any_set else SetIdentity(name)
     return KnownReference(name, sets, None, known)
+
+
+def _no_values(pictures: Sequence[Picture]) -> list[dict[str, float | None]]:
+    return [{} for _ in pictures]
 
 
 # ---- the numbers -----------------------------------------------------------------------------------------------------

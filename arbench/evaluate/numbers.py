@@ -247,7 +247,8 @@ def _neighbour_agreement(definition: Definition, inputs: Inputs) -> Number:
     if isinstance(nearest, Estimate):
         return nearest, {}
     inputs.per_image["nearest_reference"] = nearest
-    return share(int(np.count_nonzero(theirs[nearest] == mine)), len(mine)), {}
+    found = share(int(np.count_nonzero(theirs[nearest] == mine)), len(mine))
+    return found if np.isin(mine, theirs).all() else found.flagged(["classes_absent"]), {}
 
 
 def _clip_score(definition: Definition, inputs: Inputs) -> Number:

@@ -151,6 +151,8 @@ class Pairing:
                 "pairs have the same names but for their extensions",
                 "rename or remove what is left over on one side",
             )
+        if sample.key == original.key == str(sample.index) and None not in (sample.label, original.label):
+            self._same_label(sample, original)
         if sample.image.shape != original.image.shape:
             mine, theirs = (f"{image.shape[1]} x {image.shape[2]}" for image in (sample.image, original.image))
             raise InputError(
@@ -159,3 +161,12 @@ class Pairing:
                 "add --reference-crop adm-center-crop-v1 --size N, if the originals are not cropped yet",
             )
         return original
+
+    def _same_label(self, sample: Picture, original: Picture) -> None:
+        """Of rows, which have no names: raises `InputError` where labels say that the sets are in another order."""
+        if sample.label != original.label:
+            raise InputError(
+                f"row {sample.index} of the samples has the label {sample.label}, and its original {original.label}",
+                f"rows of {name_of(self.reference)} and of the samples are pairs by their place",
+                "save both in one order, or leave out the labels if they are none of the images'",
+            )

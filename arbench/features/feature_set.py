@@ -28,7 +28,7 @@ FACTS = {
     **{"rows": int, "complete": bool, "tally": dict},
 }
 """What a header always has."""
-NO_ROOM = "check space and permissions, or --out DIR"
+NO_ROOM = "check space and permissions; --out DIR names another folder, $ARBENCH_CACHE that of references"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 from .. import registry
 from ..data.prompts import texts
+from ..data.readers.objects import shuffled
 from ..data.reading import GENERATOR, Reading, Source, name_of
 from ..data.statistics import kept, published
 from ..data.stream import ImageStream
+from ..errors import InputError
 from ..evaluate import conventions
 from ..evaluate.conventions import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
@@ -173,7 +175,7 @@ def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
             job.question,
             available,
             extractors,
-            reading=_reference_reading(job),
+            reading=_originals_reading(job, samples) if not available else _reference_reading(job),
             folder=request.kept / "reference",
             open_source=opener(request.device, request.adapters),
             mark=mark_of(request.reference, request.adapters),
@@ -209,6 +211,14 @@ def _reference_reading(job: _Job) -> Reading:
     return job.request.reference_reading
 
 
+def _originals_reading(job: _Job, samples: Mapping[str, Features]) -> Reading:
+    """Of pairs that no network sees: no more originals than there are samples."""
+    reading, pairs = _reference_reading(job), samples.get(PAIRS)
+    if pairs is None or not len(pairs):
+        return reading
+    return replace(reading, limit=pairs.pictures[-1].index + 1)
+
+
 def _samples(
     job: _Job, available: Sequence[str], wanted: Sequence[Definition], extractors: Extractors, progress: Progress
 ) -> Mapping[str, Features]:
@@ -242,6 +252,9 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
     variants, opened = variants_of(wanted), _opener(job)
     if not job.question.paired or request.reference is None or not variants:
         return None
+    for source in (job.source, request.reference):
+        if shuffled(source):
+            raise InputError(f"{name_of(source)} is shuffled", "its pairs would be chance", "DataLoader(shuffle=False)")
     return Pairing(
         request.reference,
         _reference_reading(job),

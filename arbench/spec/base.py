@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
 
 
 def _one_name(name: str) -> str:
@@ -36,3 +36,19 @@ class Written(Frozen):
     """What a user writes in a suite: the docstring below a field is its description, which `arbench ls keys` shows."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_yes_or_no(cls, value: Any, info: ValidationInfo) -> Any:
+        """`n: yes` would be one sample, and `scale: on` a scale of 1."""
+        taken = cls.model_fields[info.field_name or ""].annotation
+        given = value if isinstance(value, list | tuple) else (value,)
+        said = next((each for each in given if isinstance(each, bool)), None)
+        if said is not None and not _takes(taken, bool) and (_takes(taken, int) or _takes(taken, float)):
+            raise ValueError(f"a number, and {str(said).lower()} is none")
+        return value
+
+
+def _takes(annotation: Any, kind: type) -> bool:
+    """Whether a type, or one of those that it is put together from, is `kind`."""
+    return annotation is kind or any(_takes(each, kind) for each in get_args(annotation))

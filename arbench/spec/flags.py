@@ -32,6 +32,7 @@ FLAGS = {
     "quantisation_differs": "one of the two sets went through bytes or JPEG and the other did not",
     "count_differs": "the number of samples is not that of the reference or of published numbers",
     "labels_unbalanced": "classes have different numbers of samples",
+    "classes_absent": "some samples are of classes that the reference does not have, so none of its images agrees",
     "labels_sorted": "the samples are sorted by class, and this score depends on their order",
     "same_images": "samples and reference are the same images",
     "paired_by_place": "names are numbered apart in the two sets, so images at the same place were taken for pairs",

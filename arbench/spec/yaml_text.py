@@ -14,6 +14,8 @@ DEPTH = 50
 
 
 LONE = re.compile("[\ud800-\udfff]")
+BASE_8, BASE_60 = re.compile(r"[-+]?0[0-7_]*[1-7][0-7_]*"), re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+"""Numbers as YAML 1.1 has them, and nobody who writes them today: 064 is 52, and 1:30 is 90."""
 
 
 class YamlError(ValueError):
@@ -54,6 +56,11 @@ def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
     if isinstance(node, yaml.ScalarNode):
         if LONE.search(node.value):
             raise YamlError("half of a surrogate pair, which is not text", line)
+        if node.tag.endswith((":int", ":float")) and (BASE_8.fullmatch(node.value) or BASE_60.fullmatch(node.value)):
+            base = 60 if ":" in node.value else 8
+            raise YamlError(
+                f"{node.value!r:.40} is a number in base {base}: write it in base 10, or text in quotes", line
+            )
         return 1
     if depth > DEPTH:
         raise YamlError(f"it is nested more than {DEPTH} deep", line)
@@ -61,6 +68,8 @@ def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
         if not known[id(node)]:
             raise YamlError("an anchor contains itself", line)
         return known[id(node)]
+    if isinstance(node, yaml.MappingNode):
+        _refuse_twice(node)
     known[id(node)] = 0
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
     count = 1 + sum(_measure(part, known, depth + 1) for part in parts)
@@ -68,3 +77,15 @@ def _measure(node: yaml.Node, known: dict[int, int], depth: int) -> int:
         raise YamlError(f"its anchors stand for more than {bound} values ({VARIABLE} / 1024)", line)
     known[id(node)] = count
     return count
+
+
+def _refuse_twice(node: yaml.MappingNode) -> None:
+    """Raises `YamlError` for a key that stands twice: the last would win without a word."""
+    seen: dict[str, int] = {}
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
+            continue
+        line = key.start_mark.line + 1
+        if key.value in seen:
+            raise YamlError(f"{key.value!r:.60} stands here and in line {seen[key.value]}: one of them is meant", line)
+        seen[key.value] = line

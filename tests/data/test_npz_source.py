@@ -101,7 +101,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"arr_0": IMAGES.astype(np.int64)}, "int64"),
         ({"arr_0": IMAGES[..., 0]}, "not an array of images"),
         ({"arr_0": IMAGES[..., :2]}, "not an array of images"),
-        ({"arr_0": np.asfortranarray(IMAGES)}, "Fortran order"),
+        ({"arr_0": np.asfortranarray(IMAGES)}, "not in C order"),
         ({"arr_0": IMAGES[:0]}, "holds no images"),
         ({"arr_0": IMAGES, "arr_1": np.arange(6)}, "not an array of labels"),
         ({"arr_0": IMAGES, "arr_1": np.eye(7)}, "not an array of labels"),

@@ -157,3 +157,32 @@ def test_a_source_stands_for_what_is_needed():
     assert suite_file.parse(NEEDY, "needy.yaml").suite.tasks[0].reference == "photos"
     with pytest.raises(ConfigError, match="the suite needs no 'fotos', but photos"):
         suite_file.parse(NEEDY, "needy.yaml", ["sources.fotos=/my/photos"])
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("settings: {seed: 1, seed: 2}", "'seed' stands here and in line 3"),
+        ("suite: other", "'suite' stands here and in line 1"),
+        ("sampling:\n  a/*: {top_k: 1}\n  'a/*': {top_k: 2}", "'a/\\*' stands here and in line 4"),
+        ("settings: {seed: 064}", "'064' is a number in base 8"),
+        ("settings: {seed: 1:30}", "'1:30' is a number in base 60"),
+        ("settings: {seed: yes}", "a number, and true is none"),
+        ("sampling:\n  a/*: {guidance: {scale: 1:30.5}}", "base 60"),
+    ],
+)
+def test_what_yaml_would_read_as_something_else(line: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        suite_file.parse(f"suite: mine\ntasks: [speed]\n{line}\n", "mine.yaml")
+
+
+def test_numbers_of_set_are_read_alike() -> None:
+    for change, why in {
+        "generate.n=010": "base 8",
+        "settings.seed=true": "true is none",
+        "speed.batches=[on, 2]": "true is none",
+        "settings={seed: 1, seed: 2}": "stands here",
+    }.items():
+        with pytest.raises(ConfigError, match=why):
+            suite_file.parse(GOOD, "mine.yaml", [change])
+    assert suite_file.parse(GOOD, "mine.yaml", ["settings.seed=0x10", "settings.compile=yes"]).suite.settings.seed == 16

@@ -63,17 +63,22 @@ class RowLayout:
         return Decoded(np.ascontiguousarray(image))
 
 
-def row_layout(what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> RowLayout:
-    """Raises `ImageError` unless the header is that of uint8 images in C order."""
+IN_ORDER = "numpy.save(FILE, numpy.ascontiguousarray(images))"
+
+
+def row_layout(
+    what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], in_order: str = IN_ORDER
+) -> RowLayout:
+    """Raises `ImageError` unless the header is that of uint8 images in C order; `in_order` says how to make them so."""
     if dtype.hasobject:
         raise ImageError(f"{what} holds pickled objects", "they are never unpickled", SAVED)
     channels = len(shape) == 4 and (shape[3] in (1, 3) or shape[1] in (1, 3))
     if dtype != np.uint8 or not channels or fortran:
-        order = ", in Fortran order" if fortran else ""
+        order = ", not in C order" if fortran else ""
         raise ImageError(
             f"{what} is not an array of images",
             f"it is {dtype} {shape}{order}; images are uint8 (N, H, W, 3) or (N, 3, H, W)",
-            "numpy.save(FILE, numpy.ascontiguousarray(images))" if fortran and channels else advice(shape, str(dtype)),
+            in_order if fortran and channels else advice(shape, str(dtype)),
         )
     if 0 in shape:
         raise ImageError(f"{what} holds no images", f"it has shape {shape}")

@@ -37,6 +37,12 @@ class SequenceReader:
         self.count = len(items)
         if not self.count:
             raise ImageError(f"{name} is empty", "", "give it images")
+        if getattr(items, "ndim", 0) == 3:
+            raise ImageError(
+                f"{name} is not an array of images",
+                f"its shape is {tuple(items.shape)}: one image, or grey ones without an axis for their channel",
+                "give images[None] of one image, images[..., None] of grey ones",
+            )
 
     def items(self, shard: Shard) -> Iterator[Item]:
         for index in shard.indices(self.count):
@@ -93,6 +99,11 @@ class IterableReader:
                 return
         if not index:
             raise ImageError(f"{self.name} gave no images", "", "check what makes them")
+
+
+def shuffled(source: object) -> bool:
+    """Whether it is a DataLoader that gives its images in another order each time."""
+    return type(getattr(source, "sampler", None)).__name__ == "RandomSampler"
 
 
 def _parts(name: str, index: int, found: Any, key: str | None) -> tuple[Any, Any]:

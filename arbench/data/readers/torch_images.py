@@ -41,7 +41,13 @@ class TorchReader:
             self._start, _ = file.span(tensor)
         except (KeyError, ValueError) as error:
             raise InputError(f"{path} is damaged", "numbers of its tensor are not in it", AGAIN) from error
-        self._layout = row_layout(str(path), tensor.shape, not tensor.contiguous, np.dtype(tensor.dtype))
+        self._layout = row_layout(
+            str(path),
+            tensor.shape,
+            not tensor.contiguous,
+            np.dtype(tensor.dtype),
+            "torch.save(images.contiguous(), FILE)",
+        )
         self._labels = _labels(file, tensor.shape[0])
         self.count = tensor.shape[0]
 

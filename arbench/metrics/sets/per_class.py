@@ -33,7 +33,7 @@ def per_class(
     *,
     minimum: int = MINIMUM,
 ) -> PerClass:
-    """The Frechet distance of every class that occurs among the references.
+    """The Frechet distance of every class that occurs in either set.
 
     Classes are mostly smaller than D: the distance of two singular Gaussians then, from the Gram matrix, flagged
     `rank_deficient` and comparable at equal n only. A class of fewer than `minimum` images (16 at the least) on either
@@ -45,7 +45,7 @@ def per_class(
         if given.shape != (len(rows),):
             raise InputError(f"one label for each of the {name} is needed", f"{given.shape} for {len(rows)} images")
     classes: dict[int, Estimate] = {}
-    for label in np.unique(reference_labels).tolist():
+    for label in np.union1d(labels, reference_labels).tolist():
         mine, theirs = np.flatnonzero(labels == label), np.flatnonzero(reference_labels == label)
         if min(len(mine), len(theirs)) < minimum:
             reason = f"{len(mine)} samples and {len(theirs)} reference images, at least {minimum} are needed"
