@@ -25,7 +25,7 @@ Verdict = Literal[
 ]
 EXACT = frozenset(
     {
-        "steps", "forwards", "inner-steps", "tokens", "flops", "traffic", "operations", "weight-passes",
+        "steps", "forwards", "inner-steps", "tokens", "flops", "traffic", "operations", "weight-passes", "kernels",
         "weights-file", "tokens-per-image", "bits-per-token",
     }
 )  # fmt: skip

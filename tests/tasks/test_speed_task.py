@@ -18,6 +18,7 @@ from arbench.images import unpack
 from arbench.measure.clock import FakeClock
 from arbench.measure.device_rates import Rates
 from arbench.measure.guard import Reading, cores
+from arbench.measure.kernels import Launched
 from arbench.measure.probe import HostStamps
 from arbench.protocols import NO_PROBE, Codes, Generated, Recorded
 from arbench.spec.task import tasks
@@ -119,7 +120,17 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     assert (metrics["steps",].value, metrics["forwards",].value) == (3, 6)
     assert metrics["inner-steps",].value == 0  # it reads no weights
     exact = {name for name, *_ in (key for key, metric in metrics.items() if metric.measure != "speed")}
-    assert exact == {"steps", "forwards", "tokens", "flops", "traffic", "operations", "weight-passes", "inner-steps"}
+    assert exact == {
+        "steps",
+        "forwards",
+        "tokens",
+        "flops",
+        "traffic",
+        "operations",
+        "weight-passes",
+        "inner-steps",
+        "kernels",
+    }
 
 
 class Weighed(Clocked):
@@ -145,6 +156,7 @@ def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypa
     )
     finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), min_calls=6, max_seconds=500)), work)
     metrics = by_key(finished)
+    assert metrics["kernels", 1, "sample"].reason == "only a GPU has kernels to launch"
     for batch in (1, 4):
         at = batch, "sample"
         assert metrics["flops", *at].value == 3 * 2 * 64 * 64 * 2 * batch
@@ -158,6 +170,26 @@ def test_counts_and_the_time_they_take_at_least(clocked, cell, through, monkeypa
         assert metrics["limit-share", *at].flags == ("above_limit",)  # it computes in no time at all
     assert metrics["tokens",].value == 6
     assert (metrics["copy-bandwidth",].value, metrics["matrix-rate",].value) == (1e3, 1e3)
+
+
+def test_kernels_are_of_whole_calls_without_marks(clocked, cell, through):
+    """Each operation of a call, stood in for by a kernel, and the decoder's too."""
+    seen = []
+
+    def launched(call, device):
+        call()
+        seen.append((device, CLOCK.now()))
+        return Launched(485, 3)
+
+    work = SpeedWork(
+        lambda device: CLOCK, lambda device: HostStamps(CLOCK.now), look=lambda: QUIET, kernels_of=launched
+    )
+    finished, _ = through(cell("raster/tinted", Speed(batches=(1, 4), processes=2, min_calls=3, max_seconds=500)), work)
+    metrics = by_key(finished)
+    assert len(seen) == 2, "in the first process of each batch size"
+    assert metrics["kernels", 4, "sample"].value == 485
+    assert metrics["kernels", 4, "sample"].extras == {"copies": 3}
+    assert metrics["kernels", 4, "sample"].reason == ""
 
 
 def test_decoder_in_and_out_are_both_there(clocked, cell, through):
