@@ -17,10 +17,9 @@ import torch
 from clocks_and_tables import Dtype, clock_of, device_name, table, write
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
 
 from arbench import registry
+from arbench.measure.kernels import launched
 from arbench.protocols import Card, LoadSpec
 from arbench.tasks.outputs import measured_request
 
@@ -86,14 +85,6 @@ def copy_rate(device: str, size: int = 1 << 30) -> float:
     return 2 * size / median(seconds)
 
 
-def launched(call: Call) -> int:
-    """Kernels that a call launches on the GPU."""
-    with profile(activities=[ProfilerActivity.CUDA]) as seen:
-        call()
-        torch.cuda.synchronize()
-    return sum(event.device_type == DeviceType.CUDA for event in seen.events())
-
-
 def official_cards() -> list[Card]:
     """Generators as they were published, small to large within a family."""
     cards = [card for card in registry.cards().values() if card.kind == "generator" and not shipped(card)]
@@ -153,6 +144,7 @@ def measure(
                         call()
                         seconds[who].append(clock() - start)
             taken, weights = median(seconds["ours"]), (card.parameters or 0) * BYTES[dtype]
+            kernels = launched(partial(images, batch, 0), device).kernels
             found.append(
                 Measured(
                     card.name,
@@ -162,7 +154,7 @@ def measure(
                     peak,
                     peer_per_second=batch / median(seconds["peer"]) if seconds["peer"] else None,
                     forwards=forwards,
-                    kernels=launched(partial(images, batch, 0)) / max(forwards, 1) if cuda else None,
+                    kernels=None if kernels is None else kernels / max(forwards, 1),
                     bandwidth_share=weights * forwards / bandwidth / taken if bandwidth and weights else None,
                 )
             )

@@ -278,7 +278,7 @@ def test_a_definition_of_a_task_imports_neither_torch_nor_its_work(name):
 
 def test_every_task_is_a_package_with_definition_and_work():
     assert [
-        *("codes", "detail", "edit", "generate", "likelihood", "memory", "objects", "perturb", "predict"),
+        *("codes", "detail", "edit", "energy", "generate", "likelihood", "memory", "objects", "perturb", "predict"),
         *("prefix", "rate", "reconstruct", "speed", "stability", "text"),
     ] == TASKS
     for name in TASKS:

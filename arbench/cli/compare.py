@@ -51,7 +51,8 @@ def _turns(folders: tuple[Path, Path], pythons: tuple[str, str]) -> Turns:
     console = PlainConsole(stderr=True)
 
     def measured(pair: Pair) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
-        measured_alone = frozenset(each.result.task for each in pair.new if each.result.task in ("speed", "memory"))
+        alone = ("energy", "memory", "speed")
+        measured_alone = frozenset(each.result.task for each in pair.new if each.result.task in alone)
         if not measured_alone:
             return {}
         sides: list[Measure] = []

@@ -25,7 +25,7 @@ Verdict = Literal[
 ]
 EXACT = frozenset(
     {
-        "steps", "forwards", "inner-steps", "tokens", "flops", "traffic", "operations", "weight-passes",
+        "steps", "forwards", "inner-steps", "tokens", "flops", "traffic", "operations", "weight-passes", "kernels",
         "weights-file", "tokens-per-image", "bits-per-token",
     }
 )  # fmt: skip
@@ -124,7 +124,8 @@ class Differences:
         )
         if _same_samples(old, new) and one.value == two.value and column.measure == "quality":
             return replace(found, paired=True, change=Contrast(0.0))
-        plain = differences.of_ratio if ratio else differences.of_independent
+        runs = all(each.interval is not None and each.interval.covers == "another run" for each in (one, two))
+        plain = differences.of_independent if not ratio else differences.of_runs if runs else differences.of_ratio
         unpaired = plain(_estimate(one), _estimate(two))
         paired = self._paired(old, new) if column.measure == "quality" and column.name not in EXACT else None
         change = paired or unpaired

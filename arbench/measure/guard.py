@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 
+from . import nvml
+
 BUSY_CORES = 0.25
 """Cores that other processes may use, on average, before a number is flagged `busy`; of many cores, `BUSY_SHARE`."""
 BUSY_SHARE = 0.05
@@ -143,30 +145,21 @@ def gpu(device: str) -> GpuState | None:
     if not device.startswith("cuda"):
         return None
     try:
-        import pynvml
-        import torch
-
-        pynvml.nvmlInit()
-    except Exception:
-        return None  # no library or no driver that answers
-    try:
-        uuid = str(torch.cuda.get_device_properties(device).uuid).removeprefix("GPU-")
-        return gpu_state(pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode()), os.getpid())
-    except pynvml.NVMLError:
+        with nvml.opened(device) as (driver, handle):
+            return gpu_state(driver, handle, os.getpid())
+    except nvml.Unavailable:
         return None
-    finally:
-        pynvml.nvmlShutdown()
 
 
-def gpu_state(nvml: Any, handle: Any, pid: int) -> GpuState:
+def gpu_state(driver: Any, handle: Any, pid: int) -> GpuState:
     """What NVML says of a GPU; `pid` is the process that is not somebody else's."""
-    reasons = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-    running = [each.pid for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+    reasons = int(driver.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
+    running = [each.pid for each in driver.nvmlDeviceGetComputeRunningProcesses(handle)]
     return GpuState(
-        clock=float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-        highest_clock=float(nvml.nvmlDeviceGetMaxClockInfo(handle, nvml.NVML_CLOCK_SM)),
-        temperature=float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
-        power_limit=nvml.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
+        clock=float(driver.nvmlDeviceGetClockInfo(handle, driver.NVML_CLOCK_SM)),
+        highest_clock=float(driver.nvmlDeviceGetMaxClockInfo(handle, driver.NVML_CLOCK_SM)),
+        temperature=float(driver.nvmlDeviceGetTemperature(handle, driver.NVML_TEMPERATURE_GPU)),
+        power_limit=driver.nvmlDeviceGetEnforcedPowerLimit(handle) / 1e3,
         throttled=tuple(sorted({words for bit, words in THROTTLES.items() if reasons & bit})),
         others=sum(each != pid for each in running),
     )

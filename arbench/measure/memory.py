@@ -12,6 +12,8 @@ from typing import Protocol
 
 import psutil
 
+from . import nvml
+
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 
@@ -103,25 +105,11 @@ def meter_for(device: str) -> HostMeter | CudaMeter:
 def driver_memory(device: str) -> tuple[int | None, str]:
     """Bytes of GPU memory that the driver counts for this process (NVML), or None and the reason."""
     try:
-        import pynvml
-    except ImportError:
-        return None, "the package nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return None, f"NVML does not start: {error}"
-    try:
-        import torch
-
-        # CUDA numbers the visible devices, NVML all of them: the UUID is the same in both
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid.removeprefix('GPU-')}".encode())
-        processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        mine = [entry.usedGpuMemory for entry in processes if entry.pid == os.getpid()]
-    except pynvml.NVMLError as error:
-        return None, f"NVML cannot tell: {error}"
-    finally:
-        pynvml.nvmlShutdown()
+        with nvml.opened(device) as (driver, handle):
+            running = driver.nvmlDeviceGetComputeRunningProcesses(handle)
+    except nvml.Unavailable as error:
+        return None, str(error)
+    mine = [entry.usedGpuMemory for entry in running if entry.pid == os.getpid()]
     if not mine or mine[0] is None:
         return None, "NVML does not list this process (containers hide process ids)"
     return int(mine[0]), ""

@@ -45,19 +45,26 @@ def median_interval(values: ArrayLike, level: float = 0.95) -> tuple[float, floa
     return quantile_interval(values, 0.5, level)
 
 
-def interval_over_processes(medians: ArrayLike, level: float = 0.95) -> tuple[float, float] | None:
-    """Student's interval of the geometric mean of one median a process; None below 3 processes.
+def interval_over_processes(
+    medians: ArrayLike, *, unsteady: bool = False, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Where another run of as many fresh processes lands, of which the geometric mean is taken: Student's prediction
+    interval around the geometric mean of one median a process. None below 3 processes.
 
     Calls of one process share its memory layout, clocks and choice of kernels, so an interval over calls is too short
-    for the next process.
+    for the next process. On a steady machine the processes of both runs are alike, and their means differ with 2/k of
+    the variance between processes. On an `unsteady` one neighbours are alike and the next run is not: the variance is
+    that of a random walk from process to process, of which the k medians show the less (k+1)/6 of a step's and two runs
+    in a row differ by (2k^2+1)/(3k) of it. With independent processes or lasting loads it covers more often than that.
     """
-    series = np.log(_series(medians))
-    count = len(series)
-    if count < 3:
-        return None
-    from scipy import stats
+    from scipy.special import stdtrit
 
-    reach = float(stats.t.ppf((1 + level) / 2, count - 1)) * float(series.std(ddof=1)) / math.sqrt(count)
+    series = np.log(_series(medians))
+    k = len(series)
+    if k < 3:
+        return None
+    share = 2 * (2 * k * k + 1) / (k * (k + 1)) if unsteady else 2 / k
+    reach = float(stdtrit(k - 1, (1 + level) / 2)) * float(series.std(ddof=1)) * math.sqrt(share)
     return math.exp(series.mean() - reach), math.exp(series.mean() + reach)
 
 

@@ -74,6 +74,20 @@ def of_ratio(first: Estimate, second: Estimate) -> Contrast:
     return Contrast(math.exp(found.value), math.exp(found.low), math.exp(found.high), method)
 
 
+def of_runs(first: Estimate, second: Estimate) -> Contrast:
+    """Of the ratio second / first of two positive estimates whose intervals say where another run's number lands.
+
+    Such an interval is that of the difference of two runs already, so the two are averaged (their squares, on
+    logarithms) rather than added. It holds 1 as often as it says where nothing has changed.
+    """
+    apart = of_ratio(first, second)
+    if apart.low is None or apart.high is None:
+        return apart
+    below, above = (math.log(end / apart.value) / math.sqrt(2) for end in (apart.low, apart.high))
+    method = "mean square of both runs' intervals"
+    return Contrast(apart.value, apart.value * math.exp(below), apart.value * math.exp(above), method)
+
+
 def _logarithm(one: Estimate) -> Estimate | None:
     if one.value is None or one.low is None or one.high is None or one.low <= 0:
         return None

@@ -115,8 +115,8 @@ def _rows(entries: tuple[Entry, ...]) -> Iterator[Finding]:
     """Speed without quality under the same settings, and quality without speed, are half a row."""
     for (adapter, settings_id, _), members in rows(entry.result for entry in entries).items():
         good = [each for each in members if each.outcome == "ok" and each.kind != "images"]
-        timed = [each for each in good if each.task in ("speed", "memory")]
-        judged = [each for each in good if each.task not in ("speed", "memory", SCORE)]
+        timed = [each for each in good if each.task in ("energy", "memory", "speed")]
+        judged = [each for each in good if each.task not in ("energy", "memory", "speed", SCORE)]
         if timed and not judged:
             yield Finding("error", f"{adapter} {settings_id}", "it has speed and no quality under the same settings")
         elif judged and not timed:

@@ -49,6 +49,7 @@ FLAGS = {
     "stolen_time": "the host took processor time from this virtual machine meanwhile",
     "throttled": "the GPU had lowered its clocks: power limit or heat",
     "device_shared": "other processes used the same GPU",
+    "idle_differs": "the idle device took more power before the calls than after them, or less, by a tenth",
     "drift": "calls got slower or faster while they were measured",
     "probe_overhead": "marking phases slowed the call down, so phases are too long",
     "open_phases": "the phases do not add up to the call: part of it is outside of all",

@@ -21,12 +21,14 @@ OWN = "arbench"
 
 
 class Interval(Kept):
-    """A confidence interval. `method` names how it was computed, `level` its coverage."""
+    """An interval. `method` names how it was computed, `level` its coverage, `covers` what it holds so often: the true
+    value that the number estimates, or the number of another run of the same kind."""
 
     low: float
     high: float
     level: float = 0.95
     method: str
+    covers: Literal["value", "another run"] = "value"
 
 
 class ReferenceSet(Kept):

@@ -39,7 +39,7 @@ def test_every_field_of_every_model_is_a_key_with_a_meaning():
         (group, name) for group, model in models.items() for name in model.model_fields if name != "task"
     } | {("sampling", "zip")}
     assert set(built_in()) == {
-        *("codes", "detail", "edit", "generate", "likelihood", "memory", "objects", "perturb", "predict"),
+        *("codes", "detail", "edit", "energy", "generate", "likelihood", "memory", "objects", "perturb", "predict"),
         *("prefix", "rate", "reconstruct", "speed", "stability", "text"),
     }
     for key in found().values():

@@ -1,6 +1,7 @@
 """Measuring on CUDA: the clock waits, events nest, the peak is that of a known allocation, NVML answers or says why."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 
 from arbench.measure.clock import WallClock
 from arbench.measure.device_rates import measured
+from arbench.measure.energy import counter, spend
 from arbench.measure.guard import gpu
+from arbench.measure.kernels import launched
 from arbench.measure.loop import StopRule, time_calls
 from arbench.measure.memory import CudaMeter, driver_memory, meter_for
+from arbench.measure.nvml import Unavailable
 from arbench.measure.probe import EventStamps, PhaseProbe, stamps_for
 
 pytestmark = pytest.mark.gpu
@@ -109,3 +113,64 @@ def test_the_driver_counts_this_process_or_says_why_not():
     used, reason = driver_memory("cuda:0")
     assert (used is None) == bool(reason)
     assert used is None or used > block.numel()
+
+
+def test_events_agree_with_the_work_of_a_known_kernel():
+    """Ten products of 8192^3 take ten times one, and no less than the device's best rate allows."""
+    rate = measured("cuda:0", "bfloat16").matrix
+    factor = torch.ones(8192, 8192, device="cuda:0", dtype=torch.bfloat16)
+    product = torch.empty_like(factor)
+
+    def taken(times):
+        stamps = EventStamps("cuda:0")
+        stamps.reset()
+        stamps.stamp()
+        for _ in range(times):
+            torch.mm(factor, factor, out=product)
+        stamps.stamp()
+        return stamps.times()[1]
+
+    taken(10)  # warms up
+    one, ten = min(taken(1) for _ in range(5)), min(taken(10) for _ in range(5))
+    least = 2 * 8192**3 / rate
+    assert 0.95 * least < one < 1.3 * least
+    assert ten == pytest.approx(10 * one, rel=0.15)
+
+
+def test_kernels_are_counted_one_by_one_and_in_a_graph():
+    block = torch.zeros(1 << 20, device="cuda:0")
+
+    def five():
+        for _ in range(5):
+            block.add_(1)
+
+    five()
+    torch.cuda.synchronize()
+    found = launched(five, "cuda:0")
+    if found.kernels is None:
+        pytest.skip(found.reason)
+    assert (found.kernels, found.copies) == (5, 0)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        five()
+    assert launched(graph.replay, "cuda:0").kernels == 5
+
+
+def test_energy_of_work_is_more_than_of_idling():
+    factor = torch.ones(8192, 8192, device="cuda:0", dtype=torch.bfloat16)
+    product = torch.empty_like(factor)
+    clock = WallClock("cuda:0")
+
+    def call(index):
+        for _ in range(20):
+            torch.mm(factor, factor, out=product)
+        clock.now()
+
+    try:
+        with counter("cuda:0") as counted:
+            spent = spend(call, 1, counted, clock, seconds=4, idle_seconds=2, warm_up=2, sleep=time.sleep)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    state = gpu("cuda:0")
+    assert spent.gross / spent.seconds > 1.3 * spent.idle.mean() > 0
+    assert state is None or spent.gross / spent.seconds < 1.1 * state.power_limit

@@ -35,6 +35,51 @@ def test_median_interval_covers_as_often_as_it_says():
     assert abs(hits - 0.9648) < 0.0234
 
 
+def runs_of(kind, count, trials=2000):
+    """Log medians of the processes of two runs, one right after the other: (trials, count) each."""
+    rng = np.random.default_rng(count)
+    noise = rng.normal(size=(trials, 2 * count))
+    if kind == "random walk":
+        noise = np.cumsum(noise, axis=1)
+    elif kind == "random walk and noise":
+        noise = np.cumsum(noise, axis=1) + rng.normal(size=noise.shape)
+    elif kind == "load of each run":
+        noise += np.repeat(rng.normal(size=(trials, 2)), count, axis=1)
+    elif kind.startswith("AR(1)"):
+        rho = float(kind.split()[1])
+        for step in range(1, 2 * count):
+            noise[:, step] = rho * noise[:, step - 1] + math.sqrt(1 - rho**2) * noise[:, step]
+    return 0.02 * noise[:, :count], 0.02 * noise[:, count:]
+
+
+def covered(kind, count, *, unsteady):
+    hits = 0
+    for first, second in zip(*runs_of(kind, count), strict=True):
+        low, high = statistics.interval_over_processes(np.exp(first), unsteady=unsteady)
+        hits += low <= np.exp(second.mean()) <= high
+    return hits / 2000
+
+
+@pytest.mark.parametrize("count", [3, 7])
+def test_the_interval_over_processes_covers_the_next_run(count):
+    """4 standard errors of 2000 trials at 95 % are 0.0195."""
+    assert abs(covered("alike", count, unsteady=False) - 0.95) < 0.0195
+
+
+@pytest.mark.parametrize("count", [3, 7])
+@pytest.mark.parametrize(
+    "kind", ["random walk", "random walk and noise", "load of each run", "AR(1) 0.5", "AR(1) 0.8", "AR(1) 0.95"]
+)
+def test_on_an_unsteady_machine_too(kind, count):
+    assert covered(kind, count, unsteady=True) > 0.95 - 0.0195
+    if kind != "AR(1) 0.5":
+        assert covered(kind, count, unsteady=False) < 0.9, "the other rule would do"
+
+
+def test_fewer_than_three_processes_have_no_interval():
+    assert statistics.interval_over_processes([1.0, 1.1]) is None
+
+
 @pytest.mark.parametrize(("q", "needed"), [(0.9, 29), (0.95, 59), (0.99, 299)])
 def test_percentiles_only_where_the_largest_value_bounds_them(q, needed):
     assert statistics.needed_for(q) == needed

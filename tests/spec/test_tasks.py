@@ -45,14 +45,14 @@ QUALITY = [
     "stability",
     "text",
 ]
-BUILT_IN = [*QUALITY, "memory", "speed"]
+BUILT_IN = [*QUALITY, "energy", "memory", "speed"]
 """Those that measure alone last."""
 
 
 def test_those_that_measure_alone_come_last() -> None:
     names = list(tasks())
     assert names == BUILT_IN
-    assert [tasks()[name].exclusive for name in names] == [False] * len(QUALITY) + [True] * 2
+    assert [tasks()[name].exclusive for name in names] == [False] * len(QUALITY) + [True] * 3
     with pytest.raises(TypeError):
         tasks()["mine"] = tasks()["edit"]  # type: ignore[index]
 

@@ -80,8 +80,9 @@ def main() -> int:
     import torch
 
     from ... import registry
+    from ..calls import whole_call
     from ..context import WorkerContext
-    from .work import CALLS_OF_ATTEMPT, whole_call
+    from .work import CALLS_OF_ATTEMPT
 
     job = json.load(sys.stdin)
     cell, device = Cell.model_validate(job["cell"]), job["device"]

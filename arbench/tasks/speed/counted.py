@@ -9,6 +9,7 @@ import numpy as np
 from ...measure import statistics
 from ...measure.counts import OUTSIDE, Counts, Span
 from ...measure.device_rates import Rates
+from ...measure.kernels import Launched
 from ...spec.result import At, Metric
 from ..base import Arrays, Stored
 
@@ -25,6 +26,15 @@ def arrays(name: str, counts: Counts) -> Arrays:
         f"{name}_span_phase": np.array([span.phase for span in counts.spans], dtype="U16"),
         f"{name}_passes_phase": np.array(list(counts.passes), dtype="U16"),
         f"{name}_passes": np.array(list(counts.passes.values()), dtype=np.int64),
+    }
+
+
+def kernel_arrays(name: str, found: Launched) -> Arrays:
+    """Kernels of one call of an operation, as arrays of a unit; -1 for none counted."""
+    numbers = [-1 if found.kernels is None else found.kernels, found.copies]
+    return {
+        f"{name}_kernels": np.array(numbers, dtype=np.int64),
+        f"{name}_kernels_reason": np.array([found.reason]),
     }
 
 
@@ -93,6 +103,7 @@ def metrics(unit: Stored, name: str, batch: int, rates: Rates) -> list[Metric]:
             for phase, times in counts.passes.items()
             if times and phase != OUTSIDE
         ),
+        _kernels(unit, name, at),
         Metric(
             name="speed-of-light",
             value=least,
@@ -111,6 +122,20 @@ def metrics(unit: Stored, name: str, batch: int, rates: Rates) -> list[Metric]:
             **timed,
         ),
     ]
+
+
+def _kernels(unit: Stored, name: str, at: dict[str, At]) -> Metric:
+    launched, copies = (int(each) for each in unit[f"{name}_kernels"])
+    return Metric(
+        name="kernels",
+        value=float(launched) if launched >= 0 else None,
+        n=1,
+        direction="lower",
+        how="kernels that ran on the GPU in a call of its own, by torch's profiler; those of a replayed CUDA graph too",
+        at=at,
+        extras={"copies": float(copies)} if launched >= 0 else {},
+        reason=str(unit[f"{name}_kernels_reason"][0]),
+    )
 
 
 def tokens(unit: Stored) -> Metric:

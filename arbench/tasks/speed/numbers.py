@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ SATURATED = 0.95
 SERIES = ("seconds", "on_device", "traced", "steps")
 """Series of a unit that have an entry for each call."""
 PERCENTILES = (0.9, 0.95, 0.99)
+UNSTEADY = frozenset({"busy", "stolen_time", "device_shared", "throttled", "drift", "warmup_unsettled"})
+"""Flags of a process whose machine was not the same all the time, so that the next run may find another."""
 REPLAYED = "each call one replayed CUDA graph"
 
 
@@ -99,13 +101,11 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
         "encode": "images to codes, synthetic images (smooth noise)",
         "decode": "codes to images, codes of synthetic images",
     }[name]
-    flags = [str(flag) for kind in ("flags", "guard") for flag in unit[f"{name}_{kind}"]]
-    if any(statistics.trend(part).drifts for part in np.split(seconds, np.cumsum(unit[f"{name}_calls"])[:-1])):
-        flags.append("drift")
+    flags = flags_of(unit, name)
     medians, count = unit[f"{name}_medians"], len(seconds)
     processes = len(medians)
-    middle, bounds, method = _middle(medians, seconds)
-    if bounds is None:
+    middle, interval = _middle(medians, seconds, flags)
+    if interval is None:
         flags.append("no_interval")
 
     def metric(label: str, value: float | None, unit_name: str, how: str, **rest: Any) -> Metric:
@@ -128,8 +128,6 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
         clock, highest, heat, limit = unit[f"{name}_gpu"]
         timing += f"; {clock:.0f} of {highest:.0f} MHz, {heat:.0f} C, power limit {limit:.0f} W"
     others, stolen = (float(each) for each in unit[f"{name}_disturbance"])
-    interval = _interval(bounds, method)
-    throughput = None if bounds is None else (batch / bounds[1], batch / bounds[0])
     on_device = unit[f"{name}_on_device"]
     traced = statistics.median(unit[f"{name}_traced"])
     calls = len(unit[f"{name}_traced"])
@@ -162,7 +160,7 @@ def metrics(unit: Stored, name: str, batch: int, device: str) -> list[Metric]:
             batch / middle,
             "images/s",
             f"batch over median latency, {what}",
-            interval=_interval(throughput, method),
+            interval=_inverse(batch, interval),
             direction="higher",
             flags=tuple(flags),
         ),
@@ -201,19 +199,18 @@ def without_decoder(unit: Stored, batch: int) -> list[Metric]:
             Metric(name="latency", value=None, unit="s", direction="lower", **rest),
             Metric(name="images-per-second", value=None, unit="images/s", direction="higher", **rest),
         ]
-    middle, bounds, kind = _middle(unit["draw_medians"], seconds)
-    rest = {"n": len(seconds), "at": at, "how": how, "measure": "speed"}
     guard = tuple(str(flag) for flag in unit["sample_guard"])
-    rest["flags"] = guard if bounds else (*guard, "no_interval")
-    inverse = None if bounds is None else (batch / bounds[1], batch / bounds[0])
+    middle, interval = _middle(unit["draw_medians"], seconds, flags_of(unit, "sample"))
+    rest = {"n": len(seconds), "at": at, "how": how, "measure": "speed"}
+    rest["flags"] = guard if interval else (*guard, "no_interval")
     return [
-        Metric(name="latency", value=middle, unit="s", direction="lower", interval=_interval(bounds, kind), **rest),
+        Metric(name="latency", value=middle, unit="s", direction="lower", interval=interval, **rest),
         Metric(
             name="images-per-second",
             value=batch / middle,
             unit="images/s",
             direction="higher",
-            interval=_interval(inverse, kind),
+            interval=_inverse(batch, interval),
             **rest,
         ),
     ]
@@ -252,18 +249,41 @@ def too_few(count: int, q: float) -> str:
     return "" if count >= needed else f"{count} calls; a {100 * q:.0f}th percentile needs {needed}"
 
 
+def flags_of(unit: Stored, name: str) -> list[str]:
+    """What is to be said of an operation's calls: as the loop and the guard saw it, and whether they drift."""
+    flags = [str(flag) for kind in ("flags", "guard") for flag in unit[f"{name}_{kind}"]]
+    processes = np.split(unit[f"{name}_seconds"], np.cumsum(unit[f"{name}_calls"])[:-1])
+    if any(statistics.trend(each).drifts for each in processes):
+        flags.append("drift")
+    return flags
+
+
 def _middle(
-    medians: NDArray[np.float64], seconds: NDArray[np.float64]
-) -> tuple[float, tuple[float, float] | None, str]:
-    """The number, its interval and what kind that is: of all calls of one process, or over the medians of several."""
-    middle = float(np.exp(np.log(medians).mean())) if len(medians) > 1 else float(medians[0])
-    if len(medians) < 3:
-        return middle, statistics.median_interval(seconds), "order statistics"
-    return middle, statistics.interval_over_processes(medians), "Student's t over processes"
+    medians: NDArray[np.float64], seconds: NDArray[np.float64], flags: Collection[str]
+) -> tuple[float, Interval | None]:
+    """The number and its interval: of the calls of one or two processes, or of what another run of as many finds."""
+    k = len(medians)
+    middle = float(np.exp(np.log(medians).mean())) if k > 1 else float(medians[0])
+    if k < 3:
+        method = "order statistics of calls, of these processes alone" if k > 1 else "order statistics of calls"
+        return middle, _interval(statistics.median_interval(seconds), method, "value")
+    unsteady = not UNSTEADY.isdisjoint(flags)
+    method = f"Student's t over {k} processes, for another run of as many"
+    method += " on a machine that was not steady" if unsteady else ""
+    return middle, _interval(statistics.interval_over_processes(medians, unsteady=unsteady), method, "another run")
 
 
-def _interval(bounds: tuple[float, float] | None, method: str) -> Interval | None:
-    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method=method)
+def _interval(
+    bounds: tuple[float, float] | None, method: str, covers: Literal["value", "another run"]
+) -> Interval | None:
+    return None if bounds is None else Interval(low=bounds[0], high=bounds[1], method=method, covers=covers)
+
+
+def _inverse(batch: int, seconds: Interval | None) -> Interval | None:
+    """Of images a second, from that of seconds a call."""
+    if seconds is None:
+        return None
+    return _interval((batch / seconds.high, batch / seconds.low), seconds.method, seconds.covers)
 
 
 def _single(name: str, seconds: float, how: str, at: dict[str, At] | None = None) -> Metric:

@@ -19,6 +19,7 @@ from ...measure.clock import Clock, WallClock
 from ...measure.counts import count
 from ...measure.device_rates import Rates, rates
 from ...measure.guard import Disturbance, GpuState, Guard, Reading, cores, gpu, read
+from ...measure.kernels import Launched, launched
 from ...measure.loop import StopRule, Timed, collector_paused, time_calls
 from ...measure.probe import GAP, ORDER, PhaseProbe, Stamps, stamps_for
 from ...protocols import (
@@ -78,11 +79,13 @@ class SpeedWork:
         stamps_for: Callable[[str], Stamps] = stamps_for,
         rates_for: Callable[[str, str], Rates] = rates,
         look: Callable[[], Reading] = read,
+        kernels_of: Callable[[Callable[[], object], str], Launched] = launched,
     ) -> None:
         self._clock_for = clock_for
         self._stamps_for = stamps_for
         self._rates_for = rates_for
         self._look = look
+        self._kernels_of = kernels_of
 
     def measure(self, cell: Cell, unit: Unit, context: Context) -> Arrays:
         task = cell.task
@@ -135,6 +138,8 @@ class SpeedWork:
             if unit.stop == unit.start:  # the first round; counts are the same in every process
                 given = operation.prepare(timed.calls + len(arrays[f"{operation.name}_traced"]))
                 arrays |= counted.arrays(operation.name, count(partial(operation.call, given)))
+                found = self._kernels_of(partial(operation.unprobed, given), context.device)
+                arrays |= counted.kernel_arrays(operation.name, found)
         if cell.kind == "generator":
             arrays |= {"outer_steps": np.array([calls.outer_steps]), "forwards": np.array([calls.forwards])}
         return arrays
