@@ -25,6 +25,7 @@ __all__ = [
     "OfficialNames",
     "build_and_load",
     "compile_blocks",
+    "compile_passes",
     "device_of",
     "load_strict",
     "read_state_dict",
@@ -40,6 +41,9 @@ OfficialNames = Callable[[str], tuple[str, ...]]
 """One of our parameter names -> the official key, or the keys whose tensors are joined along dimension 0."""
 
 Module = TypeVar("Module", bound=nn.Module)
+
+BACKEND = "inductor"
+"""Of `torch.compile`."""
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
@@ -272,8 +276,22 @@ def _from_file(
     return module.eval()
 
 
+def compile_passes(spec: LoadSpec, *passes: Callable[..., Any], dynamic: bool | None = None) -> None:
+    """Compile whole passes in place if `spec` asks for it: modules, and methods of modules, with all that they call.
+
+    What one block ends with and the next begins with becomes one kernel so. `dynamic` is as in `compile_blocks`.
+    """
+    if spec.compile:
+        for each in passes:
+            if isinstance(each, nn.Module):
+                each.compile(backend=BACKEND, dynamic=dynamic)
+            else:
+                owner, name = each.__self__, each.__name__  # type: ignore[attr-defined]
+                setattr(owner, name, torch.compile(each, backend=BACKEND, dynamic=dynamic))
+
+
 def compile_blocks(spec: LoadSpec, blocks: Iterable[nn.Module], *, dynamic: bool | None = None) -> None:
     """Compile each of `blocks` in place if `spec` asks for it; `dynamic` where lengths change from call to call."""
     if spec.compile:
         for block in blocks:
-            block.compile(dynamic=dynamic)
+            block.compile(backend=BACKEND, dynamic=dynamic)

@@ -25,7 +25,7 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import Step, embedded_times, reverse_steps, sample_tokens, spaced
 from ...layers.generator import RecordedGenerator, check_mask, class_labels
@@ -144,8 +144,7 @@ class MAR(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
-        blocks = (*network.encoder, *network.decoder, *network.head.blocks)
-        compile_blocks(spec, blocks, dynamic=True)  # lengths change with every iteration
+        compile_passes(spec, network, network.head.reverse, dynamic=True)  # lengths change with every iteration
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:
