@@ -247,20 +247,22 @@ def build_and_load(
                 "it was asked to load a checkpoint",
                 "name one, or use init: random",
             )
-        module = _from_file(build, card, spec.weights, spec.part, names, ignored)
+        module = _from_file(build, card, spec, spec.weights, names, ignored)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def _from_file(
     build: Callable[[], Module],
     card: Card,
+    spec: LoadSpec,
     path: Path,
-    part: str,
     names: OfficialNames | None,
     ignored: Sequence[str],
 ) -> Module:
+    part = spec.part
     with uninitialised():
         module = build()
+    _move_unfilled(module, torch.device(spec.device), getattr(torch, spec.dtype))
     ours = list(module.state_dict())
     wanted = [{key for name in ours for key in names(name)}, set(ours)] if names else [set(ours)]
     order = card.checkpoint.wrapper if card.checkpoint else ()
@@ -274,6 +276,13 @@ def _from_file(
             raise CheckpointError(error.what, error.why, hint) from None
         raise
     return module.eval()
+
+
+def _move_unfilled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Parameters that hold nothing yet get places on the device, in their number format: nothing is copied for it."""
+    for each in module.parameters():
+        if each.device != device or (each.is_floating_point() and each.dtype != dtype):
+            each.data = torch.empty_like(each, dtype=dtype if each.is_floating_point() else each.dtype, device=device)
 
 
 def compile_passes(spec: LoadSpec, *passes: Callable[..., Any], dynamic: bool | None = None) -> None:

@@ -85,6 +85,7 @@ def generate(
     drawing: Drawing | None = None,
     order: Tensor | None = None,
     given: tuple[Tensor, Tensor] | None = None,
+    unknown: int | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
     """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
@@ -92,12 +93,14 @@ def generate(
     `processes` are the head's for each iteration, by default `head_steps` in all; `drawing` draws tokens in another
     way than by diffusion. `order` (B, L) lists the positions
     from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
-    mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of an iteration is the schedule's at
+    mask (L,) of the tokens that are drawn anew, at least one: `unknown` of them, counted if not said. The guidance weight of an iteration is the schedule's at
     the share of tokens that will be known after it, where the last iteration counts all but one. While guidance is on,
     both halves go as one batch of 2B. Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
-    counts = unknown_after(iterations(sampling), int(given[1].sum()) if given else config.tokens)
+    if unknown is None:
+        unknown = int(given[1].sum()) if given else config.tokens
+    counts = unknown_after(iterations(sampling), unknown)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
     with probe("condition"):
         condition = network.condition(labels, guided=guided > 0)
@@ -181,12 +184,36 @@ class MAR(RecordedGenerator):
         latents = editable(self.card, config, codes, mask, len(labels))
         side, patch = config.side, config.patch_size
         wanted = mask.reshape(side, patch, side, patch).any(dim=3).any(dim=1).flatten()  # (L,)
-        given = (latents * self.tokenizer.latent_scale, wanted)
-        processes = self.processes(sampling)
+        count, device = int(wanted.sum()), labels.device
+        # as many places to draw are a shape: what is recorded for one number of them serves any mask with as many
+        places = torch.empty(count, 0, device=device)
+        inputs = (labels, latents.to(device), mask.to(device), wanted.to(device), places)
+        return self.calls(self._redraw, request.noise, sampling, probe, *inputs, record=True)
+
+    def _redraw(
+        self,
+        noise: Noise,
+        sampling: Sampling,
+        probe: Probe,
+        labels: Tensor,
+        latents: Tensor,
+        mask: Tensor,
+        wanted: Tensor,
+        places: Tensor,
+    ) -> Generated:
+        """Tokens that are `wanted` (L,), as many as `places` (n, 0) has rows, drawn anew; latents kept outside `mask`."""
+        scale = self.tokenizer.latent_scale
         drawn, taken, forwards = generate(
-            self.network, labels, sampling, request.noise, processes=processes, given=given, probe=probe
+            self.network,
+            labels,
+            sampling,
+            noise,
+            processes=self.processes(sampling),
+            given=(latents * scale, wanted),
+            unknown=len(places),
+            probe=probe,
         )
-        edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
+        edited = torch.where(mask, drawn / scale, latents)
         return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
 
 
