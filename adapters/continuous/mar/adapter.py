@@ -93,9 +93,9 @@ def generate(
     `processes` are the head's for each iteration, by default `head_steps` in all; `drawing` draws tokens in another
     way than by diffusion. `order` (B, L) lists the positions
     from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
-    mask (L,) of the tokens that are drawn anew, at least one: `unknown` of them, counted if not said. The guidance weight of an iteration is the schedule's at
-    the share of tokens that will be known after it, where the last iteration counts all but one. While guidance is on,
-    both halves go as one batch of 2B. Iterations that find no token are left out.
+    mask (L,) of the tokens that are drawn anew, at least one: `unknown` of them, counted if not said. The guidance
+    weight of an iteration is the schedule's at the share of tokens that will be known after it, where the last
+    iteration counts all but one. While guidance is on, both halves go as one batch of 2B.Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
     if unknown is None:
@@ -201,7 +201,7 @@ class MAR(RecordedGenerator):
         wanted: Tensor,
         places: Tensor,
     ) -> Generated:
-        """Tokens that are `wanted` (L,), as many as `places` (n, 0) has rows, drawn anew; latents kept outside `mask`."""
+        """Draws the tokens that are `wanted` (L,) anew, as many as `places` (n, 0) has rows; outside `mask` all stays."""
         scale = self.tokenizer.latent_scale
         drawn, taken, forwards = generate(
             self.network,
