@@ -95,7 +95,8 @@ def generate(
     from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
     mask (L,) of the tokens that are drawn anew, at least one: `unknown` of them, counted if not said. The guidance
     weight of an iteration is the schedule's at the share of tokens that will be known after it, where the last
-    iteration counts all but one. While guidance is on, both halves go as one batch of 2B.Iterations that find no token are left out.
+    iteration counts all but one. While guidance is on, both halves go as one batch of 2B.
+    Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
     if unknown is None:
@@ -201,7 +202,7 @@ class MAR(RecordedGenerator):
         wanted: Tensor,
         places: Tensor,
     ) -> Generated:
-        """Draws the tokens that are `wanted` (L,) anew, as many as `places` (n, 0) has rows; outside `mask` all stays."""
+        """Draws the tokens that are `wanted` (L,) anew, as many as `places` (n, 0) has rows; the rest stays."""
         scale = self.tokenizer.latent_scale
         drawn, taken, forwards = generate(
             self.network,
