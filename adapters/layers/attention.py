@@ -45,8 +45,13 @@ def attend(
     `mask` is boolean, True where a query may look, broadcast to (B, H, L, S). With fewer key heads than query heads,
     each serves H / H_kv neighbouring query heads. `scale` defaults to D^-0.5.
     """
-    grouped = query.shape[1] != key.shape[1]
+    grouped = _settled(query.shape[1] != key.shape[1])
     mixed = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
+        query, key, value, attn_mask=mask, is_causal=_settled(causal), scale=scale, enable_gqa=grouped
     )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def _settled(condition: bool) -> bool:
+    """The same as a plain bool: while a call is compiled it may be a symbol, of which a branch makes a condition."""
+    return True if condition else False  # noqa: SIM210

@@ -25,6 +25,7 @@ __all__ = [
     "OfficialNames",
     "build_and_load",
     "compile_blocks",
+    "compile_passes",
     "device_of",
     "load_strict",
     "read_state_dict",
@@ -40,6 +41,9 @@ OfficialNames = Callable[[str], tuple[str, ...]]
 """One of our parameter names -> the official key, or the keys whose tensors are joined along dimension 0."""
 
 Module = TypeVar("Module", bound=nn.Module)
+
+BACKEND = "inductor"
+"""Of `torch.compile`."""
 
 # ---- loading ---------------------------------------------------------------------------------------------------------
 
@@ -243,20 +247,22 @@ def build_and_load(
                 "it was asked to load a checkpoint",
                 "name one, or use init: random",
             )
-        module = _from_file(build, card, spec.weights, spec.part, names, ignored)
+        module = _from_file(build, card, spec, spec.weights, names, ignored)
     return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
 
 def _from_file(
     build: Callable[[], Module],
     card: Card,
+    spec: LoadSpec,
     path: Path,
-    part: str,
     names: OfficialNames | None,
     ignored: Sequence[str],
 ) -> Module:
+    part = spec.part
     with uninitialised():
         module = build()
+    _move_unfilled(module, torch.device(spec.device), getattr(torch, spec.dtype))
     ours = list(module.state_dict())
     wanted = [{key for name in ours for key in names(name)}, set(ours)] if names else [set(ours)]
     order = card.checkpoint.wrapper if card.checkpoint else ()
@@ -272,8 +278,29 @@ def _from_file(
     return module.eval()
 
 
+def _move_unfilled(module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Parameters that hold nothing yet get places on the device, in their number format: nothing is copied for it."""
+    for each in module.parameters():
+        if each.device != device or (each.is_floating_point() and each.dtype != dtype):
+            each.data = torch.empty_like(each, dtype=dtype if each.is_floating_point() else each.dtype, device=device)
+
+
+def compile_passes(spec: LoadSpec, *passes: Callable[..., Any], dynamic: bool | None = None) -> None:
+    """Compile whole passes in place if `spec` asks for it: modules, and methods of modules, with all that they call.
+
+    What one block ends with and the next begins with becomes one kernel so. `dynamic` is as in `compile_blocks`.
+    """
+    if spec.compile:
+        for each in passes:
+            if isinstance(each, nn.Module):
+                each.compile(backend=BACKEND, dynamic=dynamic)
+            else:
+                owner, name = each.__self__, each.__name__  # type: ignore[attr-defined]
+                setattr(owner, name, torch.compile(each, backend=BACKEND, dynamic=dynamic))
+
+
 def compile_blocks(spec: LoadSpec, blocks: Iterable[nn.Module], *, dynamic: bool | None = None) -> None:
     """Compile each of `blocks` in place if `spec` asks for it; `dynamic` where lengths change from call to call."""
     if spec.compile:
         for block in blocks:
-            block.compile(dynamic=dynamic)
+            block.compile(backend=BACKEND, dynamic=dynamic)

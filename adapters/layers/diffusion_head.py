@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -101,6 +101,19 @@ class DiffusionHead(nn.Module):
         out: Tensor = self.out(modulated(self.norm(x), shift, scale))
         return out
 
+    def reverse(
+        self, step: Step, x: Tensor, condition: Tensor, noise: Tensor | None, weight: float | None, clip: float
+    ) -> Tensor:
+        """(B, n, C) tokens one step earlier, from `x`: the whole of a step, which can be compiled as one.
+
+        `condition` (B, n, W), or with a guidance `weight` (2B, n, W), as `denoise` takes it; else see `previous`.
+        """
+        prediction = self.denoise(x if weight is None else torch.cat((x, x)), condition).float()
+        if weight is not None:
+            eps, variance = prediction.chunk(2, dim=-1)
+            prediction = torch.cat((mix_guidance(eps, weight), variance.chunk(2)[0]), dim=-1)
+        return previous(step, x, prediction, noise, clip=clip)
+
     def forward(self, noisy: Tensor, timesteps: Tensor, states: Tensor) -> Tensor:
         """(N, 2C), noise then variance in [-1, 1], of tokens (N, C) at timesteps (N,), given states (N, Z)."""
         return self.denoise(noisy, self.time(timesteps) + self.state_in(states))
@@ -149,8 +162,7 @@ def spaced(count: int, total: int = TRAINED_STEPS) -> tuple[int, ...]:
     return tuple(round(place) for place in places)
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step of the reverse process from timestep `time`, as coefficients.
 
     clean = `clean_noisy` x - `clean_noise` eps;  mean = `mean_clean` clean + `mean_noisy` x;  the log variance lies
@@ -247,10 +259,5 @@ def sample_tokens(
     x = noise.normal(f"{stream}/start", shape)
     added = step_noise(noise, stream, len(steps) - 1, shape)
     for step, time in zip(steps, times, strict=True):
-        noisy = x if weight is None else torch.cat((x, x))
-        prediction = head.denoise(noisy, states + time).float()
-        if weight is not None:
-            eps, variance = prediction.chunk(2, dim=-1)
-            prediction = torch.cat((mix_guidance(eps, weight), variance.chunk(2)[0]), dim=-1)
-        x = previous(step, x, prediction, None if step.last else temperature * next(added), clip=clip)
+        x = head.reverse(step, x, states + time, None if step.last else temperature * next(added), weight, clip)
     return x

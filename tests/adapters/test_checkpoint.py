@@ -259,3 +259,25 @@ def test_missing_weights_and_device() -> None:
         build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="cuda:99"))
     with pytest.raises(NoDevice):
         build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, LoadSpec(init="random", device="nonsense"))
+
+
+def test_weights_go_straight_to_their_number_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of a file loaded in float32 and rounded, without a network in float32 in between."""
+    from arbench.adapters.layers import checkpoint
+
+    with seeded(3):
+        state = llamagen.Network(TINY).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    filled: list[torch.dtype] = []
+
+    def fill(module: nn.Module, *given: Any, **named: Any) -> None:
+        filled.extend(each.dtype for each in module.parameters())
+        load_strict(module, *given, **named)
+
+    monkeypatch.setattr(checkpoint, "load_strict", fill)
+    spec = LoadSpec(weights=tmp_path / "w.safetensors", dtype="bfloat16")
+    network = build_and_load(lambda: llamagen.Network(TINY), LLAMAGEN_MINI, spec)
+    assert set(filled) == {torch.bfloat16}
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state[name].bfloat16())
+    assert not any(each.requires_grad for each in network.parameters())

@@ -157,12 +157,12 @@ def test_recorded_calls_draw_the_same_samples(minis: dict[str, Any], name: str) 
     model.calls = plain
 
 
-@pytest.mark.parametrize("name", ["next_scale/var-mini", "random_order/randar-mini"])
+@pytest.mark.parametrize("name", ["next_scale/var-mini", "random_order/randar-mini", "continuous/mar-mini"])
 def test_edits_of_one_shape_are_recorded_when_first_met(minis: dict[str, Any], name: str) -> None:
     model = minis[name]
     sampling = settings(model.card)[0]
     codes = model.sample(measured_request(model.card, range(3), 8, "cpu"), sampling).codes
-    side = math.isqrt(codes.ids[-1].shape[1])
+    side = math.isqrt(codes.ids[-1].shape[1]) if codes.ids else codes.latents.shape[-1]
     mask = torch.arange(side * side).reshape(side, side) % 3 == 0
     plain, model.calls = model.calls, TapeRecorder()
     for seed, where in ((1, mask), (2, mask.flip(0))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -74,6 +75,27 @@ def test_a_replay_waits_for_nothing_and_writes_over_no_earlier_result(name: str)
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.equal(one, other) for one, other in zip(first, kept, strict=True))
     close(model)
+
+
+@pytest.mark.parametrize("name", ["next_scale/var-mini", "random_order/randar-mini", "continuous/mar-mini"])
+def test_edits_are_replayed_for_other_masks_of_as_many_tokens(name: str) -> None:
+    card = registry.card(name)
+    eager, graph = load(card, device="cuda", graph="off"), load(card, device="cuda", graph="on")
+    sampling = settings(eager)[0]
+    request = measured_request(card, range(3), 8, "cuda")
+    codes = eager.sample(request, sampling).codes
+    assert codes is not None
+    side = math.isqrt(codes.ids[-1].shape[1]) if codes.latents is None or codes.ids else codes.latents.shape[-1]
+    mask = torch.arange(side * side, device="cuda").reshape(side, side) % 3 == 0
+    for where in (mask, mask.flip(0)):
+        got, wanted = (each.edit(request, codes, where, sampling).codes for each in (graph, eager))  # type: ignore[attr-defined]
+        if card.family == "continuous":
+            torch.testing.assert_close(got.latents, wanted.latents, rtol=1e-4, atol=1e-4)
+        else:
+            assert all(torch.equal(one, other) for one, other in zip(got.ids, wanted.ids, strict=True))
+    assert len(graph.calls._graphs) == 1  # type: ignore[attr-defined]
+    close(eager)
+    close(graph)
 
 
 def test_memory_is_flat_over_replays_and_settings() -> None:

@@ -133,6 +133,14 @@ def test_generator_latency_phases_and_counts(clocked, cell, through):
     }
 
 
+def test_what_a_first_call_compiles_is_part_of_prepare(clocked, cell, through):
+    task = Speed(batches=(1,), min_calls=3, min_seconds=1, max_seconds=500)
+    finished, _ = through(cell("raster/tinted", task, compile=True), clocked)
+    metrics = by_key(finished)
+    assert metrics["prepare", 1].value == pytest.approx(5 + 17)
+    assert metrics["first-call", 1, "sample"].value == pytest.approx(17)
+
+
 class Weighed(Clocked):
     """Each of its 3 steps multiplies the batch, guided, by a matrix of 64 x 64 float32."""
 

@@ -25,7 +25,7 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import embedded_times, sample_tokens
 from ...layers.generator import RecordedGenerator
@@ -118,7 +118,8 @@ class FAR(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
-        compile_blocks(spec, (*network.encoder, *network.decoder, *network.head.blocks), dynamic=config.mask)
+        compile_passes(spec, network, dynamic=config.mask)
+        compile_passes(spec, network.head.reverse, dynamic=True)  # steps have numbers of their own
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:

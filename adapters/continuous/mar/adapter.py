@@ -25,7 +25,7 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import Step, embedded_times, reverse_steps, sample_tokens, spaced
 from ...layers.generator import RecordedGenerator, check_mask, class_labels
@@ -85,6 +85,7 @@ def generate(
     drawing: Drawing | None = None,
     order: Tensor | None = None,
     given: tuple[Tensor, Tensor] | None = None,
+    unknown: int | None = None,
     probe: Probe = NO_PROBE,
 ) -> tuple[Tensor, int, int]:
     """Latents (B, C, h, w) as the network has them (scaled), the iterations taken and the forward passes.
@@ -92,12 +93,15 @@ def generate(
     `processes` are the head's for each iteration, by default `head_steps` in all; `drawing` draws tokens in another
     way than by diffusion. `order` (B, L) lists the positions
     from the last found to the first; drawn if not given. `given` are scaled latents (B, C, h, w) to start from, and a
-    mask (L,) of the tokens that are drawn anew, at least one. The guidance weight of an iteration is the schedule's at
-    the share of tokens that will be known after it, where the last iteration counts all but one. While guidance is on,
-    both halves go as one batch of 2B. Iterations that find no token are left out.
+    mask (L,) of the tokens that are drawn anew, at least one: `unknown` of them, counted if not said. The guidance
+    weight of an iteration is the schedule's at the share of tokens that will be known after it, where the last
+    iteration counts all but one. While guidance is on, both halves go as one batch of 2B.
+    Iterations that find no token are left out.
     """
     config, batch = network.config, len(labels)
-    counts = unknown_after(iterations(sampling), int(given[1].sum()) if given else config.tokens)
+    if unknown is None:
+        unknown = int(given[1].sum()) if given else config.tokens
+    counts = unknown_after(iterations(sampling), unknown)
     guided = guided_steps(sampling.guidance, len(counts) - 1)
     with probe("condition"):
         condition = network.condition(labels, guided=guided > 0)
@@ -144,8 +148,7 @@ class MAR(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
-        blocks = (*network.encoder, *network.decoder, *network.head.blocks)
-        compile_blocks(spec, blocks, dynamic=True)  # lengths change with every iteration
+        compile_passes(spec, network, network.head.reverse, dynamic=True)  # lengths change with every iteration
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:
@@ -182,12 +185,36 @@ class MAR(RecordedGenerator):
         latents = editable(self.card, config, codes, mask, len(labels))
         side, patch = config.side, config.patch_size
         wanted = mask.reshape(side, patch, side, patch).any(dim=3).any(dim=1).flatten()  # (L,)
-        given = (latents * self.tokenizer.latent_scale, wanted)
-        processes = self.processes(sampling)
+        count, device = int(wanted.sum()), labels.device
+        # as many places to draw are a shape: what is recorded for one number of them serves any mask with as many
+        places = torch.empty(count, 0, device=device)
+        inputs = (labels, latents.to(device), mask.to(device), wanted.to(device), places)
+        return self.calls(self._redraw, request.noise, sampling, probe, *inputs, record=True)
+
+    def _redraw(
+        self,
+        noise: Noise,
+        sampling: Sampling,
+        probe: Probe,
+        labels: Tensor,
+        latents: Tensor,
+        mask: Tensor,
+        wanted: Tensor,
+        places: Tensor,
+    ) -> Generated:
+        """Draws the tokens that are `wanted` (L,) anew, as many as `places` (n, 0) has rows; the rest stays."""
+        scale = self.tokenizer.latent_scale
         drawn, taken, forwards = generate(
-            self.network, labels, sampling, request.noise, processes=processes, given=given, probe=probe
+            self.network,
+            labels,
+            sampling,
+            noise,
+            processes=self.processes(sampling),
+            given=(latents * scale, wanted),
+            unknown=len(places),
+            probe=probe,
         )
-        edited = torch.where(mask, drawn / self.tokenizer.latent_scale, latents)
+        edited = torch.where(mask, drawn / scale, latents)
         return Generated(codes=Codes(latents=edited), outer_steps=taken, forwards=forwards)
 
 

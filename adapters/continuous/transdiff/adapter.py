@@ -25,7 +25,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import even
@@ -103,7 +103,7 @@ class TransDiff(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, card.resolution // config.side, tokenizer)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
-        compile_blocks(spec, (*network.encoder, *network.decoder.blocks))
+        compile_passes(spec, network, network.decoder)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

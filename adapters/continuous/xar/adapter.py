@@ -26,7 +26,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import annealed, even, truncated
@@ -103,7 +103,7 @@ class XAR(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         tokenizer = fitting(card, config.vae_embed_dim, config.vae_stride, tokenizer)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
-        compile_blocks(spec, (*network.encoder, *network.decoder), dynamic=True)
+        compile_passes(spec, network, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

@@ -26,7 +26,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
 from ...layers.flow_blocks import even
@@ -134,7 +134,7 @@ class BitDance(CachedGenerator):
         names = official_names(config)
         network = build_and_load(lambda: Network(config), card, spec, names=names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, (*network.blocks, *network.head.blocks), dynamic=True)
+        compile_passes(spec, network, network.head, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

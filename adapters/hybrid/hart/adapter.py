@@ -26,7 +26,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.captions import has_captions, request_captions
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_form, of_kind
 from ...layers.sampling import check_replayable
@@ -61,7 +61,8 @@ class HART(CachedGenerator):
         whole = replace(spec, dtype="float32")  # inputs and head stay so; `place` casts the blocks
         network = build_and_load(lambda: Network(config), card, whole, names=official_names(config), ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network, network.logits)
+        compile_passes(spec, network.residual_head.reverse, dynamic=True)  # steps have numbers of their own
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:

@@ -112,9 +112,12 @@ class FlowNet(nn.Module):
 
     def forward(self, noisy: Tensor, times: Tensor, states: Tensor) -> Tensor:
         """(B, n, C) from tokens (B, n, C) at times (B or 1,), whole thousandths, and states (B, n, Z)."""
+        return self.velocity(noisy, times, states, self.turns(noisy.shape[1], noisy.device))
+
+    def velocity(self, noisy: Tensor, times: Tensor, states: Tensor, rotations: Tensor) -> Tensor:
+        """The same, with the rotations of so many tokens."""
         time = self.time(times).unsqueeze(1)
         condition = self.state_in(states)
-        rotations = self.turns(noisy.shape[1], noisy.device)
         x = self.token_in(noisy)
         for block in self.blocks:
             if isinstance(block, CrossBlock):
@@ -158,16 +161,16 @@ class Network(nn.Module):
         """(B, n, W) states of the tokens of a scale, from what it is fed (B, n, W); earlier scales are cached."""
         start, tokens = self.config.starts[scale], x.shape[1]
         turns = [each(tokens, x.device) for each in self.turns]
-        return self._through(x, modulations, slice(start, start + tokens), turns, caches)
+        return self.through(x, modulations, slice(start, start + tokens), turns, caches)
 
     def together(self, x: Tensor, modulations: Sequence[Tensor]) -> Tensor:
         """(B, L, W) states of all scales in one pass, as `forward` gives them one by one, from all that is fed."""
         sides, device = self.config.scale, x.device
         turns = [torch.cat([each(side * side, device) for side in sides]) for each in self.turns]
         of = torch.cat([torch.full((side * side,), scale, device=device) for scale, side in enumerate(sides)])
-        return self._through(x, modulations, slice(None), turns, mask=of[:, None] >= of)
+        return self.through(x, modulations, slice(None), turns, mask=of[:, None] >= of)
 
-    def _through(
+    def through(
         self,
         x: Tensor,
         modulations: Sequence[Tensor],
@@ -176,6 +179,7 @@ class Network(nn.Module):
         caches: Sequence[KVCache] | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
+        """(B, n, W) states of the tokens at `place`, whose rotations in encoder and decoder are `turns`."""
         x = self.token_norm(x + self.encoder_position[:, place])
         depth = len(self.encoder)
         for index, block in enumerate((*self.encoder, *self.decoder)):

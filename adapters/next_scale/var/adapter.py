@@ -27,7 +27,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_form, check_mask, class_labels, of_kind
 from ...layers.multiscale import split
@@ -121,7 +121,7 @@ class VAR(CachedGenerator):
         whole = replace(spec, dtype="float32")  # the head stays so; `place` casts the blocks
         network = build_and_load(lambda: Network(config), card, whole, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network, network.logits)
         return cls(card, network, tokenizer, spec)
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order, to_raster
@@ -105,7 +105,7 @@ class ARPG(CachedGenerator):
         check_vocabulary(card, tokenizer, config.vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, (*network.blocks, *network.readers), dynamic=True)  # passes read different numbers
+        compile_passes(spec, network, dynamic=True)  # passes read different numbers
         return cls(card, network, tokenizer, spec)
 
     def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:

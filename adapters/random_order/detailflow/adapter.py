@@ -24,7 +24,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.grouped import draw_in_groups
@@ -69,7 +69,7 @@ class DetailFlow(CachedGenerator):
         check_vocabulary(card, tokenizer, config.vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, network.blocks, dynamic=True)
+        compile_passes(spec, network, network.logits, dynamic=True)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

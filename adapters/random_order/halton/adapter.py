@@ -22,7 +22,7 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import over_conditional
@@ -47,7 +47,7 @@ class HaltonMaskGIT(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.codebook_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network)
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:

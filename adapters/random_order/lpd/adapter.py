@@ -25,7 +25,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order, to_raster
@@ -101,7 +101,7 @@ class LPD(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.vqgan_vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
-        compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
+        compile_passes(spec, network, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
     def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:

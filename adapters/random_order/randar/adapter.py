@@ -24,7 +24,7 @@ from arbench.protocols import (
 )
 from arbench.seeds import Greedy
 
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_mask, check_vocabulary, class_labels
 from ...layers.order import decoding_order, fixed_order
@@ -45,7 +45,7 @@ class RandAR(CachedGenerator):
         check_vocabulary(card, tokenizer, config.vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, network.blocks, dynamic=True)  # passes read different numbers of tokens
+        compile_passes(spec, network, network.logits, dynamic=True)  # passes read different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
     def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:

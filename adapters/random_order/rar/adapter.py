@@ -24,7 +24,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.replays import Replay, token_replay
@@ -93,7 +93,7 @@ class RAR(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.codebook_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names)
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

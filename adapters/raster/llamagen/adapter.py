@@ -27,7 +27,7 @@ from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
 from ...layers.captions import has_captions, left_padded, request_captions
-from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.replays import Replay, filters, recorded_condition, token_replay
@@ -103,7 +103,7 @@ class LlamaGen(CachedGenerator):
         check_vocabulary(card, tokenizer, config.vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
         network.place(device_of(spec), getattr(torch, spec.dtype))
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network, network.logits)
         return cls(card, network, tokenizer, spec)
 
     def given(self, request: Request, sampling: Sampling) -> tuple[Tensor | None, ...]:

@@ -23,7 +23,7 @@ from arbench.protocols import (
 from arbench.seeds import Greedy
 
 from ...layers.attention import KVCache
-from ...layers.checkpoint import build_and_load, compile_blocks, with_state
+from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
 from ...layers.replays import Replay, filters, token_replay
@@ -65,7 +65,7 @@ class Taming(CachedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.vocab_size)
         network = build_and_load(lambda: Network(config), card, spec, names=file_names, ignored=IGNORED)
-        compile_blocks(spec, network.blocks)
+        compile_passes(spec, network)
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

@@ -108,6 +108,9 @@ class SpeedWork:
             calls = _GeneratorCalls(cell, batch, context)
             start = clock.now()
             calls.generator.prepare(batch, calls.sampling)
+            if cell.settings.compile:  # what is not compiled yet, the decoder for one, is so in a first call
+                calls.call(calls.prepare(-1), NO_PROBE)
+                clock.now()
             arrays["prepare_seconds"] = np.array([clock.now() - start])
             arrays["calls"] = np.array([_calls_of(calls.generator, batch, calls.sampling)])
             operations = [Operation("sample", calls.prepare, calls.call, calls.consume)]
