@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..extractor import FeatureExtractor, Mode
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
-from .pixels import IMAGENET_MEAN, IMAGENET_STD, standardise, through_pil
+from .pil_resize import resized
+from .pixels import IMAGENET_MEAN, IMAGENET_STD, standardise
 from .precision import precision
 
 SIDE = 224
@@ -72,10 +72,10 @@ class DinoV2(FeatureExtractor):
 
     def prepare(self, images: Tensor) -> Tensor:
         if self.recipe == "dinov2/edm2":
-            resized = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True)
+            square = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True)
         else:
-            resized = through_pil(images, lambda image: image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-        return standardise(resized, IMAGENET_MEAN, IMAGENET_STD)
+            square = resized(images, (SIDE, SIDE))
+        return standardise(square, IMAGENET_MEAN, IMAGENET_STD)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         with precision(self.device, self.mode):
