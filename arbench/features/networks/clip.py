@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError, UnknownName
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
 from .pil_resize import resized
@@ -33,7 +34,9 @@ NETWORKS = {
 }
 """Recipe -> weight file in the registry, configuration of open_clip. OpenAI's networks use x sigmoid(1.702 x)."""
 
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH = 8
+MEGABYTES = 24
+"""Of activations for one image: the hidden layer of ViT-L/14's MLP at 336 before and after its GELU."""
 TEXT_BATCH = {"cpu": 16, "cuda": 256}
 IGNORED = ("input_resolution", "context_length", "vocab_size")
 """Sizes that OpenAI's archives keep as tensors."""
@@ -74,7 +77,7 @@ class Clip(FeatureExtractor):
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
         self.outputs = {"image": int(config["embed_dim"])}
-        self.batch = BATCH.get(self.device.type, 8)
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         self.side = int(config["vision_cfg"]["image_size"])
         self.network = tower("image", file, config).to(self.device)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
 from .pil_resize import resized
@@ -20,7 +21,9 @@ from .precision import precision
 SIDE = 224
 PATCH = 14
 GRID = SIDE // PATCH
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH = 8
+MEGABYTES = 16
+"""Of activations for one image: the hidden layer of ViT-g's MLP before and after its gate, and a block's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class DinoV2(FeatureExtractor):
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
         self.outputs = {"cls": size.width}
-        self.batch = BATCH.get(self.device.type, 8)
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         network = uninitialised(size)
         state = from_official(read_state_dict(file.path), GRID)
         check_names(network.state_dict(), state, file, f"DINOv2 of width {size.width} and depth {size.depth}")
