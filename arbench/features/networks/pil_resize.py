@@ -39,14 +39,22 @@ def resized(images: Tensor, size: Size, filter: Filter = "bicubic", box: Box | N
     On a CPU, for few images, and where products do not give what the Pillow that is installed gives, Pillow does it.
     """
     if images.device.type != "cpu" and len(images) >= FROM:
-        order = order_of((images.shape[2], images.shape[3]), size, filter)
-        if order is not None:
-            part = max(1, PIXELS // images[0].numel())
-            parts = (images[start : start + part] for start in range(0, len(images), part))
-            return torch.cat([by_products(each, size, filter, order, box) for each in parts])
+        found = on_device(images, size, filter, box)
+        if found is not None:
+            return found
     pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     changed = np.stack([np.asarray(_by_pillow(Image.fromarray(each), size, filter, box)) for each in pictures])
     return torch.from_numpy(changed).permute(0, 3, 1, 2).to(images.device)
+
+
+def on_device(images: Tensor, size: Size, filter: Filter = "bicubic", box: Box | None = None) -> Tensor | None:
+    """As `resized`, on the device of `images` whatever it is; None where products do not give Pillow's bytes."""
+    order = order_of((images.shape[2], images.shape[3]), size, filter)
+    if order is None:
+        return None
+    part = max(1, PIXELS // images[0].numel())
+    parts = (images[start : start + part] for start in range(0, len(images), part))
+    return torch.cat([by_products(each, size, filter, order, box) for each in parts])
 
 
 def _by_pillow(picture: Image.Image, size: Size, filter: Filter, box: Box | None) -> Image.Image:
