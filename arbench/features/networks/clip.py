@@ -7,7 +7,6 @@ see `arbench.features.networks.torchscript`. Nothing is ever downloaded.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
 from .pil_resize import resized
-from .pixels import CLIP_MEAN, CLIP_STD, standardise
+from .pixels import CLIP_MEAN, CLIP_STD, constant, standardise
 from .precision import precision
 
 NETWORKS = {
@@ -202,14 +201,8 @@ def as_llamagen(images: Tensor, side: int) -> Tensor:
     short = min(width, height)
     left, top = round((width - short) / 2), round((height - short) / 2)
     square = resized(images[:, :, top : top + short, left : left + short], (LLAMAGEN_SIDE, LLAMAGEN_SIDE), "lanczos")
-    return shorter_side_then_crop(truncated_levels(images.device)[square.int()], side)
-
-
-@functools.lru_cache(maxsize=8)
-def truncated_levels(device: torch.device) -> Tensor:
-    """uint8 (256,): what becomes of each grey level in `as_llamagen`, computed on the CPU."""
-    signed = (torch.arange(256) / 255 - 0.5) / 0.5
-    return ((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8).to(device)
+    signed = (square.float() / constant(255, images.device) - 0.5) / 0.5
+    return shorter_side_then_crop(((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8), side)
 
 
 def _shorter_side(images: Tensor, side: int) -> tuple[int, int]:
