@@ -7,7 +7,7 @@ that its load falls on all of them. Weights are random (made here): timings do n
     python benchmarks/score.py statistics    metrics from ready features, n = 10,000, D = 2048
     python benchmarks/score.py memory        ours from features on disk, n = 50,000, D = 2048
     python benchmarks/score.py second        the second FID against one reference, n = 10,000, D = 2048, in one process
-    python benchmarks/score.py stages        images/s of each step from PNG to features: which one binds (--device)
+    python benchmarks/score.py stages        images/s of each stage, which one binds, resizes (--device, --mode)
 """
 
 from __future__ import annotations
@@ -257,6 +257,7 @@ def main() -> None:
     parser.add_argument("what", choices=whats, nargs="?", default="statistics")
     parser.add_argument("--n", type=int, help="images or vectors a side; default 100, 10,000, 50,000, 10,000 or 128")
     parser.add_argument("--device", default="cpu", help="of stages: cpu, cuda, cuda:1, ...")
+    parser.add_argument("--mode", choices=["parity", "fast"], default="parity", help="of stages")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--part", choices=list(PART_LABELS), action="append", help="of statistics: these alone")
     given = parser.parse_args()
@@ -265,7 +266,10 @@ def main() -> None:
         if given.what == "statistics":
             statistics(root, given.n, given.repeats, given.part or list(PART_LABELS))
         elif given.what == "stages":
-            stages(root, given.n, given.repeats, given.device)
+            from score_stages import stages
+
+            weights, folder = make_weights(root / "weights.pth"), make_images(root / "images", given.n or 128, 0)
+            stages(weights, folder, root, given.repeats, given.device, given.mode)
         else:
             {"images": images, "memory": memory, "second": second}[given.what](root, given.n, given.repeats)
 
@@ -360,63 +364,6 @@ def second(root: Path, n: int | None, repeats: int) -> None:
     for label, costs in times.items():
         walls, used = sorted(wall for wall, _ in costs), median(used for _, used in costs)
         print(f"| {label} | {median(walls):.2f} | {walls[0]:.2f} to {walls[-1]:.2f} | {used:.2f} | {used / base:.2f} |")
-
-
-def stages(root: Path, n: int | None, repeats: int, device: str) -> None:
-    """Each step from PNG files to features by itself, then the whole pass, in images a second."""
-    import torch
-
-    from arbench.data.readers.ahead import threads
-    from arbench.data.reading import PLAIN
-    from arbench.data.sources import open_images
-    from arbench.features.extract import Extractors, Job, features_of
-    from arbench.features.weight_files import Weights
-    from arbench.images import digest
-    from arbench.metrics.sets.moments import moments
-
-    n, recipe = n or 128, "inception/tf1"
-    weights, folder = make_weights(root / "weights.pth"), make_images(root / "images", n, 0)
-    extractors = Extractors(Weights({"inception": weights}, root), device, "parity")
-    network = extractors.get(recipe)
-    images = [picture.image for picture in open_images(str(folder))]
-    parts = [torch.from_numpy(np.stack(images[at : at + network.batch])) for at in range(0, n, network.batch)]
-    there = [part.to(device) for part in parts]
-    with torch.inference_mode():
-        prepared = [network.prepare(part).contiguous(memory_format=network.layout) for part in there]
-    vectors = np.random.default_rng(0).standard_normal((20 * 2048, 2048), np.float32)
-    outs = iter(range(1000))
-
-    def each(job: Callable[[torch.Tensor], object], given: list[torch.Tensor]) -> None:
-        with torch.inference_mode():
-            for part in given:
-                job(part)
-        if torch.device(device).type == "cuda":
-            torch.cuda.synchronize(device)
-
-    def whole() -> None:
-        features_of(Job(str(folder), PLAIN, root / f"out{next(outs)}"), [recipe], extractors, lambda *_: None)
-
-    found: dict[str, tuple[int, Callable[[], object]]] = {
-        f"decode and digest ({threads()} threads)": (n, lambda: list(open_images(str(folder)))),
-        "digest alone (1 thread)": (n, lambda: [digest(image) for image in images]),
-        "copy to the device": (n, lambda: each(lambda part: part.to(device), parts)),
-        "resize": (n, lambda: each(network.prepare, there)),
-        "forward": (n, lambda: each(network.forward, prepared)),
-        "statistics (moments, D = 2048)": (len(vectors), lambda: moments(vectors)),
-        "the whole pass": (n, whole),
-    }
-    rates: dict[str, list[float]] = {}
-    for _ in range(repeats):
-        for label, (count, job) in found.items():
-            started = time.perf_counter()
-            job()
-            rates.setdefault(label, []).append(count / (time.perf_counter() - started))
-    print(f"{n} PNG files of {SIZE} x {SIZE}, {device}, {os.cpu_count()} cores, {torch.get_num_threads()} threads\n")
-    print("| stage | images/s, median | range |\n|---|---|---|")
-    for label, several in rates.items():
-        print(f"| {label} | {median(several):.1f} | {min(several):.1f} to {max(several):.1f} |")
-    slowest = min(list(rates)[:-1], key=lambda label: median(rates[label]))
-    print(f"\nIt is {slowest} that binds.")
 
 
 if __name__ == "__main__":

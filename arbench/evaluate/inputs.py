@@ -14,9 +14,10 @@ from ..features.feature_set import Features
 from ..features.weight_files import Weights
 from ..metrics.estimate import Estimate
 from ..metrics.rows import Rows
+from ..metrics.sets.device_moments import moments_on
 from ..metrics.sets.frechet import frechet, jackknife
 from ..metrics.sets.kernel import Sums, kid
-from ..metrics.sets.moments import Moments, moments
+from ..metrics.sets.moments import Moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.published_roots import Route, frechet_distance_by
@@ -101,7 +102,7 @@ class Inputs:
 
     def moments(self, output: str) -> Moments:
         if output not in self._moments:
-            self._moments[output] = moments(self.rows(output))
+            self._moments[output] = moments_on(self.rows(output), self.device)
         return self._moments[output]
 
     def frechet(self, output: str) -> Number:

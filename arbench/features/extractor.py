@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -12,10 +14,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from .to_device import Back, Copies
 from .weight_files import WeightFile
 
 Mode = Literal["parity", "fast"]
 """parity: float32, TF32 off, layers as in the reference. fast: batch norm folded, channels last, TF32/bf16 on CUDA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A call whose work the device has been given."""
+
+    outputs: Mapping[str, int]
+    batches: Sequence[Back]
+
+    def result(self) -> dict[str, NDArray[np.float32]]:
+        """{output: (n, D)}, once they are there."""
+        found = [batch.wait() for batch in self.batches]
+        return {
+            name: np.concatenate([rows[name] for rows in found]) if found else np.empty((0, length), np.float32)
+            for name, length in self.outputs.items()
+        }
 
 
 class FeatureExtractor(ABC):
@@ -53,32 +72,37 @@ class FeatureExtractor(ABC):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """Outputs (n, D) of prepared input."""
 
+    @property
+    def ahead(self) -> int:
+        """Calls that may be begun while the one before still runs: on a GPU one, on a CPU the work is done by then."""
+        return int(self._copies.asynchronous)
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies(self.device)
+
     def __call__(self, images: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """{output: (n, D)} of n images (3, H, W), which may differ in size."""
+        return self.begin(images).result()
+
+    def begin(self, images: Sequence[NDArray[np.uint8]]) -> Running:
+        """The same, without waiting for a GPU: the next call's images can be copied while this one computes."""
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] != 3:
                 raise InputError(f"{self.recipe} takes uint8 images (3, H, W)", f"found {image.dtype} {image.shape}")
-        found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.outputs}
+        batches = []
         with torch.inference_mode():
             for start in range(0, len(images), self.batch):
                 part = images[start : start + self.batch]
-                pixels = self._pixels(part)
+                prepared = [self.prepare(each) for each in self._copies.there(part)]
+                pixels = prepared[0] if len(prepared) == 1 else torch.cat(prepared)
                 if len(part) < self.batch:
                     pixels = torch.cat([pixels, pixels[-1:].expand(self.batch - len(part), -1, -1, -1)])
                 # joining or filling up may have changed the layout
                 pixels = pixels.contiguous(memory_format=self.layout)
-                for name, rows in self.forward(pixels).items():
-                    found[name].append(rows[: len(part)].float().cpu().numpy())
-        return {
-            name: np.concatenate(found[name]) if found[name] else np.empty((0, length), np.float32)
-            for name, length in self.outputs.items()
-        }
-
-    def _pixels(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Prepared input of one batch; images of one size are prepared together."""
-        if len({image.shape for image in images}) == 1:
-            return self.prepare(torch.from_numpy(np.stack(images)).to(self.device))
-        return torch.cat([self.prepare(torch.from_numpy(image)[None].to(self.device)) for image in images])
+                rows = {name: each[: len(part)] for name, each in self.forward(pixels).items()}
+                batches.append(self._copies.back(rows))
+        return Running(self.outputs, batches)
 
 
 def deviation(fast: FeatureExtractor, parity: FeatureExtractor, images: Sequence[NDArray[np.uint8]]) -> float:

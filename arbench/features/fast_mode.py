@@ -60,12 +60,13 @@ def kept_deviation(fast: FeatureExtractor, parity: Callable[[], FeatureExtractor
 
 
 def place(fast: FeatureExtractor) -> Path:
-    """Where it is kept: another recipe, weight file, torch, device, compilation or version of features has another."""
+    """Where it is kept: another recipe, weight file, torch, device, batch, compilation or version has another."""
     facts = {
         "version": [VERSION, NUMBERS],
         "recipe": fast.recipe,
         "weights": fast.weights.sha256 if fast.weights is not None else "",
         "compiled": fast.compiled,
+        "batch": fast.batch,
         "device": device_name(str(fast.device)),
         "packages": dict(packages(("torch", "torchvision", "timm", "open-clip-torch"))),
     }

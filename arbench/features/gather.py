@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from ..data.stream import ImageStream, Picture
 from ..errors import InputError
 from ..images import digest
 from ..limits import max_bytes
-from .extractor import FeatureExtractor
+from .extractor import FeatureExtractor, Running
 from .feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
 
 CHUNK = 64
@@ -44,14 +45,27 @@ def gather(
     Pictures that an interrupted call has finished are not computed again; if they are not the same any more, that is an
     error.
     """
-    done = 0
+    begun = done = 0
+    running: deque[tuple[int, list[_Begun]]] = deque()
+
+    def finish(most: int) -> None:
+        """Until no more than `most` chunks are with the device."""
+        nonlocal done
+        while len(running) > most:
+            count, chunk = running.popleft()
+            for each in chunk:
+                each.append()
+            done += count
+            progress(done)
+
+    ahead = max((target.extractor.ahead for target in targets if target.extractor is not None), default=0)
     try:
         for chunk in _chunks(stream, CHUNK):
             records = [_record(picture) for picture in chunk]
-            for target in targets:
-                _append(chunk, records, target, done)
-            done += len(chunk)
-            progress(done)
+            running.append((len(chunk), [_begin(chunk, records, target, begun) for target in targets]))
+            begun += len(chunk)
+            finish(ahead)
+        finish(0)
         if any(len(target.writer.done) > done for target in targets):
             raise InputError(
                 f"{stream.name} has fewer images than when this pass was interrupted", f"{done} now", AFRESH
@@ -69,7 +83,24 @@ def gather(
 AFRESH = "name another folder with --out to start afresh"
 
 
-def _append(chunk: Sequence[Picture], records: Sequence[PictureRecord], target: Target, start: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What is new of a chunk of pictures, for one target."""
+
+    target: Target
+    records: Sequence[PictureRecord]
+    running: Running | None
+
+    def append(self) -> None:
+        if not self.records:
+            return
+        features, extractor = {}, self.target.extractor
+        if self.running is not None and extractor is not None:
+            features = {f"{extractor.recipe}:{name}": rows for name, rows in self.running.result().items()}
+        self.target.writer.append(self.records, features)
+
+
+def _begin(chunk: Sequence[Picture], records: Sequence[PictureRecord], target: Target, start: int) -> _Begun:
     known = target.writer.done[start : start + len(chunk)]
     for before, now in zip(known, records, strict=False):
         if (before.index, before.digest) != (now.index, now.digest):
@@ -79,15 +110,10 @@ def _append(chunk: Sequence[Picture], records: Sequence[PictureRecord], target: 
                 AFRESH,
             )
     rest, records = chunk[len(known) :], records[len(known) :]
-    if not rest:
-        return
-    if target.values is not None:
+    if rest and target.values is not None:
         records = [replace(record, values=found) for record, found in zip(records, target.values(rest), strict=True)]
-    features = {}
-    if target.extractor is not None:
-        computed = target.extractor([picture.image for picture in rest])
-        features = {f"{target.extractor.recipe}:{name}": rows for name, rows in computed.items()}
-    target.writer.append(records, features)
+    running = target.extractor.begin([picture.image for picture in rest]) if rest and target.extractor else None
+    return _Begun(target, records, running)
 
 
 def _chunks(stream: ImageStream, size: int) -> Iterator[list[Picture]]:

@@ -46,6 +46,8 @@ CACHES = {
     "arbench/data/readers/mnist.py:_images": INSTALLED,
     "arbench/data/statistics/kept.py:_digest": STATE,
     "arbench/evaluate/conventions.py:conventions": INSTALLED,
+    "arbench/features/networks/pil_resize.py": "all that the result is made of, and Pillow, which is installed",
+    "arbench/features/networks/pixels.py:constant": PURE,
     "arbench/features/networks/resize.py": PURE,
     "arbench/features/weight_files.py:_digest": STATE,
     "arbench/measure/provenance.py": INSTALLED,

@@ -82,16 +82,16 @@ def test_a_damaged_file_is_measured_again(content: bytes, caplog: pytest.LogCapt
 
 
 def test_each_ingredient_of_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled, other = Means(), Means()
-    compiled.compiled, other.recipe = True, "others"
-    places = [fast_mode.place(one) for one in (Means(), Means(digest="b"), compiled, other)]
+    compiled, other, smaller = Means(), Means(), Means()
+    compiled.compiled, other.recipe, smaller.batch = True, "others", 2
+    places = [fast_mode.place(one) for one in (Means(), Means(digest="b"), compiled, other, smaller)]
     changes: dict[str, Any] = {"VERSION": 99, "NUMBERS": 99}
     changes |= {"device_name": lambda device: "another", "packages": lambda names: {"torch": "0"}}
     for name, value in changes.items():
         with monkeypatch.context() as changed:
             changed.setattr(fast_mode, name, value)
             places.append(fast_mode.place(Means()))
-    assert len(set(places)) == len(places) == 8
+    assert len(set(places)) == len(places) == 9
     assert fast_mode.place(Means()) == places[0]
 
 

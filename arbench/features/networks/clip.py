@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from ...data.crops import square_then_size
 from ...errors import InputError, UnknownName
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
-from .pixels import CLIP_MEAN, CLIP_STD, standardise, through_pil
+from .pil_resize import resized
+from .pixels import CLIP_MEAN, CLIP_STD, constant, standardise
 from .precision import precision
 
 NETWORKS = {
@@ -33,7 +33,9 @@ NETWORKS = {
 }
 """Recipe -> weight file in the registry, configuration of open_clip. OpenAI's networks use x sigmoid(1.702 x)."""
 
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH = 8
+MEGABYTES = 24
+"""Of activations for one image: the hidden layer of ViT-L/14's MLP at 336 before and after its GELU."""
 TEXT_BATCH = {"cpu": 16, "cuda": 256}
 IGNORED = ("input_resolution", "context_length", "vocab_size")
 """Sizes that OpenAI's archives keep as tensors."""
@@ -74,13 +76,13 @@ class Clip(FeatureExtractor):
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
         self.outputs = {"image": int(config["embed_dim"])}
-        self.batch = BATCH.get(self.device.type, 8)
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         self.side = int(config["vision_cfg"]["image_size"])
         self.network = tower("image", file, config).to(self.device)
 
     def prepare(self, images: Tensor) -> Tensor:
         step = STEPS[self.recipe.partition("/")[2]]
-        return standardise(through_pil(images, lambda image: step(image, self.side)), CLIP_MEAN, CLIP_STD)
+        return standardise(step(images, self.side), CLIP_MEAN, CLIP_STD)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         with precision(self.device, self.mode):
@@ -169,43 +171,49 @@ def from_official(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in official.items() if name not in IGNORED and not name.endswith("attn_mask")}
 
 
-def shorter_side_then_crop(image: Image.Image, side: int) -> Image.Image:
+def shorter_side_then_crop(images: Tensor, side: int) -> Tensor:
     """The shorter side to `side` by bicubic, then the centre, as torchvision's Resize and CenterCrop do it."""
-    image = _shorter_side(image, side)
-    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
-    return image.crop((left, top, left + side, top + side))
+    height, width = size = _shorter_side(images, side)
+    return resized(images, size, box=_square(round((width - side) / 2), round((height - side) / 2), side))
 
 
-def _shorter_side(image: Image.Image, side: int) -> Image.Image:
-    short = min(image.size)
-    size = (int(side * image.width / short), int(side * image.height / short))
-    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+def shorter_side_then_crop_down(images: Tensor, side: int) -> Tensor:
+    """As `shorter_side_then_crop`, half a pixel of the excess rounded down: Hugging Face's image processor on PIL."""
+    height, width = size = _shorter_side(images, side)
+    return resized(images, size, box=_square((width - side) // 2, (height - side) // 2, side))
 
 
-def crop_then_resize(image: Image.Image, side: int) -> Image.Image:
+def crop_then_resize(images: Tensor, side: int) -> Tensor:
     """The central square, the odd pixel cut at the right or bottom, to `side` by bicubic."""
-    width, height = image.size
+    height, width = images.shape[2:]
     short = min(width, height)
     left, top = (width - short) // 2, (height - short) // 2
-    return image.crop((left, top, left + short, top + short)).resize((side, side), Image.Resampling.BICUBIC)
+    return resized(images[:, :, top : top + short, left : left + short], (side, side))
 
 
-def shorter_side_then_crop_down(image: Image.Image, side: int) -> Image.Image:
-    """As `shorter_side_then_crop`, half a pixel of the excess rounded down: Hugging Face's image processor on PIL."""
-    image = _shorter_side(image, side)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.crop((left, top, left + side, top + side))
-
-
-def as_llamagen(image: Image.Image, side: int) -> Image.Image:
+def as_llamagen(images: Tensor, side: int) -> Tensor:
     """LlamaGen's and GigaGAN's evaluation: central square, 256 by Lanczos, to [-1, 1] and back, truncated, then CLIP's.
 
-    The way there and back is in float32, in which 63 of the 256 levels come out one lower.
+    The offset of the square is rounded half to even. The way there and back is in float32, in which 63 of the 256
+    levels come out one lower.
     """
-    image = square_then_size(image, LLAMAGEN_SIDE, Image.Resampling.LANCZOS)
-    signed = (torch.from_numpy(np.array(image)).float() / 255 - 0.5) / 0.5
-    truncated = ((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8).numpy()
-    return shorter_side_then_crop(Image.fromarray(truncated), side)
+    height, width = images.shape[2:]
+    short = min(width, height)
+    left, top = round((width - short) / 2), round((height - short) / 2)
+    square = resized(images[:, :, top : top + short, left : left + short], (LLAMAGEN_SIDE, LLAMAGEN_SIDE), "lanczos")
+    signed = (square.float() / constant(255, images.device) - 0.5) / 0.5
+    return shorter_side_then_crop(((signed + 1) * 127.5).clamp(0, 255).to(torch.uint8), side)
+
+
+def _shorter_side(images: Tensor, side: int) -> tuple[int, int]:
+    """Height and width once the shorter one is `side`."""
+    height, width = images.shape[2:]
+    short = min(height, width)
+    return int(side * height / short), int(side * width / short)
+
+
+def _square(left: int, top: int, side: int) -> tuple[int, int, int, int]:
+    return left, top, left + side, top + side
 
 
 LLAMAGEN_SIDE = 256
@@ -215,7 +223,7 @@ STEPS = {
     "llamagen": as_llamagen,
     "cmmd": crop_then_resize,
 }
-"""The second part of a recipe's name -> how a picture becomes a square of the network's side."""
+"""The second part of a recipe's name -> how uint8 (n, 3, H, W) becomes (n, 3, side, side)."""
 
 
 def check_prompts(prompts: Sequence[str]) -> None:

@@ -7,20 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
-from .pixels import IMAGENET_MEAN, IMAGENET_STD, standardise, through_pil
+from .pil_resize import resized
+from .pixels import IMAGENET_MEAN, IMAGENET_STD, standardise
 from .precision import precision
 
 SIDE = 224
 PATCH = 14
 GRID = SIDE // PATCH
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH = 8
+MEGABYTES = 16
+"""Of activations for one image: the hidden layer of ViT-g's MLP before and after its gate, and a block's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class DinoV2(FeatureExtractor):
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
         self.outputs = {"cls": size.width}
-        self.batch = BATCH.get(self.device.type, 8)
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         network = uninitialised(size)
         state = from_official(read_state_dict(file.path), GRID)
         check_names(network.state_dict(), state, file, f"DINOv2 of width {size.width} and depth {size.depth}")
@@ -72,10 +75,10 @@ class DinoV2(FeatureExtractor):
 
     def prepare(self, images: Tensor) -> Tensor:
         if self.recipe == "dinov2/edm2":
-            resized = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True)
+            square = F.interpolate(images.float(), size=(SIDE, SIDE), mode="bicubic", antialias=True)
         else:
-            resized = through_pil(images, lambda image: image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-        return standardise(resized, IMAGENET_MEAN, IMAGENET_STD)
+            square = resized(images, (SIDE, SIDE))
+        return standardise(square, IMAGENET_MEAN, IMAGENET_STD)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         with precision(self.device, self.mode):

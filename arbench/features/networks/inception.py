@@ -19,6 +19,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import (
 from ...errors import NoDevice
 from ..extractor import FeatureExtractor, Mode
 from ..recipes import find
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from . import inception_weights, resize
 from .precision import precision
@@ -27,7 +28,9 @@ SPATIAL_CHANNELS = 7
 """ADM's sFID takes these first channels of Mixed_6d, at 17 x 17 places: 2023 numbers."""
 
 # from 16 on the CPU's convolutions take the same kernels as in the batches of 32 to 64 of other tools: equal to the bit
-_BATCH = {"cpu": 16, "cuda": 64}
+_CPU_BATCH = 16
+MEGABYTES = 24
+"""Of activations for one image: input, output and normalised output of the widest layer, and what cuDNN takes."""
 COMPILED_FROM = 20_000
 """Images of a pass from which compiling is worth its time; on an H200, 8,000 images in all do not earn it back."""
 
@@ -139,7 +142,7 @@ class Inception(FeatureExtractor):
         self.weights = weights
         self.mode = mode
         self.device = device
-        self.batch = _BATCH.get(device.type, 16)
+        self.batch = batch_for(device, _CPU_BATCH, MEGABYTES)
         self._dtype = torch.float64 if recipe == "inception/tf1-float64" else torch.float32
         net = net.to(device, self._dtype)
         self.layout = torch.channels_last if mode == "fast" else torch.contiguous_format

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 Triple = tuple[float, float, float]
@@ -17,15 +15,17 @@ CLIP_MEAN: Triple = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD: Triple = (0.26862954, 0.26130258, 0.27577711)
 
 
-def through_pil(images: Tensor, step: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """uint8 (n, 3, S, S) on the device of `images` (n, 3, H, W): `step`, which gives one size, on each as PIL image."""
-    pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    changed = np.stack([np.asarray(step(Image.fromarray(picture))) for picture in pictures])
-    return torch.from_numpy(changed).permute(0, 3, 1, 2).to(images.device)
-
-
 def standardise(pixels: Tensor, mean: Triple, std: Triple, scale: float = 255) -> Tensor:
     """float32 (pixels / scale - mean) / std by channel, of (n, 3, H, W)."""
-    centre = torch.tensor(mean, device=pixels.device).view(3, 1, 1)
-    spread = torch.tensor(std, device=pixels.device).view(3, 1, 1)
-    return (pixels.float() / scale - centre) / spread
+    divisor, centre, spread = (constant(value, pixels.device) for value in (scale, mean, std))
+    return (pixels.float() / divisor - centre) / spread
+
+
+@functools.lru_cache(maxsize=64)
+def constant(value: float | Triple, device: torch.device) -> Tensor:
+    """float32 () of a number, (3, 1, 1) of one for each channel, on a device: copied there once.
+
+    A tensor on the device is divided by exactly; with a Python number CUDA multiplies by a rounded reciprocal.
+    """
+    found = torch.tensor(value, dtype=torch.float32)
+    return (found[:, None, None] if found.ndim else found).to(device)

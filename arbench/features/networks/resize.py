@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .pixels import constant
+
 SIZE = 299
 
 
@@ -85,7 +87,9 @@ def _keys(x: float) -> float:
 
 def half_pixel_bilinear(images: Tensor, size: int = SIZE) -> Tensor:
     """(n, c, size, size) on 0..1 of uint8 (n, c, H, W): bilinear, half-pixel centres, no antialias. pytorch-fid."""
-    return F.interpolate(images.float() / 255, size=(size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(
+        images.float() / constant(255, images.device), size=(size, size), mode="bilinear", align_corners=False
+    )
 
 
 def antialias_bilinear(images: Tensor, size: int = SIZE) -> Tensor:
@@ -98,10 +102,14 @@ def grid_sample_bilinear(images: Tensor, size: int = SIZE) -> Tensor:
 
     The grid is moved by 1/W - 1/size across and 1/H - 1/size down, in its units of half an image.
     """
-    height, width = images.shape[2:]
-    theta = torch.eye(2, 3, device=images.device)
+    grid = _affine_grid(images.shape[2], images.shape[3], size, images.device).expand(len(images), -1, -1, -1)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _affine_grid(height: int, width: int, size: int, device: torch.device) -> Tensor:
+    """(1, size, size, 2) places, computed on the CPU whatever the device."""
+    theta = torch.eye(2, 3)
     theta[0, 2] = theta[0, 0] / width - theta[0, 0] / size  # in float32, as there
     theta[1, 2] = theta[1, 1] / height - theta[1, 1] / size
-    shape = [len(images), images.shape[1], size, size]
-    grid = F.affine_grid(theta.expand(len(images), -1, -1), shape, align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.affine_grid(theta[None], [1, 3, size, size], align_corners=False).to(device)

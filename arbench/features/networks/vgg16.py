@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..extractor import FeatureExtractor, Mode
+from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from .checkpoint import assign, check_names, read_state_dict
 from .pixels import IMAGENET_MEAN, IMAGENET_STD, standardise
@@ -17,7 +18,9 @@ from .resize import tf1_bilinear
 SIDE = 224
 # of grey levels: torch-fidelity does not divide them by 255 first
 MEAN, STD = ((255 * red, 255 * green, 255 * blue) for red, green, blue in (IMAGENET_MEAN, IMAGENET_STD))
-BATCH = {"cpu": 8, "cuda": 64}
+CPU_BATCH = 8
+MEGABYTES = 40
+"""Of activations for one image: the first layer's input, output and its ReLU, 13 MB each."""
 
 
 def load(recipe: str, weights: Weights, device: str, mode: Mode) -> FeatureExtractor:
@@ -36,7 +39,7 @@ class Vgg16(FeatureExtractor):
         self.recipe, self.weights, self.mode = recipe, file, mode
         self.device = torch.device(device)
         self.outputs = {"fc2_relu": 4096}
-        self.batch = BATCH.get(self.device.type, 8)
+        self.batch = batch_for(self.device, CPU_BATCH, MEGABYTES)
         network = uninitialised()
         state = read_state_dict(file.path)
         check_names(network.state_dict(), state, file, "torchvision's VGG16")
