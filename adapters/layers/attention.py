@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .linear import linear
+from .masked import gathered
 
 
 class KVCache:
@@ -50,3 +53,20 @@ def attend(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def projected(layer: nn.Linear, x: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (B, n, W) each, of `x` (B, L, W) by one layer that makes all three.
+
+    `wanted` (B, n) are the rows that anybody asks for behind this attention, of the others there are no queries.
+    """
+    if wanted is None:
+        query, key, value = layer(x).chunk(3, dim=-1)
+        return query, key, value
+    width = layer.weight.shape[0] // 3
+    weights, biases = (None if each is None else each.split([width, 2 * width]) for each in (layer.weight, layer.bias))
+    assert weights is not None
+    first, rest = biases or (None, None)
+    query = linear(gathered(x, wanted), weights[0], first)
+    key, value = linear(x, weights[1], rest).chunk(2, dim=-1)
+    return query, key, value
