@@ -55,10 +55,10 @@ def attend(
     return mixed.transpose(1, 2).flatten(2)
 
 
-def projected(layer: nn.Linear, x: Tensor, wanted: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def projected(layer: nn.Linear, x: Tensor, wanted: Tensor | slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (B, n, W) each, of `x` (B, L, W) by one layer that makes all three.
 
-    `wanted` (B, n) are the rows that anybody asks for behind this attention, of the others there are no queries.
+    `wanted`, (B, n) or a slice, are the rows that anybody asks for behind this attention, of the others there are no queries.
     """
     if wanted is None:
         query, key, value = layer(x).chunk(3, dim=-1)
