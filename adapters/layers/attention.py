@@ -58,7 +58,7 @@ def attend(
 def projected(layer: nn.Linear, x: Tensor, wanted: Tensor | slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values, (B, n, W) each, of `x` (B, L, W) by one layer that makes all three.
 
-    `wanted`, (B, n) or a slice, are the rows that anybody asks for behind this attention, of the others there are no queries.
+    `wanted`, (B, n) or a slice, are the rows that anybody asks for behind this attention; the others ask nothing.
     """
     if wanted is None:
         query, key, value = layer(x).chunk(3, dim=-1)

@@ -172,7 +172,8 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """(B, n, dim) states, normalised for the head, of the embedded tokens `x` from position `start` on.
 
-        `rows` and `causal` are those of a block. `rotations`, broadcast to (B, H, n, head_width / 2, 2), are for sequences that are not in raster order.
+        `rows` and `causal` are those of a block. `rotations`, broadcast to (B, H, n, head_width / 2, 2), are for
+        sequences that are not in raster order.
         """
         if rotations is None:
             rotations = self.rotations[start : start + x.shape[1]]
