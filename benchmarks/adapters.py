@@ -10,7 +10,8 @@ that it does not have. Ours and the peer's calls take turns.
 
 One process; the two loops take turns, so that a machine's load falls on both, and medians are shown, of seconds and of
 the ratio within each turn, with the interval that holds that median at 95 % from six turns on. What the plain loops
-are: `plain_loops.py` and the modules that it names. On one CPU thread the time is that of the processor, which other programs do not stretch.
+are: `plain_loops.py` and the modules that it names. On one CPU thread the time is that of the processor, which other
+programs do not stretch.
 """
 
 from __future__ import annotations
