@@ -9,8 +9,9 @@ NAME(adapter, batch, device, dtype) gives a function without arguments that make
 that it does not have. Ours and the peer's calls take turns.
 
 One process; the two loops take turns, so that a machine's load falls on both, and medians are shown, of seconds and of
-the ratio within each turn. What the plain loops are: `plain_loops.py` and the modules that it names. On one CPU thread
-the time is that of the processor, which other programs do not stretch.
+the ratio within each turn, with the interval that holds that median at 95 % from six turns on. What the plain loops
+are: `plain_loops.py` and the modules that it names. On one CPU thread the time is that of the processor, which other
+programs do not stretch.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from statistics import median
 
 import torch
 from cached_loops import Drawn
-from clocks_and_tables import clock_of, device_name, table, write
+from clocks_and_tables import clock_of, device_name, median_interval, table, write
 from official_sizes import official
 from plain_loops import NAMES, System, build
 from rich.console import Console
@@ -47,6 +48,8 @@ class Row:
     plain_s: float
     ratio: float
     """How many times as fast ours is: the median over turns, in each of which both ran."""
+    interval: tuple[float, float] | None
+    """Of that median, at 95 %; None for fewer than six turns."""
     same: int
     """Samples that are the same by both loops: all tokens, and latents but for rounding."""
 
@@ -82,8 +85,9 @@ def against_plain(
             into.append(clock() - start)
         tick()
     ours, plain = (median(each) for each in seconds)
-    ratio = median(theirs / mine for mine, theirs in zip(*seconds, strict=True))
-    return Row(system.name, batch, system.tokens, ours, plain, ratio, same_samples(drawn[0], drawn[1]))
+    ratios = [theirs / mine for mine, theirs in zip(*seconds, strict=True)]
+    same = same_samples(drawn[0], drawn[1])
+    return Row(system.name, batch, system.tokens, ours, plain, median(ratios), median_interval(ratios), same)
 
 
 def compare(arguments: argparse.Namespace) -> None:
@@ -104,14 +108,26 @@ def compare(arguments: argparse.Namespace) -> None:
     threads = f", {torch.get_num_threads()} thread(s)" if device == "cpu" else ""
     print(f"{where}{threads}; medians of {arguments.repeats} turns, {timed}\n")
     table(
-        ("system", "tokens", "batch", "tokens/s", "plain", "images/s", "plain", "times as fast", "same samples"),
+        (
+            "system",
+            "tokens",
+            "batch",
+            "tokens/s",
+            "plain",
+            "images/s",
+            "plain",
+            "times as fast",
+            "95 %",
+            "same samples",
+        ),
         [
             (
                 row.system,
                 f"{row.tokens}",
                 f"{row.batch}",
                 *(f"{row.rate(s)[i]:.{i and 2}f}" for i in (0, 1) for s in (row.ours_s, row.plain_s)),
-                f"{row.ratio:.2f}",
+                f"{row.ratio:.3f}",
+                "{:.3f} to {:.3f}".format(*row.interval) if row.interval else "",
                 f"{row.same} of {row.batch}",
             )
             for row in rows
@@ -126,7 +142,7 @@ def main() -> None:
         "--systems", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help=", ".join(NAMES)
     )
     parser.add_argument("--batches", nargs="+", type=int, help="1 4, or 1 64 with --official")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -30,6 +31,18 @@ def clock_of(device: str) -> Callable[[], float]:
 
 def device_name(device: str) -> str:
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU"
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Bounds that hold the median of what `values` are drawn from at 95 % or more; None for fewer than six.
+
+    The k-th from either end, whatever the distribution is: half of all draws lie below its median.
+    """
+    count, below, k = len(values), 0, 0
+    while (below := below + math.comb(count, k)) <= 0.025 * 2**count:
+        k += 1
+    ordered = sorted(values)
+    return (ordered[k - 1], ordered[-k]) if k else None
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

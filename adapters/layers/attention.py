@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .linear import linear
+from .masked import gathered
 
 
 class KVCache:
@@ -55,3 +58,20 @@ def attend(
 def _settled(condition: bool) -> bool:
     """The same as a plain bool: while a call is compiled it may be a symbol, of which a branch makes a condition."""
     return True if condition else False  # noqa: SIM210
+
+
+def projected(layer: nn.Linear, x: Tensor, wanted: Tensor | slice | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values, (B, n, W) each, of `x` (B, L, W) by one layer that makes all three.
+
+    `wanted`, (B, n) or a slice, are the rows that anybody asks for behind this attention; the others ask nothing.
+    """
+    if wanted is None:
+        query, key, value = layer(x).chunk(3, dim=-1)
+        return query, key, value
+    width = layer.weight.shape[0] // 3
+    weights, biases = (None if each is None else each.split([width, 2 * width]) for each in (layer.weight, layer.bias))
+    assert weights is not None
+    first, rest = biases or (None, None)
+    query = linear(gathered(x, wanted), weights[0], first)
+    key, value = linear(x, weights[1], rest).chunk(2, dim=-1)
+    return query, key, value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -45,6 +47,11 @@ class TimeEmbedding(nn.Module):
 def truncated(time: float, device: torch.device) -> Tensor:
     """(1,) the whole thousandths of a time in [0, 1], cut off in float32 as upstream does."""
     return torch.full((1,), time, dtype=torch.float32, device=device).mul(1000).long()
+
+
+def filled(numbers: Sequence[float], device: torch.device) -> Tensor:
+    """(N,) float32, written on the device one by one: a call that copies numbers there cannot be one CUDA graph."""
+    return torch.cat([torch.full((1,), number, dtype=torch.float32, device=device) for number in numbers])
 
 
 def even(first: float, last: float, count: int) -> list[float]:

@@ -142,6 +142,11 @@ def test_a_comparison_counts_samples_that_are_the_same(monkeypatch: pytest.Monke
     system = importlib.import_module("plain_loops").build("VAR", "tiny")
     row = bench.against_plain(system, 2, 2, lambda: next(times))
     assert (row.ours_s, row.plain_s, row.ratio, row.same) == (1.0, 3.0, 3.0, 2)
+    assert row.interval is None
+    interval = importlib.import_module("clocks_and_tables").median_interval
+    assert interval([3.0, 1.0, 2.0, 6.0, 5.0]) is None
+    assert interval([3.0, 1.0, 2.0, 6.0, 5.0, 4.0]) == (1, 6)  # 1 of 32 sets of six lies on one side of the median
+    assert interval([float(i) for i in range(9)]) == (1, 7)
     assert row.rate(0.5) == (2 * 14 / 0.5, 4.0)
 
 

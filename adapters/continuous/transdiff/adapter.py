@@ -28,7 +28,7 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_passes, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
-from ...layers.flow_blocks import even
+from ...layers.flow_blocks import even, filled
 from ...layers.generator import CachedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
@@ -64,7 +64,8 @@ def generate(
             caches = network.allocate(len(condition))
         shape = (config.side**2, config.channels)
         first = noise.normal("start", shape)
-    times = [*even(1.0, LAST, steps), 0.0]
+        times = [*even(1.0, LAST, steps), 0.0]
+        steered = network.decoder.modulations(filled([1000 * time for time in times[:-1]], first.device))
     features, latents = torch.empty(0), torch.empty(0)
     for index, weight in enumerate(weights):
         with probe("ar" if index else "prefill", index=index, tokens=ROUND if config.mrar else config.side**2):
@@ -76,10 +77,11 @@ def generate(
             rows = 2 * batch if weight != 1 else batch
             with probe("inner", index=index, tokens=config.side**2):
                 now, added = first, step_noise(noise, f"image/{index}", steps - 1, shape)
-                for time, after in pairwise(times):
-                    at = torch.full((1,), 1000 * time, device=now.device)
+                read = network.decoder.read(features[:rows])
+                for step, (time, after) in enumerate(pairwise(times)):
                     noisy = now.to(features.dtype).repeat(rows // batch, 1, 1)
-                    velocity = network.decoder(noisy, at, features[:rows]).float()
+                    embedded, modulation = (each[step : step + 1] for each in steered)
+                    velocity = network.decoder.velocity(noisy, embedded, modulation, read).float()
                     if rows > batch:
                         velocity = mix_guidance(velocity, weight)
                     drift = (2 - time) * velocity + now  # velocity less time times the score

@@ -72,17 +72,21 @@ class DecoderBlock(nn.Module):
         self.mlp_out = Linear(int(width * config.mlp_ratio), width)
         self.modulation = nn.Parameter(torch.randn(1, 6, width) / width**0.5)
 
-    def forward(self, x: Tensor, features: Tensor, time: Tensor) -> Tensor:
-        """`time` (1, 6, W)."""
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, (B, H, n, D) each, of features (B, n, W)."""
+        key, value = (
+            layer(features).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.key, self.value)
+        )
+        return key, value
+
+    def forward(self, x: Tensor, features: tuple[Tensor, Tensor], time: Tensor) -> Tensor:
+        """`features` are what was `read` of them; `time` (1, 6, W)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + time).chunk(6, dim=1)
         h = self.norm1(x) * (1 + scale1) + shift1
         query, key, value = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.out(attend(query, key, value)) * gate1
-        query, key, value = (
-            layer(given).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for layer, given in ((self.query, self.norm2(x)), (self.key, features), (self.value, features))
-        )
-        x = x + self.cross_out(attend(query, key, value))
+        query = self.query(self.norm2(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        x = x + self.cross_out(attend(query, *features))
         h = self.mlp_out(F.gelu(self.mlp_in(self.norm3(x) * (1 + scale2) + shift2)))
         out: Tensor = x + h * gate2
         return out
@@ -107,11 +111,25 @@ class Decoder(nn.Module):
 
     def forward(self, noisy: Tensor, times: Tensor, features: Tensor) -> Tensor:
         """(B, L, C) from tokens (B, L, C) at times (1 or B,) from 0 to 1000, given features (B, n, Z)."""
+        return self.velocity(noisy, *self.modulations(times), self.read(features))
+
+    def read(self, features: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What all steps read of features (B, n, Z): each block's keys and values."""
+        features = self.feature_in(features)
+        return [block.read(features) for block in self.blocks]
+
+    def modulations(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedded times (N, W) and what they change in all blocks (N, 6, W), of times (N,) from 0 to 1000."""
         time = self.time(times)
-        modulation = self.time_modulation(F.silu(time)).unflatten(1, (6, -1))
-        x, features = self.token_in(noisy) + self.position, self.feature_in(features)
-        for block in self.blocks:
-            x = block(x, features, modulation)
+        return time, self.time_modulation(F.silu(time)).unflatten(1, (6, -1))
+
+    def velocity(
+        self, noisy: Tensor, time: Tensor, modulation: Tensor, features: Sequence[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """`forward` of what was made before: of one time or as many as rows, and of features."""
+        x = self.token_in(noisy) + self.position
+        for block, read in zip(self.blocks, features, strict=True):
+            x = block(x, read, modulation)
         shift, scale = (self.modulation + time.unsqueeze(1)).chunk(2, dim=1)
         out: Tensor = self.out(self.norm(x) * (1 + scale) + shift)
         return out

@@ -26,6 +26,7 @@ from arbench.seeds import Greedy
 from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
+from ...layers.flow_blocks import filled
 from ...layers.generator import CachedGenerator
 from ...layers.kl import KLTokenizer, fitting
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
@@ -34,6 +35,30 @@ from .solver import advanced, solver_steps
 
 STEPS = 25
 """What sampling takes when not told."""
+
+
+KEPT = 2**24
+"""Numbers that a call keeps of modulations; where they are more all blocks of tokens make their own."""
+
+
+class Conditions:
+    """What class and time change in the network at each step: once a call, for all blocks of tokens draw alike."""
+
+    def __init__(self, network: Network, labels: Tensor, times: Sequence[int]) -> None:
+        self._network, self._rows = network, len(labels)
+        self._classes, times_at = network.class_table(labels), filled(times, labels.device)
+        self._times = network.time(times_at)
+        width = sum(block.modulation.out_features for block in network.blocks)
+        self._made: list[Tensor] | None = None
+        if len(labels) * len(times) * width <= KEPT:
+            self._made = network.modulations((self._times.unsqueeze(1) + self._classes).flatten(0, 1))
+
+    def __call__(self, step: int, rows: int) -> Tensor | list[Tensor]:
+        """The condition of the first `rows` samples at a step, or the modulations that it makes."""
+        if self._made is None:
+            return self._classes[:rows] + self._times[step]
+        first = step * self._rows
+        return [each[first : first + rows] for each in self._made]
 
 
 def generate(
@@ -57,7 +82,7 @@ def generate(
     if caches is None or caches[0].rows < len(labels):
         caches = network.allocate(len(labels))
     with probe("condition"):
-        classes = network.class_table(labels)
+        conditions = Conditions(network, labels, [step.time for step in steps])
     blocks: list[Tensor] = []
     for index in range(config.ar_len):
         with probe("ar" if index else "prefill", index=index, tokens=config.block_size):
@@ -69,8 +94,7 @@ def generate(
                     tokens, start = now, index * config.block_size
                     if number == 0 and index:
                         tokens, start = torch.cat((blocks[-1], now), dim=1), start - config.block_size
-                    time = torch.full((1,), step.time, device=labels.device)
-                    condition = classes[: passes * batch] + network.time(time)
+                    condition = conditions(number, passes * batch)
                     predicted = network(tokens.repeat(passes, 1, 1), condition, start, caches)
                     if passes == 2:
                         predicted = mix_guidance(predicted, sampling.guidance.scale)

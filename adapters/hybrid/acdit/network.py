@@ -110,21 +110,29 @@ class Block(nn.Module):
     def forward(
         self,
         x: Tensor,
-        raised: Tensor,
+        modulation: Tensor,
         clean: int,
         turns: Tensor,
         mask: Tensor | None,
         start: int,
         cache: KVCache | None,
+        *,
+        last: bool = False,
     ) -> Tensor:
-        """`x` (B, n, W) stand at `start`, the first `clean` of them unmodulated; `raised` (B, W) is silu(condition)."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(raised).unsqueeze(1).chunk(6, dim=-1)
+        """`x` (B, n, W) stand at `start`, the first `clean` of them unmodulated; `modulation` (B, 6W) is of the others.
+
+        With `last` the clean ones are only read: (B, n - clean, W).
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unsqueeze(1).chunk(6, dim=-1)
         h = noisy_only(self.norm1(x), clean, 1 + scale1, shift1)
         query, key, value = self.qkv(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         query = rotate_halves(self.query_norm(query), turns)
         key = rotate_halves(self.key_norm(key), turns)
         if cache is not None:
             key, value = cache.extend(key, value, start)
+        if last and clean:
+            query, x, clean = query[:, :, clean:], x[:, clean:], 0
+            mask = None  # all are of the last block, which sees everything
         x = x + noisy_only(self.out(attend(query, key, value, mask=mask)), clean, gate1)
         h = noisy_only(self.norm2(x), clean, 1 + scale2, shift2)
         h = self.mlp_out(F.gelu(self.mlp_in(h), approximate="tanh"))
@@ -162,24 +170,36 @@ class Network(nn.Module):
         c, weight = self.config, self.token_in.weight
         return [KVCache(rows, c.num_heads, c.spatial_len, HEAD, weight.dtype, weight.device) for _ in self.blocks]
 
+    def modulations(self, condition: Tensor) -> list[Tensor]:
+        """What conditions (N, W) change: (N, 6W) of each block, and last (N, 2W) of the output."""
+        raised = F.silu(condition)
+        return [layer(raised) for layer in (*(block.modulation for block in self.blocks), self.modulation_out)]
+
     def forward(
-        self, tokens: Tensor, condition: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None
+        self,
+        tokens: Tensor,
+        condition: Tensor | Sequence[Tensor],
+        start: int = 0,
+        caches: Sequence[KVCache] | None = None,
     ) -> Tensor:
         """(B, block, C) float32 noise in the last block of `tokens` (B, n, C), which stand at `start`.
 
-        `condition` (B, W) is embedded time plus class. Earlier blocks are clean; each sees itself and those before it.
+        `condition` (B, W) is embedded time plus class, or the `modulations` of it. Earlier blocks are clean; each sees
+        itself and those before it.
         """
         block, count, end = self.config.block_size, tokens.shape[1], start + tokens.shape[1]
         x = self.token_in(tokens.to(self.token_in.weight.dtype))
-        raised, turns = F.silu(condition), self.turns(x.device)[..., start:end, :]
-        mask = None
+        *inner, outer = self.modulations(condition) if isinstance(condition, Tensor) else condition
+        turns, mask = self.turns(x.device)[..., start:end, :], None
         if count > block:
             place = torch.arange(end, device=x.device) // block
             mask = place[start if caches is not None else 0 :, None] >= place
-        for index, layer in enumerate(self.blocks):
-            x = layer(x, raised, count - block, turns, mask, start, None if caches is None else caches[index])
-        shift, scale = self.modulation_out(raised).unsqueeze(1).chunk(2, dim=-1)
-        noise: Tensor = self.token_out(self.norm(x[:, -block:]) * (1 + scale) + shift)
+        for index, (layer, modulation) in enumerate(zip(self.blocks, inner, strict=True)):
+            cache = None if caches is None else caches[index]
+            last = index == len(inner) - 1
+            x = layer(x, modulation, count - block, turns, mask, start, cache, last=last)
+        shift, scale = outer.unsqueeze(1).chunk(2, dim=-1)
+        noise: Tensor = self.token_out(self.norm(x) * (1 + scale) + shift)
         return noise.float()
 
     def grid(self, tokens: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
@@ -29,7 +30,7 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.diffusion_head import step_noise
-from ...layers.flow_blocks import even
+from ...layers.flow_blocks import even, filled
 from ...layers.generator import CachedGenerator, check_form, of_kind
 from ...layers.sampling import check_silent, guided_steps, mix_guidance
 from ...tokenizers.bitdance.adapter import BitDanceTokenizer
@@ -46,29 +47,41 @@ def shifted(time: float, shift: float) -> float:
     return 0.0 if time == 0 else (1 / shift) / (1 / shift + 1 / time - 1)
 
 
-def draw_group(
-    head: Head, states: Tensor, noise: Noise, stream: str, steps: int, shift: float, weight: float | None
-) -> Tensor:
-    """Tokens (B, n, C) before they are signed, from states (B, n, dim), by Euler-Maruyama.
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The times of a call's steps and at last that of the step without noise, and what the head makes of them."""
 
-    With a guidance `weight` the states are a doubled batch (2B, n, dim), the conditional half first. The last step
-    is without noise, and takes the time to be 0.95 whatever the `shift`.
+    points: tuple[float, ...]
+    embedded: Tensor
+
+    @classmethod
+    def of(cls, head: Head, steps: int, shift: float) -> Self:
+        """The last step takes the time to be 0.95 whatever the `shift`."""
+        points = tuple(shifted(time, shift) for time in even(0.0, 1 - LAST, steps + 1))
+        given = filled((*points[:-1], 1 - LAST), head.token_in.weight.device)
+        return cls(points, head.time(1000 * given))
+
+
+def draw_group(head: Head, states: Tensor, noise: Noise, stream: str, times: Times, weight: float | None) -> Tensor:
+    """Tokens (B, n, C) before they are signed, from states (B, n, dim), by Euler-Maruyama; the last step has no noise.
+
+    With a guidance `weight` the states are a doubled batch (2B, n, dim), the conditional half first.
     """
     shape = (states.shape[1], head.token_in.in_features)
     now = noise.normal(f"{stream}/start", shape)
-    added = step_noise(noise, stream, steps, shape)
-    times = [shifted(time, shift) for time in even(0.0, 1 - LAST, steps + 1)]
+    added = step_noise(noise, stream, len(times.points) - 1, shape)
+    states = head.state_in(states)
 
-    def velocity(time: float) -> Tensor:
+    def velocity(index: int, time: float) -> Tensor:
         noisy = now if weight is None else torch.cat((now, now))
-        clean = head(noisy, torch.full((1,), time, device=now.device), states).float()
+        clean = head.clean(noisy, times.embedded[index].unsqueeze(0), states).float()
         speed = (clean - noisy) / max(1 - time, LAST)
         return speed if weight is None else mix_guidance(speed, weight)
 
-    for time, after in pairwise(times):
-        drift = (1 + time) * velocity(time) - now
+    for index, (time, after) in enumerate(pairwise(times.points)):
+        drift = (1 + time) * velocity(index, time) - now
         now = now + (after - time) * drift + math.sqrt(2 * (1 - time) * (after - time)) * next(added)
-    return now + LAST * velocity(1 - LAST)
+    return now + LAST * velocity(-1, 1 - LAST)
 
 
 def generate(
@@ -88,12 +101,12 @@ def generate(
     config, batch = network.config, len(labels)
     count, group = config.tokens // config.group, config.group
     guided = guided_steps(sampling.guidance, count)
-    steps = sampling.inner_steps or STEPS
     if caches is None or caches[0].rows < batch * (2 if guided else 1):
         caches = network.allocate(batch * (2 if guided else 1))
     with probe("condition"):
         x = network.condition(labels, guided=guided > 0)
         mask: Tensor | None = network.sight(x.shape[1], x.device)
+        times = Times.of(network.head, sampling.inner_steps or STEPS, config.time_shift)
     start, groups, free = 0, [], torch.empty(0)
     for index in range(count):
         with probe("ar" if index else "prefill", index=index, tokens=group):
@@ -108,13 +121,11 @@ def generate(
             with probe("inner", index=index, tokens=group):
                 on = weight if copies == 2 and weight != 1 else None
                 given = states if on is not None else states[:batch]
-                drawn = draw_group(network.head, given, noise, f"group/{index}", steps, config.time_shift, on).sign()
+                drawn = draw_group(network.head, given, noise, f"group/{index}", times, on).sign()
                 free = drawn
                 if copies == 2 and on is None:
                     stream = f"group/{index}/free"
-                    free = draw_group(
-                        network.head, states[batch:], noise, stream, steps, config.time_shift, None
-                    ).sign()
+                    free = draw_group(network.head, states[batch:], noise, stream, times, None).sign()
             groups.append(drawn)
     return network.grid(torch.cat(groups, dim=1)), count, count + guided
 
@@ -175,7 +186,8 @@ def replay(
             states = torch.cat((states, grouped(inputs["uncond"])))
         noise = Greedy(len(inputs["cond"]))
         on = weight if weight > 1 else None
-        made = draw_group(network.head, states, noise, "group", settings["sample_steps"], ours.time_shift, on)
+        times = Times.of(network.head, settings["sample_steps"], ours.time_shift)
+        made = draw_group(network.head, states, noise, "group", times, on)
         return made.reshape(*inputs["cond"].shape[:-1], -1)
 
     @torch.inference_mode()

@@ -169,8 +169,12 @@ class Head(nn.Module):
 
     def forward(self, noisy: Tensor, times: Tensor, states: Tensor) -> Tensor:
         """(B, n, C) from tokens (B, n, C) at times (1 or B,) from 0, noise, to 1, and states (B, n, dim)."""
+        return self.clean(noisy, self.time(1000 * times), self.state_in(states))
+
+    def clean(self, noisy: Tensor, time: Tensor, state: Tensor) -> Tensor:
+        """`forward` of what was embedded before: a time (1 or B, W), states (B, n, W)."""
         x = self.token_in(noisy.to(self.token_in.weight.dtype))
-        y = F.silu(self.time(1000 * times).unsqueeze(1) + self.state_in(states))
+        y = F.silu(time.unsqueeze(1) + state)
         parts: Sequence[Tensor] = ()
         for index, block in enumerate(self.blocks):
             if index % self.shared == 0:

@@ -47,7 +47,7 @@ class HaltonMaskGIT(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.codebook_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names, ignored=IGNORED)
-        compile_passes(spec, network)
+        compile_passes(spec, network, dynamic=True)  # steps ask for different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
     def check(self, sampling: Sampling) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 
 from arbench.errors import ConfigError
 
-from ...layers.attention import attend
+from ...layers.attention import attend, projected
 from ...layers.checkpoint import replace_patterns
 from ...layers.linear import Linear, linear
 from ...layers.llama import RMSNorm
+from ...layers.masked import gathered
 from ...layers.order import halton_cells
 
 EPS = 1e-5
@@ -72,16 +74,17 @@ class Block(nn.Module):
         self.gate, self.up = Linear(width, config.inner, bias=False), Linear(width, config.inner, bias=False)
         self.down = Linear(config.inner, width, bias=False)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """`condition` (B, C) went through silu already."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition).chunk(6, dim=-1)
-        x = x + gate1.unsqueeze(1) * self._attention(modulated(self.norm1(x), shift1, scale1))
+    def forward(self, x: Tensor, modulation: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """`x` (B, L, W), or its rows `wanted` (B, n); `modulation` (B, 6W) is a layer's of the class."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
+        mixed = self._attention(modulated(self.norm1(x), shift1, scale1), wanted)
+        x = gathered(x, wanted) + gate1.unsqueeze(1) * mixed
         hidden = modulated(self.norm2(x), shift2, scale2)
         out: Tensor = x + gate2.unsqueeze(1) * self.down(F.silu(self.gate(hidden)) * self.up(hidden))
         return out
 
-    def _attention(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
+    def _attention(self, x: Tensor, wanted: Tensor | None) -> Tensor:
+        query, key, value = projected(self.qkv, x, wanted)
         # normalised over all heads together
         query, key = (F.rms_norm(part, part.shape[-1:], None, EPS) for part in (query, key))
         heads = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
@@ -113,15 +116,26 @@ class Network(nn.Module):
     order: Tensor
     """(N,) raster places in the order of a Halton sequence."""
 
-    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
-        """(B, N, V + 1) float32 logits for class ids (B,), `nclass` for none, and tokens (B, N) in raster order."""
+    def modulations(self, labels: Tensor) -> list[Tensor]:
+        """What classes (B,), `nclass` for none, change: (B, 6W) of each block, and last (B, 2W) of the output."""
         condition = F.silu(self.classes(labels))
+        return [layer(condition) for layer in (*(block.modulation for block in self.blocks), self.modulation)]
+
+    def forward(
+        self, labels: Tensor, tokens: Tensor, modulations: Sequence[Tensor] | None = None, wanted: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, V + 1) float32 logits for class ids (B,), `nclass` for none, and tokens (B, N) in raster order.
+
+        `modulations` are those of the labels, if they were made before; with `wanted` (B, n) there are logits at these
+        places alone.
+        """
+        *inner, outer = modulations or self.modulations(labels)
         x = self.table(tokens) + self.places.weight
         if self.registers is not None:
             x = torch.cat((x, self.registers.weight.expand(len(x), -1, -1)), dim=1)
-        for block in self.blocks:
-            x = block(x, condition)
-        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        for index, (block, modulation) in enumerate(zip(self.blocks, inner, strict=True), 1):
+            x = block(x, modulation, wanted if index == len(inner) else None)
+        shift, scale = outer.chunk(2, dim=-1)
         x = modulated(self.norm_out(x[:, : tokens.shape[1]]) + self.norm_bias, shift, scale)
         return linear(x, self.table.weight, self.head_bias).float()
 

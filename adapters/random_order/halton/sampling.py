@@ -81,14 +81,24 @@ def plan(knobs: Knobs, steps: int, count: int) -> None:
     factors(steps, knobs.sm_temp_min, knobs.sm_temp_max, knobs.temp_pow, knobs.temp_warmup)
 
 
-def guided_logits(network: Network, labels: Tensor, tokens: Tensor, weight: float | None, temperature: float) -> Tensor:
-    """(B, N, V + 1): with a guidance `weight` from a doubled batch; multiplied by `temperature`."""
-    if weight is None:
-        logits = network(labels, tokens)
-    else:
-        both = torch.cat((labels, torch.full_like(labels, network.config.nclass)))
-        logits = mix_guidance(network(both, tokens.repeat(2, 1)), weight)
-    return logits * temperature
+class Logits:
+    """Logits of a call's steps, guided or not: what the classes change in the network is worked out once."""
+
+    def __init__(self, network: Network, labels: Tensor, *, guided: bool) -> None:
+        self._network = network
+        self._labels = torch.cat((labels, torch.full_like(labels, network.config.nclass))) if guided else labels
+        self._modulations = network.modulations(self._labels)
+
+    def __call__(
+        self, tokens: Tensor, weight: float | None, temperature: float, wanted: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, V + 1), or at places `wanted` (B, n): with a guidance `weight` from a doubled batch; multiplied."""
+        rows = len(tokens) if weight is None else 2 * len(tokens)
+        if weight is not None:
+            tokens = tokens.repeat(2, 1)
+            wanted = None if wanted is None else wanted.repeat(2, 1)
+        logits = self._network(self._labels[:rows], tokens, [each[:rows] for each in self._modulations], wanted)
+        return (logits if weight is None else mix_guidance(logits, weight)) * temperature
 
 
 def halton(
@@ -117,14 +127,13 @@ def halton(
         order = order.gather(1, (places - shift.unsqueeze(1)) % count)
     heat = factors(steps, knobs.sm_temp_min, knobs.sm_temp_max, knobs.temp_pow, knobs.temp_warmup)
     tokens = torch.full((batch, count), config.mask, dtype=torch.int64, device=labels.device)
-    before = 0
+    logits, before = Logits(network, labels, guided=guided > 0), 0
     for step, known in enumerate(known_after(steps, count)):
         with probe("ar" if step else "prefill", index=step, tokens=known - before):
             weight = sampling.guidance.weight(step / max(steps - 1, 1)) if step < guided else None
-            logits = guided_logits(network, labels, tokens, weight, heat[step])
             here = order[:, before:known]
             if here.shape[1]:
-                chosen = logits.gather(1, here.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
+                chosen = logits(tokens, weight, heat[step], here)
                 tokens = tokens.scatter(1, here, draw_tokens(chosen, sampling, noise, "tokens", start=before))
             before = known
     return tokens.clamp(max=config.codebook_size - 1), steps + guided
@@ -147,13 +156,12 @@ def confident(
     config, batch = network.config, len(labels)
     count, guided = config.tokens, guided_steps(sampling.guidance, steps)
     tokens = torch.full((batch, count), config.mask, dtype=torch.int64, device=labels.device)
-    left = []
+    logits, left = Logits(network, labels, guided=guided > 0), []
     for step, kept in enumerate(kept_after(steps, count, knobs.sched_mode)):
         with probe("ar" if step else "prefill", index=step, tokens=count):
             progress = step / max(steps - 1, 1)
             weight = sampling.guidance.weight(progress) if step < guided else None
-            logits = guided_logits(network, labels, tokens, weight, knobs.sm_temp_max)
-            probabilities = token_probabilities(logits, sampling)
+            probabilities = token_probabilities(logits(tokens, weight, knobs.sm_temp_max), sampling)
             drawn = noise.categorical(probabilities, "tokens", start=step * count)
             sure = probabilities.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
             if knobs.randomize:

@@ -36,6 +36,17 @@ STEPS = 8
 """Where neither a request nor its card says how many."""
 
 
+SPARE = 4
+"""Tokens beside those that are masked by plan whose logits are made: more are masked where confidences are equal, which
+Gumbel noise makes rare. Without noise, where many may be equal, logits of all tokens are made."""
+
+
+def spread(logits: Tensor, wanted: Tensor, count: int) -> Tensor:
+    """(B, count, V): logits (B, n, V) at the places `wanted` (B, n), zeros elsewhere."""
+    places = wanted.unsqueeze(-1).expand_as(logits)
+    return logits.new_zeros(len(logits), count, logits.shape[-1]).scatter_(1, places, logits)
+
+
 def generate(
     network: Network,
     labels: Tensor,
@@ -57,16 +68,22 @@ def generate(
     unfiltered = sampling.model_copy(update={"temperature": 1.0})
     both = torch.cat((labels, torch.full_like(labels, config.condition_num_classes))) if guided else labels
     tokens = torch.full((len(labels), count), config.mask, dtype=torch.int64, device=labels.device)
+    expected = count
     for step in range(steps):
         with probe("ar" if step else "prefill", index=step, tokens=count):
             ratio = (step + 1) / steps
             heat = randomness * (1 - ratio)
             masked = tokens == config.mask
+            wanted = None
+            if randomness and expected + SPARE < count:
+                wanted = (~masked).byte().argsort(dim=1, stable=True)[:, : expected + SPARE]
             if step < guided:
-                logits = network(both, tokens.repeat(2, 1))
+                logits = network(both, tokens.repeat(2, 1), None if wanted is None else wanted.repeat(2, 1))
                 logits = mix_guidance(logits, sampling.guidance.weight(step / steps))
             else:
-                logits = network(labels, tokens)
+                logits = network(labels, tokens, wanted)
+            if wanted is not None:
+                logits = spread(logits, wanted, count)
             cooled = max(sampling.temperature, COLDEST) * (0.5 + 0.8 * (1 - ratio) if annealing else 1.0)
             if cooled != 1:
                 logits = logits / cooled
@@ -78,6 +95,7 @@ def generate(
             if heat:
                 confidence = confidence + heat * gumbel(noise, "confidence", count, step * count)
             left = math.floor(count * arccos_ratio(ratio))
+            expected = max(1, min(expected - 1, left))
             again = (count_of(masked) - 1).clamp(max=left).clamp(min=1)
             tokens = torch.where(least_confident(confidence, again), config.mask, tokens)
     return tokens, steps + guided
@@ -94,7 +112,7 @@ class TiTok(RecordedGenerator):
         config = from_upstream(Config, card.config, TRAINING_ONLY)
         check_vocabulary(card, tokenizer, config.codebook_size)
         network = build_and_load(lambda: Network(config), card, spec, names=official_names(config))
-        compile_blocks(spec, (network,))
+        compile_blocks(spec, (network,), dynamic=True)  # steps ask for different numbers of tokens
         return cls(card, network, tokenizer, spec)
 
     def draw(self, noise: Noise, sampling: Sampling, probe: Probe, labels: Tensor) -> Generated:

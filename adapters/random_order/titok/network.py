@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from arbench.errors import ConfigError
 
-from ...layers.attention import attend
+from ...layers.attention import attend, projected
 from ...layers.checkpoint import OfficialNames, replace_patterns
 from ...layers.linear import Linear
+from ...layers.masked import gathered
 
 TRAINING_ONLY = frozenset({"class", "dropout", "attn_drop", "class_label_dropout", "num_steps"})
 """Official hyper-parameters without effect on a trained network."""
@@ -57,17 +58,19 @@ class Block(nn.Module):
         self.mlp_in, self.mlp_out = Linear(width, inner), Linear(inner, width)
         self.skip = Linear(2 * width, width) if skip else None
 
-    def forward(self, x: Tensor, below: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, below: Tensor | None = None, wanted: Tensor | None = None) -> Tensor:
+        """`x` (B, L, W), or with `wanted` (B, n) these rows of it, which see all."""
         if self.skip is not None and below is not None:
             x = self.skip(torch.cat((x, below), dim=-1))
         if self.after:
-            x = self.norm1(x + self._attention(x))
+            x = self.norm1(gathered(x, wanted) + self._attention(x, wanted))
             return self.norm2(x + self._mlp(x))  # type: ignore[no-any-return]
-        x = x + self._attention(self.norm1(x))
+        x = gathered(x, wanted) + self._attention(self.norm1(x), wanted)
         return x + self._mlp(self.norm2(x))
 
-    def _attention(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def _attention(self, x: Tensor, wanted: Tensor | None) -> Tensor:
+        parts = projected(self.qkv, x, wanted)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed: Tensor = self.out(attend(query, key, value))
         return mixed
 
@@ -100,28 +103,32 @@ class Network(nn.Module):
             self.norm_out = nn.LayerNorm(width)
         self.head = Linear(width, config.codebook_size)
 
-    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
-        """(B, N, V) float32 logits for class ids (B,), `condition_num_classes` for none, and tokens (B, N)."""
+    def forward(self, labels: Tensor, tokens: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """(B, N, V) float32 logits for class ids (B,), `condition_num_classes` for none, and tokens (B, N).
+
+        With `wanted` (B, n) those of these tokens alone, (B, n, V).
+        """
         classes = (labels + self.config.codebook_size + 1).unsqueeze(1)
         x = self.table(torch.cat((classes, tokens), dim=1)) + self.places
-        x = self._bert(x) if self.config.model_type == "ViT" else self._u_shaped(x)
-        logits: Tensor = self.head(x[:, 1:])
+        rows = None if wanted is None else wanted + 1  # the class comes first
+        x = self._bert(x, rows) if self.config.model_type == "ViT" else self._u_shaped(x, rows)
+        logits: Tensor = self.head(x if rows is not None else x[:, 1:])
         return logits.float()
 
-    def _bert(self, x: Tensor) -> Tensor:
+    def _bert(self, x: Tensor, wanted: Tensor | None) -> Tensor:
         x = self.norm_in(x + self.kinds.weight[0])
-        for block in self.blocks:
-            x = block(x)
+        for index, block in enumerate(self.blocks, 1):
+            x = block(x, None, wanted if index == len(self.blocks) else None)
         return x
 
-    def _u_shaped(self, x: Tensor) -> Tensor:
+    def _u_shaped(self, x: Tensor, wanted: Tensor | None) -> Tensor:
         below = []
         for block in self.down:
             x = block(x)
             below.append(x)
         x = self.middle(x)
         for block in self.up:
-            x = block(x, below.pop())
+            x = block(x, below.pop(), None if below else wanted)
         out: Tensor = self.norm_out(x)
         return out
 
