@@ -145,7 +145,12 @@ def main(descriptor: int) -> None:
     for which in IGNORED:
         signal.signal(which, signal.SIG_IGN)
     pipe = Connection(descriptor)
-    for name in ("torch", "arbench.tasks.context", *(definition.work for definition in tasks().values())):
+    for name in (
+        "torch",
+        "scipy.linalg.blas",
+        "arbench.tasks.context",
+        *(definition.work for definition in tasks().values()),
+    ):
         importlib.import_module(name.partition(":")[0])
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
