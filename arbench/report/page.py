@@ -49,6 +49,7 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "images": ("Images", "Source"),
 }
 """The main tables, and the heading of their first column."""
+TEMPLATES = PAGE, PARTS = "page.html", "parts.html"
 METRICS, RAW = Markup("<!-- all numbers -->"), Markup("<!-- raw results -->")
 """Where these go in the page once the room that is left for them is known."""
 HISTORY, MOST = 40, 400
@@ -67,6 +68,13 @@ def write_report(folders: Sequence[Path], output: Path, against: Against | None 
     return output
 
 
+def prepare() -> None:
+    """Does ahead what any report takes: importing this module is most of it."""
+    cards()
+    for name in TEMPLATES:
+        environment().get_template(name)
+
+
 def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
     """The page as text."""
     found = [entry for run in runs for entry in run.entries]
@@ -81,7 +89,7 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
     verdicts = [verdict(run) for run in latest]
     title = verdicts[0].title if len(verdicts) == 1 else f"{len(verdicts)} runs"
     pages = environment()
-    page = pages.get_template("page.html").render(
+    page = pages.get_template(PAGE).render(
         title=title,
         version=__version__,
         css=Markup(asset("report.css")),
@@ -109,7 +117,7 @@ def render(runs: Sequence[RunFolder], against: Against | None = None) -> str:
 
 def _filled(page: str, found: Sequence[Entry], pages: jinja2.Environment) -> str:
     """The page with all numbers and the raw results, as far as there is room for them."""
-    parts, rows = pages.get_template("parts.html").module, everything.metric_rows(found)
+    parts, rows = pages.get_template(PARTS).module, everything.metric_rows(found)
     for_rows, for_raw = size.room_for(page, (0.5, 0.5))
     written = size.within(for_rows, rows, parts.metric_row, everything.METRIC_ROWS)  # type: ignore[attr-defined]
     for_raw += for_rows - sum(len(text.encode()) for text in written)

@@ -18,10 +18,16 @@ from .pool import WorkerProcess, death, end_all
 
 class LocalExecutor:
     """The `Executor` of one machine. `slots` are for quality cells, `alone` is for a speed or memory cell; `kill_after`
-    are the seconds between SIGTERM and SIGKILL."""
+    are the seconds between SIGTERM and SIGKILL; `nursery` is one that was begun ahead, and is ended with this."""
 
     def __init__(
-        self, folder: Path, weights: Mapping[str, str], places: Sequence[Slot], alone: Slot, kill_after: float
+        self,
+        folder: Path,
+        weights: Mapping[str, str],
+        places: Sequence[Slot],
+        alone: Slot,
+        kill_after: float,
+        nursery: Nursery | None = None,
     ) -> None:
         self._folder = folder
         self._weights = weights
@@ -30,7 +36,7 @@ class LocalExecutor:
         self._kill_after = kill_after
         self._workers: list[WorkerProcess] = []
         # elsewhere, forking a process that has loaded system frameworks is not safe
-        self._nursery = Nursery() if sys.platform == "linux" else None
+        self._nursery = nursery or (Nursery() if sys.platform == "linux" else None)
 
     @property
     def workers(self) -> Sequence[WorkerProcess]:

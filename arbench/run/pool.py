@@ -18,7 +18,7 @@ import psutil
 from ..spec.result import Outcome
 from . import oom
 from .executor import Job, Message, Slot, Worker
-from .nursery import BLAS_THREADS, Forked, Nursery
+from .nursery import Forked, Nursery, worker_environment
 from .wire import receive, send
 
 LOOK_SECONDS = 1.0
@@ -50,7 +50,7 @@ class WorkerProcess(Worker):
         log.parent.mkdir(parents=True, exist_ok=True)
         self.pipe, theirs = Pipe()
         with theirs:
-            environment = _environment(slot.threads)
+            environment = worker_environment(slot.threads)
             self._process = (nursery.fork if nursery else _spawn)(theirs, log, environment)
         self.tell(
             {"do": "start", "folder": str(folder.absolute()), "device": slot.device, "threads": slot.threads}
@@ -170,11 +170,3 @@ def death(status: int, killed_for_memory: str = "") -> tuple[Outcome, str]:
             name = f"signal {-status}"
         return "error", f"the worker process crashed ({name}); see log.txt"
     return "error", f"the worker process ended by itself with status {status}; see log.txt"
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Ours, with the thread counts, and with our module search path, so that a worker imports what we would."""
-    environment = dict(os.environ)
-    environment.update(dict.fromkeys(BLAS_THREADS, str(threads)))
-    environment["PYTHONPATH"] = os.pathsep.join(str(Path(entry or ".").absolute()) for entry in sys.path)
-    return environment

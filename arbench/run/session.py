@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
 import shlex
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 from rich.console import Console
 from rich.text import Text
 
 from .. import journal as journals
-from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError, UsageError
+from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError
 from ..measure import guard
 from ..spec.result import Result
 from ..spec.suite import Settings
+from ..spec.task import tasks
 from ..table import write_tables
 from ..track import target as tracking
 from ..track.sink import Tracker
-from .device import Place, all_devices, cores
+from .device import Place
 from .display import Display
-from .executor import EVALUATIONS, MAX_CPU_WORKERS, Executor, Slot
+from .executor import Executor
 from .local import LocalExecutor
 from .mirror import Mirror
+from .nursery import Nursery
 from .pace import keep
 from .plan import Plan
 from .replay import FINAL, CellState, State, replay, verify
 from .results import failed_result
 from .shard import Shard
+from .slots import slots_for
 from .stop import Stop
 from .store import Store
 from .summary import print_summary
@@ -37,32 +41,6 @@ from .supervisor import Limits, Supervisor
 
 if TYPE_CHECKING:
     from .ray_cluster import RayCluster
-
-MEMORY_SHARE = 0.8
-"""Of the free memory, for all workers together."""
-
-
-def slots_for(settings: Settings, workers: int | None, gigabytes: float = 0.0) -> tuple[list[Slot], Slot]:
-    """Where the workers of quality cells run, and where the single one of a speed or memory cell does.
-
-    `settings.device` is resolved. By default one worker per CUDA device, or per core on the CPU, up to eight and to
-    as many cells of so many `gigabytes` as fit into the memory that is free. The threads of a slot compute the numbers
-    of a cell, and depend on the machine, not on `workers`.
-    """
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: at least one is needed")
-    devices = all_devices(settings.device)
-    count = workers or (len(devices) if settings.device != "cpu" else min(cores(), MAX_CPU_WORKERS, _fit(gigabytes)))
-    shares = EVALUATIONS if settings.device == "cpu" else len(devices)
-    threads = max(1, cores() // shares)
-    return [Slot(devices[index % len(devices)], threads) for index in range(count)], Slot(devices[0], cores())
-
-
-def _fit(gigabytes: float) -> int:
-    """Cells that fit side by side into the memory that is free, at least 1."""
-    free = psutil.virtual_memory().available * MEMORY_SHARE / 1e9
-    return max(1, int(free / max(gigabytes, 0.1)))
-
 
 TABLES_SHARE = 0.02
 """The share of a run's time that writing its tables may take meanwhile."""
@@ -83,6 +61,7 @@ class Session:
         limits: Limits | None = None,
         wait_idle: float = 0.0,
         cluster: RayCluster | None = None,
+        nursery: Nursery | None = None,
     ) -> None:
         self.store = store
         self.console = console
@@ -94,6 +73,8 @@ class Session:
         """Seconds to wait for an idle machine before each speed or memory cell."""
         self.cluster = cluster
         """Whose nodes do the work, in place of this machine."""
+        self.nursery = nursery
+        """Begun ahead, for workers on this machine; it is ended here."""
         self._tables_due = 0.0
         self.state: State = {}
         self.target = self._target()
@@ -137,7 +118,9 @@ class Session:
         store, plan = self.store, self.store.plan
         if self.cluster is None:
             slots, alone = slots_for(Settings(device=plan.device), self.workers, gigabytes)
-            return LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after)
+            if self.nursery is not None and all(tasks()[each.cell.task.task].own_process for each in plan.cells):
+                self.nursery.close()  # nobody needs it, and measuring begins
+            return LocalExecutor(store.folder, plan.weights, slots, alone, self.limits.kill_after, self.nursery)
         from .ray_executor import RayExecutor
 
         where = (plan.weights, Place(plan.device, plan.machine), self.workers, gigabytes, self.limits.kill_after)
@@ -156,7 +139,7 @@ class Session:
                     self._note(text, display)
                 self._decide(supervisor)
                 todo = [cell for cell in self.state.values() if not cell.done]
-                supervisor.run([cell for cell in todo if not cell.planned.exclusive], stop)
+                supervisor.run([cell for cell in todo if not cell.planned.exclusive], stop, meanwhile=self._prepare)
                 measured = [cell for cell in todo if cell.planned.exclusive]
                 for cell in measured:
                     if stop.requests:
@@ -173,6 +156,13 @@ class Session:
             if stop.requests:
                 return self._interrupted()
         return self._complete() if store.run.shard is None else self._shard_complete(store.run.shard)
+
+    def _prepare(self) -> None:
+        """What tables and report take whatever they show: imports and templates. Not beside a cell that measures."""
+        if self.store.run.shard is None:
+            with suppress(Exception):  # it is told where they are written
+                importlib.import_module("pyarrow.parquet")
+                importlib.import_module("arbench.report.page").prepare()
 
     def _look_around(self, display: Display, *, first: bool) -> None:
         """Says, before it is measured, that the machine is busy; waits for it where that was asked for."""

@@ -16,8 +16,8 @@ from ..spec.suite_file import SuiteFile
 from ..track import target as tracking
 from .mirror import claim
 from .plan import make_plan
-from .session import slots_for
 from .shard import Shard
+from .slots import slots_for
 from .store import RunFile, Store, new_run_id
 
 if TYPE_CHECKING:

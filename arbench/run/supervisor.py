@@ -110,9 +110,17 @@ class Supervisor:
         self._shown = 0.0
         self._stop_at = float("inf")
 
-    def run(self, cells: Sequence[CellState], stop: Stop, *, alone: bool = False) -> None:
+    def run(
+        self,
+        cells: Sequence[CellState],
+        stop: Stop,
+        *,
+        alone: bool = False,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
         """Runs `cells` on one worker per slot of the executor, and ends the workers; `alone` on the one that measures.
-        Returns early once `stop` is requested."""
+        Calls `meanwhile` once the first workers have jobs. Returns early once `stop` is requested."""
+        begun = False
         self._works = {cell.id: self._work(cell) for cell in cells}
         self._with_units = deque(self._works.values())
         self._whole = deque(work for work in self._works.values() if work.whole)
@@ -124,6 +132,9 @@ class Supervisor:
                 nowhere = not stop.requests and not slots and self._is_left()
                 if not (busy or nowhere) or time.monotonic() >= self._deadline(stop):
                     break
+                if busy and not begun:
+                    begun = True
+                    meanwhile()
                 for worker, message in self._executor.events(stop.wake):
                     self._hear(worker, message)
                 stop.drain()

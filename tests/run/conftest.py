@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -150,6 +151,7 @@ def engine(stable: tuple[Farm, Nursery]) -> Iterator[Farm]:
         patch.setenv("ARBENCH_WEIGHTS", str(farm.folder / "weights"))
         patch.setenv("FARM_CALLS", str(farm.calls))
         patch.setattr("arbench.run.local.Nursery", lambda: SimpleNamespace(fork=nursery.fork, close=lambda: None))
+        patch.setattr("arbench.run.nursery.ahead", lambda executor: nullcontext())
         patch.setattr("arbench.report.page.write_report", lambda folders, output: (output.touch(), output)[1])
         registry._load.cache_clear()
         tasks.cache_clear()

@@ -14,10 +14,11 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from arbench.errors import CellError, Unsupported, UsageError
-from arbench.run import session
+from arbench.run import slots as places
 from arbench.run.executor import Slot
 from arbench.run.results import failed_result
-from arbench.run.session import slots_for, verdict
+from arbench.run.session import verdict
+from arbench.run.slots import slots_for
 from arbench.run.worker import classify
 from arbench.seeds import noise_for
 from arbench.spec.cell import Cell
@@ -252,7 +253,7 @@ def test_exit_codes():
 
 def test_slots(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(session, "cores", lambda: 12)
+    monkeypatch.setattr(places, "cores", lambda: 12)
     for workers in (1, 2, 20):
         slots, alone = slots_for(Settings(device="cpu"), workers)
         assert slots == [Slot("cpu", 3)] * workers
@@ -260,11 +261,11 @@ def test_slots(monkeypatch):
     assert len(slots_for(Settings(device="cpu"), None)[0]) == 8
     slots, alone = slots_for(Settings(device="cuda:1"), None)
     assert slots == [alone] == [Slot("cuda:1", 12)]
-    monkeypatch.setattr(session, "cores", lambda: 2)
+    monkeypatch.setattr(places, "cores", lambda: 2)
     assert slots_for(Settings(device="cpu"), None) == ([Slot("cpu", 1)] * 2, Slot("cpu", 2))
     free = SimpleNamespace(available=10e9)
-    monkeypatch.setattr(session.psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(session, "cores", lambda: 12)
+    monkeypatch.setattr(places.psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(places, "cores", lambda: 12)
     assert [len(slots_for(Settings(device="cpu"), None, size)[0]) for size in (0.5, 2.0, 3.0, 50.0)] == [8, 4, 2, 1]
     assert len(slots_for(Settings(device="cpu"), 5, 50.0)[0]) == 5  # who asks for them gets them
     with pytest.raises(UsageError, match="--workers 0"):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from arbench.run.executor import Slot
-from arbench.run.nursery import Nursery
+from arbench.run.nursery import Nursery, ahead
 from arbench.run.pool import WorkerProcess, death
 
 
@@ -89,22 +89,43 @@ def test_workers_do_not_outlive_a_killed_nursery_and_the_next_worker_gets_a_new_
     assert not processes(nursery)
 
 
+def test_a_nursery_that_was_begun_ahead_has_the_workers_and_one_that_nobody_needs_ends_at_once(tmp_path):
+    with ahead("local") as nursery:
+        process = nursery._process
+        assert worker(tmp_path, nursery).reap() == 0
+        assert nursery._process is process
+    with ahead("local") as nursery:  # a suite is wrong: nobody waits for what it imports
+        process, begin = nursery._process, time.monotonic()
+    assert process.returncode == -signal.SIGKILL
+    assert time.monotonic() - begin < 1.0
+    with ahead("ray") as nursery:
+        assert nursery is None
+
+
+def test_what_a_nursery_said_that_could_not_start_is_in_the_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("arbench.run.nursery.START", "raise ImportError('torch is broken')")
+    nursery = Nursery()
+    nursery.begin(os.environ)
+    born = WorkerProcess(Slot("cpu", 1), tmp_path, {}, tmp_path / "log.txt", nursery)
+    assert born.hear() is None
+    assert born.reap() == 1
+    assert "ImportError: torch is broken" in (tmp_path / "log.txt").read_text()
+    nursery.close()
+
+
 SUPERVISOR = """
-import os, sys, time
-from multiprocessing import Pipe
-from pathlib import Path
+import os, time
 from arbench.run.nursery import Nursery
 nursery = Nursery()
-nursery._start(Path(sys.argv[1]), os.environ)
+nursery.begin(os.environ)
 print(nursery._process.pid, flush=True)
 time.sleep(100)
 """
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.3, 1.0])
-def test_a_nursery_ends_with_a_supervisor_that_is_killed_while_it_starts(after, tmp_path):
-    command = [sys.executable, "-c", SUPERVISOR, str(tmp_path / "log.txt")]
-    supervisor = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def test_a_nursery_ends_with_a_supervisor_that_is_killed_while_it_starts(after):
+    supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR], stdout=subprocess.PIPE, text=True)
     with supervisor.stdout as said:
         process = psutil.Process(int(said.readline()))
         time.sleep(after)

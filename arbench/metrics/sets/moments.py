@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyr, dsyrk, dtrmm
 
 from ...errors import InputError
 from ..rows import BLOCK, Rows, blocks
@@ -82,6 +81,8 @@ class Accumulator:
 
     def add(self, rows: NDArray[Any]) -> None:
         """Rows (n, D), of any length."""
+        from scipy.linalg.blas import dsyrk  # not at the top: suites and pages are read without it
+
         for start in range(0, len(rows), BLOCK):
             block = np.asarray(rows[start : start + BLOCK], dtype=np.float64)
             if block.ndim != 2 or block.shape[1] != len(self.mean):
@@ -100,6 +101,8 @@ class Accumulator:
 
     def _join(self, n: int, mean: Floats) -> None:
         """n more rows about this mean, whose own second moment has been added."""
+        from scipy.linalg.blas import dsyr
+
         total = self.n + n
         shift = mean - self.mean
         if self.n:
@@ -175,6 +178,8 @@ class Factored:
 
     def product(self, covariance: Floats) -> Floats:
         """L^T S L (r, r) of another covariance S (D, D); a triangular L halves the work."""
+        from scipy.linalg.blas import dtrmm
+
         root = self.factor
         if not self.definite:
             return np.asarray(root.T @ covariance @ root, np.float64)
