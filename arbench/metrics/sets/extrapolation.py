@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimate import Estimate, Z, missing
+from ..estimate import Estimate, missing
 from ..rows import Rows
 from .frechet import frechet_distance, roots_of
 from .influence import influence
 from .moments import Accumulator, Factored, same_length
 from .published_roots import Route, frechet_distance_by
+from .score_interval import of_prefixes
 
 POINTS, SMALLEST = 15, 5000
 
@@ -74,9 +74,6 @@ def fid_infinity(
     design = np.stack([np.ones(points), 1 / sizes], axis=1)
     weights = np.linalg.pinv(design)  # (2, points): intercept and slope as sums over the distances
     intercept, slope = weights @ np.array(distances)
-    half = Z * math.sqrt(float(weights[0] @ covariance @ weights[0]))
-    # the error grows with the distance: see `around_root`, of which this is the same to first order
-    higher = Z**2 * float(weights[0] @ covariance[:, -1]) / (4 * max(distances[-1], half))
     flags = ["extrapolated"]
     if first <= real.dimension:
         flags.append("rank_deficient")  # below D samples the distance is not a line in 1 / N
@@ -86,6 +83,6 @@ def fid_infinity(
         estimate = Estimate(float(intercept), n=n, flags=(*flags, "heavy_tails"))
     else:
         method = "leave-one-out over prefixes, reference fixed"
-        centre = float(intercept) + higher
-        estimate = Estimate(float(intercept), centre - half, centre + half, method, n, tuple(flags))
+        law = of_prefixes(effect, sizes, weights[0], float(weights[0] @ covariance @ weights[0]))
+        estimate = law.around(float(intercept), method, n, tuple(flags))
     return Extrapolation(estimate, tuple(sizes.tolist()), tuple(distances), float(slope))

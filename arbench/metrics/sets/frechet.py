@@ -7,7 +7,9 @@ order D / n is not removed unless the name says so, and numbers at different n d
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..estimate import Estimate, around_root, missing, student
+from ..estimate import Estimate, around_root, floored, missing, student
 from ..rows import Rows
 from .influence import Influence, influence, overshoot
 from .moments import (
@@ -30,6 +32,7 @@ from .moments import (
     same_length,
     too_few,
 )
+from .score_interval import scatter
 from .symmetric import cholesky, eigenvalues
 
 BLOCKS = 20
@@ -112,7 +115,8 @@ def frechet(
     value = _assembled(found, real.moments, float(roots.sum()))
     if any(side.heavy for side in sides):
         return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
-    return around_root(value, math.sqrt(sum(side.variance for side in sides)), named, len(samples), flags)
+    law = functools.reduce(operator.add, map(scatter, sides))
+    return floored(law.around(value, named, len(samples), flags))
 
 
 def frechet_influence(samples: Rows, real: Factored) -> tuple[float, Influence] | Estimate:

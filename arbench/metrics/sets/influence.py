@@ -33,16 +33,14 @@ from numpy.typing import NDArray
 from ..estimate import second_order
 from ..rows import BLOCK, Rows, blocks
 from .moments import Factored, Floats, Moments
+from .quadratic_part import Pairs, chosen_of
 from .symmetric import eigenvectors
 
 LARGE, FLOOR = 256, 1e-6
 """From LARGE dimensions on, what the interval needs is in float32, and squares s^2 below FLOOR of the largest count as
 FLOOR: that leaves the width as it is to 0.5 % (less where spectra are flatter than 1 / k^2)."""
-PAIRS = 4096
-"""Samples whose pairs tell E q^2."""
 SIGNS = 16
-STEP = 0.6
-"""Of the quadrature of `_inverse_sums`: its error is some 15 exp(-pi^2 / STEP)."""
+"""Sets of signs that tell E q^2 in few dimensions; in many directions one set averages out."""
 MARGIN = 3
 """Steps of a factor e that the quadratures go beyond the smallest and the largest s."""
 TAIL, LEAST = 0.2, 8
@@ -69,6 +67,8 @@ class Influence:
     `spread` (sizes, sizes) is their covariance under the smooth law of lengths, `squares` E q^2 of the quadratic part
     under it, `outliers` the variance of the last values over that under this law, `n` the number of samples.
     `signed` (draws, m): sums over j of +-q(x_i, x_j) of the samples that tell E q^2, the signs those of all sets of n.
+    Of the last values less their mean, l: `cubes` E l^3 by their skewness and that variance, and `curvature`
+    E l l' q / E l^2, the quadratic part along l (`score_interval`).
     """
 
     values: Floats
@@ -77,6 +77,8 @@ class Influence:
     outliers: float
     n: int
     signed: Floats
+    cubes: float
+    curvature: float
 
     @property
     def variance(self) -> float:
@@ -139,7 +141,9 @@ def influence(
     those of all rows; none stands for n alone. `product` is L^T S L, if it is at hand.
     """
     wanted = [int(size) for size in sizes] or [found.n]
-    whole, each, signed = _reduced(rows, found, real, roots, product)
+    whole, each, pairs = _reduced(rows, found, real, roots, product)
+    large = len(pairs.s) >= LARGE
+    signed = pairs.signed(1 if large else SIGNS)
     squares = _mean_product(signed, signed)
     values = _added(wanted, whole, each)
     longest, stretch = _tail(each.lengths(whole.nodes, whole.taken))
@@ -149,9 +153,12 @@ def influence(
     plain = np.atleast_2d(np.cov(values))
     spread = np.atleast_2d(np.cov(np.concatenate([body, smooth], axis=1), aweights=share))
     outliers = float(plain[-1, -1] / spread[-1, -1]) if min(plain[-1, -1], spread[-1, -1]) > 0 else 1.0
+    away = values[-1] - values[-1].mean()
+    cubes, curvature = float(np.mean(away**3)), pairs.curvature(away, 4 if large else 1)
     if outliers > OUTLIERS:
-        return Influence(values, plain, squares, outliers, found.n, signed)
-    return Influence(values, spread, squares / outliers, outliers, found.n, signed)
+        return Influence(values, plain, squares, outliers, found.n, signed, cubes, curvature)
+    cubes /= outliers**1.5  # the samples' skewness: in the smooth law's third moment a few stretched lengths rule
+    return Influence(values, spread, squares / outliers, outliers, found.n, signed, cubes, curvature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,11 +200,11 @@ class _Whole:
 
 def _reduced(
     rows: Rows, found: Moments, real: Factored, roots: Floats, product: Floats | None = None
-) -> tuple[_Whole, _Reduced, Floats]:
-    """All rows in one pass, and the signed sums of q."""
+) -> tuple[_Whole, _Reduced, Pairs]:
+    """All rows in one pass, and those that tell what q is."""
     n, basis = found.n, _basis(rows, found, real, product)
     shift = found.mean.astype(np.float64) - real.moments.mean
-    s, chosen = basis.roots, _chosen(n)
+    s, chosen = basis.roots, chosen_of(n)
     nodes = np.exp(np.arange(math.log(float(s[0])) - MARGIN, math.log(float(s[-1])) + MARGIN + 1))
     weights = (s[:, None] / (s[:, None] ** 2 + nodes**2)).astype(basis.type)
     kept = np.empty((len(chosen), len(s)), basis.type)
@@ -210,7 +217,7 @@ def _reduced(
         each.forms[part] = y * y @ weights
         each.squares[part], each.along[part] = np.einsum("ij,ij->i", centred, centred), centred @ shift
     whole = _Whole(found, nodes, basis.scale, float(np.trace(found.covariance)), float(roots.sum()))
-    return whole, each, basis.scale * _signed(kept, s)
+    return whole, each, Pairs(kept, s, chosen, basis.scale)
 
 
 def _added(sizes: Sequence[int], whole: _Whole, each: _Reduced, stretch: Floats | None = None) -> Floats:
@@ -280,46 +287,6 @@ def _of_root(forms: NDArray[Any], nodes: Floats, weight: float | Floats) -> Floa
 def _mean_product(one: Floats, two: Floats) -> float:
     """E q q' over pairs, of signed sums (draws, m) under the same signs: their mean product is (m - 1) E q q'."""
     return float(np.mean(one * two) / (one.shape[1] - 1))
-
-
-def _signed(y: NDArray[Any], s: Floats) -> Floats:
-    """(draws, m) sum_j +-q(x_i, x_j) over rows of y = u s^(1/2), (m, r): their mean square is (m - 1) E q^2.
-
-    sum_jk w_jk u_j u_k u'_j u'_k is sum_jk y_j y_k y'_j y'_k / (s_j + s_k). One set of signs in many dimensions, where
-    many directions average out, and SIGNS in few.
-    """
-    m, half = len(y), 0.5 * float(s.sum())
-    inverse = (1 / (s[:, None] + s)).astype(y.dtype)
-    lengths = np.einsum("ij,ij->i", y, y).astype(np.float64)
-    decays, weights = _inverse_sums(s)
-    quadratic = ((y * y) @ decays.astype(y.dtype)).astype(np.float64) ** 2 @ weights
-    own = lengths + 0.5 * (quadratic - lengths + half)
-    draw, found = np.random.RandomState(0), []
-    for _ in range(1 if len(s) >= LARGE else SIGNS):
-        signs = np.where(draw.permutation(m) % 2 == 0, 1.0, -1.0).astype(y.dtype)
-        form = (y.T @ (y * signs[:, None])) * inverse
-        quadratic = np.einsum("ij,ij->i", y @ form, y).astype(np.float64)
-        total = float(signs.sum())
-        summed = (y @ (y.T @ signs)).astype(np.float64) - signs * own
-        summed += 0.5 * (quadratic - 0.5 * lengths * total - 0.5 * float(lengths @ signs) + half * total)
-        found.append(summed)
-    return np.stack(found)
-
-
-def _inverse_sums(s: Floats) -> tuple[Floats, Floats]:
-    """E (r, q) and w (q,) with 1 / (s_j + s_k) = sum_q w_q E_jq E_kq, to 1e-6 of each.
-
-    The trapezoidal rule over log u in the integral of exp(-(s_j + s_k) u) du.
-    """
-    u = np.exp(np.arange(math.log(1e-7 / float(s[-1])), math.log(10 / float(s[0])), STEP))
-    return np.exp(-s[:, None] * u), STEP * u
-
-
-def _chosen(n: int) -> NDArray[np.int64]:
-    """The numbers of PAIRS rows, or of all, increasing."""
-    if n <= PAIRS:
-        return np.arange(n)
-    return np.sort(np.random.RandomState(0).choice(n, PAIRS, replace=False)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

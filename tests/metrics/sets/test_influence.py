@@ -82,7 +82,8 @@ def test_the_quadratic_part_is_that_of_second_differences() -> None:
     found = moments(rows)
     pairs = _pairs(rows, real)
     expected = float((pairs**2).sum() / (30 * 29))
-    _, _, signed = _reduced(rows, found, real, roots_of(found, real))
+    _, _, pairs = _reduced(rows, found, real, roots_of(found, real))
+    signed = pairs.signed(16)
     ours = _mean_product(signed, signed)
     # 16 sets of signs know the sum of 435 squares, of which a few pairs rule, to a quarter
     assert ours == pytest.approx(expected, rel=0.5)
@@ -109,8 +110,9 @@ def test_the_interval_is_right_on_skewed_features() -> None:
     reference = Factored.of(_skewed(np.random.default_rng(1), 3000, 0.0))
     found = [frechet(_skewed(np.random.default_rng([2, i]), 800, 0.0), reference) for i in range(200)]
     values, halves = _halves(found)
-    # 200 draws know their standard deviation to 6 %; the plain jackknife of these is 1.2 times too wide
-    assert halves.mean() / 1.96 / values.std(ddof=1) == pytest.approx(1, abs=0.2)
+    # 200 draws know their standard deviation to 6 %; the plain jackknife of these is 1.2 times too wide. Intervals of
+    # values that are too large are wide (`score_interval`), and the mean of all is above the median
+    assert np.median(halves) / 1.96 / values.std(ddof=1) == pytest.approx(1, abs=0.2)
     assert np.mean([each.low <= values.mean() <= each.high for each in found]) >= 0.90  # type: ignore[operator]
 
 
@@ -129,7 +131,7 @@ def test_the_interval_holds_on_heavy_tails(stretched: float) -> None:
     values, halves = _halves(found)
     covered = np.mean([each.low <= values.mean() <= each.high for each in found])  # type: ignore[operator]
     assert covered >= 0.89  # probability 2e-3; the plain jackknife covers 85 %
-    assert 1 <= halves.mean() / 1.96 / values.std(ddof=1) < 1.6
+    assert 1 <= np.median(halves) / 1.96 / values.std(ddof=1) < 1.6
 
 
 def test_there_is_no_interval_where_single_samples_are_of_another_kind() -> None:
