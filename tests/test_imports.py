@@ -55,7 +55,8 @@ ALLOWED = {
     "gallery": {"images", *READING},
     "artifacts": {"spec", "gallery", "images", *READING},
     "data": {"spec", "images", "files", "remote", "checkpoints", *READING},
-    "measure": {"spec", "errors", "registry", "protocols", "files"},
+    "kernel_choice": set(),
+    "measure": {"spec", "errors", "registry", "protocols", "files", "kernel_choice"},
     "features": {"data", "measure", *BASE},
     "metrics": {"data", "measure", "features", *BASE},
     "evaluate": {"data", "measure", "features", "metrics", *BASE},
@@ -95,7 +96,7 @@ ALLOWED = {
     },
     "check": {"spec", "errors", "registry", "protocols", "seeds", "weights", "measure"},
     "parity": {"spec", "errors", "registry", "protocols", "seeds"},
-    "adapters": {"spec", "errors", "limits", "protocols", "seeds", "images", "checkpoints"},
+    "adapters": {"spec", "errors", "limits", "protocols", "seeds", "images", "checkpoints", "kernel_choice"},
 }
 
 

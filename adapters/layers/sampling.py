@@ -9,8 +9,12 @@ import torch
 from torch import Tensor
 
 from arbench.errors import InputError, Unsupported
+from arbench.kernel_choice import agreed
 from arbench.protocols import Card, Guidance, Noise, Sampling
+from arbench.seeds import Philox, invert_cdf
 from arbench.spec.sampling import COLDEST
+
+from .attention import probing
 
 DRAWN_AT_ONCE = 2**24
 """Logits that are filtered and drawn from at once."""
@@ -66,13 +70,19 @@ def keep_top_p(logits: Tensor, p: float, *, reach: bool = False) -> Tensor:
 
 def token_probabilities(logits: Tensor, sampling: Sampling, *, reach: bool = False) -> Tensor:
     """(..., V) float32 probabilities to draw from: temperature, then top-k, then nucleus."""
+    return _filtered(_tempered(logits, sampling.temperature), sampling.top_k, sampling.top_p, reach)
+
+
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits.float() / max(temperature, COLDEST)  # 0: the most likely token
+
+
+def _filtered(logits: Tensor, top_k: int | None, top_p: float | None, reach: bool) -> Tensor:
     logits = logits.float()
-    if sampling.temperature != 1:
-        logits = logits / max(sampling.temperature, COLDEST)  # 0: the most likely token
-    if sampling.top_k is not None:
-        logits = keep_top_k(logits, sampling.top_k)
-    if sampling.top_p is not None and sampling.top_p < 1:
-        logits = keep_top_p(logits, sampling.top_p, reach=reach)
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None and top_p < 1:
+        logits = keep_top_p(logits, top_p, reach=reach)
     return logits.softmax(-1)
 
 
@@ -81,15 +91,89 @@ def draw_tokens(
 ) -> Tensor:
     """(B, n) int64 drawn from logits (B, n, V) with the numbers of `stream` from `start` on.
 
-    Goes over the positions in parts: sorting and summing in float64 takes several times the memory of the logits.
+    Goes over the positions in parts: sorting and summing in float64 takes several times the memory of the logits. On
+    CUDA one kernel does it all where its probe agreed with that; other noise than a run's has no numbers to give it.
     """
+    if logits.is_cuda and type(noise) is Philox:
+        uniform = noise.uniform(stream, logits.shape[1], start)
+        logits = _tempered(logits, sampling.temperature)
+        drawn: Tensor = torch.ops.arbench.draw_tokens(logits, uniform, sampling.top_k, sampling.top_p, reach)
+        return drawn
+    parts, at_once = _in_parts(logits)
+    return torch.cat(
+        [
+            noise.categorical(token_probabilities(part, sampling, reach=reach), stream, start=start + index * at_once)
+            for index, part in enumerate(parts)
+        ],
+        dim=1,
+    )
+
+
+def _in_parts(logits: Tensor) -> tuple[tuple[Tensor, ...], int]:
+    """Logits (B, n, V) along n, and how many positions a part has."""
     rows, _, vocabulary = logits.shape
     at_once = max(1, DRAWN_AT_ONCE // (rows * vocabulary))
-    drawn = [
-        noise.categorical(token_probabilities(part, sampling, reach=reach), stream, start=start + index * at_once)
-        for index, part in enumerate(logits.split(at_once, dim=1))
-    ]
-    return torch.cat(drawn, dim=1)
+    return logits.split(at_once, dim=1), at_once
+
+
+# ---- drawing by given numbers, on CUDA -------------------------------------------------------------------------------
+
+
+def draw_by(logits: Tensor, uniform: Tensor, top_k: int | None, top_p: float | None, reach: bool) -> Tensor:
+    """(B, n) int64 from logits (B, n, V) and float64 `uniform` (B, n), by the Triton kernel where its probe agreed.
+
+    An operation of torch (`arbench::draw_tokens`), so that compiled code calls it as it is.
+    """
+    vocabulary = logits.shape[-1]
+    if vocabulary <= LARGEST_VOCABULARY:
+        kind = f"{str(logits.dtype).removeprefix('torch.')}, {vocabulary} tokens, k {top_k}, p {top_p}"
+        setting = f"{logits.device}, {kind}{', reach' if reach else ''}"
+        if agreed("draw_tokens", setting, lambda: _probe(logits, top_k, top_p, reach), now=probing(logits.device)):
+            from .draw_kernel import draw
+
+            drawn = draw(logits.flatten(0, 1), uniform.flatten(), top_k=top_k, top_p=top_p, reach=reach)
+            return drawn.view(uniform.shape)
+    parts, at_once = _in_parts(logits)
+    numbers = uniform.split(at_once, dim=1)
+    return torch.cat([_draw_plainly(*each, top_k, top_p, reach) for each in zip(parts, numbers, strict=True)], dim=1)
+
+
+LARGEST_VOCABULARY = 2**15
+"""That of which one program of the kernel can hold a row."""
+_PROBED = 256
+"""Draws of a probe."""
+
+
+def _draw_plainly(logits: Tensor, uniform: Tensor, top_k: int | None, top_p: float | None, reach: bool) -> Tensor:
+    return invert_cdf(_filtered(logits, top_k, top_p, reach), uniform)
+
+
+def _probe(like: Tensor, top_k: int | None, top_p: float | None, reach: bool) -> str:
+    """How tokens of the kernel and of the plain path differ, some of the logits being equal or -inf; "" if in none."""
+    from .draw_kernel import draw
+
+    random = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(_PROBED, like.shape[-1], generator=random)
+    logits[::2] = logits[::2].bfloat16().float()
+    logits[::8, 1::2] = -torch.inf
+    logits = logits.to(like.device, like.dtype)
+    uniform = torch.rand(_PROBED, dtype=torch.float64, generator=random).to(like.device)
+    wanted = _draw_plainly(logits[:, None], uniform[:, None], top_k, top_p, reach)[:, 0]
+    differ = int((draw(logits, uniform, top_k=top_k, top_p=top_p, reach=reach) != wanted).sum())
+    return f"{differ} of {_PROBED} tokens of the probe differ" if differ else ""
+
+
+_OPERATIONS = torch.library.Library("arbench", "FRAGMENT")
+_OPERATIONS.define("draw_tokens(Tensor logits, Tensor uniform, int? top_k, float? top_p, bool reach) -> Tensor")
+_OPERATIONS.impl("draw_tokens", draw_by, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("arbench::draw_tokens", lib=_OPERATIONS)
+def _shape(logits: Tensor, uniform: Tensor, top_k: int | None, top_p: float | None, reach: bool) -> Tensor:
+    return uniform.new_empty(uniform.shape, dtype=torch.int64)
+
+
+# ---- recorded generations --------------------------------------------------------------------------------------------
 
 
 def check_replayable(settings: Mapping[str, Any], known: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import arbench
 
 from .. import registry
+from ..kernel_choice import choices
 from ..spec.cell import Cell
 from ..spec.result import Provenance
 from ..spec.task import tasks
@@ -157,7 +158,8 @@ def record(
         data=dict(data),
         environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
         | switches()
-        | driver(device),
+        | driver(device)
+        | choices(),
     )
 
 

@@ -34,6 +34,7 @@ STATE = "the file's path and state: size, times and number"
 PURE = "all that the result is made of"
 CACHES = {
     "adapters/hybrid/acdit/solver.py": PURE,
+    "adapters/layers/decode_kernel.py:_multiprocessors": INSTALLED,
     "adapters/layers/order.py:halton_cells": PURE,
     "adapters/random_order/halton/sampling.py": PURE,
     "adapters/tokenizers/diffusers_folder/cards.py:_card": "the name, and path and state of its config.json",
