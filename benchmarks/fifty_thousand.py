@@ -51,7 +51,7 @@ COMMANDS = """
 
 Medians of {repeats}, but {most:,} samples were done once. RSS is summed over the command and its workers, which counts
 what they share (torch's libraries) in each; PSS counts it once. Starting, the reference and the report take the same
-for any number of samples. `arbench score` reads the features that the run has kept, so that starting is most of its time.
+for any number of samples. `arbench score` reads the features that the run has kept: starting is most of its time.
 """
 
 
@@ -128,7 +128,7 @@ def linear(found: dict[int, list[Turn]], part: int) -> list[str]:
     done, since, first, seconds = 0, whole.units[0][2] - whole.units[0][1], 0, 0.0
     for samples, took, at in whole.units:
         done, seconds = done + samples, seconds + took
-        if done - first >= part or done == total:
+        if done == total or (done - first >= part and total - done >= part // 2):
             own.append(1000 * seconds / (done - first))
             lines.append(f"| {first:,} to {done:,} | {own[-1]:.3f} | {1000 * (at - since) / (done - first):.3f} |")
             since, first, seconds = at, done, 0.0
