@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from arbench.run import nursery, orphan
+from arbench.run import nursery, nursery_process, orphan
 from arbench.run.worker import point_output_at
 
 IMPORTED = (
@@ -105,31 +106,23 @@ def fork_nursery() -> None:
     """Forks what the first `Nursery` of this process would start, while there are no threads yet."""
     supervisor = os.getpid()
     ours, theirs = socket.socketpair()
-    log, told = os.pipe()
+    said = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it is open as long as the process
     pid = os.fork()
     if not pid:
         orphan.die_with(supervisor)
         os.setsid()
-        os.close(told)
         ours.close()
-        with os.fdopen(log, encoding="utf-8") as file:
-            path = file.read()  # once the nursery is wanted; empty where it never was
-        if path:
-            point_output_at(Path(path))
-            nursery.main(theirs.detach())
-        os._exit(0)
-    os.close(log)
+        point_output_at(Path(said.name))
+        nursery_process.main(theirs.detach())
     theirs.close()
-    started = nursery.Nursery._start
+    begun = nursery.Nursery.begin
 
-    def start(self: nursery.Nursery, log: Path, environment: Mapping[str, str]) -> None:
-        nursery.Nursery._start = started  # type: ignore[method-assign]
-        with os.fdopen(told, "w", encoding="utf-8") as file:
-            file.write(str(log.absolute()))
+    def begin(self: nursery.Nursery, environment: Mapping[str, str]) -> None:
+        nursery.Nursery.begin = begun  # type: ignore[method-assign]
         self._process = Child(pid)  # type: ignore[assignment]
-        self._pipe = Connection(ours.detach())
+        self._pipe, self._said = Connection(ours.detach()), said
 
-    nursery.Nursery._start = start  # type: ignore[method-assign]
+    nursery.Nursery.begin = begin  # type: ignore[method-assign]
 
 
 class Child:
@@ -141,6 +134,9 @@ class Child:
 
     def poll(self) -> int | None:
         return self._wait(os.WNOHANG)
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         status = self._wait(0)
