@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,24 +17,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     padded = F.pad(x.reshape(rows, x.shape[-1]), (0, 0, 0, FEWEST_ROWS - rows))
     return F.linear(padded, weight, bias)[:rows].reshape(*x.shape[:-1], weight.shape[0])
-
-
-def sequences(rows: int, length: int, device: torch.device) -> int:
-    """As how many sequences of `length` tokens `rows` of them are computed: on the CPU `FEWEST_ROWS` tokens at least.
-
-    Where whole sequences would be more than these, they are left to each layer.
-    """
-    return max(rows, FEWEST_ROWS // length) if device.type == "cpu" and FEWEST_ROWS % length == 0 else rows
-
-
-def filled_up(x: Tensor, rows: int | None = None) -> Tensor:
-    """`x` (B, n, W) with zero sequences behind it, `rows` in all, or as many as `linear` would fill up to.
-
-    What goes through several layers is filled up once, not by each of them; `linear` leaves the result as it is.
-    """
-    if rows is None:
-        rows = sequences(len(x), x.shape[1], x.device)
-    return F.pad(x, (0, 0, 0, 0, 0, rows - len(x))) if rows > len(x) else x
 
 
 class Linear(nn.Linear):
