@@ -412,7 +412,7 @@ def test_arrays_that_are_no_images(tmp_path: Path) -> None:
     for array, message in (
         (images / 255, "float64"),
         (images[0], "not an array of images"),
-        (np.asfortranarray(images), "Fortran"),
+        (np.asfortranarray(images), "not in C order"),
         (images[:0], "holds no images"),
     ):
         np.save(tmp_path / "b.npy", array)

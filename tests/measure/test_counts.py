@@ -9,15 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from adapters.continuous.mar.network import Config as MarConfig
-from adapters.continuous.mar.network import Network as Mar
-from adapters.layers.diffusion_head import embedded_times, reverse_steps, sample_tokens, spaced
-from adapters.layers.linear import Linear
-from adapters.next_scale.var.network import Config as VarConfig
-from adapters.next_scale.var.network import Network as Var
-from adapters.raster.llamagen.network import Config as LlamaConfig
-from adapters.raster.llamagen.network import Network as Llama
 from arbench import registry
+from arbench.adapters.continuous.mar.network import Config as MarConfig
+from arbench.adapters.continuous.mar.network import Network as Mar
+from arbench.adapters.layers.diffusion_head import embedded_times, reverse_steps, sample_tokens, spaced
+from arbench.adapters.layers.linear import Linear
+from arbench.adapters.next_scale.var.network import Config as VarConfig
+from arbench.adapters.next_scale.var.network import Network as Var
+from arbench.adapters.raster.llamagen.network import Config as LlamaConfig
+from arbench.adapters.raster.llamagen.network import Network as Llama
 from arbench.measure.counts import OUTSIDE, count, extent
 from arbench.seeds import noise_for
 from arbench.tasks.speed import counted as counted_metrics
