@@ -103,7 +103,7 @@ def become(call: dict[str, Any]) -> None:
 
 
 def fork_nursery() -> None:
-    """Forks what the first `Nursery` of this process would start, while there are no threads yet."""
+    """Forks what the first `Nursery` of this process would start, before it has threads."""
     supervisor = os.getpid()
     ours, theirs = socket.socketpair()
     said = tempfile.NamedTemporaryFile()  # noqa: SIM115 - it is open as long as the process

@@ -17,7 +17,7 @@ from torch import Tensor
 TILE = 4096
 """Keys times width times the query heads that share them, of one chunk."""
 _FILLING = 2
-"""Programs a multiprocessor from which on chunks are no longer spread."""
+"""Programs a multiprocessor with which it is busy enough: chunks are spread only below that."""
 
 
 @triton.jit

@@ -73,7 +73,7 @@ def _draw(  # type: ignore[no-untyped-def]
     token = tl.arange(0, BLOCK)[None, :]
     there = (row < rows)[:, None] & (token < vocabulary)
     x = tl.load(logits + row[:, None] * row_stride + token, mask=there, other=-float("inf")).to(tl.float32)
-    x = tl.where(x == 0, 0.0, x)  # -0 is no less than 0
+    x = tl.where(x == 0, 0.0, x)  # -0 and 0 are equal
     largest = tl.max(x, axis=1)
     order = tl.where(there, _ordered(x), 0)
     kept = there

@@ -51,7 +51,7 @@ def _rapl(powercap: Path) -> Counter:
     domains = [each for each in sorted(powercap.glob("intel-rapl:*")) if re.fullmatch(r"intel-rapl:\d+", each.name)]
     domains = [each for each in domains if (each / "name").read_text(encoding="ascii").startswith("package")]
     if not domains:
-        raise nvml.Unavailable(f"there is no energy counter of the processor (RAPL) in {powercap}")
+        raise nvml.Unavailable(f"an energy counter of the processor (RAPL) was not found in {powercap}")
 
     def read(name: str) -> NDArray[np.int64]:
         return np.array([int((each / name).read_text(encoding="ascii")) for each in domains], dtype=np.int64)

@@ -48,7 +48,7 @@ def test_attention_is_that_of_the_plain_path_and_spread_the_same(found: Any) -> 
 @needs_triton
 def test_a_kernel_is_used_where_its_probe_agrees_and_else_the_plain_path(found: Any) -> None:
     chosen = found["chosen"]
-    assert chosen["reads"] == ""  # a probe is no reading back of the call
+    assert chosen["reads"] == ""  # a probe is not counted as the call reading back
     assert chosen["drawn"]
     assert chosen["mixed"]
     assert chosen["agreeing"] == {
