@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files import write_atomic
-from .report.columns import Column, columns_of, labels
+from .report.columns import Column, ColumnKey, columns_of, labels
 from .report.repeats import spread_of, together
-from .report.rows import RowKey, described, measured, members_for, newest, rows, unguided, with_unguided
+from .report.rows import RowKey, described, newest, numbers, rows, unguided, with_unguided
 from .spec.identity import canonical_json
 from .spec.result import Metric, Result
 
@@ -102,13 +102,14 @@ def _wide(
 ) -> tuple[list[str], list[dict[str, Any]]]:
     fellows, names = unguided(grouped), labels(columns)
     table, told = [], described(result for members in grouped.values() for result in members)
+    held: dict[RowKey | None, dict[ColumnKey, Metric]] = {key: numbers(members) for key, members in grouped.items()}
     for key, members in grouped.items():
         adapter, settings_id, device = key
         first = members[0]
         known = (run_id, adapter, first.family, first.kind, settings_id, device, told[adapter, settings_id])
         row: dict[str, Any] = dict(zip(ROW, known, strict=True))
         for name, column in zip(names, columns, strict=True):
-            metric = measured(members_for(column, key, grouped, fellows), column)
+            metric = held.get(fellows.get(key) if column.unguided else key, {}).get(column.key)
             if metric is not None and metric.value is not None:
                 interval = metric.interval
                 row |= {name: metric.value, f"{name}.n": metric.n}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,9 @@ SCORED = {"mode": "parity", "kid_subset_size": None}
 MEASURES: tuple[Measure, ...] = ("quality", "speed", "memory")
 UNLISTED = 1000
 """Rank of metrics that no definition lists: after all that one does."""
+
+ColumnKey = tuple[str, MetricKey, str, str]
+"""Group, the metric's own key, unit, protocol."""
 
 _RESERVED = re.compile(r"[\[\],=]")
 
@@ -63,7 +66,7 @@ class Column:
     scale: float = 1.0
 
     @property
-    def key(self) -> tuple[str, MetricKey, str, str]:
+    def key(self) -> ColumnKey:
         return self.group, self.metric, self.unit, self.protocol
 
     @property
@@ -159,6 +162,16 @@ def column_of(result: Result, metric: Metric) -> Column:
     return _column(result, metric, _protocol_text(result, metric))
 
 
+def columns_in(result: Result) -> Iterator[tuple[Column, Metric]]:
+    """Each metric of a result with its column."""
+    protocols: dict[tuple[bool, Measure], str] = {}  # all that they depend on besides the result
+    for metric in result.metrics:
+        kind = metric.reference is None, metric.measure
+        if kind not in protocols:
+            protocols[kind] = _protocol_text(result, metric)
+        yield _column(result, metric, protocols[kind]), metric
+
+
 def _protocol_text(result: Result, metric: Metric) -> str:
     return json.dumps(protocol(result, metric), sort_keys=True, default=str)
 
@@ -207,12 +220,7 @@ def columns_of(results: Iterable[Result]) -> tuple[list[Column], list[Column]]:
     found: dict[tuple[Any, ...], Column] = {}
     filled: set[tuple[Any, ...]] = set()
     for result in results:
-        protocols: dict[tuple[bool, Measure], str] = {}  # all that they depend on besides the result
-        for metric in result.metrics:
-            kind = metric.reference is None, metric.measure
-            if kind not in protocols:
-                protocols[kind] = _protocol_text(result, metric)
-            column = _column(result, metric, protocols[kind])
+        for column, metric in columns_in(result):
             known = found.setdefault(column.key, column)
             if column.shown and not known.shown:
                 found[column.key] = replace(known, shown=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 from ..spec.identity import canonical_json
 from ..spec.result import Metric, Result
-from .columns import QUALITY, Column, columns_of
+from .columns import QUALITY, Column, ColumnKey, columns_of
 from .repeats import together
-from .rows import measured, newest, origin, rows
+from .rows import newest, numbers, origin, rows
 
 LATENCY = "latency"
 NAMES = {
@@ -140,10 +140,11 @@ def sweeps(results: Iterable[Result]) -> list[Sweep]:
     columns = [each for each in columns_of(kept)[0] if each.group == QUALITY and each.shown and not each.metric.at]
     grouped = rows(kept)
     settings = {key: _settings(members) for key, members in grouped.items()}
+    held = {key: numbers(members) for key, members in grouped.items()}
     fields = dict.fromkeys(field for own in settings.values() for field in own)
     found = []
     for field in fields:
-        curves, batch = _curves(field, grouped, settings, columns)
+        curves, batch = _curves(field, grouped, settings, held, columns)
         spots = [spot for curve in curves for spot in curve.spots]
         filled = [index for index in range(len(columns)) if any(spot.metrics[index] for spot in spots)]
         if curves and filled:
@@ -170,6 +171,7 @@ def _curves(
     field: str,
     grouped: Mapping[tuple[str, str, str], Sequence[Result]],
     settings: Mapping[tuple[str, str, str], Mapping[str, Any]],
+    held: Mapping[tuple[str, str, str], Mapping[ColumnKey, Metric]],
     columns: Sequence[Column],
 ) -> tuple[list[Curve], int | None]:
     """Rows of one adapter, weights and machine that differ in `field` alone; if none, in others along with it."""
@@ -189,7 +191,7 @@ def _curves(
                 continue
             lines = {"": keys}  # paired lists: one line along the first of them
         for line in lines.values():
-            spots = [_spot(settings[key][field], key, grouped[key], columns, batch) for key in line]
+            spots = [_spot(settings[key][field], key, grouped[key], held[key], columns, batch) for key in line]
             if len({spot.x for spot in spots}) >= LEAST and len({spot.x for spot in spots}) == len(spots):
                 rest = "" if len(lines) == 1 else _words({name: settings[line[0]].get(name) for name in others})
                 curves.append(Curve(line[0][0], rest, tuple(sorted(spots, key=lambda spot: spot.x))))
@@ -217,10 +219,11 @@ def _spot(
     x: float,
     key: tuple[str, str, str],
     members: Sequence[Result],
+    held: Mapping[ColumnKey, Metric],
     columns: Sequence[Column],
     batch: int | None,
 ) -> Spot:
-    metrics = tuple(measured(members, column) for column in columns)
+    metrics = tuple(held.get(column.key) for column in columns)
     seconds = None if batch is None else _latencies(members).get(batch)
     return Spot(x, key[1], metrics, None if seconds is None or batch is None else seconds / batch)
 

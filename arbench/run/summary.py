@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -100,9 +101,18 @@ def _table(kind: str, results: Sequence[Result]) -> tuple[list[Column], list[lis
     rows: dict[tuple[str, str], dict[str, Metric]] = defaultdict(dict)
     columns: dict[str, bool] = {}
     """Heading -> whether any row has a value."""
+    settings = {
+        adapter: _varying(each.sampling.flat() for each in of if each.sampling)
+        for adapter, of in _by(results, lambda each: each.adapter).items()
+    }
+    parameters = {
+        task: _varying(each.parameters for each in of)
+        for task, of in _by(results, lambda each: (each.adapter, each.task)).items()
+    }
     for result in results:
         # a suite may run one task twice, under different parameters, and sweep settings: each has a row of its own
-        row = result.adapter, _setting(result, results) + _distinction(result, results)
+        setting = _setting(result, settings[result.adapter])
+        row = result.adapter, setting + _distinction(result, parameters[result.adapter, result.task])
         for metric in main_metrics(result):
             columns[heading(metric)] = columns.get(heading(metric), False) or metric.value is not None
             rows[row][heading(metric)] = metric
@@ -114,20 +124,29 @@ def _table(kind: str, results: Sequence[Result]) -> tuple[list[Column], list[lis
     ]
 
 
-def _setting(result: Result, results: Sequence[Result]) -> str:
-    """A line with the sampling values in which the settings of an adapter differ; "" if it has only one."""
-    alike = [each.sampling.flat() for each in results if each.adapter == result.adapter and each.sampling]
+def _by(results: Sequence[Result], key: Callable[[Result], Hashable]) -> dict[Any, list[Result]]:
+    found: dict[Any, list[Result]] = defaultdict(list)
+    for result in results:
+        found[key(result)].append(result)
+    return found
+
+
+def _varying(values: Iterable[Mapping[str, Any]]) -> set[str]:
+    """The names whose values are not the same in all; a name that is missing is as one without a value."""
+    first, *others = [dict(each) for each in values] or [{}]
+    return {name for other in others for name in {*first, *other} if first.get(name) != other.get(name)}
+
+
+def _setting(result: Result, varying: Container[str]) -> str:
+    """A line with the sampling values that vary over the settings of its adapter; "" if none does."""
     own = result.sampling.flat() if result.sampling else {}
-    differing = [name for name, value in own.items() if any(other.get(name) != value for other in alike)]
-    words = ", ".join(f"{name} {'off' if own[name] is None else own[name]}" for name in differing)
+    words = ", ".join(f"{name} {'off' if value is None else value}" for name, value in own.items() if name in varying)
     return f"\n{words}" if words else ""
 
 
-def _distinction(result: Result, results: Sequence[Result]) -> str:
-    """Lines that tell a result from others of its adapter and task: the parameters in which they differ."""
-    alike = [each.parameters for each in results if (each.adapter, each.task) == (result.adapter, result.task)]
-    differing = [name for name, value in result.parameters.items() if any(other.get(name) != value for other in alike)]
-    return "".join(f"\n{name} {result.parameters[name]}" for name in differing)
+def _distinction(result: Result, varying: Container[str]) -> str:
+    """Lines with the parameters that vary over the results of its adapter and task."""
+    return "".join(f"\n{name} {value}" for name, value in result.parameters.items() if name in varying)
 
 
 def _cell(metric: Metric | None) -> str:

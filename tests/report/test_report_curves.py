@@ -7,12 +7,16 @@ from typing import Any
 
 import pandas
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic_run import interval, make_result, metric, write_cell
 
+from arbench.report.columns import columns_of
 from arbench.report.curve_figure import figure
 from arbench.report.curves import Sweep, sweeps
 from arbench.report.folders import read_runs
 from arbench.report.page import render
+from arbench.report.rows import measured, numbers
 from arbench.report.tables import Place, make_table
 from arbench.spec.identity import identity
 from arbench.spec.result import ReferenceSet, Result
@@ -167,3 +171,24 @@ def test_a_row_with_guidance_has_the_number_without(tmp_path: Path):
 def test_without_a_row_without_guidance_there_is_no_such_column(tmp_path: Path):
     write_tables(tmp_path, "r", along_scale("raster/a", {2: 12.0, 3: 10.0}))
     assert not any("guidance" in name for name in pandas.read_parquet(tmp_path / "table.parquet").columns)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["frechet", "kid"]), st.sampled_from([None, 1.0, 2.0]), st.integers(0, 3)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_numbers_of_a_row_are_what_is_looked_up_for_each_column(found: list[tuple[str, float | None, int]]) -> None:
+    results = [
+        make_result(
+            "raster/one", "generator", "raster", "generate", result_id=f"res-{index}", settings_id="set-1",
+            started=f"2026-11-01T00:00:0{second}Z",
+            metrics=(metric(name, value, convention="offline", reference=REFERENCE, reason="" if value else "no"),),
+        )
+        for index, (name, value, second) in enumerate(found)
+    ]  # fmt: skip
+    held, (filled, empty) = numbers(results), columns_of(results)
+    assert set(held) == {column.key for column in (*filled, *empty)}
+    assert all(held[column.key] is measured(results, column) for column in (*filled, *empty))
