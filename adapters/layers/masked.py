@@ -67,10 +67,15 @@ def split_mask(mask: Tensor) -> Tensor:
     return mask.argsort(dim=1, stable=True)[:, :count]
 
 
-def gathered(x: Tensor, positions: Tensor | None) -> Tensor:
-    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples; None: all rows."""
+def gathered(x: Tensor, positions: Tensor | slice | None) -> Tensor:
+    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples; None: all rows.
+
+    A slice is the same rows of all samples.
+    """
     if positions is None:
         return x
+    if isinstance(positions, slice):
+        return x[..., positions, :]
     if x.ndim == 2:
         return x[positions]
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
