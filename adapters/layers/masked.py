@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from arbench.protocols import Guidance, Noise
@@ -65,6 +67,15 @@ def split_mask(mask: Tensor) -> Tensor:
     """(B, k): the known positions, from a mask (B, L) that is 1 where a token is unknown, alike many in every row."""
     count = int((mask[0] == 0).sum())
     return mask.argsort(dim=1, stable=True)[:, :count]
+
+
+def projected_once(project: Callable[[Tensor], Tensor], halves: Tensor, place: int) -> Tensor:
+    """`project` of each row of both halves of guidance (2B, L, W), which differ in the one at `place`, the class."""
+    given, free = halves.chunk(2)
+    made = project(given)
+    other = made.clone()
+    other[:, place] = project(free[:, place])
+    return torch.cat((made, other))
 
 
 def gathered(x: Tensor, positions: Tensor | slice | None) -> Tensor:
