@@ -14,7 +14,7 @@ from cached_loops import Drawn, grown, mixed
 from plain_heads import diffused
 from torch import Tensor
 
-from arbench.adapters.continuous.arinar.adapter import number_by_number
+from arbench.adapters.continuous.arinar.adapter import guided, scheduled
 from arbench.adapters.continuous.far.adapter import SIDES
 from arbench.adapters.continuous.mar.adapter import unknown_after
 from arbench.adapters.continuous.xar.network import CELL, CELLS, CHANNELS, CLASSES, in_raster
@@ -62,8 +62,23 @@ def mar(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Drawn
 
 
 def arinar(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Drawn:
+    """The head makes the modulations of a token for each of its numbers, as officially."""
+    head, config = model.network.head, model.network.config
+
+    def drawing(states: Tensor, iteration: int, weight: float) -> Tensor:
+        flat, numbers = states.flatten(0, 1), []
+        caches, x = grown(len(head.blocks)), head.start(flat)
+        for group in range(config.groups):
+            share, stream = (group + 1) / config.groups, f"token/{iteration}/{group}"
+            strength, temperature = (
+                scheduled(config.bilevel_schedule, v, share) for v in (weight, sampling.temperature)
+            )
+            mixture = head(x, head.modulate(flat), group, caches)
+            numbers.append(guided(mixture, strength, temperature, noise, stream, noise.batch))
+            x = head.token_in(numbers[-1].repeat(2, 1, 1))
+        return torch.cat(numbers, dim=-1).reshape(noise.batch, states.shape[1], -1)
+
     assert request.labels is not None
-    drawing = number_by_number(model.network, sampling, noise)
     return None, in_random_order(model, request.labels, sampling, noise, drawing)
 
 

@@ -6,13 +6,14 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from cached_loops import Drawn, grown
+from cached_loops import Drawn, grown, mixed
 from torch import Tensor
 
 from arbench.adapters.hybrid.fractalgen.adapter import Call, normalised, pixels
 from arbench.adapters.hybrid.fractalgen.network import CausalLevel, MaskedLevel, PixelHead, from_patches
 from arbench.adapters.layers.masked import unknown_after
 from arbench.protocols import Guidance, Noise, Request, Sampling
+from arbench.spec.sampling import COLDEST
 
 
 def fractalgen(model: Any, request: Request, sampling: Sampling, noise: Noise) -> Drawn:
@@ -27,7 +28,7 @@ def fractalgen(model: Any, request: Request, sampling: Sampling, noise: Noise) -
 def _images(fractal: Any, call: Call, given: list[Tensor], guidance: Guidance, level: int) -> Tensor:
     """Normalised images (N, 3, s, s) of conditions (2N, W), the conditional half first."""
     if isinstance(fractal, PixelHead):
-        return normalised(call.pixels(fractal, given[0], guidance.scale))[..., None, None]
+        return normalised(_pixels(fractal, call, given[0], guidance.scale))[..., None, None]
     net = fractal.generator
     assert isinstance(net, CausalLevel | MaskedLevel)
     by = _causal if isinstance(net, CausalLevel) else _masked
@@ -38,7 +39,7 @@ def _masked(fractal: Any, net: Any, call: Call, given: list[Tensor], guidance: G
     rows = len(given[0]) // 2
     pixel = None
     if net.guided:
-        pixel = normalised(call.pixels(net.guide, given[0], guidance.scale)).repeat(2, 1)
+        pixel = normalised(_pixels(net.guide, call, given[0], guidance.scale)).repeat(2, 1)
     order = call.order(rows, net.count, level)
     patches = torch.zeros(rows, net.count, 3 * net.side**2, device=order.device)
     unknown = torch.ones(rows, net.count, dtype=torch.bool, device=order.device)
@@ -64,3 +65,16 @@ def _causal(fractal: Any, net: Any, call: Call, given: list[Tensor], guidance: G
         patches.append(_images(fractal.next, call, [states], Guidance(scale=weight), level + 1).flatten(1))
         x = net.patch_in(patches[-1]).repeat(2, 1).unsqueeze(1)
     return torch.stack(patches, dim=1)
+
+
+def _pixels(head: PixelHead, call: Call, states: Tensor, weight: float) -> Tensor:
+    """(N, 3) values of pixels with states (2N, W), a channel in a pass."""
+    caches, x = grown(len(head.blocks)), head.state_in(states).unsqueeze(1)
+    batch, rows, values = call.noise.batch, len(states) // 2, []
+    for channel in range(3):
+        logits = head.step(channel, x, caches) / max(call.temperature, COLDEST)
+        chances = mixed(call.filtered(logits), weight).softmax(-1).reshape(batch, -1, 256)
+        values.append(call.noise.categorical(chances, "pixels", call.drawn).reshape(rows))
+        call.drawn += rows // batch
+        x = head.codes[channel](values[-1].unsqueeze(1)).repeat(2, 1, 1)
+    return torch.stack(values, dim=1)

@@ -238,14 +238,19 @@ class Bigram(nn.Module):
         return logits.unsqueeze(1)  # (B, 1, V)
 
 
+def fixed(network: type[nn.Module]) -> nn.Module:
+    """With the same random weights every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return network().requires_grad_(False)
+
+
 class Small:
     """Every token from the class and the token before; keeps the contract."""
 
     def __init__(self, card: Card, tokenizer: Any) -> None:
         self.card, self.tokenizer = card, tokenizer
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.network = Bigram().requires_grad_(False)
+        self.network = fixed(Bigram)
 
     @classmethod
     def load(cls, card: Card, spec: Any, tokenizer: Any) -> Any:
@@ -506,6 +511,30 @@ def test_a_doubled_batch_without_guidance_is_found(outcome: Any) -> None:
     failed = outcome(AlwaysDoubled)
     assert failed == {"guidance off": "32 forwards in 16 steps without guidance: one a step is enough"}
     failed = outcome(SecretlyDoubled)
+    assert failed.keys() == {"guidance off"}
+    assert "1.00 times the work" in failed["guidance off"]
+
+
+class FilledUpBigram(Bigram):
+    def forward(self, labels: Tensor, previous: Tensor) -> Tensor:
+        missing = max(0, 16 - len(labels))
+        filled = (nn.functional.pad(ids, (0, missing)) for ids in (labels, previous))
+        return super().forward(*filled)[: len(labels)]
+
+
+class FilledUp(Small):
+    def __init__(self, card, tokenizer):
+        super().__init__(card, tokenizer)
+        self.network = fixed(FilledUpBigram)
+
+
+class FilledUpAndDoubled(FilledUp, SecretlyDoubled):
+    pass
+
+
+def test_few_rows_that_are_filled_up_are_not_taken_for_work(outcome: Any) -> None:
+    assert outcome(FilledUp) == {}
+    failed = outcome(FilledUpAndDoubled)
     assert failed.keys() == {"guidance off"}
     assert "1.00 times the work" in failed["guidance off"]
 

@@ -100,8 +100,7 @@ def draw_in_groups(
                 x = network.token_table(drawn[:, done - last : done]).repeat(copies, 1, 1)
                 if step == network.first:
                     x = torch.cat((x, network.bridge.weight.expand(len(x), -1, -1)), dim=1)
-            everything = x.new_ones(x.shape[1], start + x.shape[1], dtype=torch.bool)
-            logits = network.logits(network(x, start, caches, everything))
+            logits = network.read(x, start, caches)
             if copies == 2:
                 logits = logits[:batch] if weight is None else mix_guidance(logits, weight)
             drawn[:, done : done + size] = draw_tokens(logits, sampling, noise, "tokens", start=done)

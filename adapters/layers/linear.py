@@ -19,6 +19,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(padded, weight, bias)[:rows].reshape(*x.shape[:-1], weight.shape[0])
 
 
+def filled_up(x: Tensor, rows: int | None = None) -> Tensor:
+    """`x` (B, n, W) with zero sequences behind it: `rows` in all, or on the CPU as many as `FEWEST_ROWS` tokens are.
+
+    What goes through several layers is filled up once, not by each of them; `linear` leaves the result as it is. Where
+    whole sequences would be more than these tokens, they are left to each layer.
+    """
+    if rows is None:
+        few = x.device.type == "cpu" and FEWEST_ROWS % x.shape[1] == 0
+        rows = FEWEST_ROWS // x.shape[1] if few else len(x)
+    return F.pad(x, (0, 0, 0, 0, 0, rows - len(x))) if rows > len(x) else x
+
+
 class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .attention import KVCache, attend
 from .checkpoint import replace_all
-from .linear import Linear
+from .linear import Linear, filled_up
 from .rope import grid_rotations, rotate_pairs
 
 
@@ -85,23 +85,42 @@ class Block(nn.Module):
         self.down = Linear(config.hidden, config.dim, bias=False)
 
     def forward(
-        self, x: Tensor, rotations: Tensor, start: int = 0, cache: KVCache | None = None, mask: Tensor | None = None
+        self,
+        x: Tensor,
+        rotations: Tensor,
+        start: int = 0,
+        cache: KVCache | None = None,
+        mask: Tensor | None = None,
+        *,
+        rows: int | None = None,
+        causal: bool = True,
     ) -> Tensor:
-        """`x` (B, n, dim) are the tokens from position `start` on; earlier ones are in the cache."""
-        x = x + self._attention(self.attention_norm(x), rotations, start, cache, mask)
+        """`x` (B, n, dim) are the tokens from position `start` on; earlier ones are in the cache.
+
+        With `rows` those behind the first so many sequences are only there to fill up (`filled_up`). Without a mask
+        tokens see those before them, or all that are there if not `causal`.
+        """
+        x = x + self._attention(self.attention_norm(x), rotations, start, cache, mask, rows, causal)
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h))
 
     def _attention(
-        self, x: Tensor, rotations: Tensor, start: int, cache: KVCache | None, mask: Tensor | None
+        self,
+        x: Tensor,
+        rotations: Tensor,
+        start: int,
+        cache: KVCache | None,
+        mask: Tensor | None,
+        rows: int | None,
+        causal: bool,
     ) -> Tensor:
-        heads = self.qkv(x).unflatten(-1, (-1, self.width)).transpose(1, 2)  # (B, H + 2 H_kv, n, D)
+        heads = self.qkv(x)[:rows].unflatten(-1, (-1, self.width)).transpose(1, 2)  # (B, H + 2 H_kv, n, D)
         turned, value = heads.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         query, key = rotate_pairs(turned, rotations).split([self.heads, self.kv_heads], dim=1)
         if cache is not None:
             key, value = cache.extend(key, value, start)
-        causal = mask is None and x.shape[1] > 1  # a single token may look at everything before it
-        return self.out(attend(query, key, value, mask=mask, causal=causal))
+        causal = causal and mask is None and x.shape[1] > 1  # a single token may look at everything before it
+        return self.out(filled_up(attend(query, key, value, mask=mask, causal=causal), len(x)))
 
 
 class Decoder(nn.Module):
@@ -147,19 +166,28 @@ class Decoder(nn.Module):
         caches: Sequence[KVCache] | None = None,
         mask: Tensor | None = None,
         rotations: Tensor | None = None,
+        *,
+        rows: int | None = None,
+        causal: bool = True,
     ) -> Tensor:
         """(B, n, dim) states, normalised for the head, of the embedded tokens `x` from position `start` on.
 
-        `rotations`, broadcast to (B, H, n, head_width / 2, 2), are for sequences that are not in raster order.
+        `rows` and `causal` are those of a block. `rotations`, broadcast to (B, H, n, head_width / 2, 2), are for
+        sequences that are not in raster order.
         """
         if rotations is None:
             rotations = self.rotations[start : start + x.shape[1]]
         for index, block in enumerate(self.blocks):
-            x = block(x, rotations, start, None if caches is None else caches[index], mask)
+            x = block(x, rotations, start, None if caches is None else caches[index], mask, rows=rows, causal=causal)
         return self.norm(x)
 
     def logits(self, x: Tensor) -> Tensor:
         return self.head(x).float()
+
+    def read(self, x: Tensor, start: int, caches: Sequence[KVCache], rotations: Tensor | None = None) -> Tensor:
+        """(B, n, V) logits of embedded tokens that see one another and all before: of `forward` in a sampling loop."""
+        states = self(filled_up(x), start, caches, None, rotations, rows=len(x), causal=False)
+        return self.logits(states)[: len(x)]
 
     def allocate(self, rows: int, length: int | None = None) -> list[KVCache]:
         """Caches for `rows` whole images, or for `rows` sequences of `length` positions."""

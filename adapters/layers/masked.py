@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from arbench.protocols import Guidance, Noise
@@ -67,10 +69,24 @@ def split_mask(mask: Tensor) -> Tensor:
     return mask.argsort(dim=1, stable=True)[:, :count]
 
 
-def gathered(x: Tensor, positions: Tensor | None) -> Tensor:
-    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples; None: all rows."""
+def projected_once(project: Callable[[Tensor], Tensor], halves: Tensor, place: int) -> Tensor:
+    """`project` of each row of both halves of guidance (2B, L, W), which differ in the one at `place`, the class."""
+    given, free = halves.chunk(2)
+    made = project(given)
+    other = made.clone()
+    other[:, place] = project(free[:, place])
+    return torch.cat((made, other))
+
+
+def gathered(x: Tensor, positions: Tensor | slice | None) -> Tensor:
+    """(B, n, D): rows `positions` (B, n) of `x` (B, L, D), or of one table (L, D) for all samples; None: all rows.
+
+    A slice is the same rows of all samples.
+    """
     if positions is None:
         return x
+    if isinstance(positions, slice):
+        return x[..., positions, :]
     if x.ndim == 2:
         return x[positions]
     return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

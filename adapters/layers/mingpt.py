@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .attention import KVCache, attend
 from .checkpoint import replace_patterns
-from .linear import Linear
+from .linear import Linear, filled_up
 
 
 class Block(nn.Module):
@@ -25,12 +25,15 @@ class Block(nn.Module):
         self.mlp_in = Linear(width, 4 * width, bias=mlp_bias)
         self.mlp_out = Linear(4 * width, width, bias=mlp_bias)
 
-    def forward(self, x: Tensor, start: int = 0, cache: KVCache | None = None) -> Tensor:
-        """`x` (B, n, C) are the positions from `start` on; with more than one, `start` is 0."""
-        query, key, value = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, start: int = 0, cache: KVCache | None = None, rows: int | None = None) -> Tensor:
+        """`x` (B, n, C) are the positions from `start` on; with more than one, `start` is 0.
+
+        With `rows` those behind the first so many sequences are only there to fill up (`filled_up`).
+        """
+        query, key, value = self.qkv(self.norm1(x))[:rows].unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if cache is not None:
             key, value = cache.extend(key, value, start)
-        x = x + self.out(attend(query, key, value, causal=x.shape[1] > 1))
+        x = x + self.out(filled_up(attend(query, key, value, causal=x.shape[1] > 1), len(x)))
         hidden = self.mlp_in(self.norm2(x))
         hidden = hidden * torch.sigmoid(1.702 * hidden) if self.quick else F.gelu(hidden)
         out: Tensor = x + self.mlp_out(hidden)

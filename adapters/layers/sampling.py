@@ -45,7 +45,11 @@ def guided_steps(guidance: Guidance, steps: int) -> int:
 
 def mix_guidance(logits: Tensor, weight: float) -> Tensor:
     """(B, ...): `uncond + weight * (cond - uncond)` from a doubled batch (2B, ...), conditional half first."""
-    conditional, unconditional = logits.chunk(2)
+    return mix_halves(*logits.chunk(2), weight)
+
+
+def mix_halves(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
+    """(B, ...) from (B, ...) and as many or, where it is the same for all, one (1, ...) without a condition."""
     return unconditional + weight * (conditional - unconditional)
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import KVCache, attend
-from .linear import Linear
+from .attention import KVCache, attend, projected
+from .linear import Linear, filled_up
+from .masked import gathered
 
 
 class Block(nn.Module):
@@ -37,11 +38,27 @@ class Block(nn.Module):
         self.mlp_in = Linear(width, hidden)
         self.mlp_out = Linear(hidden, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None = None, start: int = 0, cache: KVCache | None = None) -> Tensor:
-        """`x` (B, n, W) are the tokens from position `start` on; earlier ones are in the cache, if there is one."""
-        query, key, value = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        start: int = 0,
+        cache: KVCache | None = None,
+        wanted: Tensor | slice | None = None,
+        rows: int | None = None,
+    ) -> Tensor:
+        """`x` (B, n, W) are the tokens from position `start` on; earlier ones are in the cache, if there is one.
+
+        With `wanted`, (B, m) or a slice, the others are only seen: the result is of these alone, and the mask is for
+        them. With `rows` those behind the first so many sequences are only there to fill up (`filled_up`).
+        """
+        query, key, value = (
+            part[:rows].unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in projected(self.qkv, self.norm1(x), wanted)
+        )
+        x = gathered(x, wanted)
         if cache is not None:
             key, value = cache.extend(key, value, start)
-        x = x + self.out(attend(query, key, value, mask=mask))
+        x = x + self.out(filled_up(attend(query, key, value, mask=mask), len(x)))
         out: Tensor = x + self.mlp_out(F.gelu(self.mlp_in(self.norm2(x)), approximate=self.gelu))
         return out

@@ -216,15 +216,15 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if kind.attention:
             span.flops += attention_flops(*args[:3])
         elif kind.formula is not None:
-            filled = next(
-                (self.filled[each] for each in map(self._storage, _tensors(args)) if each in self.filled), 1.0
-            )
-            span.flops += round(kind.formula(*args, **kwargs, out_val=out) * filled)
+            span.flops += round(kind.formula(*args, **kwargs, out_val=out) * self._there(args))
         results = list(_tensors(out))
         written = [each for place, name in kind.written for each in _tensors(_argument(args, kwargs, place, name))]
         changed = {id(each) for each in written}
+        there = self._there(args)
         for tensor in results:
             self.filled.pop(self._storage(tensor), None)
+            if there < 1:  # the result has rows for those that fill up
+                self.filled[self._storage(tensor)] = there
         if kind.fills and args[1][-2:] != [0, 0] and not any(args[1][:-2]):
             self.filled[self._storage(out)] = args[0].shape[0] / out.shape[0]
         for tensor in (*_tensors(args), *_tensors(kwargs.values())):
@@ -236,6 +236,13 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if id(tensor) not in changed:
                 self.made[self._storage(tensor)] = now
         return out
+
+    def _there(self, args: Sequence[Any]) -> float:
+        """Of the rows of the whole tensors among `args`, the share that were there before some were filled up."""
+        if not self.filled:
+            return 1.0
+        whole = (each for each in _tensors(args) if extent(each) == each.untyped_storage().nbytes())
+        return min((self.filled.get(self._storage(each), 1.0) for each in whole), default=1.0)
 
     def _storage(self, tensor: Tensor) -> int:
         reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]

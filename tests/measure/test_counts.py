@@ -13,7 +13,7 @@ from arbench import registry
 from arbench.adapters.continuous.mar.network import Config as MarConfig
 from arbench.adapters.continuous.mar.network import Network as Mar
 from arbench.adapters.layers.diffusion_head import embedded_times, reverse_steps, sample_tokens, spaced
-from arbench.adapters.layers.linear import Linear
+from arbench.adapters.layers.linear import Linear, filled_up
 from arbench.adapters.next_scale.var.network import Config as VarConfig
 from arbench.adapters.next_scale.var.network import Network as Var
 from arbench.adapters.raster.llamagen.network import Config as LlamaConfig
@@ -72,6 +72,20 @@ def test_rows_that_fill_up_a_small_batch_on_the_cpu_count_none(rows):
         layer, x = Linear(8, 4, device=device), torch.ones(rows, 8, device=device)
         found.append(counted(partial(lambda layer, x, probe: layer(x), layer, x)).total("flops"))
     assert found == [2 * rows * 8 * 4] * 2
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 16])
+def test_rows_that_are_filled_up_for_several_layers_count_none(length):
+    def call(one, other, x, probe):
+        hidden = F.silu(one(F.rms_norm(filled_up(x), (8,)))) + 1
+        kept = hidden[:2] * 2
+        (other(hidden)[:2] + other(kept)) @ torch.ones(8, 4, device=x.device)
+
+    found = []
+    for device in ("cpu", "meta"):
+        layers, x = (Linear(8, 8, device=device) for _ in range(2)), torch.ones(2, length, 8, device=device)
+        found.append(counted(partial(call, *layers, x)).total("flops"))
+    assert found == [2 * 2 * length * 8 * (3 * 8 + 4)] * 2
 
 
 def test_attention_counts_the_part_of_the_cache_that_is_used():

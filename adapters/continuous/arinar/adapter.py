@@ -62,12 +62,12 @@ def number_by_number(network: Network, sampling: Sampling, noise: Noise) -> Draw
 
     def draw(states: Tensor, iteration: int, weight: float | None) -> Tensor:
         rows, flat = noise.batch, states.flatten(0, 1)
-        caches, x = head.allocate(len(flat)), head.start(flat)
+        caches, x, modulations = head.allocate(len(flat)), head.start(flat), head.modulate(flat)
         groups: list[Tensor] = []
         for group in range(config.groups):
             stream, share = f"token/{iteration}/{group}", (group + 1) / config.groups
             temperature = scheduled(config.bilevel_schedule, sampling.temperature, share)
-            mixture = head(x, flat, group, caches)
+            mixture = head(x, modulations, group, caches)
             if weight is None:
                 made = drawn_from(mixture, 1, temperature, noise, stream, rows)
             else:
@@ -134,7 +134,7 @@ def replay(
     def mixture(states: Tensor, features: Tensor) -> dict[str, Tensor]:
         head, groups = network.head, features.unflatten(-1, (ours.groups, ours.feature_group))
         x = torch.cat((head.start(states), head.token_in(groups[:, :-1])), dim=1)
-        made = head(x, states)
+        made = head(x, head.modulate(states))
         likely = made.log_likelihood(groups, math.log(2 * math.pi))
         return {"weight": made.weight, "mean": made.mean, "logvar": made.logvar, "log_likelihood": likely}
 

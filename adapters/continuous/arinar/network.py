@@ -62,6 +62,10 @@ class Mixture:
         return torch.logsumexp(self.weight.log() - 0.5 * squares.sum(-1), dim=-1)
 
 
+Modulations = tuple[list[Tensor], Tensor]
+"""Those of the blocks (N, 1, 6, W), and scales and shifts of what leaves them (N, 1, 2, W)."""
+
+
 class Head(nn.Module):
     """Mixtures of the next group of a token's numbers, given a state and the groups before it."""
 
@@ -82,17 +86,24 @@ class Head(nn.Module):
         self.modulation = Linear(c.decoder_embed_dim, 2 * width)
         self.out = Linear(width, c.num_gaussians * (2 * c.feature_group + 1))
 
-    def forward(self, x: Tensor, states: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None) -> Mixture:
-        """Mixtures (N, n, ...) at the groups from `start` on, of `x` (N, n, W) without positions and states (N, Z)."""
+    def modulate(self, states: Tensor) -> Modulations:
+        """Of states (N, Z): they are the same for all groups of a token."""
         raised = F.silu(states)
+        blocks = [block.modulate(raised) for block in self.blocks]
+        return blocks, self.modulation(raised).unflatten(-1, (1, 2, -1))
+
+    def forward(
+        self, x: Tensor, modulations: Modulations, start: int = 0, caches: Sequence[KVCache] | None = None
+    ) -> Mixture:
+        """Mixtures (N, n, ...) at the groups from `start` on, of `x` (N, n, W) without positions."""
         x = x + self.position[:, start : start + x.shape[1]]
         mask = None
         if caches is None:
             place = torch.arange(x.shape[1], device=x.device)
             mask = place[:, None] >= place
         for index, block in enumerate(self.blocks):
-            x = block(x, block.modulate(raised), start, None if caches is None else caches[index], mask)
-        scale, shift = self.modulation(raised).unflatten(-1, (1, 2, -1)).unbind(2)
+            x = block(x, modulations[0][index], start, None if caches is None else caches[index], mask)
+        scale, shift = modulations[1].unbind(2)
         made = self.out(F.layer_norm(x, x.shape[-1:], eps=EPS) * (scale + 1) + shift).float()
         k, f = self.config.num_gaussians, self.config.feature_group
         mean, logvar, weight = made.split([k * f, k * f, k], dim=-1)

@@ -29,7 +29,8 @@ from ...layers import llama
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator
-from ...layers.masked import unknown_after
+from ...layers.linear import filled_up
+from ...layers.masked import gathered, unknown_after
 from ...layers.sampling import check_replayable, guided_steps, mix_guidance
 from ...layers.vit import Block
 from .cards import LOWER, THRESHOLD
@@ -89,17 +90,17 @@ class Call:
     def pixels(self, head: PixelHead, states: Tensor, weight: float | None) -> Tensor:
         """(N, 3) int64 values of pixels with states (N, W), or with a guidance `weight` (2N, W)."""
         rows = len(states) if weight is None else len(states) // 2
-        caches, x = head.allocate(len(states)), head.state_in(states)
+        caches, x = head.allocate(len(states)), head.state_in(states).unsqueeze(1)
         values: list[Tensor] = []
         for channel in range(3):
-            logits = head.step(channel, x, caches) / max(self.temperature, COLDEST)
+            logits = head.step(channel, filled_up(x), caches, len(states)) / max(self.temperature, COLDEST)
             if weight is not None:
                 logits = mix_guidance(self.filtered(logits), weight)
             each = rows // self.noise.batch
             chances = logits.softmax(-1).reshape(self.noise.batch, each, 256)
             values.append(self.noise.categorical(chances, "pixels", self.drawn).reshape(rows))
             self.drawn += each
-            x = head.codes[channel](values[-1]).repeat(len(states) // rows, 1)
+            x = head.codes[channel](values[-1].unsqueeze(1)).repeat(len(states) // rows, 1, 1)
         return torch.stack(values, dim=1)
 
     def filtered(self, logits: Tensor) -> Tensor:
@@ -174,15 +175,19 @@ def _masked_images(
             continue
         passes = 2 if iteration < guided else 1
         with probe("ar", index=taken, tokens=before - after):
-            states = net(
+            wanted = order[:, after:before]
+            seen = (
                 patches.repeat(passes, 1, 1),
                 places.scatter(1, order[:, :before], True).repeat(passes, 1),
                 [each[: passes * rows] for each in given],
                 None if pixel is None else pixel[: passes * rows],
-            )[:needed]
-            wanted = order[:, after:before]
-            picked = wanted.repeat(passes, 1)[None, :, :, None].expand(needed, -1, -1, states.shape[-1])
-            conditions = states.gather(2, picked).flatten(1, 2).unbind(0)  # each (passes * rows * n, W)
+            )
+            picked = wanted.repeat(passes, 1)
+            if needed == 1:
+                conditions = [net.states(*seen, picked)]
+            else:
+                conditions = [gathered(each, picked) for each in net(*seen)[:needed]]
+            conditions = [each.flatten(0, 1) for each in conditions]  # each (passes * rows * n, W)
             share = (net.count - max(1, after)) / net.count
             weight = guidance.weight(share) if guidance is not None and passes == 2 else None
             with probe("inner", index=taken, tokens=before - after):
@@ -211,7 +216,7 @@ def _causal_images(
         with probe("ar" if index else "prefill", index=index, tokens=1):
             if index:
                 x = net.patch_in(patches[-1].to(x.dtype)).repeat(passes, 1).unsqueeze(1)
-            states = net(x[: passes * rows], index, caches)[:, 0]
+            states = net(filled_up(x[: passes * rows]), index, caches, passes * rows)[:, 0]
             weight = guidance.weight((index + 1) / net.count) if guidance is not None and passes == 2 else None
             with probe("inner", index=index, tokens=1):
                 patches.append(_below(fractal, call, (states,), weight, level))

@@ -103,20 +103,23 @@ class PixelHead(nn.Module):
         width = weight.shape[0] // self.heads
         return [KVCache(rows, self.heads, 3, width, weight.dtype, weight.device) for _ in self.blocks]
 
-    def step(self, channel: int, x: Tensor, caches: Sequence[KVCache]) -> Tensor:
-        """(N, 256) float32 logits of a channel, from `embedded` of the channel before it."""
-        x = self.norm_in(x).unsqueeze(1)
+    def step(self, channel: int, x: Tensor, caches: Sequence[KVCache], rows: int | None = None) -> Tensor:
+        """(N, 256) float32 logits of a channel, from what stands before it (N, 1, W): the state, or a channel's value.
+
+        With `rows` those of `x` behind the first so many are only there to fill up (`filled_up`).
+        """
+        x = self.norm_in(x)
         for block, cache in zip(self.blocks, caches, strict=True):
-            x = block(x, None, channel, cache)
-        return linear(self.norm(x[:, 0]), self.codes[channel].weight, self.bias[channel][0]).float()
+            x = block(x, None, channel, cache, rows=rows)
+        return linear(self.norm(x[:, 0]), self.codes[channel].weight, self.bias[channel][0])[:rows].float()
 
     def score(self, states: Tensor, values: Tensor) -> Tensor:
         """(N, 3, 256) logits of the channels of pixels (N, 3) with values 0 to 255, each given the earlier ones."""
         caches = self.allocate(len(states))
-        logits, x = [], self.state_in(states)
+        logits, x = [], self.state_in(states).unsqueeze(1)
         for channel in range(3):
             logits.append(self.step(channel, x, caches))
-            x = self.codes[channel](values[:, channel])
+            x = self.codes[channel](values[:, channel, None])
         return torch.stack(logits, dim=1)
 
 
@@ -143,8 +146,15 @@ class MaskedLevel(nn.Module):
             self.pixel_in = Linear(3, width)
             self.guide = PixelHead(above, **GUIDE)
 
-    def forward(self, patches: Tensor, unknown: Tensor, given: Sequence[Tensor], pixel: Tensor | None = None) -> Tensor:
-        """(5, N, L, W) conditions of each place of the next level, zeros beyond the edge.
+    def states(
+        self,
+        patches: Tensor,
+        unknown: Tensor,
+        given: Sequence[Tensor],
+        pixel: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """(N, L, W) of all places, or those that are `wanted` (N, n).
 
         Patches (N, L, 3 p^2), `unknown` (N, L) is true where they are to be found; `given` are the conditions (N, C)
         from the level above, `pixel` (N, 3) the guiding one, of levels that have it.
@@ -155,9 +165,15 @@ class MaskedLevel(nn.Module):
         if pixel is not None:
             before = [self.pixel_in(pixel.to(dtype)), *before]
         x = self.norm_in(torch.cat((torch.stack(before, dim=1), x), dim=1) + self.position)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x)
-        states = self.norm(x)[:, len(before) :]
+        x = self.blocks[-1](x, wanted=slice(len(before), None) if wanted is None else wanted + len(before))
+        states: Tensor = self.norm(x)
+        return states
+
+    def forward(self, patches: Tensor, unknown: Tensor, given: Sequence[Tensor], pixel: Tensor | None = None) -> Tensor:
+        """(5, N, L, W) conditions of each place of the next level, zeros beyond the edge, from what `states` takes."""
+        states = self.states(patches, unknown, given, pixel)
         side = math.isqrt(self.count)
         padded = nn.functional.pad(states.unflatten(1, (side, side)), (0, 0, 1, 1, 1, 1))
         shifts = ((1, 1), (0, 1), (1, 2), (2, 1), (1, 0))  # itself, above, right, below, left
@@ -192,15 +208,20 @@ class CausalLevel(nn.Module):
         s, weight = self.shape, self.patch_in.weight
         return [KVCache(rows, s.kv_heads, self.count, s.head_width, weight.dtype, weight.device) for _ in self.causal]
 
-    def forward(self, x: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None) -> Tensor:
-        """(N, n, W) conditions of the patches from `start` on, from what stands before each: the condition, patches."""
+    def forward(
+        self, x: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None, rows: int | None = None
+    ) -> Tensor:
+        """(N, n, W) conditions of the patches from `start` on, from what stands before each: the condition, patches.
+
+        With `rows` those of `x` behind the first so many are only there to fill up (`filled_up`).
+        """
         end = start + x.shape[1]
         x = self.norm_in(x + self.position[:, start:end])
         turns = self.turns(x.device)[start:end]
         for index, block in enumerate(self.causal):
-            x = block(x, turns, start, None if caches is None else caches[index])
+            x = block(x, turns, start, None if caches is None else caches[index], rows=rows)
         states: Tensor = self.norm(x)
-        return states
+        return states[:rows]
 
     def score(self, patches: Tensor, given: Sequence[Tensor]) -> Tensor:
         """(1, N, L, W) conditions of all patches (N, L, 3 p^2)."""

@@ -28,6 +28,7 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_passes, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
+from ...layers.linear import filled_up
 from ...layers.order import decoding_order, fixed_order, to_raster
 from ...layers.replays import Replay, filters, token_replay
 from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
@@ -72,6 +73,7 @@ def generate(
     with probe("condition"):
         x = network.condition(labels, guided=guided > 0)
         places = network.rotations[1:][order].unsqueeze(1)  # (B, 1, L, D / 2, 2)
+        questions = network.questions(places)
         if guided:
             places = places.repeat(2, 1, 1, 1, 1)
         turns = network.rotations[:1].expand(len(places), 1, -1, -1, -1)
@@ -85,7 +87,9 @@ def generate(
                 last = slice(done - sizes[step - 1], done)
                 x, turns = network.table(drawn[:, last]).repeat(copies, 1, 1), places[:, :, last]
             rows = copies * batch
-            logits = network(x, turns[:rows], places[:rows, :, ahead], start, caches)
+            asked = questions[:, :, ahead].repeat(copies, 1, 1, 1)
+            here = places[:rows, :, ahead]
+            logits = network(filled_up(x), turns[:rows], here, start, caches, asked, rows)
             if copies == 2:
                 logits = mix_guidance(logits, sampling.guidance.weight((done + size) / total))
             drawn[:, ahead] = draw_tokens(logits, sampling, noise, "tokens", start=done)

@@ -15,7 +15,7 @@ from arbench.errors import ConfigError
 from ...layers import llama
 from ...layers.attention import KVCache, attend
 from ...layers.checkpoint import replace_patterns
-from ...layers.linear import Linear
+from ...layers.linear import Linear, filled_up
 from ...layers.rope import grid_rotations, rotate_pairs
 
 TRAINING_ONLY = llama.TRAINING_ONLY | {"class_dropout_prob"}
@@ -54,10 +54,17 @@ class Reader(nn.Module):
         self.up = Linear(config.dim, config.hidden, bias=False)
         self.down = Linear(config.hidden, config.dim, bias=False)
 
-    def forward(self, x: Tensor, rotations: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
-        """`x` (B, n, dim) are queries for the places of `rotations`."""
-        query = self.query(self.attention_norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        x = x + self.out(attend(rotate_pairs(query, rotations), key, value, causal=causal))
+    def turned(self, x: Tensor, rotations: Tensor) -> Tensor:
+        """(B, H, n, D) the queries of `x` (B, n, dim), or of one for all, at places (B, 1, n, D / 2, 2)."""
+        query = self.query(self.attention_norm(x))[: len(rotations)].unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return rotate_pairs(query, rotations)
+
+    def forward(self, x: Tensor, query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
+        """`x` (B, n, dim) are queries, `query` (B, H, n, D) what was `turned` of them.
+
+        Rows of `x` for which there is no query only fill up.
+        """
+        x = x + self.out(filled_up(attend(query, key, value, causal=causal), len(x)))
         h = self.ffn_norm(x)
         out: Tensor = x + self.down(F.silu(self.gate(h)) * self.up(h))
         return out
@@ -97,30 +104,46 @@ class Network(nn.Module):
         embedded: Tensor = self.table(ids.unsqueeze(1))
         return embedded
 
+    def questions(self, places: Tensor) -> Tensor:
+        """(B, H, L, D) what the first of the readers asks at places (B, 1, L, D / 2, 2): one query in many places."""
+        asked = self.table.weight[self.config.vocab_size].expand(1, 1, -1)
+        reader = self.readers[0]
+        assert isinstance(reader, Reader)
+        return reader.turned(asked, places)
+
     def forward(
-        self, x: Tensor, turns: Tensor, places: Tensor, start: int = 0, caches: Sequence[KVCache] | None = None
+        self,
+        x: Tensor,
+        turns: Tensor,
+        places: Tensor,
+        start: int = 0,
+        caches: Sequence[KVCache] | None = None,
+        questions: Tensor | None = None,
+        rows: int | None = None,
     ) -> Tensor:
         """(B, m, V) logits of the tokens at the m places with rotations `places` (B, 1, m, D / 2, 2).
 
         `x` (B, n, dim) are the newly known tokens, with rotations `turns`. With caches all that is known is seen by
-        all; without, token k and query k see the first k + 1 tokens, as in training.
+        all; without, token k and query k see the first k + 1 tokens, as in training. `questions` (B, H, m, D) are
+        those of the places, if they were made before; with `rows` other rows of `x` only fill up (`filled_up`).
         """
-        sight = None
-        if caches is not None:
-            sight = torch.ones(1, 1, x.shape[1], start + x.shape[1], dtype=torch.bool, device=x.device)
+        rows, alone = len(x) if rows is None else rows, caches is None
         for index, block in enumerate(self.blocks):
-            x = block(x, turns, start, None if caches is None else caches[index], sight)
+            x = block(x, turns, start, None if caches is None else caches[index], rows=rows, causal=alone)
         h = self.read_norm(x)
         key, value = (
-            layer(h).unflatten(-1, (self.config.n_head, -1)).transpose(1, 2) for layer in (self.key, self.value)
+            layer(h)[:rows].unflatten(-1, (self.config.n_head, -1)).transpose(1, 2) for layer in (self.key, self.value)
         )
         key = rotate_pairs(key, turns)
         if caches is not None:
             key, value = caches[-1].extend(key, value, start)
-        queries = self.table.weight[self.config.vocab_size].expand(len(x), places.shape[2], -1)
-        for reader in self.readers:
-            queries = reader(queries, places, key, value, caches is None)
-        logits: Tensor = self.head(self.norm(queries)).float()
+        queries = self.table.weight[self.config.vocab_size].expand(rows, places.shape[2], -1)
+        if questions is not None:
+            queries = filled_up(queries)
+        for index, reader in enumerate(self.readers):
+            asked = reader.turned(queries, places) if index or questions is None else questions
+            queries = reader(queries, asked, key, value, alone)
+        logits: Tensor = self.head(self.norm(queries))[:rows].float()
         return logits
 
     def score_in_order(self, labels: Tensor, tokens: Tensor, order: Tensor) -> Tensor:

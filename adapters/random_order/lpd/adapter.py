@@ -77,7 +77,7 @@ def generate(
                 known = network.code_table(drawn[:, done - sizes[step - 1] : done]).repeat(copies, 1, 1)
             end = start + known.shape[1] + size
             here = places[: copies * batch, start:end]
-            logits = network(known, here, size, sight[start:end, :end], start, caches)
+            logits = network(known, here, size, sight[start:end, :end], start, caches, trimmed=True)
             if copies == 2:
                 given, free = logits.chunk(2)
                 logits = free + scale[done : done + size, None] * (given - free)

@@ -75,16 +75,21 @@ class Network(nn.Module):
         mask: Tensor,
         start: int = 0,
         caches: Sequence[KVCache] | None = None,
+        *,
+        trimmed: bool = False,
     ) -> Tensor:
         """(B, queries, V) logits at the last `queries` of the `places` (B, n), 0 being the class.
 
         `known` (B, n - queries, W) are embeddings for the first places. They are kept in the caches from `start` on;
         queries stand behind them there, and are overwritten by what is known next. `mask` (n, start + n) is boolean.
+        With `trimmed` what is known is only seen by the last block, and there by queries that see everything.
         """
         x = torch.cat((known, self.unknown.expand(len(known), queries, -1)), dim=1)
         x = self.token_norm(x + self.position[0][places])
         for index, block in enumerate(self.blocks):
-            x = block(x, mask, start, None if caches is None else caches[index])
+            only = slice(-queries, None) if trimmed and index == len(self.blocks) - 1 else None
+            cache = None if caches is None else caches[index]
+            x = block(x, mask if only is None else None, start, cache, only)
         logits: Tensor = self.head(self.norm(x[:, -queries:])).float()
         return logits
 

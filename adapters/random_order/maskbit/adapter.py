@@ -17,7 +17,7 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import count_of, gumbel, least_confident, over_conditional
-from ...layers.sampling import check_replayable, guided_steps, mix_guidance, token_probabilities
+from ...layers.sampling import check_replayable, guided_steps, mix_halves, token_probabilities
 from ...tokenizers.maskbit import network as tokenizer_network
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
@@ -66,8 +66,11 @@ def generate(
             progress = (step + 1) / steps
             masked = (parts == config.mask).flatten(1)
             if step < guided:
-                logits = network(both, parts.repeat(2, 1, 1))
-                logits = mix_guidance(logits, sampling.guidance.weight(step / steps))
+                if step:
+                    halves = network(both, parts.repeat(2, 1, 1), halves=True).chunk(2)
+                else:  # without a class all samples are still the same
+                    halves = network(both[: batch + 1], parts[:1].expand(batch + 1, -1, -1)).split((batch, 1))
+                logits = mix_halves(*halves, sampling.guidance.weight(step / steps))
             else:
                 logits = network(labels, parts)
             if annealing:

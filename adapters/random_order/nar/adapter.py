@@ -28,6 +28,8 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, device_of, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_vocabulary, class_labels
+from ...layers.linear import filled_up
+from ...layers.order import to_raster
 from ...layers.replays import Replay, filters, recorded_condition, token_replay
 from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
 from ...raster.llamagen.network import condition_mask
@@ -62,7 +64,8 @@ def generate(
     with probe("condition"):
         x = network.condition(given)
     first, seen, mask = x.shape[1], None, None
-    turns = network.rotations[:first]
+    order, turns = network.order(), network.rotations[:first]
+    placed = network.rotations[first:][order]
     if valid is not None:
         both = valid.repeat(2, 1) if guided else valid
         mask = condition_mask(both, first)
@@ -77,12 +80,10 @@ def generate(
             if step:
                 before = diagonals[step - 1]
                 x = network.token_table(drawn[:, done - len(before) : done]).repeat(copies, 1, 1)
-                turns = torch.stack([network.rotations[first + cell] for cell in before])
+                turns = placed[done - len(before) : done]
                 end = start + len(before)
-                mask = x.new_ones(1, 1, len(before), end, dtype=torch.bool)
-                if seen is not None:
-                    mask = mask & seen[: len(x), :, :, :end]
-            right, below = network.directions(x, turns, start, caches, mask)
+                mask = None if seen is None else seen[: len(x), :, :, :end]
+            right, below = network.directions(filled_up(x), turns, start, caches, mask, rows=len(x))
             if step:
                 logits = (below[:, :-1] + right[:, 1:]) / 2
                 if size > len(before):  # the diagonals still grow: the ends have one neighbour each
@@ -93,10 +94,7 @@ def generate(
                 logits = mix_guidance(logits, sampling.guidance.scale)
             drawn[:, done : done + size] = draw_tokens(logits, sampling, noise, "tokens", start=done)
         start, done = start + x.shape[1], done + size
-    columns: list[Tensor] = [drawn[:, :0]] * config.block_size
-    for place, cell in enumerate(cell for cells in diagonals for cell in cells):
-        columns[cell] = drawn[:, place]
-    return torch.stack(columns, dim=1), len(diagonals), len(diagonals) + guided
+    return to_raster(drawn, order.expand(batch, -1)), len(diagonals), len(diagonals) + guided
 
 
 class NAR(CachedGenerator):

@@ -46,14 +46,20 @@ class Network(llamagen.Network):
         start: int = 0,
         caches: Sequence[KVCache] | None = None,
         mask: Tensor | None = None,
+        *,
+        rows: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits (B, n, V) of the tokens to the right of and below the embedded tokens `x` (B, n, dim)."""
+        """Logits (B, n, V) of the tokens to the right of and below the embedded tokens `x` (B, n, dim).
+
+        Without a mask tokens see one another and all before. With `rows` the others only fill up (`filled_up`).
+        """
         right = x
         for index, block in enumerate(self.blocks):
-            x = block(x, rotations, start, None if caches is None else caches[index], mask)
+            cache = None if caches is None else caches[index]
+            x = block(x, rotations, start, cache, mask, rows=rows, causal=False)
             if index == self.config.n_layer - 1:
                 right = x
-        return self.logits(self.norm(right)), self.below(self.below_norm(x)).float()
+        return self.logits(self.norm(right))[:rows], self.below(self.below_norm(x))[:rows].float()
 
     def diagonals(self) -> list[list[int]]:
         """Raster indices of the cells of each anti-diagonal, from the top down."""
@@ -62,6 +68,11 @@ class Network(llamagen.Network):
             [row * side + column - row for row in range(side) if 0 <= column - row < side]
             for column in range(2 * side - 1)
         ]
+
+    def order(self) -> Tensor:
+        """(L,) the raster index of the cell drawn first, second, ...: the `diagonals` as a tensor of the device."""
+        place = torch.arange(self.config.side, device=self.rotations.device)
+        return (place[:, None] + place).flatten().argsort(stable=True)
 
     def score(self, given: Tensor, tokens: Tensor, valid: Tensor | None = None) -> Tensor:
         """(B, L, V) logits of `tokens` (B, L) in raster order, each from the anti-diagonals before its own."""

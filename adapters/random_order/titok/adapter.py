@@ -29,7 +29,7 @@ from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import arccos_ratio, count_of, gumbel, least_confident, over_conditional
 from ...layers.replays import Replay, token_replay
-from ...layers.sampling import draw_tokens, guided_steps, mix_guidance
+from ...layers.sampling import draw_tokens, guided_steps, mix_halves
 from .network import TRAINING_ONLY, Config, Network, official_names
 
 STEPS = 8
@@ -63,7 +63,7 @@ def generate(
     of the least logit, with Gumbel noise of the same temperature, are masked again. With `annealing` logits are divided
     by a number that falls from 1.3 to 0.5 first. The guidance weight of step i of S is the schedule's at i / S.
     """
-    config, steps = network.config, sampling.steps or STEPS
+    config, steps, batch = network.config, sampling.steps or STEPS, len(labels)
     count, guided = config.image_seq_len, guided_steps(sampling.guidance, steps)
     unfiltered = sampling.model_copy(update={"temperature": 1.0})
     both = torch.cat((labels, torch.full_like(labels, config.condition_num_classes))) if guided else labels
@@ -78,8 +78,12 @@ def generate(
             if randomness and expected + SPARE < count:
                 wanted = (~masked).byte().argsort(dim=1, stable=True)[:, : expected + SPARE]
             if step < guided:
-                logits = network(both, tokens.repeat(2, 1), None if wanted is None else wanted.repeat(2, 1))
-                logits = mix_guidance(logits, sampling.guidance.weight(step / steps))
+                if step:
+                    asked = None if wanted is None else wanted.repeat(2, 1)
+                    halves = network(both, tokens.repeat(2, 1), asked, halves=True).chunk(2)
+                else:  # without a class all samples are still the same
+                    halves = network(both[: batch + 1], tokens[:1].expand(batch + 1, -1)).split((batch, 1))
+                logits = mix_halves(*halves, sampling.guidance.weight(step / steps))
             else:
                 logits = network(labels, tokens, wanted)
             if wanted is not None:

@@ -13,7 +13,7 @@ from arbench.errors import ConfigError
 from ...layers.attention import attend, projected
 from ...layers.checkpoint import OfficialNames, replace_patterns
 from ...layers.linear import Linear
-from ...layers.masked import gathered
+from ...layers.masked import gathered, projected_once
 
 TRAINING_ONLY = frozenset({"class", "dropout", "attn_drop", "class_label_dropout", "num_steps"})
 """Official hyper-parameters without effect on a trained network."""
@@ -58,18 +58,32 @@ class Block(nn.Module):
         self.mlp_in, self.mlp_out = Linear(width, inner), Linear(inner, width)
         self.skip = Linear(2 * width, width) if skip else None
 
-    def forward(self, x: Tensor, below: Tensor | None = None, wanted: Tensor | None = None) -> Tensor:
-        """`x` (B, L, W), or with `wanted` (B, n) these rows of it, which see all."""
+    def forward(
+        self, x: Tensor, below: Tensor | None = None, wanted: Tensor | None = None, heads: Tensor | None = None
+    ) -> Tensor:
+        """`x` (B, L, W), or with `wanted` (B, n) these rows of it, which see all.
+
+        `heads` are what is `projected` of `x`, if that was made before.
+        """
         if self.skip is not None and below is not None:
             x = self.skip(torch.cat((x, below), dim=-1))
+        x = gathered(x, wanted) + self._attention(x, wanted, heads)
         if self.after:
-            x = self.norm1(gathered(x, wanted) + self._attention(x, wanted))
+            x = self.norm1(x)
             return self.norm2(x + self._mlp(x))  # type: ignore[no-any-return]
-        x = gathered(x, wanted) + self._attention(self.norm1(x), wanted)
         return x + self._mlp(self.norm2(x))
 
-    def _attention(self, x: Tensor, wanted: Tensor | None) -> Tensor:
-        parts = projected(self.qkv, x, wanted)
+    def projected(self, x: Tensor) -> Tensor:
+        """(B, L, 3W) queries, keys and values of `x` (B, L, W)."""
+        heads: Tensor = self.qkv(x if self.after else self.norm1(x))
+        return heads
+
+    def _attention(self, x: Tensor, wanted: Tensor | None, heads: Tensor | None) -> Tensor:
+        if heads is None:
+            parts = projected(self.qkv, x if self.after else self.norm1(x), wanted)
+        else:
+            asked, *seen = heads.chunk(3, dim=-1)
+            parts = (gathered(asked, wanted), *seen)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         mixed: Tensor = self.out(attend(query, key, value))
         return mixed
@@ -103,30 +117,34 @@ class Network(nn.Module):
             self.norm_out = nn.LayerNorm(width)
         self.head = Linear(width, config.codebook_size)
 
-    def forward(self, labels: Tensor, tokens: Tensor, wanted: Tensor | None = None) -> Tensor:
+    def forward(self, labels: Tensor, tokens: Tensor, wanted: Tensor | None = None, *, halves: bool = False) -> Tensor:
         """(B, N, V) float32 logits for class ids (B,), `condition_num_classes` for none, and tokens (B, N).
 
-        With `wanted` (B, n) those of these tokens alone, (B, n, V).
+        With `wanted` (B, n) those of these tokens alone, (B, n, V). With `halves` the tokens of the first half of the
+        batch are those of the second too.
         """
         classes = (labels + self.config.codebook_size + 1).unsqueeze(1)
         x = self.table(torch.cat((classes, tokens), dim=1)) + self.places
         rows = None if wanted is None else wanted + 1  # the class comes first
-        x = self._bert(x, rows) if self.config.model_type == "ViT" else self._u_shaped(x, rows)
+        x = self._bert(x, rows, halves) if self.config.model_type == "ViT" else self._u_shaped(x, rows, halves)
         logits: Tensor = self.head(x if rows is not None else x[:, 1:])
         return logits.float()
 
-    def _bert(self, x: Tensor, wanted: Tensor | None) -> Tensor:
+    def _bert(self, x: Tensor, wanted: Tensor | None, halves: bool) -> Tensor:
         x = self.norm_in(x + self.kinds.weight[0])
+        heads = projected_once(self.blocks[0].projected, x, 0) if halves else None
         for index, block in enumerate(self.blocks, 1):
-            x = block(x, None, wanted if index == len(self.blocks) else None)
+            x = block(x, None, wanted if index == len(self.blocks) else None, heads if index == 1 else None)
         return x
 
-    def _u_shaped(self, x: Tensor, wanted: Tensor | None) -> Tensor:
-        below = []
+    def _u_shaped(self, x: Tensor, wanted: Tensor | None, halves: bool) -> Tensor:
+        below: list[Tensor] = []
+        first = next(iter(self.down), self.middle)
+        heads = projected_once(first.projected, x, 0) if halves else None
         for block in self.down:
-            x = block(x)
+            x = block(x, None, None, None if below else heads)
             below.append(x)
-        x = self.middle(x)
+        x = self.middle(x, None, None, None if below else heads)
         for block in self.up:
             x = block(x, below.pop(), None if below else wanted)
         out: Tensor = self.norm_out(x)

@@ -60,7 +60,7 @@ def generate(
         with probe("ar" if index else "prefill", index=index, tokens=1):
             if index:
                 x = network.token_table(tokens[:, index - 1 : index].repeat(2 if index < guided else 1, 1))
-            logits = network.logits(network(x, index, caches))  # (B or 2B, 1, V)
+            logits = network.read(x, index, caches)  # (B or 2B, 1, V)
             if index < guided:
                 logits = mix_guidance(logits, sampling.guidance.weight(index / max(count - 1, 1)))
             tokens[:, index : index + 1] = draw_tokens(logits[:batch], sampling, noise, "tokens", start=index)

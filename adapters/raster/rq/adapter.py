@@ -16,6 +16,7 @@ from ...layers.attention import KVCache
 from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import CachedGenerator, check_form, class_labels, of_kind
+from ...layers.linear import filled_up
 from ...layers.sampling import check_replayable, draw_tokens
 from ...tokenizers.rq.adapter import RQVAE, restored
 from .network import IGNORED, TRAINING_ONLY, Config, Lookup, Network, official_names
@@ -43,11 +44,11 @@ def generate(
         with probe("ar" if place else "prefill", index=place, tokens=config.depth):
             if place:
                 x = network.place(drawn[:, place - 1 : place], lookup, place - 1)
-            read = network.run(network.body, x, place, body)
+            read = network.run(network.body, filled_up(x), place, body, batch)
             for depth in range(config.depth):
                 if depth:
                     read = network.contexts(drawn[:, place, :depth], lookup)[:, -1:]
-                logits = network.predict(read, depth, head)
+                logits = network.predict(filled_up(read), depth, head, batch)
                 index = place * config.depth + depth
                 ids = draw_tokens(logits, sampling, noise, "tokens", start=index, reach=True)
                 drawn[:, place, depth : depth + 1] = ids

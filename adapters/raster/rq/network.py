@@ -151,14 +151,26 @@ class Network(nn.Module):
         read: Tensor = self.head_in(codes.to(self.places.dtype))
         return read
 
-    def run(self, blocks: nn.ModuleList, x: Tensor, start: int = 0, caches: list[KVCache] | None = None) -> Tensor:
+    def run(
+        self,
+        blocks: nn.ModuleList,
+        x: Tensor,
+        start: int = 0,
+        caches: list[KVCache] | None = None,
+        rows: int | None = None,
+    ) -> Tensor:
         for index, block in enumerate(blocks):
-            x = block(x, start, None if caches is None else caches[index])
-        return x
+            x = block(x, start, None if caches is None else caches[index], rows)
+        return x[:rows]
 
-    def predict(self, x: Tensor, depth: int = 0, caches: list[KVCache] | None = None) -> Tensor:
-        """(B, n, V) float32 logits of the depths from `depth` on, of what the head reads there (B, n, C)."""
-        x = self.norm(self.run(self.head, x + self.depths[:, depth : depth + x.shape[1]], depth, caches))
+    def predict(
+        self, x: Tensor, depth: int = 0, caches: list[KVCache] | None = None, rows: int | None = None
+    ) -> Tensor:
+        """(B, n, V) float32 logits of the depths from `depth` on, of what the head reads there (B, n, C).
+
+        With `rows` those behind the first so many are only there to fill up (`filled_up`).
+        """
+        x = self.norm(self.run(self.head, x + self.depths[:, depth : depth + x.shape[1]], depth, caches, rows))
         shared = self.config.shared_cls_emb
         logits: Tensor = self.logits(x) if shared else self.logits(x, depth)
         return logits.float()
