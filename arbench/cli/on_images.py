@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from arbench.cli.options import (
+    Address,
     Column,
     Crop,
     Device,
+    Features,
     Figures,
     Images,
     Json,
@@ -88,24 +90,26 @@ def score(
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Or an address. Default: scores/<name of SAMPLES>.")
     ] = None,
+    executor: Features = "local",
+    address: Address = None,
     track: Annotated[
         str | None, typer.Option(metavar="URI", help="MLflow server or database, off. Default: MLFLOW_TRACKING_URI.")
     ] = None,
     json_output: Json = False,
 ) -> None:
     """Score images that exist already, or the samples of a run."""
-    from arbench.cli.score import parse_names, parse_shard, request_of
+    from arbench.cli.score import networks_of, parse_names, parse_shard, request_of
     from arbench.cli.score import score as run_score
     from arbench.data.prompts import read_prompts
     from arbench.remote.upload import uploading
 
-    with uploading(out) as folder:
+    with networks_of(executor, address, device, weights or [], mode) as networks, uploading(out) as folder:
         request = request_of(
             samples,
             reference,
             weights=weights or [],
             mode=mode,
-            device=device,
+            device=networks.device if networks else device,
             on_bad=on_bad,
             limit=limit,
             column=column,
@@ -123,7 +127,7 @@ def score(
             shard=parse_shard(shard),
             out=folder,
         )
-        code = run_score(request, json_output, track)
+        code = run_score(request, json_output, track, networks)
     raise typer.Exit(code)
 
 
@@ -174,25 +178,29 @@ def stats(
     size: Size = None,
     column: Column = None,
     split: Split = None,
+    executor: Features = "local",
+    address: Address = None,
 ) -> None:
     """Write the reference statistics of a set of images."""
-    from arbench.cli.score import parse_names, request_of
+    from arbench.cli.score import networks_of, parse_names, request_of
     from arbench.cli.stats import stats as run_stats
 
-    request = request_of(
-        source,
-        None,
-        weights=weights or [],
-        mode=mode,
-        device=device,
-        on_bad=on_bad,
-        limit=limit,
-        crop=crop,
-        size=size,
-        column=column,
-        split=split,
-    )
-    raise typer.Exit(run_stats(request, output, layout, parse_names(recipe or []), keep_features))
+    with networks_of(executor, address, device, weights or [], mode) as networks:
+        request = request_of(
+            source,
+            None,
+            weights=weights or [],
+            mode=mode,
+            device=networks.device if networks else device,
+            on_bad=on_bad,
+            limit=limit,
+            crop=crop,
+            size=size,
+            column=column,
+            split=split,
+        )
+        code = run_stats(request, output, layout, parse_names(recipe or []), keep_features, networks)
+    raise typer.Exit(code)
 
 
 VERBS = (score, export, stats)

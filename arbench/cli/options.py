@@ -30,6 +30,12 @@ Executor = Annotated[
     str | None,
     typer.Option(metavar="local|ray", help="What does the units: this machine, or a Ray cluster. Default: local."),
 ]
+Features = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="local|ray", help="What computes features: this process, or a Ray cluster's nodes."
+    ),
+]
 Address = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="The Ray cluster's. Default: $RAY_ADDRESS, else one on this machine."),

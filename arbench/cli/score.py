@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from arbench.errors import INFRASTRUCTURE, OK, UnknownName, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from arbench.features.extract import Progress
+    from arbench.features.extract import Networks, Progress
+    from arbench.run.ray_features import RayNetworks
     from arbench.score.request import ScoreRequest
     from arbench.spec.result import Metric, Result, SetSummary
     from arbench.track.target import Target
@@ -96,13 +98,32 @@ def request_of(
     )
 
 
+@contextmanager
+def networks_of(
+    executor: str, address: str | None, device: str, weights: Sequence[str], mode: str
+) -> Iterator[RayNetworks | None]:
+    """What computes features on the cluster of these options; None where this process does."""
+    if executor == "local" and address is None:
+        yield None
+        return
+    from arbench.run.ray_features import ray_networks
+
+    with ray_networks(executor, address, device, weights, mode) as networks:
+        yield networks
+
+
 def _one_of(option: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise UnknownName(f"value of {option}", value, known, f"{option} {known[0]}")
 
 
-def score(request: ScoreRequest, json_output: bool = False, track: str | None = None) -> int:
-    """Scores and prints a table, or with `json_output` the results as JSON. 3 if not one number could be computed."""
+def score(
+    request: ScoreRequest, json_output: bool = False, track: str | None = None, networks: Networks | None = None
+) -> int:
+    """Scores and prints a table, or with `json_output` the results as JSON. 3 if not one number could be computed.
+
+    `networks` compute the features, if not this process.
+    """
 
     from arbench.terminal import PlainConsole
 
@@ -112,7 +133,7 @@ def score(request: ScoreRequest, json_output: bool = False, track: str | None = 
         from arbench.score.engine import extract
 
         with progress_bar(errors) as progress:
-            found = extract(request, progress)
+            found = extract(request, progress, networks)
         count = len(next(iter(found.values()))) if found else 0
         console.print(
             f"shard {request.shard[0]}/{request.shard[1]}: features of {count} images in {request.folder}\n"
@@ -128,7 +149,7 @@ def score(request: ScoreRequest, json_output: bool = False, track: str | None = 
     if store is not None:
         tracking.check(store, "--track off")
     with progress_bar(errors) as progress:
-        results = run(request, progress)
+        results = run(request, progress, networks)
     if store is not None:
         _track(results, request.folder, store, errors)
     if json_output:

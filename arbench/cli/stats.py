@@ -10,6 +10,7 @@ from arbench.errors import OK, InputError, UnknownName
 
 if TYPE_CHECKING:
     from arbench.data.statistics.write import Layout
+    from arbench.features.extract import Networks
     from arbench.score.request import ScoreRequest
 
 RECIPES: dict[str, tuple[str, ...]] = {
@@ -21,7 +22,14 @@ RECIPES: dict[str, tuple[str, ...]] = {
 """What each foreign layout is bound to; our own takes any."""
 
 
-def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[str], keep_features: bool) -> int:
+def stats(
+    request: ScoreRequest,
+    output: Path,
+    layout: str,
+    recipes: Sequence[str],
+    keep_features: bool,
+    networks: Networks | None = None,
+) -> int:
     """Extracts the features of `request.samples` and writes their statistics to `output`."""
     from rich.text import Text
 
@@ -39,7 +47,7 @@ def stats(request: ScoreRequest, output: Path, layout: str, recipes: Sequence[st
     chosen: Layout = layout
     wanted = tuple(recipes) or RECIPES.get(layout) or default_recipes(request)
     with progress_bar(PlainConsole(stderr=True)) as progress:
-        write(request, wanted, output, chosen, keep_features, progress)
+        write(request, wanted, output, chosen, keep_features, progress, networks)
     console = PlainConsole()
     # a file that its reader refuses would be found out much later
     for name, value in describe(read_statistics(output, kind=chosen)):

@@ -19,7 +19,7 @@ from ..data.statistics import checks, kept, published
 from ..data.statistics.checks import Flag, SetIdentity
 from ..data.statistics.read import read_statistics
 from ..data.stream import Picture
-from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.extract import Job, Networks, Progress, features_of
 from ..features.feature_folder import cache_folder, is_features, sets_in
 from ..features.feature_set import Features
 from ..features.weight_files import WeightFile, Weights
@@ -54,7 +54,7 @@ def open_reference(
     source: Source,
     question: Question,
     available: Sequence[str],
-    extractors: Extractors,
+    extractors: Networks,
     *,
     reading: Reading | None = None,
     folder: Path | None = None,

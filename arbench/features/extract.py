@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, Protocol
 
 from ..data.reading import Open, Reading, Source, fingerprint, name_of
 from ..data.sources import open_images
+from ..measure.provenance import device_name
 from . import recipes
 from .extractor import FeatureExtractor, Mode
 from .fast_mode import kept_deviation
 from .feature_folder import PAIRS, FeatureFolder
 from .feature_set import FeatureSet
-from .gather import Target, Values, gather, outputs_of
+from .gather import Network, Target, Values, gather, outputs_of
 from .weight_files import Weights
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is read, how many images are done, and of how many (None: unknown)."""
+
+
+class Networks(Protocol):
+    """The networks of all recipes: `Extractors` of this process, or those of other machines."""
+
+    @property
+    def executor(self) -> Literal["local", "ray"]: ...
+
+    @property
+    def machine(self) -> str:
+        """What computes, by name."""
+        ...
+
+    @property
+    def deviation(self) -> Mapping[str, float]: ...
+
+    def get(self, recipe: str) -> Network: ...
+
+    def expect(self, recipe: str, count: int | None) -> None:
+        """Told before a pass over `count` images (None: unknown)."""
+        ...
 
 
 @dataclass(slots=True)
@@ -31,6 +54,11 @@ class Extractors:
     _loaded: dict[str, FeatureExtractor] = field(default_factory=dict)
     deviation: dict[str, float] = field(default_factory=dict)
     """Recipe -> largest relative deviation of this mode from parity: see `fast_mode`."""
+    executor: Literal["local", "ray"] = field(default="local", init=False)
+
+    @property
+    def machine(self) -> str:
+        return device_name(self.device)
 
     def get(self, recipe: str) -> FeatureExtractor:
         if recipe not in self._loaded:
@@ -71,7 +99,7 @@ class Job:
 
 
 def features_of(
-    job: Job, wanted: Sequence[str], extractors: Extractors, progress: Progress, timings: dict[str, float] | None = None
+    job: Job, wanted: Sequence[str], extractors: Networks, progress: Progress, timings: dict[str, float] | None = None
 ) -> dict[str, FeatureSet]:
     """Recipe (and "pairs", if the job has per-image values) -> its finished set."""
     started = time.perf_counter()

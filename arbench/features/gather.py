@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..data.stream import ImageStream, Picture
 from ..errors import InputError
 from ..images import digest
 from ..limits import max_bytes
-from .extractor import FeatureExtractor, Running
 from .feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
 
 CHUNK = 64
@@ -20,16 +23,44 @@ Values = Callable[[Sequence[Picture]], list[dict[str, float | None]]]
 """Per-image metrics of a chunk, one dictionary a picture."""
 
 
+class Pending(Protocol):
+    """Vectors that are being computed."""
+
+    def result(self) -> Mapping[str, NDArray[np.float32]]:
+        """{output: (n, D)}, once they are there."""
+        ...
+
+
+class Network(Protocol):
+    """What computes the vectors of one recipe: a `FeatureExtractor` here, or those of other machines."""
+
+    @property
+    def recipe(self) -> str: ...
+
+    @property
+    def outputs(self) -> Mapping[str, int]: ...
+
+    @property
+    def convention(self) -> str: ...
+
+    @property
+    def ahead(self) -> int:
+        """Calls that may be begun while earlier ones still run."""
+        ...
+
+    def begin(self, images: Sequence[NDArray[np.uint8]]) -> Pending: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A set in the making: where it goes, the extractor that fills it, and per-image metrics, if any."""
 
     writer: FeatureWriter
-    extractor: FeatureExtractor | None = None
+    extractor: Network | None = None
     values: Values | None = None
 
 
-def outputs_of(extractor: FeatureExtractor) -> list[Output]:
+def outputs_of(extractor: Network) -> list[Output]:
     return [
         Output(f"{extractor.recipe}:{name}", length, extractor.convention) for name, length in extractor.outputs.items()
     ]
@@ -58,13 +89,12 @@ def gather(
             done += count
             progress(done)
 
-    ahead = max((target.extractor.ahead for target in targets if target.extractor is not None), default=0)
     try:
         for chunk in _chunks(stream, CHUNK):
             records = [_record(picture) for picture in chunk]
             running.append((len(chunk), [_begin(chunk, records, target, begun) for target in targets]))
             begun += len(chunk)
-            finish(ahead)
+            finish(max((target.extractor.ahead for target in targets if target.extractor is not None), default=0))
         finish(0)
         if any(len(target.writer.done) > done for target in targets):
             raise InputError(
@@ -89,12 +119,13 @@ class _Begun:
 
     target: Target
     records: Sequence[PictureRecord]
-    running: Running | None
+    running: Pending | None
 
     def append(self) -> None:
         if not self.records:
             return
-        features, extractor = {}, self.target.extractor
+        features: dict[str, NDArray[Any]] = {}
+        extractor = self.target.extractor
         if self.running is not None and extractor is not None:
             features = {f"{extractor.recipe}:{name}": rows for name, rows in self.running.result().items()}
         self.target.writer.append(self.records, features)

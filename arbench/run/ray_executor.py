@@ -236,7 +236,7 @@ class RayExecutor:
             return [{"kind": "ended", "outcome": "error", "reason": f"on {place.host}: {last}"}]
         except errors.RayError as error:
             self._drop(worker, shun=True)
-            return [{"kind": "lost", "node": place.host, "reason": _why(error), "counts": True}]
+            return [{"kind": "lost", "node": place.host, "reason": why_lost(error), "counts": True}]
         now = time.monotonic()
         if not worker.placed or worker.ship or reply.messages:
             worker.heard = worker.worked = now
@@ -302,7 +302,7 @@ class RayExecutor:
         self._bell.close()
 
 
-def _why(error: Exception) -> str:
+def why_lost(error: Exception) -> str:
     """The sentence of an error of Ray's that says why: its first lines are names."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not re.match(r"\w+:|The actor died unexpectedly before", line)]

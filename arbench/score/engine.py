@@ -20,7 +20,7 @@ from ..evaluate.conventions import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
 from ..evaluate.pairs import Pairing, PairMetrics
 from ..evaluate.question import Question, available_recipes, variants_of
-from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.extract import Extractors, Job, Networks, Progress, features_of
 from ..features.feature_folder import PAIRS, is_features, sets_in
 from ..features.feature_set import Features
 from ..journal import now
@@ -58,9 +58,16 @@ class _Job:
     timings: dict[str, float] = field(default_factory=dict)
 
 
-def score(request: ScoreRequest, progress: Progress = lambda what, done, count: None) -> list[Result]:
-    """Scores the samples, and writes a result for each set of them: one, or one for each cell of a run."""
-    extractors = Extractors(request.weights, request.device, request.mode)
+def score(
+    request: ScoreRequest,
+    progress: Progress = lambda what, done, count: None,
+    networks: Networks | None = None,
+) -> list[Result]:
+    """Scores the samples, and writes a result for each set of them: one, or one for each cell of a run.
+
+    `networks` compute the features, if not this process.
+    """
+    extractors = networks or Extractors(request.weights, request.device, request.mode)
     results = []
     for job in _jobs(request):
         with threads(_threads_of(job.cell)):
@@ -78,9 +85,13 @@ def _provenance_of(cell: SampledCell | None) -> Provenance | None:
     return cell.result.provenance if cell is not None and cell.result is not None else None
 
 
-def extract(request: ScoreRequest, progress: Progress = lambda what, done, count: None) -> Mapping[str, Features]:
+def extract(
+    request: ScoreRequest,
+    progress: Progress = lambda what, done, count: None,
+    networks: Networks | None = None,
+) -> Mapping[str, Features]:
     """The features of one shard, and nothing else: `arbench merge` joins them, and `score` takes the whole."""
-    extractors = Extractors(request.weights, request.device, request.mode)
+    extractors = networks or Extractors(request.weights, request.device, request.mode)
     (job,) = _jobs(request)
     wanted = job.question.definitions()
     available, _ = available_recipes(conventions.needed_recipes(wanted), request.weights)
@@ -155,7 +166,7 @@ def _of_cell(request: ScoreRequest, cell: SampledCell) -> _Job:
 # ---- features and numbers --------------------------------------------------------------------------------------------
 
 
-def _scored(job: _Job, extractors: Extractors, progress: Progress) -> Result:
+def _scored(job: _Job, extractors: Networks, progress: Progress) -> Result:
     started, begin, request = now(), time.perf_counter(), job.request
     wanted = job.question.definitions()
     needed = conventions.needed_recipes(wanted)
@@ -220,7 +231,7 @@ def _originals_reading(job: _Job, samples: Mapping[str, Features]) -> Reading:
 
 
 def _samples(
-    job: _Job, available: Sequence[str], wanted: Sequence[Definition], extractors: Extractors, progress: Progress
+    job: _Job, available: Sequence[str], wanted: Sequence[Definition], extractors: Networks, progress: Progress
 ) -> Mapping[str, Features]:
     request = job.request
     if job.held and job.cell is None:
@@ -280,7 +291,7 @@ def _opener(job: _Job) -> Any:
 # ---- the result ------------------------------------------------------------------------------------------------------
 
 
-def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, seconds: float) -> Result:
+def _result(job: _Job, found: Evaluation, extractors: Networks, started: str, seconds: float) -> Result:
     request, question = job.request, job.question
     parameters: dict[str, Any] = {
         "samples": name_of(job.source),
@@ -320,10 +331,12 @@ def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, 
         samples=found.samples,
         reference=found.reference,
         remarks=found.remarks,
-        deviation=extractors.deviation,
+        deviation=dict(extractors.deviation),
         timings={name: round(value, 3) for name, value in job.timings.items()},
         artifacts={"per-image": "samples.parquet"} if found.samples.n else {},
-        provenance=record(request.device, weights, data, sampling_threads=_sampling_threads(job)),
+        provenance=record(request.device, weights, data, sampling_threads=_sampling_threads(job)).model_copy(
+            update={"executor": extractors.executor, "device": extractors.machine}
+        ),
         started=started,
         wall_seconds=round(seconds, 3),
     )

@@ -12,7 +12,7 @@ from ..data.statistics.write import Layout, write_statistics
 from ..errors import InputError
 from ..evaluate.set_identity import identity_of
 from ..features import recipes as registry
-from ..features.extract import Extractors, Job, Progress, features_of
+from ..features.extract import Extractors, Job, Networks, Progress, features_of
 from ..features.feature_folder import cache_folder
 from ..metrics.sets.moments import Moments, moments
 from .generated import opener
@@ -22,9 +22,17 @@ LOGITS = ("logits", "logits_unbiased")
 
 
 def write(
-    request: ScoreRequest, recipes: Sequence[str], output: Path, layout: Layout, keep_features: bool, progress: Progress
+    request: ScoreRequest,
+    recipes: Sequence[str],
+    output: Path,
+    layout: Layout,
+    keep_features: bool,
+    progress: Progress,
+    networks: Networks | None = None,
 ) -> Path:
     """Extracts (or finds in the cache) the features of `request.samples`, and writes `output`.
+
+    `networks` compute them, if not this process.
 
     Raises `MissingWeights` if a recipe's weights are nowhere.
     """
@@ -33,7 +41,7 @@ def write(
             request.weights.locate(weight)
     mark = fingerprint(request.samples)
     folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"
-    extractors = Extractors(request.weights, request.device, request.mode)
+    extractors = networks or Extractors(request.weights, request.device, request.mode)
     sets = features_of(
         Job(request.samples, request.reading, folder, open=opener(request.device, request.adapters)),
         recipes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
@@ -9,10 +10,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from arbench.cli.main import main
-from arbench.run import ray_executor, session
+from arbench.data.readers.mnist import mnist5k
+from arbench.run import ray_executor, ray_features, session
 from arbench.run.device import Place
 from arbench.run.executor import Job, Slot, Worker
 from arbench.run.ray_cluster import Node, different
@@ -89,6 +92,54 @@ def test_a_node_that_is_killed_changes_no_number(engine, cluster, capsys):
     assert main(["resume", str(there), "--executor", "local", "--track", "off"]) == 4  # what failed, tried here
     assert [each["executor"] for each in engine.records(there) if each["kind"] == "session"] == ["ray", "local"]
     assert engine.values(there) == engine.values(here)
+
+
+def test_a_score_is_the_same_bits_though_a_node_is_killed(cluster, tmp_path, monkeypatch, capsys, caplog):
+    for name, source, count in (("samples", mnist5k("heldout"), 300), ("reference", mnist5k("train"), 64)):
+        np.savez(tmp_path / f"{name}.npz", arr_0=source.load(range(count)).transpose(0, 2, 3, 1))
+    node = cluster.add_node(**NODE)
+    networks: list[ray_features.RayNetworks] = []
+    make = ray_features.RayNetworks
+
+    def noted(*given: Any) -> ray_features.RayNetworks:
+        networks.append(make(*given))
+        return networks[-1]
+
+    monkeypatch.setattr(ray_features, "RayNetworks", noted)
+    killed: list[str] = []
+
+    def kill() -> None:
+        """The second node, once both have pictures in hand."""
+        until = time.monotonic() + 120.0
+        while time.monotonic() < until:
+            if networks and len({host.node.id for host in networks[0].hosts if host.tasks}) > 1:
+                cluster.remove_node(node, allow_graceful=False)
+                killed.append(node.node_id[:8])
+                return
+            time.sleep(0.02)
+
+    def score(out: str, *more: str) -> tuple[list[Any], dict[str, bytes], str]:
+        """Numbers, files of features by name, and the executor."""
+        monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / f"cache of {out}"))
+        monkeypatch.setenv("ARBENCH_WEIGHTS", str(tmp_path / "none"))
+        samples, reference, folder = tmp_path / "samples.npz", tmp_path / "reference.npz", tmp_path / out
+        arguments = ["score", str(samples), "--reference", str(reference), "--out", str(folder), "--device", "cpu"]
+        assert main([*arguments, "--metric", "kid", *more]) == 0, capsys.readouterr().err
+        result = json.loads(next(folder.glob("cells/*/result.json")).read_bytes())
+        kept = {path.name: path.read_bytes() for path in folder.glob("features/*/*") if path.suffix != ".json"}
+        return result["metrics"], kept, result["provenance"]["executor"]
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    there = score("there", "--executor", "ray", "--address", cluster.address)
+    killer.join()
+    (lost,) = killed
+    assert lost in caplog.text
+    assert "its images are done again elsewhere" in caplog.text
+    here = score("here")
+    assert there[:2] == here[:2]
+    assert any(name.endswith(".f32") for name in here[1])
+    assert (there[2], here[2]) == ("ray", "local")
 
 
 def test_a_job_that_loses_its_machine_again_and_again_has_failed(engine, monkeypatch):
