@@ -17,7 +17,7 @@ from ..features.weight_files import Weights
 from ..metrics.pairs import paired, perceptual
 from ..metrics.pairs.backbones import NEEDS
 from . import paired_conventions
-from .pair_names import PairNames, stem
+from .pair_names import RULES, PairNames, stem
 from .question import why_missing
 
 
@@ -94,6 +94,7 @@ class Pairing:
             "original_files": fingerprint(self.reference),
             "original_reading": self.reading.settings(),
             "told": BY_PLACE,
+            "rules": RULES,
             **self.metrics.settings(),
         }
 
@@ -146,8 +147,16 @@ class Pairing:
                     "remove one of the two",
                 )
         if not self._names.match(sample.key, original.key):
+            what = f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}"
+            if self._names.overlap:
+                raise InputError(
+                    what,
+                    "the two sets share numbers, and those at one place differ",
+                    "rename one side so that a pair has one number; rows of two npz files are pairs by place, whatever"
+                    " their images were called",
+                )
             raise InputError(
-                f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}",
+                what,
                 "pairs have the same names but for their extensions",
                 "rename or remove what is left over on one side",
             )
