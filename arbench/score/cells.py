@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..data.stream import Picture, Tally
 from ..errors import DamagedFile, InputError, UnknownName
 from ..features.unit_features import UNIT, UnitFile
+from ..files import state_of
 from ..json_text import parse_json
 from ..remote.address import info, is_address, open_place
 from ..remote.cached import fetch
@@ -46,8 +47,8 @@ class SampledCell:
 
     @cached_property
     def mark(self) -> str:
-        """Changes when a unit does: of names, sizes and times."""
-        facts = [(unit.path.name, unit.path.stat().st_size, unit.path.stat().st_mtime_ns) for unit in self.units]
+        """Changes when a unit does: of names and states."""
+        facts = [(unit.path.name, state_of(unit.path)) for unit in self.units]
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
     @property
