@@ -83,6 +83,8 @@ class Pairing:
     open: Open = open_images
     samples: int | None = None
     """How many there are, if that is known."""
+    mark: str | None = None
+    """Changes when the originals do; None: the fingerprint of their files."""
     _originals: Iterator[Picture] | None = None
     _names: PairNames | None = None
     _ahead: Picture | None = None
@@ -91,7 +93,7 @@ class Pairing:
         """What decides the values, for the identity of the stored set."""
         return {
             "originals": name_of(self.reference),
-            "original_files": fingerprint(self.reference),
+            "original_files": fingerprint(self.reference) if self.mark is None else self.mark,
             "original_reading": self.reading.settings(),
             "told": BY_PLACE,
             "rules": RULES,

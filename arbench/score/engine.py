@@ -91,6 +91,7 @@ def extract(request: ScoreRequest, progress: Progress = lambda what, done, count
 
 
 def _jobs(request: ScoreRequest) -> list[_Job]:
+    request.refuse_unused()
     if is_run(request.samples):
         return [_of_cell(request, cell) for cell in cells_of(request.samples)]
     question = replace(request.question, conventions=_chosen(request))
@@ -262,6 +263,7 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
         request.shard,
         opener(request.device, request.adapters),
         opened(job.source, request.reading, request.shard).count if isinstance(job.source, str) else None,
+        mark_of(request.reference, request.adapters),
     )
 
 
