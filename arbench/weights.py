@@ -144,6 +144,16 @@ def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> P
     )
 
 
+def notes_of(card: Card, given: Mapping[str, str] | None = None) -> list[str]:
+    """Which parts of the files of `card` and of its tokenizer are loaded, where there is a choice; none for others."""
+    notes = []
+    for each in [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]:
+        path = find(each, given)
+        if path is not None and (note := part_of(each, path, given).note):
+            notes.append(note)
+    return notes
+
+
 def digest_of(path: Path, part: str = "") -> str:
     """The sha256 of a weight file, of an index with its shards; with "#PART" where a part of it is loaded.
 

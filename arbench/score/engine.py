@@ -29,11 +29,12 @@ from ..measure.threads import SAMPLING_THREADS, threads
 from ..spec.card import Card
 from ..spec.cell import make_cell
 from ..spec.identity import identity
-from ..spec.result import Provenance, Result
+from ..spec.result import Provenance, Remark, Result
 from ..spec.suite import Settings
 from ..spec.task import prompts_in, tasks
 from ..tasks.compared import Compared, stored_features, stored_prompts
 from ..tasks.generate import Generate
+from ..weights import notes_of
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
 from .generated import digests_of, mark_of, opener, origin_of
@@ -321,7 +322,7 @@ def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, 
         metrics=found.metrics,
         samples=found.samples,
         reference=found.reference,
-        remarks=found.remarks,
+        remarks=(*found.remarks, *_chosen_weights(job)),
         deviation=extractors.deviation,
         timings={name: round(value, 3) for name, value in job.timings.items()},
         artifacts={"per-image": "samples.parquet"} if found.samples.n else {},
@@ -329,6 +330,14 @@ def _result(job: _Job, found: Evaluation, extractors: Extractors, started: str, 
         started=started,
         wall_seconds=round(seconds, 3),
     )
+
+
+def _chosen_weights(job: _Job) -> list[Remark]:
+    """Which of the weights in their files a generator was given."""
+    if not (isinstance(job.source, str) and job.source.startswith(GENERATOR)):
+        return []
+    notes = notes_of(registry.card(job.source.removeprefix(GENERATOR)), job.request.adapters)
+    return [Remark(code="weights_part", text="; ".join(notes))] if notes else []
 
 
 def _sampling_threads(job: _Job) -> int | None:
