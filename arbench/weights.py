@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -118,15 +118,22 @@ def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> P
     if asked:
         name = parts.find(_listing(path), asked)
         return Part(name, f"weights of {card.name}: {name or 'the whole'} of {path.name}")
+    system = next((system for system in registry.systems() if card.name in {each.name for each in system.cards}), None)
+
+    def fits(names: Collection[str]) -> bool:
+        return system is not None and any(file.fits(names) for file in system.files)
+
     try:
-        twins = parts.twins(_listing(path), card.checkpoint.wrapper if card.checkpoint else ())
+        listing = _listing(path)
+        twins = parts.twins(listing, card.checkpoint.wrapper if card.checkpoint else (), fits)
+        unread = parts.unread(listing)
     except CheckpointError:
         return Part()  # perhaps of a format of the adapter's own, which loads it or says what is wrong
-    system = next((system for system in registry.systems() if card.name in {each.name for each in system.cards}), None)
-    own = [each for each in twins if system is not None and any(file.fits(each.names) for file in system.files)]
+    own = [each for each in twins if fits(each.names)]
     chosen = next(iter(own or twins), None)
     if chosen is None:
-        return Part()
+        lost = f"weights of {card.name}: {' and '.join(unread)} of {path.name}, averaged weights, cannot be read"
+        return Part(note=f"{lost}: not under the names of the network") if unread else Part()
     first, *others = chosen.parts
     named = " and ".join(other or "the rest" for other in others)
     another = parts.join(path, others[0] or parts.WHOLE)
@@ -135,6 +142,16 @@ def part_of(card: Card, path: Path, given: Mapping[str, str] | None = None) -> P
         f"weights of {card.name}: {first or 'the rest'} of {path.name} is loaded, and {named} is there too"
         f" (--weights {card.name}={another})",
     )
+
+
+def notes_of(card: Card, given: Mapping[str, str] | None = None) -> list[str]:
+    """Which parts of the files of `card` and of its tokenizer are loaded, where there is a choice; none for others."""
+    notes = []
+    for each in [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]:
+        path = find(each, given)
+        if path is not None and (note := part_of(each, path, given).note):
+            notes.append(note)
+    return notes
 
 
 def digest_of(path: Path, part: str = "") -> str:

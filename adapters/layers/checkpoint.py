@@ -147,6 +147,8 @@ def load_strict(
         problems.append(
             f"{len(renamed.misshapen)} of another shape: {', '.join(listed)}" + (f", and {more} more" if more else "")
         )
+    if odd := _other_numbers(targets, renamed.state):
+        problems.append(f"{len(odd)} of another kind of numbers: {', '.join(odd[:SHOWN])}")
     if problems:
         looks = looks_like(state.keys(), [key for ours in shapes for key in (names(ours) if names else (ours,))])
         where = f" {path}" if path else ""
@@ -159,6 +161,25 @@ def load_strict(
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(renamed.state[name])
+
+
+def _other_numbers(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Parameters that are no real numbers in the file (quantised ones are whole), or not all finite; each with what."""
+    found = []
+    for name, tensor in state.items():
+        target = targets[name]
+        if target.is_floating_point() and not tensor.is_floating_point():
+            found.append(f"{name} is {str(tensor.dtype).removeprefix('torch.')}, ours real numbers")
+        elif isinstance(target, nn.Parameter) and tensor.is_floating_point() and not _finite(tensor):
+            found.append(f"{name} holds numbers that are not finite")
+    return found
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not tensor.numel():
+        return True
+    wide = tensor if tensor.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16) else tensor.float()
+    return bool(torch.isfinite(torch.stack(torch.aminmax(wide))).all())
 
 
 class uninitialised(TorchFunctionMode):  # noqa: N801 (used like a function)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,13 @@ from ..errors import CheckpointError, closest
 from ..remote.address import is_address
 from ..remote.cached import local
 from .listing import Listing
+from .torch_format import StoredTensor
 
-AVERAGED = re.compile(r"(.*_)?(ema|averaged|avg|swa)(_.*|\d*)")
-"""A part of a name that says that these weights are a mean over training: ema, model_ema, ema_model, net_ema."""
+AVERAGED = re.compile(
+    r"(?i:(.*[_-])?(ema|averaged?|avg|swa|shadow|polyak)(model|net|network|weights|params|[_-].*|\d*))"
+    r"|[a-z]+E(ma|MA)([A-Z_].*)?"
+)
+"""A part of a name that says that these weights are a mean over training: ema, model_ema, EMAModel, netEMA, shadow."""
 TRAINING = re.compile(r"optim\w*|opt|\w*_opt|\w*optimizer\w*|(lr_)?schedulers?|(grad_)?scaler|loops|callbacks")
 """What training keeps beside the weights, tensors of the same shapes among it."""
 ALIKE = 0.5
@@ -125,10 +129,13 @@ class Twins:
     """Of the tensors of the first, without the prefix."""
 
 
-def twins(listing: Listing, order: Sequence[str] = ()) -> list[Twins]:
-    """The networks that are in the file more than once, the largest first."""
+Fits = Callable[[Collection[str]], bool]
+
+
+def twins(listing: Listing, order: Sequence[str] = (), fits: Fits = lambda names: False) -> list[Twins]:
+    """The networks that are in the file more than once, the largest first. `fits`: names are of what is looked for."""
     groups: list[tuple[list[str], frozenset[str]]] = []
-    for part, names in _candidates(listing, order).items():
+    for part, names in _candidates(listing, order, fits).items():
         for members, known in groups:
             if len(names & known) >= ALIKE * max(len(names), len(known)):
                 members.append(part)
@@ -143,29 +150,57 @@ def twins(listing: Listing, order: Sequence[str] = ()) -> list[Twins]:
     return sorted(found, key=lambda each: -len(each.names))
 
 
-def _candidates(listing: Listing, order: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Part -> its names, without what they all begin with.
+def unread(listing: Listing) -> list[str]:
+    """Averaged weights that no network can be given: a list without names, or names whose dots were left out."""
+    lists = [
+        name
+        for name, value in listing.others.items()
+        if averaged(name) and isinstance(value, list | tuple) and any(isinstance(each, StoredTensor) for each in value)
+    ]
+    prefixes = _prefixes(listing)
+    joined = {name: {each.replace(".", "") for each in names} for name, names in prefixes.items()}
+    for name, names in prefixes.items():
+        if averaged(name) and not any("." in each for each in names):
+            others = [each for other, each in joined.items() if other != name and not averaged(other)]
+            if any(len(each & names) >= ALIKE * len(each) for each in others):
+                lists.append(name)
+    return lists
 
-    Dicts that hold tensors; and within a dict, prefixes, if one of them says that it is a mean or is of the card.
-    """
-    inside: dict[str, set[str]] = {name: set() for name in listing.dicts if not in_training(name) and not _number(name)}
-    dicts, prefixes = frozenset(listing.dicts), dict[str, set[str]]()
+
+def _prefixes(listing: Listing) -> dict[str, set[str]]:
+    """The first piece of names in a dict, whole -> what is behind it."""
+    dicts, found = frozenset(listing.dicts), dict[str, set[str]]()
     for name in listing.tensors:
-        for holder in inside:
-            if not holder or name.startswith(f"{holder}."):
-                inside[holder].add(name.removeprefix(f"{holder}." if holder else ""))
         for prefix in _firsts(dicts, name)[:1]:
             if not in_training(prefix):
-                prefixes.setdefault(prefix, set()).add(name.removeprefix(f"{prefix}."))
+                found.setdefault(prefix, set()).add(name.removeprefix(f"{prefix}."))
+    return found
+
+
+def _candidates(listing: Listing, order: Sequence[str], fits: Fits) -> dict[str, frozenset[str]]:
+    """Part -> its names, without what they all begin with.
+
+    Dicts that hold tensors; and within a dict, prefixes, if one of them says that it is a mean or is of the card, or
+    those of a network that `fits`.
+    """
+    inside: dict[str, set[str]] = {name: set() for name in listing.dicts if not in_training(name) and not _number(name)}
+    for name, place in listing.tensors.items():
+        for holder in inside:
+            if not holder or name.startswith(f"{holder}."):
+                rest = name.removeprefix(f"{holder}." if holder else "")
+                if "." in rest or place.tensor.shape not in ((), (1,)):  # no count such as AveragedModel's n_averaged
+                    inside[holder].add(rest)
+    prefixes = _prefixes(listing)
     lasts = {name: name.rpartition(".")[2] for name in prefixes}
     marked = any(averaged(last) or last in order for last in lasts.values())
-    if marked:
-        inside |= {name: names for name, names in prefixes.items() if name not in inside}
+    for name, names in prefixes.items():
+        if name not in inside and (marked or fits(_unprefixed(names))):
+            inside[name] = names
     return {name: _unprefixed(names) for name, names in inside.items() if names}
 
 
 def _number(name: str) -> bool:
-    return name.rpartition(".")[2].lstrip("-").isdigit()
+    return name.rpartition(".")[2].lstrip("-").isdigit() and not averaged(name)  # as "ema_0.999" is
 
 
 def _unprefixed(names: Collection[str]) -> frozenset[str]:

@@ -25,7 +25,7 @@ def captions(
     about, _ = text_encoder_of(card)
     if dtype not in DTYPES:
         raise UnknownName("number format", dtype, DTYPES, f"--dtype {DTYPES[0]}")
-    lines = [line for line in read_prompts(prompts) if line.strip()]
+    lines = read_prompts(prompts)
     if not lines:
         raise InputError(f"{prompts} has no prompts", "it is empty", "write one prompt per line")
     before = _read_instruction(instruction)

@@ -39,6 +39,7 @@ def check(
     from arbench.features.weight_files import parse_given
     from arbench.run.device import resolve_device
     from arbench.terminal import PlainConsole
+    from arbench.weights import notes_of
 
     if not names:
         raise UsageError("no adapter given", "", "arbench check NAME... (see: arbench ls adapters)")
@@ -51,6 +52,8 @@ def check(
     lines, device = read_lines(prompts), resolve_device(device)
     plans = [adapter.plan(card, random=random, device=device, given=given, prompts=lines) for card in cards]
     console = PlainConsole(stderr=json_output)
+    for note in [] if random else [note for card in cards for note in notes_of(card, given)]:
+        PlainConsole(stderr=True).print(Text(f"note: {note}"), soft_wrap=True)
     width = max(len(card.name) for card in cards)
     verdicts = []
     with Steps(console) as steps:

@@ -10,6 +10,7 @@ import typer
 
 from arbench import __version__
 from arbench.cli import between_runs, on_disk, on_images
+from arbench.cli.once import Verbs
 from arbench.cli.options import (
     Adapters,
     Address,
@@ -33,7 +34,7 @@ from arbench.cli.options import (
 from arbench.cli.places import here, results, resumed
 from arbench.errors import INTERRUPTED, OK, ArbenchError, UsageError, printable
 
-app = typer.Typer(
+app = Verbs(
     name="arbench",
     help="Benchmark autoregressive image generators and visual tokenizers: quality, speed and memory under the same"
     " settings, with error bars.",

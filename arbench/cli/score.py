@@ -244,7 +244,8 @@ def header(result: Result) -> list[str]:
 
 def _set(summary: SetSummary) -> str:
     unknown = summary.statistics and not summary.n
-    parts = [f"{summary.source}: {'number of images not stated' if unknown else f'{summary.n} images'}"]
+    count = "number of images not stated" if unknown else f"{summary.n} images" if summary.n else "not read"
+    parts = [f"{summary.source}: {count}"]
     if summary.sizes:
         sizes = list(summary.sizes)
         parts.append(sizes[0] if len(sizes) == 1 else f"{len(sizes)} sizes, mostly {sizes[0]}")

@@ -92,27 +92,35 @@ def windows(side: int) -> list[Window]:
 def read_boxes(path: Path, keys: Sequence[str], size: tuple[int, int]) -> list[tuple[int, Box]]:
     """(place of the image, box) of a file, in its order. `keys`: names of the images; `size`: their height and width.
 
-    An image is told by its name, with or without folders, or by its place from 0. Raises InputError for a file of
-    another form, for an image that is not there, and for a box that does not lie within the image.
+    An image is told by its name, with or without folders and extension, or by its place from 0. Raises InputError for
+    a file of another form, for an image that is not there or not the only one so called, and for a box that does not
+    lie within the image.
     """
-    places: dict[str, int] = {}
+    called: dict[str, set[int]] = {}
     for place, key in enumerate(keys):
-        places |= {str(place): place, key: place, Path(key).name: place}
+        for name in (key, Path(key).name, str(Path(key).with_suffix("")), Path(key).stem, str(place)):
+            called.setdefault(name, set()).add(place)
+    whole = {key: place for place, key in enumerate(keys)}
     found = []
     for number, row in enumerate(_rows(path)):
         where = f"{path}, box {number}"
         try:
             x, y, width, height = (float(row[name]) for name in ("x", "y", "width", "height"))
+            ends = [round(end) for end in (x, y, x + width, y + height)]
             image = str(row["image"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{where} cannot be read", f"{type(error).__name__}: {error}", f"write {FORM}") from None
-        if image not in places:
+        meant = {whole[image]} if image in whole else called.get(image, set())
+        if not meant:
             raise InputError(f"{where}: no image {image}", f"images are {', '.join(list(keys)[:3])}, ...", "name one")
-        box = Box(round(x), round(y), round(x + width), round(y + height), str(row.get("label") or ""))
+        if len(meant) > 1:
+            several = " and ".join(keys[place] for place in sorted(meant)[:3])
+            raise InputError(f"{where}: {image} may be {several}", "names and places both count", "name it in full")
+        box = Box(ends[0], ends[1], ends[2], ends[3], str(row.get("label") or ""))
         if not (0 <= box.left < box.right <= size[1] and 0 <= box.top < box.bottom <= size[0]):
             what = f"it is {x:g}, {y:g}, {width:g} x {height:g}, and the image {size[1]} x {size[0]}"
             raise InputError(f"{where} is not within its image", what, "give x, y, width, height in pixels")
-        found.append((places[image], box))
+        found.append((next(iter(meant)), box))
     if not found:
         raise InputError(f"{path} holds no boxes", "", f"write {FORM}")
     return found
@@ -126,6 +134,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         rows = json.loads(text)
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it is not a list of objects")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"cannot read {path}", str(error), f"write {FORM}") from None
     return rows

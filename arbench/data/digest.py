@@ -1,4 +1,4 @@
-"""What a suite names, counted and digested: images by their pixels, files of statistics by bytes, prompts by text."""
+"""What a suite names, counted and digested: images by their pixels, statistics and tables by bytes, prompts by text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+from ..errors import InputError
 from ..remote.cached import local
 from ..spec.task import Data
 from .indexed import ImageSource
@@ -32,7 +33,7 @@ def digest_of(data: Data) -> str:
     Raises `InputError` and the other errors of `open_source` and `kept.locate`.
     """
     files = fingerprint(data.source)
-    if data.what != "images":  # the files that the lines name have a say too
+    if data.what in ("prompts", "captions"):  # the files that the lines name have a say too
         named = (Path(line) for line in read_prompts(Path(data.source)) if line.endswith(CAPTION))
         files += digest_of_states(named)
     return _digest_of(data, files)
@@ -45,14 +46,23 @@ def _opened(data: Data, files: str) -> ImageSource:
 
 @functools.cache
 def _digest_of(data: Data, files: str) -> str:
-    if data.what != "images":
+    if data.what in ("prompts", "captions"):
         return (digest_of_texts if data.what == "prompts" else digest_of_captions)(Path(data.source))
+    if data.what == "file":
+        return _of_bytes(Path(data.source))
     if published.is_name(data.source):
         return kept.locate(data.source).sha256
     if is_statistics(data.source):
-        with Path(local(data.source)).open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return _of_bytes(Path(local(data.source)))
     return opened(data).digest()
+
+
+def _of_bytes(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise InputError(f"cannot read {path}", error.strerror or str(error), "check the path") from error
 
 
 def count_of(data: Data) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
+import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..files import state_of
+from ..json_text import parse_json
 from ..spec.card import Card
 
 CAPTION = ".safetensors"
@@ -17,21 +21,100 @@ CAPTION = ".safetensors"
 Shape = tuple[int, ...]
 
 
-def read_prompts(path: Path | None) -> tuple[str, ...]:
-    """The lines of a text file, empty ones at its end left out.
+COLUMNS = ("prompt", "caption", "text", "prompts", "captions")
+"""What the texts are called in a table or in objects of JSON, the first that is there; case does not count."""
+LINE_FORM = "give a UTF-8 text, one prompt per line"
+TABLE_FORM = f"name the texts {COLUMNS[0]!r}, and quote those with commas, quotes or line breaks"
+JSON_FORM = f"give texts, or objects with the text under {COLUMNS[0]!r}"
+FORMS = dict.fromkeys((".csv", ".tsv"), TABLE_FORM) | dict.fromkeys((".json", ".jsonl", ".ndjson"), JSON_FORM)
 
-    A byte order mark is not part of the first, and only a line feed or carriage return ends one: prompts from the web
-    hold the other characters at which `str.splitlines` would split.
+
+def read_prompts(path: Path | None) -> tuple[str, ...]:
+    """The prompts of a file, in its order: lines of a text; or of .csv, .tsv, .json and .jsonl the texts in them.
+
+    Of a text a byte order mark is not part of the first line, and only a line feed or carriage return ends one: prompts
+    from the web hold the other characters at which `str.splitlines` would split. Empty lines at its end are left out;
+    one before a prompt is an `InputError`, since nobody can tell whether it is a prompt. The other formats can state
+    empty prompts.
     """
     if path is None:
         return ()
+    suffix = path.suffix.lower()
+    form = FORMS.get(suffix, LINE_FORM)
     try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()  # \r\n and \r have become \n
-        return tuple(text.split("\n")) if text else ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"cannot read the prompts in {path}", str(error), "give a UTF-8 text, one prompt per line"
-        ) from error
+        text = path.read_text(encoding="utf-8-sig")  # \r\n and \r become \n
+        if form is TABLE_FORM:
+            return _of_table(text, "," if suffix == ".csv" else "\t")
+        if form is JSON_FORM:
+            return _of_json(text, lines=suffix != ".json")
+        return _of_lines(text)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"cannot read the prompts in {path}", str(error), form) from error
+
+
+def _of_lines(text: str) -> tuple[str, ...]:
+    lines = text.split("\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    empty = next((number for number, line in enumerate(lines, 1) if not line.strip()), None)
+    if empty is not None:
+        raise ValueError(
+            f"line {empty} of {len(lines)} is empty: remove it, or state an empty prompt in a .jsonl, one text per line"
+        )
+    return tuple(lines)
+
+
+def _of_table(text: str, delimiter: str) -> tuple[str, ...]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = next(rows, [])
+    place = header.index(_column(header)) if header else 0
+    prompts = []
+    for row in rows:
+        if len(row) != len(header) and row:
+            raise ValueError(f"line {rows.line_num} has {len(row)} cells, and the header {len(header)}")
+        if row:  # an empty line is no row
+            prompts.append(row[place])
+    return tuple(prompts)
+
+
+def _of_json(text: str, *, lines: bool) -> tuple[str, ...]:
+    """Of one list, or of a value on each of the `lines`, of which empty ones are left out."""
+    values: Any
+    if lines:
+        values = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    values.append(parse_json(line))
+                except ValueError as error:
+                    raise ValueError(f"line {number}: {error}") from None
+    else:
+        values = parse_json(text)
+        if not isinstance(values, list):
+            raise ValueError(f"it is {_kind(values)}, not a list")
+    prompts = []
+    for number, value in enumerate(values, 1):
+        found = value[_column(list(value))] if isinstance(value, dict) else value
+        if not isinstance(found, str):
+            raise ValueError(f"prompt {number} is {_kind(found)}, not text")
+        prompts.append(found)
+    return tuple(prompts)
+
+
+def _column(names: Sequence[str]) -> str:
+    """The name that the texts have. Raises ValueError."""
+    for wanted in COLUMNS:
+        found = [name for name in names if name.strip().lower() == wanted]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(f"it has {found[0].strip()!r} {len(found)} times")
+    raise ValueError(f"none of {', '.join(COLUMNS)} is among {', '.join(map(repr, names[:8])) or 'no names'}")
+
+
+def _kind(value: object) -> str:
+    known = {dict: "an object", list: "a list", str: "text", type(None): "null"}
+    return known.get(type(value), "a number")
 
 
 def texts(prompts: Sequence[str]) -> tuple[str, ...]:

@@ -100,6 +100,18 @@ def open_stream(
     return AheadStream(_reader(source, key), Shard(*shard, limit), on_bad, workers)
 
 
+def takes_column(source: Source) -> bool:
+    """Whether a source can have several columns of images, so that a reading's `column` chooses one."""
+    if not isinstance(source, str) or is_address(source):
+        return True
+    if source.startswith("mnist5k/"):
+        return False
+    if Path(source).exists():
+        return _kind(Path(source)) in SEVERAL
+    kind = source.partition(":")[0]
+    return ALIASES.get(kind, kind) in SEVERAL or kind not in KINDS
+
+
 def _reader(source: str | Path | object, key: str | None) -> Reader:
     if isinstance(source, Path):
         return _of_kind(_kind(source), str(source), [source], key)

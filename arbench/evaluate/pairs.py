@@ -17,7 +17,7 @@ from ..features.weight_files import Weights
 from ..metrics.pairs import paired, perceptual
 from ..metrics.pairs.backbones import NEEDS
 from . import paired_conventions
-from .pair_names import PairNames, stem
+from .pair_names import RULES, PairNames, stem
 from .question import why_missing
 
 
@@ -83,6 +83,8 @@ class Pairing:
     open: Open = open_images
     samples: int | None = None
     """How many there are, if that is known."""
+    mark: str | None = None
+    """Changes when the originals do; None: the fingerprint of their files."""
     _originals: Iterator[Picture] | None = None
     _names: PairNames | None = None
     _ahead: Picture | None = None
@@ -91,9 +93,10 @@ class Pairing:
         """What decides the values, for the identity of the stored set."""
         return {
             "originals": name_of(self.reference),
-            "original_files": fingerprint(self.reference),
+            "original_files": fingerprint(self.reference) if self.mark is None else self.mark,
             "original_reading": self.reading.settings(),
             "told": BY_PLACE,
+            "rules": RULES,
             **self.metrics.settings(),
         }
 
@@ -146,8 +149,16 @@ class Pairing:
                     "remove one of the two",
                 )
         if not self._names.match(sample.key, original.key):
+            what = f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}"
+            if self._names.overlap:
+                raise InputError(
+                    what,
+                    "the two sets share numbers, and those at one place differ",
+                    "rename one side so that a pair has one number; rows of two npz files are pairs by place, whatever"
+                    " their images were called",
+                )
             raise InputError(
-                f"sample {sample.index} is {sample.key}, and the image at its place is {original.key}",
+                what,
                 "pairs have the same names but for their extensions",
                 "rename or remove what is left over on one side",
             )

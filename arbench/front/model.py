@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
@@ -32,6 +33,7 @@ from ..tasks.generate import Generate
 from ..tasks.outputs import check_codes, decode, encode, join, labels_for, moved, request_for
 from ..tasks.reconstruct import Reconstruct
 from ..tasks.sampled import sampled
+from ..weights import notes_of
 from .images import Images
 from .sources import WeightFiles, as_source, at_least, given_weights, one_of
 
@@ -221,7 +223,10 @@ def load(
     one_of("graph", graph, get_args(GraphMode))
     given = {name: weights} if isinstance(weights, str | Path) else weights
     settings = Settings(init=init, dtype=dtype, compile=compile, graph=graph, device=resolve_device(device))
-    return Model(card, settings, given_weights(given))
+    files = given_weights(given)
+    for note in notes_of(card, files) if init == "checkpoint" else ():
+        logging.getLogger(__name__).warning("%s", note)
+    return Model(card, settings, files)
 
 
 def _cell_of(card: Card, settings: Settings, sampling: Sampling | None, digests: dict[str, str]) -> Cell:

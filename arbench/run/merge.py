@@ -13,7 +13,7 @@ from ..files import write_atomic
 from ..journal import Record, Writer, now
 from ..spec.unit import Unit
 from .plan import Plan, PlannedCell
-from .replan import difference, key_of
+from .replan import difference, key_of, other_code
 from .replay import FINAL, CellState, State
 from .session import state_of
 from .shard import Shard, share_of
@@ -103,11 +103,12 @@ def _common_plan(parts: Sequence[_Part]) -> Plan:
             other = theirs.get(key_of(planned))
             same = other is not None and other.cell.result_id == planned.cell.result_id
             alike = other is not None and other.cell.settings_id == planned.cell.settings_id
-            if not (same or (alike and planned.exclusive)):  # only its machine may differ
+            mixed = other is not None and not planned.exclusive and other_code(planned, other)
+            if mixed or not (same or (alike and planned.exclusive)):  # only its machine may differ
                 raise InputError(
                     f"{part.folder} and {first.folder} are not shards of one run",
                     f"{planned.cell.label}: {difference(plans[0], planned, plan, other)}",
-                    "run all shards with the same suite, options, weights and data",
+                    "run all shards with the same suite, options, weights, data and code",
                 )
         if len(theirs) != len(cells):
             raise InputError(

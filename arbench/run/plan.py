@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .. import registry
 from .. import weights as weight_files
+from ..adapter_code import code_of
 from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
 from ..errors import (
@@ -58,6 +59,8 @@ class PlannedCell(Frozen):
     origins: dict[str, str]
     outcome: Outcome | None = None
     reason: str = ""
+    code: str = ""
+    """Digest of the code of the adapter and its tokenizer; "" where it is not known."""
     partial: bool = False
     """Whether `units` are a shard's share: the cell has its result once `arbench merge` has them all."""
 
@@ -271,6 +274,7 @@ class _Planner:
             origins=origins,
             outcome=outcome,
             reason=reason,
+            code=code_of(card),
         )
 
     def _lacking(self, task: TaskSpec) -> MissingReference | None:

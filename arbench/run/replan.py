@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 
 from ..errors import InputError
@@ -17,7 +18,8 @@ def replan(store: Store, state: State, place: Place | None = None) -> tuple[Plan
 
     A cell that lacked its weights or its reference and now has them is planned anew, and so is one without units whose
     feature networks' weights have come. Any other cell still to do whose weights, data, versions or machine have
-    changed is an error: its result would belong to another run.
+    changed is an error: its result would belong to another run. So is a cell whose units were made by other code of its
+    adapter, as long as they are there.
     """
     old = store.run.plan
     todo = [cell.planned for cell in state.values() if cell.outcome not in FINAL]
@@ -37,7 +39,13 @@ def replan(store: Store, state: State, place: Place | None = None) -> tuple[Plan
     cells: list[PlannedCell] = []
     for planned in old.cells:
         fresh = again.get(key_of(planned))
-        if planned.cell.result_id not in waiting or (fresh and fresh.cell.result_id == planned.cell.result_id):
+        if planned.cell.result_id not in waiting:
+            cells.append(planned)
+        elif fresh and fresh.cell.result_id == planned.cell.result_id:
+            if other_code(planned, fresh):
+                _refuse_units(store, planned)
+                planned = planned.model_copy(update={"code": fresh.code})
+                notes.append(f"{planned.cell.label}: the code of its adapter has changed since it was planned")
             cells.append(planned)
         elif fresh is not None and (
             planned.outcome == "error" or _more_features(planned, fresh, state[planned.cell.result_id])
@@ -53,6 +61,23 @@ def replan(store: Store, state: State, place: Place | None = None) -> tuple[Plan
                 f"put it back, or start a new run: arbench run {store.run.suite_path.removesuffix('.yaml')}",
             )
     return old.model_copy(update={"cells": tuple(cells), "weights": {**old.weights, **new.weights}}), notes
+
+
+def other_code(planned: PlannedCell, fresh: PlannedCell) -> bool:
+    """Whether two plannings know the code of their adapter, and it is not the same."""
+    return bool(planned.code and fresh.code) and planned.code != fresh.code
+
+
+def _refuse_units(store: Store, planned: PlannedCell) -> None:
+    """Raises `InputError` if units are there that other code has made."""
+    there = sum(store.unit(planned.cell.result_id, unit).is_file() for unit in planned.units)
+    if there:
+        units = shlex.quote(str(store.cell(planned.cell.result_id) / "units"))
+        raise InputError(
+            f"this run cannot be resumed: {planned.cell.label} no longer matches its plan",
+            f"the code of its adapter has changed since {there} of its {len(planned.units)} units were computed",
+            f"put it back, or have them computed again: rm -r {units}; arbench resume {store.resumed_as}",
+        )
 
 
 def _more_features(planned: PlannedCell, fresh: PlannedCell, state: CellState) -> bool:
@@ -82,6 +107,8 @@ def difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | 
         return "the weights of its feature networks have changed"
     if fresh.data != planned.data:
         return "its data has changed"
+    if other_code(planned, fresh):
+        return "the code of its adapter has changed"
     if new.machine != old.machine and planned.exclusive:
         return f"it was planned on {old.machine}, this is {new.machine}"
     return "the adapter or the task has another version now"

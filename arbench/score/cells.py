@@ -6,6 +6,7 @@ import contextlib
 import fnmatch
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,9 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from .. import journal
 from ..data.stream import Picture, Tally
 from ..errors import DamagedFile, InputError, UnknownName
+from ..features.feature_set import digest_of
 from ..features.unit_features import UNIT, UnitFile
+from ..files import state_of
 from ..json_text import parse_json
 from ..remote.address import info, is_address, open_place
 from ..remote.cached import fetch
@@ -46,8 +50,8 @@ class SampledCell:
 
     @cached_property
     def mark(self) -> str:
-        """Changes when a unit does: of names, sizes and times."""
-        facts = [(unit.path.name, unit.path.stat().st_size, unit.path.stat().st_mtime_ns) for unit in self.units]
+        """Changes when a unit does: of names and states."""
+        facts = [(unit.path.name, state_of(unit.path)) for unit in self.units]
         return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
     @property
@@ -131,7 +135,8 @@ def _has_plan(folder: Path) -> bool:
 def cells_of(source: str) -> list[SampledCell]:
     """The cells with samples that a source names: all of the run's, or those of a result id, an adapter or a glob.
 
-    Raises `InputError` where none has finished its units, `UnknownName` for a name that no cell has.
+    Raises `InputError` where none has finished its units, `UnknownName` for a name that no cell has, `DamagedFile` for
+    a unit that is not what the run wrote.
     """
     found = _split(source)
     assert found is not None  # asked only of what `is_run`
@@ -142,13 +147,31 @@ def cells_of(source: str) -> list[SampledCell]:
         if not chosen:
             names = [name for each in cells for name in (each.cell.result_id, each.cell.adapter)]
             raise UnknownName(f"cell with samples in {folder}", wanted, names, f"arbench status {folder}")
-        return chosen
+        return _whole(folder, chosen)
     if not cells:
         raise InputError(
             f"no cell of {folder} has all its samples",
             "its cells are not finished, or make none",
             f"arbench status {folder}",
         )
+    return _whole(folder, cells)
+
+
+def _whole(folder: Path, cells: list[SampledCell]) -> list[SampledCell]:
+    """`cells`, if every unit of theirs has the digest that the run's journal tells; one without a record is let be."""
+    path = folder / "journal.jsonl"
+    records = journal.read(path).records if path.is_file() else ()
+    written = {(each["cell"], each["unit"]): each["digest"] for each in records if each["kind"] == "unit"}
+    for cell in cells:
+        for unit in cell.units:
+            known = written.get((cell.cell.result_id, unit.path.stem))
+            if known is not None and digest_of(unit.path) != known:
+                run = shlex.quote(str(folder))
+                raise DamagedFile(
+                    f"{unit.path} is not what the run wrote",
+                    f"it has other bytes than its record in {path.name}",
+                    f"arbench verify {run}; without the cell's result.json, arbench resume {run} computes it again",
+                )
     return cells
 
 

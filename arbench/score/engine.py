@@ -29,11 +29,12 @@ from ..measure.threads import SAMPLING_THREADS, threads
 from ..spec.card import Card
 from ..spec.cell import make_cell
 from ..spec.identity import identity
-from ..spec.result import Provenance, Result
+from ..spec.result import Provenance, Remark, Result
 from ..spec.suite import Settings
 from ..spec.task import prompts_in, tasks
 from ..tasks.compared import Compared, stored_features, stored_prompts
 from ..tasks.generate import Generate
+from ..weights import notes_of
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
 from .generated import digests_of, mark_of, opener, origin_of
@@ -102,6 +103,7 @@ def extract(
 
 
 def _jobs(request: ScoreRequest) -> list[_Job]:
+    request.refuse_unused()
     if is_run(request.samples):
         return [_of_cell(request, cell) for cell in cells_of(request.samples)]
     question = replace(request.question, conventions=_chosen(request))
@@ -273,6 +275,7 @@ def _pairing(job: _Job, wanted: Sequence[Definition]) -> Pairing | None:
         request.shard,
         opener(request.device, request.adapters),
         opened(job.source, request.reading, request.shard).count if isinstance(job.source, str) else None,
+        mark_of(request.reference, request.adapters),
     )
 
 
@@ -330,7 +333,7 @@ def _result(job: _Job, found: Evaluation, extractors: Networks, started: str, se
         metrics=found.metrics,
         samples=found.samples,
         reference=found.reference,
-        remarks=found.remarks,
+        remarks=(*found.remarks, *_chosen_weights(job)),
         deviation=dict(extractors.deviation),
         timings={name: round(value, 3) for name, value in job.timings.items()},
         artifacts={"per-image": "samples.parquet"} if found.samples.n else {},
@@ -340,6 +343,14 @@ def _result(job: _Job, found: Evaluation, extractors: Networks, started: str, se
         started=started,
         wall_seconds=round(seconds, 3),
     )
+
+
+def _chosen_weights(job: _Job) -> list[Remark]:
+    """Which of the weights in their files a generator was given."""
+    if not (isinstance(job.source, str) and job.source.startswith(GENERATOR)):
+        return []
+    notes = notes_of(registry.card(job.source.removeprefix(GENERATOR)), job.request.adapters)
+    return [Remark(code="weights_part", text="; ".join(notes))] if notes else []
 
 
 def _sampling_threads(job: _Job) -> int | None:

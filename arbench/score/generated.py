@@ -9,6 +9,7 @@ import torch
 
 from .. import registry
 from .. import weights as weight_files
+from ..adapter_code import code_of
 from ..data.reading import GENERATOR, Open, Reading, Source, cropped
 from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
@@ -27,12 +28,13 @@ BATCH = 64
 
 
 def mark_of(source: Source, weights: Mapping[str, str] | None = None) -> str | None:
-    """Of a generator: changes with weights and cards of it and its tokenizer. None for others, whose files tell."""
+    """Of a generator: changes with weights, cards and code of it and its tokenizer. None for others: files tell."""
     if not (isinstance(source, str) and source.startswith(GENERATOR)):
         return None
     card = registry.card(source.removeprefix(GENERATOR))
     cards = [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]
-    return identity({"cards": [each.plain() for each in cards], "weights": digests_of(card, weights)}, "generator")
+    facts = {"cards": [each.plain() for each in cards], "weights": digests_of(card, weights), "code": code_of(card)}
+    return identity(facts, "generator")
 
 
 def digests_of(card: Card, weights: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from ..features import recipes as registry
 from ..features.extract import Extractors, Job, Networks, Progress, features_of
 from ..features.feature_folder import cache_folder
 from ..metrics.sets.moments import Moments, moments
-from .generated import opener
+from .generated import mark_of, opener
 from .request import ScoreRequest
 
 LOGITS = ("logits", "logits_unbiased")
@@ -39,11 +39,12 @@ def write(
     for name in recipes:
         for weight in registry.find(name).weights:
             request.weights.locate(weight)
-    mark = fingerprint(request.samples)
+    request.refuse_unused()
+    mark = mark_of(request.samples, request.adapters) or fingerprint(request.samples)
     folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"
     extractors = networks or Extractors(request.weights, request.device, request.mode)
     sets = features_of(
-        Job(request.samples, request.reading, folder, open=opener(request.device, request.adapters)),
+        Job(request.samples, request.reading, folder, open=opener(request.device, request.adapters), mark=mark),
         recipes,
         extractors,
         progress,

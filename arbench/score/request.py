@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ..data.reading import GENERATOR, Reading, Source, name_of
+from ..data.reading import GENERATOR, Reading, Source, is_statistics, name_of
+from ..data.sources import takes_column
+from ..errors import UsageError
 from ..evaluate.question import Question
 from ..features.extractor import Mode
+from ..features.feature_folder import is_features
 from ..features.weight_files import Weights
+from .cells import is_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,26 @@ class ScoreRequest:
         """Where features go."""
         return self.features or self.folder
 
+    def refuse_unused(self) -> None:
+        """Raises `UsageError` for an option that nothing here would heed: who gave it takes the numbers for others."""
+        held = is_run(self.samples) or is_features(self.samples)
+        images = [each for each in (self.samples, self.reference) if each is not None and not is_statistics(each)]
+        if self.question.size is not None and self.question.crop == "none":
+            _refuse("--size", "it is that of a crop of the reference", "add --reference-crop adm-center-crop-v1")
+        if self.reading.size is not None and self.reading.crop == "none":
+            _refuse("--size", "it is that of a crop", "add --crop adm-center-crop-v1")
+        if self.question.kind is not None and not is_statistics(self.reference):
+            _refuse("--reference-kind", "the reference is no file of statistics", "leave it out")
+        if self.reading.column is not None and not held and not any(map(takes_column, images)):
+            _refuse("--column", "neither set of images is a table", "leave it out")
+        if self.reading.limit is not None and held:
+            _refuse("--limit", "the features of the samples are there already, of all of them", "leave it out")
+
     @property
     def reference_reading(self) -> Reading:
         reading = self.reading
         return Reading(reading.on_bad, None, self.question.crop, self.question.size, reading.column)
+
+
+def _refuse(option: str, why: str, hint: str) -> NoReturn:
+    raise UsageError(f"{option} would change nothing here", why, hint)

@@ -78,15 +78,15 @@ class Pick:
 class Data:
     """What a task reads, named as in the suite: a set of images and how they are prepared, or a file of prompts.
 
-    what: "prompts" is what the prompts of a file say, "captions" what the caption files that it names hold. mixed:
-    images may differ in size, as feature networks take each at its own.
+    what: "prompts" is what the prompts of a file say, "captions" what the caption files that it names hold, "file" its
+    bytes. mixed: images may differ in size, as feature networks take each at its own.
     """
 
     source: str
     crop: str = "none"
     size: int | None = None
     limit: int | None = None
-    what: Literal["images", "prompts", "captions"] = "images"
+    what: Literal["images", "prompts", "captions", "file"] = "images"
     mixed: bool = False
 
     @property

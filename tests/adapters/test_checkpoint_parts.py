@@ -83,7 +83,7 @@ def test_layouts_of_training_code_load(tmp_path: Path, layout: str, legacy: bool
     assert same(loaded(tmp_path / "w.pt"), SMALL)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_other_number_formats_load(tmp_path: Path, dtype: torch.dtype) -> None:
     state = {key: value.to(dtype) for key, value in SMALL.items()}
     torch.save({"model": state}, tmp_path / "w.pt")
@@ -100,6 +100,14 @@ TWINS: dict[str, Any] = {
     "trainer.ema": {"trainer": {"net": OTHER, "ema": SMALL}},
     "ema.ema_model": {"model": OTHER, "ema": under("online_model.", OTHER) | under("ema_model.")},
     "state_dict.net_ema": {"state_dict": under("net.", OTHER) | under("net_ema.")},
+    "shadow": {"model": OTHER, "shadow": SMALL},
+    "ema.shadow": {"model": OTHER, "ema": {"decay": 0.9, "shadow": SMALL}},
+    "averaged_model": {"model": OTHER, "averaged_model": under("module.") | {"n_averaged": torch.tensor(3)}},
+    "average_model": {"model": OTHER, "average_model": SMALL},
+    "ema_0.999": {"model": OTHER, "ema_0.999": SMALL},
+    "netEMA": {"net": OTHER, "netEMA": SMALL},
+    "EMAModel": {"state_dict": OTHER, "EMAModel": SMALL},
+    "module.ema": {"module": {"model": OTHER, "ema": SMALL}},
 }
 
 
@@ -118,6 +126,54 @@ def test_averaged_weights_are_loaded_and_it_is_said(tmp_path: Path, name: str) -
     chosen = weights.part_of(CARD, path, given)
     assert same(loaded(path, chosen.name), OTHER)
     assert weights.digest_of(path, chosen.name) != weights.digest_of(path, part.name)
+
+
+def test_two_networks_of_one_kind_in_one_dict_are_told_apart(tmp_path: Path) -> None:
+    """No name says which is the mean: the first is loaded, and the other is said to be there."""
+    mini = registry.card("tokenizers/llamagen-mini")
+    path = weights.find(mini)
+    assert path is not None
+    state = read_state_dict(path)
+    save_file(under("a.", state) | {key: value.clone() for key, value in under("b.", state).items()}, tmp_path / "w")
+    part = weights.part_of(mini, tmp_path / "w", {mini.name: str(tmp_path / "w")})
+    assert part.name == "a"
+    assert "a of w is loaded, and b is there too" in part.note
+
+
+@pytest.mark.parametrize(
+    "averages",
+    [
+        {"ema": {"shadow_params": list(SMALL.values()), "decay": 0.9}},
+        {"shadow_params": tuple(SMALL.values())},
+        {"state_dict": under("model_ema.", {name.replace(".", ""): value for name, value in SMALL.items()})},
+    ],
+    ids=["torch_ema", "beside", "LitEma"],
+)
+def test_averages_without_names_are_not_passed_over_in_silence(tmp_path: Path, averages: dict[str, Any]) -> None:
+    content = {"state_dict": under("model.") | averages.pop("state_dict", {}), **averages}
+    torch.save(content, tmp_path / "w.pt")
+    part = weights.part_of(CARD, tmp_path / "w.pt")
+    assert part.name == ""
+    assert "averaged weights, cannot be read" in part.note
+    assert same(loaded(tmp_path / "w.pt"), SMALL)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda value: (value * 100).to(torch.int8), "stem.weight is int8, ours real numbers"),
+        (lambda value: value.to(torch.complex64), "stem.weight is complex64"),
+        (lambda value: value * float("nan"), "stem.weight holds numbers that are not finite"),
+        (lambda value: torch.full_like(value, -torch.inf).half(), "not finite"),
+        (lambda value: torch.full_like(value, torch.nan).to(torch.float8_e4m3fn), "not finite"),
+    ],
+    ids=["int8", "complex", "nan", "inf", "float8 nan"],
+)
+def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, change: Callable[[Tensor], Tensor], why: str) -> None:
+    torch.save({**SMALL, "stem.weight": change(SMALL["stem.weight"])}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="does not fit") as caught:
+        loaded(tmp_path / "w.pt")
+    assert why in caught.value.why
 
 
 def test_the_card_says_what_the_official_evaluation_takes(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from arbench import registry
+from arbench.adapter_code import code_of
 from arbench.data import prompts
 from arbench.data.digest import digest_of
 from arbench.data.reading import Reading, fingerprint
@@ -21,6 +22,7 @@ from arbench.features.extract import Job
 from arbench.features.feature_folder import FeatureFolder
 from arbench.features.feature_set import Output
 from arbench.files import state_of
+from arbench.score import generated
 from arbench.score.generated import mark_of
 from arbench.spec.task import Data
 from arbench.tasks.generate import floor
@@ -40,6 +42,7 @@ CACHES = {
     "adapters/tokenizers/diffusers_folder/cards.py:_card": "the name, and path and state of its config.json",
     "adapters/tokenizers/exported_pair/cards.py:_card": "the name, and path and state of its three files",
     "adapters/train/diffusion.py": PURE,
+    "arbench/adapter_code.py:_digest": "path and state of every file",
     "arbench/data/digest.py:_digest_of": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/digest.py:_opened": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/prompts.py:_shape": STATE,
@@ -220,7 +223,30 @@ def test_the_mark_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         changed = known(which).model_copy(update={"source": "elsewhere"})
         monkeypatch.setattr(registry, "card", lambda asked, w=which, c=changed: c if asked == w else known(asked))
         marks.append(mark_of(f"generator:{name}"))
+    monkeypatch.setattr(registry, "card", known)
+    monkeypatch.setattr(generated, "code_of", lambda card: "other code")
+    marks.append(mark_of(f"generator:{name}"))
     assert len(set(marks)) == len(marks)
+
+
+@pytest.mark.parametrize("form", ["module", "package", "package below"])
+def test_the_code_of_an_adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Any Python file of its package, also one replaced by another of the same size and time."""
+    name = f"its_adapter_{form.replace(' ', '_')}"
+    files = {"module": f"{name}.py", "package": f"{name}/blocks.py", "package below": f"{name}/a/b/blocks.py"}
+    path = tmp_path / files[form]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("X = 1\n")
+    if form != "module":
+        (tmp_path / name / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    implementation = f"{name}:Sampler" if form == "module" else f"{name}.adapter:Sampler"
+    card = registry.card("raster/llamagen-mini").derive(name="its/own", implementation=implementation)
+    before = code_of(card)
+    assert before == code_of(card) != ""
+    replaced(path, "written over")
+    assert code_of(card) != before
+    assert code_of(card.derive(implementation="no_such_package:Sampler", tokenizer=None)) == ""
 
 
 def test_the_mark_of_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +258,7 @@ def test_the_mark_of_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
         given = {
             "card": "a",
             "weights": "w",
+            "code": "c",
             "dtype": "f",
             "compile": False,
             "device": "cpu",
@@ -243,9 +270,19 @@ def test_the_mark_of_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Thing(dtype=given["dtype"], compile=given["compile"])
         cell = Thing(weights_sha256={"t": given["weights"]}, settings=settings, data={"s": given["images"]})
         monkeypatch.setattr(floor, "fingerprint", lambda source: given["files"])
+        monkeypatch.setattr(floor, "code_of", lambda card: given["code"])
         monkeypatch.setattr(floor, "BATCH", given.get("batch", 64))
         return floor._mark(cell, Thing(card=card), "s", given["device"])  # type: ignore[arg-type]
 
-    others = {"card": "b", "weights": "v", "dtype": "h", "compile": True, "device": "cuda", "images": "j", "files": "y"}
+    others = {
+        "card": "b",
+        "weights": "v",
+        "code": "d",
+        "dtype": "h",
+        "compile": True,
+        "device": "cuda",
+        "images": "j",
+        "files": "y",
+    }
     marks = [mark(), *(mark(**{name: value}) for name, value in others.items()), mark(batch=32)]
     assert len(set(marks)) == len(marks)

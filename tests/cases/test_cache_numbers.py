@@ -16,7 +16,9 @@ from torchvision.models import alexnet
 
 import arbench
 from arbench import registry
+from arbench.errors import UsageError
 from arbench.weights import find
+from tests import forked
 
 MINI = "raster/llamagen-mini"
 Numbers = dict[str, float]
@@ -119,6 +121,51 @@ def test_the_weights_of_a_generator_changed_in_place(sets: tuple[Path, Path], tm
     other = scored(0.5)
     assert other["frechet"] != first["frechet"]
     assert scored(1.0) == first
+
+
+def test_a_score_says_which_of_several_weights_were_sampled(
+    sets: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = find(registry.card(MINI))
+    assert file is not None
+    state, path = load_file(file), tmp_path / "w.safetensors"
+    save_file({f"{part}.{name}": value.clone() for part in ("model", "shadow") for name, value in state.items()}, path)
+    options = {**OFFLINE, "metrics": ["frechet"], "limit": 16, "weights": {MINI: path}, "device": "cpu"}
+    (result,) = arbench.score(f"generator:{MINI}", str(sets[1]), **options).results
+    said = {remark.code: remark.text for remark in result.remarks}
+    assert "shadow of w.safetensors is loaded, and model is there too" in said["weights_part"]
+    arbench.load(MINI, weights=path).close()
+    assert "shadow of w.safetensors is loaded" in caplog.text
+
+
+def test_statistics_of_a_generator_whose_weights_changed_in_place(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    file = find(registry.card(MINI))
+    assert file is not None
+    state, path, out = load_file(file), tmp_path / "w.safetensors", tmp_path / "s.npz"
+    means = []
+    for scale in (1.0, 0.5):
+        save_file({key: value * scale for key, value in state.items()}, path)
+        recipe = ("--recipe", "efficientnet-lite0", "--limit", "16", "-o", out)
+        done = forked.arbench("stats", f"generator:{MINI}", "--weights", f"{MINI}={path}", *recipe)
+        assert done.returncode == 0, done.stderr
+        with np.load(out) as found:
+            means.append({name: found[name] for name in found.files if found[name].ndim == 1 and found[name].size > 9})
+    assert means[0].keys() == means[1].keys()
+    assert any(not np.array_equal(means[0][name], means[1][name]) for name in means[0])
+
+
+@pytest.mark.parametrize("options", [{"size": 16}, {"column": "image"}, {"reference_kind": "adm"}])
+def test_an_option_that_would_change_nothing_is_refused(
+    sets: tuple[Path, Path], tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match="would change nothing"):
+        numbers(sets[0], sets[1], tmp_path / "out", **{**OFFLINE, **options})
+
+
+def test_a_limit_of_features_that_are_there_is_refused(sets: tuple[Path, Path], tmp_path: Path) -> None:
+    numbers(str(sets[0]), str(sets[1]), tmp_path / "out", **OFFLINE)
+    with pytest.raises(UsageError, match="--limit would change nothing"):
+        numbers(str(tmp_path / "out" / "features"), str(sets[1]), tmp_path / "again", limit=5, **OFFLINE)
 
 
 CHANGES: dict[str, Callable[[Path], None]] = {

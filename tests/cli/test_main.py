@@ -49,6 +49,9 @@ def test_a_mistyped_verb_gets_a_suggestion():
         (["show", "quickstart", "--set", "generate.m=3"], "unknown key 'm'"),
         (["show", "./none.yaml"], "no suite file"),
         (["ls", "adaptors"], "did you mean adapters?"),
+        (["run", "quickstart", "--track", "off", "--track", "sqlite:///a.db"], "--track is given twice"),
+        (["score", "a", "--reference", "b", "--reference=c"], "--reference is given twice"),
+        (["stats", "a", "-o", "b.npz", "--output", "c.npz"], "--output is given twice"),
     ],
 )
 def test_usage_errors_are_short_and_exit_with_2(arguments, message, capsys):

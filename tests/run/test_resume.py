@@ -200,6 +200,24 @@ def test_a_cell_to_do_must_be_what_was_planned(planned, tmp_path):
     assert replan(store, replay(plan.cells, finished)) == (plan, [])  # a finished cell needs its weights no more
 
 
+def test_units_of_different_code_are_never_mixed(planned, monkeypatch):
+    store, plan = planned(WEIGHTY.replace("weighty", "steady"))
+    (cell,) = plan.cells
+    assert cell.code
+    monkeypatch.setattr("arbench.run.plan.code_of", lambda card: "other code")
+    unit = store.unit(cell.cell.result_id, cell.units[0])
+    unit.parent.mkdir(parents=True)
+    unit.write_bytes(b"samples")
+    with pytest.raises(InputError, match="generate farm/steady no longer matches its plan") as caught:
+        replan(store, replay(plan.cells, []))
+    assert caught.value.why == "the code of its adapter has changed since 1 of its 1 units were computed"
+    assert f"rm -r {unit.parent}" in caught.value.hint
+    unit.unlink()
+    again, notes = replan(store, replay(plan.cells, []))
+    assert [each.code for each in again.cells] == ["other code"]
+    assert notes == ["generate farm/steady: the code of its adapter has changed since it was planned"]
+
+
 @pytest.mark.parametrize("change", ["another file", "one more"])
 def test_units_of_different_feature_weights_are_never_mixed(planned, tmp_path, change):
     file = tmp_path / "weights" / "classify_image_graph_def.pb"  # of which no digest is published

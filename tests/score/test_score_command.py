@@ -199,7 +199,8 @@ PADDED = [f"{index:03d}.png" for index in range(12)]
     [
         (PADDED, PADDED),
         (PADDED, [f"{index:05d}.bmp" for index in range(12)]),
-        (PADDED, [f"val_{index + 1:08d}.png" for index in range(12)]),
+        (PADDED, [f"ILSVRC2012_val_{index:08d}.png" for index in range(12)]),
+        (PADDED, [f"val_{index + 100:08d}.png" for index in range(12)]),
     ],
 )
 def test_pairs_go_by_name_or_by_numbers_in_step(arbench, scored, tmp_path, samples, originals):
@@ -209,6 +210,17 @@ def test_pairs_go_by_name_or_by_numbers_in_step(arbench, scored, tmp_path, sampl
     assert psnr["value"] == pytest.approx(TRUE_PSNR)
     assert ("paired_by_place" in psnr["flags"]) == originals[0].startswith("val")
     assert found["reference"]["n"] == 12
+
+
+@pytest.mark.parametrize("samples", ["rec_{}.png", "{}.png"])
+def test_sets_that_share_numbers_are_no_pairs_by_place(arbench, tmp_path, samples):
+    """gt_0 to gt_5 beside rec_1 to rec_6: five originals have a partner, and none has it at its place."""
+    mine, theirs = paired_folders(
+        tmp_path, [samples.format(index + 1) for index in range(6)], [f"gt_{index}.png" for index in range(6)]
+    )
+    said = arbench("score", mine, "--reference", theirs, "--paired", "--metric", "psnr", "--out", "out", code=2).stderr
+    assert "share numbers" in said
+    assert "gt_1.png" in said
 
 
 @pytest.mark.parametrize("missing", [0, 3, 11])

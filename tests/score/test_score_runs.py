@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -172,3 +173,16 @@ def test_images_that_were_not_kept_are_named_with_the_option_that_keeps_them(pla
     assert "64 of its 130 samples" in said
     assert "--keep-images" in said
     assert "--keep-images" in place.run("export", "lean", "--images", "none", code=2)
+
+
+def test_a_unit_that_is_not_what_the_run_wrote_is_never_scored(place, run):
+    """The vectors of another unit, as whole as they may be."""
+    shutil.copytree(run, place.folder / "other")
+    (unit,) = (place.folder / "other").glob("cells/*/units/000000-000032.npz")
+    with np.load(unit) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez(unit, **{name: array + 1 if name.startswith("features:") else array for name, array in arrays.items()})
+    for words in (("score", "other"), ("export", "other", "--images", "none")):
+        said = place.run(*words, code=3)
+        assert "is not what the run wrote" in said
+        assert "arbench verify other" in said

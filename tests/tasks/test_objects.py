@@ -126,11 +126,25 @@ def test_faces_are_compared_where_the_network_is(cell, through, monkeypatch, tmp
         (("0.png", 30, 0, 4, 4, ""), "is not within its image"),
         (("0.png", 3, 0, 0, 4, ""), "is not within its image"),
         (("0.png", "left", 0, 4, 4, ""), "cannot be read"),
+        (("0.png", "nan", 0, 4, 4, ""), "cannot be read"),
+        (("0.png", 0, 0, "inf", 4, ""), "cannot be read"),
+        (("0.png", 0, 0, 4, 4, "x" * 200_000), "field larger"),
     ],
 )
 def test_boxes_that_cannot_be(tmp_path, row, message):
     with pytest.raises(InputError, match=message):
         read_boxes(written(tmp_path, [row], "csv"), ["0.png"], (32, 32))
+
+
+def test_an_image_that_two_could_be_is_refused(tmp_path):
+    """A stem that is another one's place, and names that stand in two folders; a whole name is always meant."""
+    keys = ["1.png", "2.png", "3.png", "a/7.png", "b/7.png", "7"]
+    for name in ("1", "2", "3", "7.png"):
+        with pytest.raises(InputError, match="may be"):
+            read_boxes(written(tmp_path, [(name, 0, 0, 4, 4, "")], "csv"), keys, (32, 32))
+    for name, place in (("1.png", 0), ("b/7.png", 4), ("a/7", 3), ("7", 5), ("5", 5), ("0", 0)):
+        rows = read_boxes(written(tmp_path, [(name, 0, 0, 4, 4, "")], "csv"), keys, (32, 32))
+        assert [found for found, _ in rows] == [place]
 
 
 def test_what_does_not_go_together(cell, through, tmp_path):

@@ -36,8 +36,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and safetensors each have their own
+        # torch's own words advise to have the file run its code
+        why = f"({_first_line(error)})" if path.suffix == ".safetensors" else "of tensors alone, or is damaged"
         raise CheckpointError(
-            f"cannot read the weights in {path}", f"{type(error).__name__}: {_first_line(error)}", "get the file again"
+            f"cannot read the weights in {path}", f"it is not a file of weights {why}", "get the file again"
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -65,12 +67,17 @@ def check_names(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], fil
         if name in state and state[name].shape != tensor.shape
     ]
     found = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    found["not finite"] = [name for name, tensor in state.items() if not _is_finite(tensor)]
     if any(found.values()):
         raise CheckpointError(
             f"{file.path} does not hold the weights of {what}",
             "; ".join(f"{kind}: {_some(names)}" for kind, names in found.items() if names),
             f"give the right file: --weights {file.name}=PATH",
         )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.float().isfinite().all())
 
 
 def _some(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from ...adapter_code import code_of
 from ...data.reading import Reading, Source, fingerprint
 from ...data.sources import open_images
 from ...data.stream import ImageStream, Picture, Tally
@@ -122,6 +123,7 @@ def _mark(cell: Cell, tokenizer: Tokenizer, source: str, device: str) -> str:
     facts = {
         "card": card.plain(),
         "weights": cell.weights_sha256.get(card.name, ""),
+        "code": code_of(card),
         "dtype": cell.settings.dtype,
         "compile": cell.settings.compile,
         "device": device.partition(":")[0],

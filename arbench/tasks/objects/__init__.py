@@ -46,7 +46,7 @@ class Objects(TaskSpec):
 def _data(spec: Objects) -> tuple[Data, ...]:
     if spec.images is None or spec.boxes is None:
         return ()
-    return Data(spec.images), Data(spec.boxes, what="prompts")
+    return Data(spec.images), Data(spec.boxes, what="file")
 
 
 def _effort(spec: Objects, rates: Rates) -> Effort:
