@@ -165,6 +165,7 @@ class _Planner:
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
         self._parts: dict[str, str] = {}
+        self._code: dict[str, str] = {}
         self._resolved: dict[str, list[Resolved]] = {}
         self.feature_weights = feature_weights(suite_file.suite.weights)
 
@@ -274,8 +275,13 @@ class _Planner:
             origins=origins,
             outcome=outcome,
             reason=reason,
-            code=code_of(card),
+            code=self._code_of(card),
         )
+
+    def _code_of(self, card: Card) -> str:
+        if card.name not in self._code:
+            self._code[card.name] = code_of(card)
+        return self._code[card.name]
 
     def _lacking(self, task: TaskSpec) -> MissingReference | None:
         """Data that the suite needs and that was not given."""
