@@ -48,7 +48,11 @@ def read_prompts(path: Path | None) -> tuple[str, ...]:
         if form is JSON_FORM:
             return _of_json(text, lines=suffix != ".json")
         return _of_lines(text)
-    except (OSError, ValueError, csv.Error) as error:
+    except OSError as error:
+        raise InputError(
+            f"cannot read the prompts in {path}", error.strerror or str(error), "check the path"
+        ) from error
+    except (ValueError, csv.Error) as error:
         raise InputError(f"cannot read the prompts in {path}", str(error), form) from error
 
 

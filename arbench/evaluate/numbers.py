@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DamagedFile, InputError
 from ..features.feature_folder import PAIRS
+from ..features.feature_set import PictureRecord
 from ..metrics.estimate import Estimate, floored, heavy_tailed, mean_with_interval, missing, share
 from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
@@ -256,13 +257,27 @@ def _clip_score(definition: Definition, inputs: Inputs) -> Number:
     if not inputs.prompts or inputs.weights is None:
         raise Unavailable("no prompts were given: --prompts FILE of arbench score, `prompts` of a generate task")
     variant = str(definition.settings["variant"])
+    prompts = prompts_of(inputs.samples[definition.recipe].pictures, inputs.prompts)
     from ..features.networks.clip import encode_prompts
 
     prefix = find_variant(variant).prefix
-    text = encode_prompts(inputs.prompts, inputs.weights, definition.recipe, inputs.device, prefix=prefix)
+    text = encode_prompts(prompts, inputs.weights, definition.recipe, inputs.device, prefix=prefix)
     values, estimate = clip_score(rows, text, variant)
     inputs.per_image[f"{definition.metric}"] = values
     return estimate, {}
+
+
+def prompts_of(pictures: Sequence[PictureRecord], prompts: Sequence[str]) -> Sequence[str]:
+    """The prompt of each picture: that at its place in the source, where bad images that are left out have theirs.
+
+    Raises `Unavailable` where there are not as many prompts as images.
+    """
+    places = [picture.index for picture in pictures]
+    if places == list(range(len(prompts))):
+        return prompts
+    if places != list(range(len(places))) and len(prompts) > places[-1]:
+        return [prompts[place] for place in places]
+    raise Unavailable(f"{len(places)} images and {len(prompts)} prompts: each has its own, those left out as bad too")
 
 
 def _paired(definition: Definition, inputs: Inputs) -> Number:

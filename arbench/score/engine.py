@@ -207,7 +207,7 @@ def _scored(job: _Job, extractors: Networks, progress: Progress) -> Result:
         crop=request.reading.crop,
         device=request.device,
         strict=request.strict,
-        prompts=texts(request.prompts),
+        prompts=texts(request.prompts[: request.reading.limit]),
         progress=lambda done: progress("numbers", done, len(wanted)),
     )
     job.timings["statistics"] = time.perf_counter() - clock

@@ -21,7 +21,6 @@ FLAGS = {
     "data_range_2": "this convention's SSIM assumes a range twice as large as the data's",
     # of weights
     "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",
-    "weights_part": "the weight file holds more than one version of the weights",
     "weights_differ": "the reference was made with other weights of the feature network",
     "smaller_batch": "memory ran out, so it was computed with a smaller batch than asked for",
     "random_weights": "the model has random weights: only shapes and work are real",

@@ -155,8 +155,8 @@ def _unusable(store: Target, error: Exception, without: str) -> ArbenchError:
         return PrerequisiteError(f"cannot track at {store.shown}", why, f"start the server, or {without}")
     if _is_database(store.uri):
         return PrerequisiteError(f"cannot track in {store.shown}", why, f"check the address, or {without}")
-    folder = Path(store.uri.removeprefix("file://"))
-    hint = f"--track {SQLITE}{folder.absolute() / 'mlflow.db'}" if "://" not in str(folder) else without
+    path = store.uri.removeprefix("file://")
+    hint = f"--track {SQLITE}{Path(path).absolute() / 'mlflow.db'}" if "://" not in path else without
     return ConfigError(f"MLflow cannot track in {store.shown!r}", why, hint)
 
 

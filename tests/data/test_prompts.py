@@ -83,3 +83,9 @@ def test_what_is_wrong_with_them(tmp_path: Path, name: str, content: str, why: s
     with pytest.raises(InputError) as caught:
         read_prompts(tmp_path / name)
     assert why in caught.value.why
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file") as caught:
+        read_prompts(tmp_path / "p.csv")
+    assert caught.value.hint == "check the path"

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from arbench.evaluate import numbers as estimators
 from arbench.evaluate.conventions import BUILT_IN, conventions
-from arbench.evaluate.inputs import Inputs
+from arbench.evaluate.inputs import Inputs, Unavailable
 from arbench.evaluate.known_reference import KnownReference
+from arbench.evaluate.numbers import prompts_of
+from arbench.features.feature_set import PictureRecord
 from arbench.metrics.sets.diversity import vendi
 from arbench.metrics.sets.kernel import cmmd
 from arbench.spec.result import Metric
@@ -155,3 +157,23 @@ def test_dgm_evals_extrapolation_takes_its_root_at_every_size_below_the_dimensio
     sizes = np.linspace(10, 100, 15).astype(int)
     distances = [_scipys(fake[order[:size]].astype(np.float64), real.astype(np.float64)) for size in sizes]
     assert found.value == pytest.approx(np.polyfit(1 / sizes, distances, 1)[1], rel=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("places", "count", "expected"),
+    [
+        ([0, 1, 2], 3, [0, 1, 2]),
+        ([0, 2, 3], 4, [0, 2, 3]),  # a bad image is left out, and its prompt with it
+        ([0, 2, 3], 3, None),  # nobody knows whose prompt is missing
+        ([0, 1, 2], 4, None),
+        ([0, 1, 2], 2, None),
+    ],
+)
+def test_the_prompt_of_an_image_is_that_at_its_place(places, count, expected):
+    pictures = [PictureRecord(place, f"{place}.png", 8, 8, None, "00" * 16) for place in places]
+    prompts = [f"prompt {place}" for place in range(count)]
+    if expected is None:
+        with pytest.raises(Unavailable, match=f"{len(places)} images and {count} prompts"):
+            prompts_of(pictures, prompts)
+    else:
+        assert list(prompts_of(pictures, prompts)) == [f"prompt {place}" for place in expected]

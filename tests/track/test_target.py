@@ -368,3 +368,9 @@ def test_a_result_tracked_in_one_store_is_not_taken_for_tracked_in_another() -> 
     for record, store in (({}, "?"), ({"store": "own"}, "own"), ({"store": "http://host"}, "http://host")):
         state = replay([planned], [*records, {"kind": "tracked", "cells": ["res-1"], **record}])
         assert state["res-1"].tracked == store
+
+
+def test_an_address_that_mlflow_does_not_know_is_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="nonsense://x") as caught:
+        tracking.check(tracking.target("nonsense://x", tmp_path), "--track off")
+    assert caught.value.hint == "--track off"
