@@ -45,6 +45,7 @@ __all__ = [
     "TextEncoder",
     "TokenSpec",
     "Tokenizer",
+    "Watchable",
 ]
 
 Phase = Literal["condition", "prefill", "ar", "inner", "encode", "decode"]
@@ -261,4 +262,13 @@ class Replays(Protocol):
 
     def recorded(self, batch: int, sampling: Sampling) -> Recorded:
         """How calls of this batch size and sampling are made after `prepare`."""
+        ...
+
+
+@runtime_checkable
+class Watchable(Protocol):
+    """Optional: tells on any device, a CPU too, whether a call could be recorded as one CUDA graph."""
+
+    def reads_back(self, batch: int, sampling: Sampling) -> str:
+        """What keeps such a call from being recorded, and where; "" if nothing does. Runs one call."""
         ...

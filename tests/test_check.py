@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from arbench import registry
+from arbench.adapters.layers.generator import RecordedGenerator
 from arbench.adapters.layers.sampling import check_supported, draw_tokens, guided_steps, mix_guidance
 from arbench.check import names
 from arbench.check.adapter import check, chosen, plan
@@ -343,6 +344,46 @@ def outcome(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
 def test_the_small_adapters_pass(outcome: Any) -> None:
     assert outcome(Small) == {}
     assert outcome() == {}
+
+
+class Recorded(RecordedGenerator):
+    """The loop of `Small` as a call of tensors."""
+
+    @classmethod
+    def load(cls, card: Card, spec: Any, tokenizer: Any) -> Any:
+        return cls(card, Small(card, tokenizer).network, tokenizer, spec)
+
+    def draw(self, noise: Any, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:
+        (labels,) = inputs
+        model = Small(self.card, self.tokenizer)
+        return model.sample(Request((0,) * len(labels), noise, self.seen(labels)), sampling, probe=probe)
+
+    def seen(self, labels: Tensor) -> Tensor:
+        return labels
+
+
+class ReadsBack(Recorded):
+    def seen(self, labels):
+        return labels if labels.max().item() >= 0 else labels + 1
+
+
+def test_what_keeps_a_call_from_a_recording_is_told_and_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = ModuleType("broken_adapters")
+    vars(module).update(tokenizer=GreyTokenizer)
+    monkeypatch.setitem(sys.modules, "broken_adapters", module)
+    for generator, outcome, said in (
+        (Small, "not applicable", "it has no `reads_back`"),
+        (Recorded, "ok", "a call reads nothing back"),
+        (ReadsBack, "ok", "no CUDA graph, calls stay eager: reads a number off a tensor"),
+    ):
+        vars(module).update(generator=generator)
+        found = {each.name: each for each in check(plan(SMALL, tokenizer=GREY, random=True))}
+        assert failures(list(found.values())) == {}
+        assert found["recording"].outcome == outcome
+        assert said in found["recording"].why
+    assert re.search(r"in test_check\.py, line \d+ \(seen\)", found["recording"].why)
 
 
 class GlobalRandom(Small):

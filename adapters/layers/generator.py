@@ -128,6 +128,11 @@ class RecordedGenerator(ABC):
     def recorded(self, batch: int, sampling: Sampling) -> Recorded:
         return self.calls.recorded(batch, sampling)
 
+    def reads_back(self, batch: int, sampling: Sampling) -> str:
+        """What keeps a call from being recorded, and where; "" if nothing does. Runs one call, on any device."""
+        self.check(sampling)
+        return self.calls.reads_back(self.draw, batch, sampling, *self.example(batch, sampling))
+
     def close(self) -> None:
         """Free weights and recordings; closing twice is fine."""
         self.calls.close()

@@ -123,6 +123,15 @@ class Recorder:
         key = self._prepared.get(_setting(batch, sampling))
         return Recorded(key in self._graphs, "" if key is None else self._refused.get(key, ""))
 
+    @torch.inference_mode()
+    def reads_back(self, draw: Draw, batch: int, sampling: Sampling, *inputs: Tensor | None) -> str:
+        """What keeps the call from being recorded, and where; "" if nothing does. Runs it once, on any device."""
+        try:
+            self.look(StaticCall.like(draw, batch, sampling, inputs, self.device))
+        except _ReadsBack as error:
+            return str(error)
+        return ""
+
     def close(self) -> None:
         """Free the recordings and their memory; closing twice is fine."""
         while self._graphs:

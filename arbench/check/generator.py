@@ -10,7 +10,20 @@ from torch import Tensor, nn
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe, Trace
-from ..protocols import NO_PROBE, Card, Codes, Edits, Generated, Generator, Phase, Probe, Request, Sampling, Scores
+from ..protocols import (
+    NO_PROBE,
+    Card,
+    Codes,
+    Edits,
+    Generated,
+    Generator,
+    Phase,
+    Probe,
+    Request,
+    Sampling,
+    Scores,
+    Watchable,
+)
 from ..seeds import noise_for
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
 from .returned import (
@@ -63,6 +76,7 @@ class GeneratorChecks:
             ("batch", self.batch),
             ("other seeds", self.other_seeds),
             ("prepare", self.prepare),
+            ("recording", self.recording),
             ("native settings", self.native),
             ("unsupported knobs", self.unsupported),
             ("supported knobs", self.supported),
@@ -184,6 +198,18 @@ class GeneratorChecks:
             if apart > SAME:
                 raise Broken(f"after `prepare` for a batch of {len(ids)} samples differ ({apart:.2g} apart)")
         return "for batches of 1 and 4"
+
+    def recording(self) -> str:
+        _ = self.generated
+        if not isinstance(self.model, Watchable):
+            raise NotApplicable("it has no `reads_back`: its calls are as they are")
+        samplings = [plain(self.card), *([guided(self.card)] if "guidance" in self.card.supports else [])]
+        for sampling in samplings:
+            with self.watch("prepare"):
+                why = self.model.reads_back(len(IDS), sampling)
+            if why:
+                return f"no CUDA graph, calls stay eager: {why}"
+        return "a call reads nothing back: on a GPU it can be one CUDA graph"
 
     # ---- knobs ---------------------------------------------------------------------------------------------------
 

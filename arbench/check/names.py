@@ -9,9 +9,9 @@ from ..errors import UnknownName
 
 LOADING = ("load", "same weights", "parameters")
 GENERATOR = (
-    "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "prepare", "native settings",
-    "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe", "scores", "edit", "close",
-    "global state",
+    "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "prepare", "recording",
+    "native settings", "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe", "scores", "edit",
+    "close", "global state",
 )  # fmt: skip
 TOKENIZER = (
     "protocol", "encode", "decode", "ids alone", "all codes", "same images", "batch", "seeds", "prefix", "probe",

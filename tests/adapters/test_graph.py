@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from arbench import registry, weights
+from arbench.adapters.layers.generator import RecordedGenerator
 from arbench.adapters.layers.graph import Recorder, StaticCall
 from arbench.adapters.layers.host_reads import watched
 from arbench.errors import ConfigError
@@ -295,6 +298,52 @@ def test_a_call_that_reads_back_works_and_is_told_what_stopped_it() -> None:
     got, expected = calls(reading, noise, sampling, NO_PROBE, x), plus(noise, sampling, NO_PROBE, x)
     assert torch.equal(ids(got), ids(expected))
     assert calls.made == []
+
+
+class StopsEarly(RecordedGenerator):
+    """An adapter of somebody's own: it looks at each token and stops once all rows have drawn a zero."""
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:
+        (labels,) = inputs
+        ids, ended = [], torch.zeros_like(labels, dtype=torch.bool)
+        for index in range(8):
+            ids.append((noise.uniform("tokens", 1, index) * 4).long())
+            ended |= ids[-1][:, 0] == 0
+            if ended.all().item():
+                break
+        steps = len(ids)
+        drawn = F.pad(torch.cat(ids, dim=1), (0, 8 - steps))
+        return Generated(codes=Codes(ids=(drawn + labels[:, None],)), outer_steps=steps, forwards=steps)
+
+
+def test_an_adapter_of_ones_own_that_reads_back_samples_and_says_what_stopped_it() -> None:
+    card = Card(
+        name="own/stops-early",
+        kind="generator",
+        family="other",
+        implementation="own:StopsEarly",
+        summary="",
+        resolution=16,
+        condition="class",
+        classes=5,
+    )
+    model, sampling = StopsEarly(card, None, None), Sampling()
+    assert isinstance(model, Replays)
+    eager = [model.sample(measured_request(card, range(first, first + 3), 0, "cpu"), sampling) for first in (0, 3, 6)]
+    assert len({each.outer_steps for each in eager}) > 1  # a recording would repeat the steps of its own call
+    place = r"in test_graph\.py, line \d+ \(draw\)"
+    assert re.fullmatch(rf"reads a number off a tensor .*, {place}", model.reads_back(3, sampling))
+    model.calls = TapeRecorder()
+    with pytest.warns(RuntimeWarning, match=rf"calls of 3 are not replayed as a CUDA graph: reads a number .*{place}"):
+        model.prepare(3, sampling)
+    told = model.recorded(3, sampling)
+    assert not told.replayed
+    assert re.search(place, told.reason)
+    for first, expected in zip((0, 3, 6), eager, strict=True):
+        got = model.sample(measured_request(card, range(first, first + 3), 0, "cpu"), sampling)
+        assert torch.equal(ids(got), ids(expected))
+        assert got.outer_steps == expected.outer_steps
+    model.close()
 
 
 def test_few_recordings_are_kept_and_closing_frees_them() -> None:

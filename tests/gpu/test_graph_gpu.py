@@ -11,6 +11,7 @@ from on_gpu import MINIS, close, load
 from torch import Tensor
 
 from arbench import registry
+from arbench.adapters.layers.generator import RecordedGenerator
 from arbench.adapters.layers.graph import KEPT, Recorder
 from arbench.measure.probe import EventStamps, PhaseProbe
 from arbench.protocols import NO_PROBE, Codes, Generated, Generator, LoadSpec, Noise, Probe, Recorded, Sampling
@@ -180,3 +181,32 @@ def test_what_cannot_be_recorded_works_eagerly_and_says_why(draw: Any, why: str)
     assert again is not None
     assert torch.equal(again.ids[0], expected.codes.ids[0])
     calls.close()
+
+
+class StopsEarly(RecordedGenerator):
+    """An adapter of somebody's own: it looks at each token and stops once all rows have drawn a zero."""
+
+    def draw(self, noise: Noise, sampling: Sampling, probe: Probe, *inputs: Any) -> Generated:
+        (labels,) = inputs
+        ids, ended = [], torch.zeros_like(labels, dtype=torch.bool)
+        for index in range(8):
+            ids.append((noise.uniform("tokens", 1, index) * 4).long())
+            ended |= ids[-1][:, 0] == 0
+            if ended.all().item():
+                break
+        steps = len(ids)
+        drawn = torch.nn.functional.pad(torch.cat(ids, dim=1), (0, 8 - steps))
+        return Generated(codes=Codes(ids=(drawn + labels[:, None],)), outer_steps=steps, forwards=steps)
+
+
+def test_an_adapter_of_ones_own_that_reads_back_samples_and_says_what_stopped_it() -> None:
+    card = registry.card("raster/llamagen-mini")  # of which it has the classes
+    model, sampling = StopsEarly(card, None, None, LoadSpec(device="cuda")), Sampling()
+    plainly = StopsEarly(card, None, None, LoadSpec(device="cuda", graph="off"))
+    with pytest.warns(RuntimeWarning, match=r"not replayed as a CUDA graph: reads a number .*\(draw\)"):
+        model.prepare(3, sampling)
+    assert not model.recorded(3, sampling).replayed
+    assert "test_graph_gpu.py" in model.recorded(3, sampling).reason
+    for first in (0, 3, 6):
+        assert torch.equal(drawn(model, first, 3, 0, sampling)[0], drawn(plainly, first, 3, 0, sampling)[0])
+    model.close()
