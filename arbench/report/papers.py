@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..files import write_atomic
-from . import curve_figure, latex, plots, rate_figure, speed_figures
+from . import curve_figure, energy_figure, latex, plots, rate_figure, speed_figures
 from .curves import sweeps
 from .figures import Drawing, safe
 from .folders import Entry, RunFolder
@@ -47,6 +47,7 @@ def drawings(entries: Sequence[Entry], table: Table) -> Iterator[tuple[str, Draw
     for sweep in sweeps(entry.result for entry in entries):
         found[f"along-{safe(sweep.name)}"] = curve_figure.figure(sweep)
     found["speed-and-memory"] = speed_figures.figure(speed_figures.panels(entries))
+    found["energy"] = energy_figure.figure(energy_figure.spendings(entries))
     found |= {f"phases-{safe(name)}": drawing for name, drawing in plots.phase_figures(entries).items()}
     found["steps"] = plots.step_figure(entries)
     yield from ((name, drawing) for name, drawing in found.items() if drawing is not None)

@@ -318,4 +318,7 @@ def _explain(problems: Sequence[Any], lines: dict[Location, str], origin: str, m
         why = _suggest(str(key), [field for field in known.model_fields if field != "task"])
         return ConfigError(f"{where}: unknown key {key!r}{more}", why, "arbench show SUITE --resolved lists every key")
     dotted = ".".join(str(part) for part in location)
-    return ConfigError(f"{where}: {dotted}: {first['msg']}{more}", f"found {first.get('input')!r:.80}")
+    what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "tuple_type":  # pydantic's word for it, where YAML has lists
+        what = f"a list is expected, as in [{first['input']}]"
+    return ConfigError(f"{where}: {dotted}: {what}{more}", f"found {first.get('input')!r:.80}")

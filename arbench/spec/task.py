@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from .. import offered
 from .base import Written
@@ -29,6 +29,18 @@ from .unit import Unit
 
 GROUP = "arbench.tasks"
 BUILT_IN = "arbench.tasks"
+
+
+def distinct(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Raises `ValueError` for a value that is there twice: both would be measured, as one number."""
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice:g} stands there twice")
+    return values
+
+
+Batches = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(distinct)]
+"""Numbers of images in a call."""
 
 
 class TaskSpec(Written):

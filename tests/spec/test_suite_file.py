@@ -92,6 +92,34 @@ def test_errors_name_the_line_and_the_likely_key(text, where, what, why):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize("task", ["speed", "memory", "energy"])
+@pytest.mark.parametrize(
+    ("batches", "what"),
+    [
+        ("[0, 4]", "greater than or equal to 1"),
+        ("[-1]", "greater than or equal to 1"),
+        ("[]", "at least 1 item"),
+        ("[4, 16, 4]", "4 stands there twice"),
+        ("16", "a list is expected, as in [16]"),
+    ],
+)
+def test_batch_sizes_are_counted_from_one_and_differ(task, batches, what):
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(GOOD.replace("- speed", f"- {task}: {{batches: {batches}}}"), "mine.yaml")
+    assert caught.value.what.startswith("mine.yaml:8: tasks.1.batches")
+    assert what in caught.value.what
+
+
+def test_a_limit_of_memory_without_a_search_is_an_error():
+    with pytest.raises(ConfigError, match="`limit` holds for the search that `largest` asks for"):
+        suite_file.parse(GOOD.replace("- speed", "- memory: {limit: 4}"), "mine.yaml")
+
+
+def test_a_rate_of_arrivals_stands_there_once():
+    with pytest.raises(ConfigError, match="5 stands there twice"):
+        suite_file.parse(GOOD.replace("- speed", "- speed: {arrivals: [5, 5]}"), "mine.yaml")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

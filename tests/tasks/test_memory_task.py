@@ -89,7 +89,9 @@ def test_memory_that_grows_with_each_call_is_named(cell, through, after, flags):
     after = [each * MIB for each in after]
     meter = Readings(current=[0, 100 * MIB, *after], peaks=[0, 200 * MIB], resets=True)
     finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
-    assert by_key(finished)["memory-growth", 1].flags == flags
+    metrics = by_key(finished)
+    assert metrics["memory-growth", 1].flags == flags
+    assert metrics["peak-memory", 1].flags == flags, "the number that a summary shows"
 
 
 class Leaking(Tinted):

@@ -223,6 +223,11 @@ def test_the_batch_that_saturates():
     assert (none.value, none.reason) == (None, "still rising at batch 4, the largest measured")
 
 
+def test_one_call_is_one_call():
+    assert numbers.too_few(1, 0.9) == "1 call; a 90th percentile needs 29"
+    assert numbers.too_few(29, 0.9) == ""
+
+
 def test_a_server_of_fixed_calls(clocked, cell, through, monkeypatch):
     """A call takes 17 s whatever its batch: one at a time 1 image in 17 s, four at a time 4."""
     monkeypatch.setattr(served, "REQUESTS", 2000)

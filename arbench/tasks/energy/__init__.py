@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Batches, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
 from ...spec.unit import one_per_batch
 
 
@@ -15,7 +15,7 @@ class Energy(TaskSpec):
 
     task: Literal["energy"] = "energy"
     """Name of the task."""
-    batches: tuple[int, ...] = (1, 16)
+    batches: Batches = (1, 16)
     """Numbers of images in a call, each measured for itself."""
     seconds: float = Field(default=10.0, ge=10)
     """Calls are made for this long at least, at each batch size. Counters are refreshed too seldom for shorter ones."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ...spec.task import Effort, MetricInfo, Pick, TaskDefinition, TaskSpec
+from ...spec.task import Batches, Effort, MetricInfo, Pick, TaskDefinition, TaskSpec
 from ...spec.unit import Unit, one_per_batch
 
 
@@ -15,12 +15,18 @@ class Memory(TaskSpec):
 
     task: Literal["memory"] = "memory"
     """Name of the task."""
-    batches: tuple[int, ...] = (1, 16)
+    batches: Batches = (1, 16)
     """Numbers of images in a call, each measured for itself."""
     largest: int | None = Field(default=None, ge=1)
     """Search for the largest batch that fits, up to this one, each tried in a process of its own; null: no search."""
     limit: float | None = Field(default=None, gt=0)
     """Gigabytes that a process of this search may take; null: on a CPU 80 % of the free memory, on a GPU all of its."""
+
+    @model_validator(mode="after")
+    def _limit_of_a_search(self) -> Self:
+        if self.limit is not None and self.largest is None:
+            raise ValueError("`limit` holds for the search that `largest` asks for: give it too, as in `largest: 64`")
+        return self
 
 
 def _units(spec: Memory) -> tuple[Unit, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from ...measure.memory import CudaMeter, HostMeter, driver_memory, meter_for
 from ...spec.cell import Cell
@@ -159,16 +160,25 @@ def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
     ]
 
 
-def _growth(unit: Stored, batch: int) -> Metric:
-    """What a call leaves behind, once the second has shown what is kept for the next ones."""
-    steps = np.diff(unit["held"])[1:]
+def _leak(unit: Stored) -> tuple[str, ...]:
+    """The flag of calls that all leave something behind: their peak depends on how many there were."""
     least = max(LEAK_BYTES, LEAK_SHARE * float(unit["peak"][0]))
+    return ("leak",) if (_steps(unit) >= least).all() else ()
+
+
+def _steps(unit: Stored) -> NDArray[np.float64]:
+    """Bytes that each call leaves behind, once the second has shown what is kept for the next ones."""
+    return np.diff(unit["held"])[1:].astype(np.float64)
+
+
+def _growth(unit: Stored, batch: int) -> Metric:
+    steps = _steps(unit)
     return _metric(
         "memory-growth",
         float(np.median(steps)),
         len(steps),
         "median of what is in use after a call less what was after the call before, the first two calls left out",
-        flags=("leak",) if (steps >= least).all() else (),
+        flags=_leak(unit),
         at={"batch": batch},
     )
 
@@ -179,14 +189,14 @@ def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) 
     if not cuda:
         text = f"peak resident set of a process of its own over {CALLS} calls, libraries included; batches in order"
         return [
-            _metric("peak-memory", peak, CALLS, text, flags=flags, at=at),
+            _metric("peak-memory", peak, CALLS, text, flags=(*flags, *_leak(unit)), at=at),
             _metric("call-memory", peak - after, CALLS, "the peak less what was resident before", flags=flags, at=at),
         ]
     text = f"torch.cuda.max_memory_allocated over {CALLS} calls, weights included"
     process = int(unit["process"][0])
     reason = str(unit["process_reason"][0])
     return [
-        _metric("peak-memory", peak, CALLS, text, flags=flags, at=at),
+        _metric("peak-memory", peak, CALLS, text, flags=(*flags, *_leak(unit)), at=at),
         _metric("call-memory", peak - after, CALLS, "the peak less what was allocated before", flags=flags, at=at),
         _metric(
             "reserved-memory",

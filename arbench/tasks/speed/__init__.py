@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Batches, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec, distinct
 from ...spec.unit import one_per_batch
 
 
@@ -15,12 +15,12 @@ class Speed(TaskSpec):
 
     task: Literal["speed"] = "speed"
     """Name of the task."""
-    batches: tuple[int, ...] = (1, 16)
+    batches: Batches = (1, 16)
     """Numbers of images in a call, each measured for itself."""
     processes: int = Field(default=1, ge=1)
     """Fresh processes that measure each batch size. From three on the interval is over processes, as a number that is
     compared or gated should have it; otherwise it is over calls."""
-    arrivals: tuple[Annotated[float, Field(gt=0)], ...] = ()
+    arrivals: Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)] = ()
     """Requests per second to a server that batches them, for generators: response times are simulated from the calls
     that were measured."""
     bound: float | None = Field(default=None, gt=0)

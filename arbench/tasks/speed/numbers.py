@@ -246,7 +246,8 @@ def saturation(throughput: Mapping[int, float]) -> list[Metric]:
 def too_few(count: int, q: float) -> str:
     """Why so many calls have no q-quantile, or "" if they have one."""
     needed = statistics.needed_for(q)
-    return "" if count >= needed else f"{count} calls; a {100 * q:.0f}th percentile needs {needed}"
+    calls = "1 call" if count == 1 else f"{count} calls"
+    return "" if count >= needed else f"{calls}; a {100 * q:.0f}th percentile needs {needed}"
 
 
 def flags_of(unit: Stored, name: str) -> list[str]:
