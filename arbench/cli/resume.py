@@ -22,6 +22,7 @@ def resume(
 
     from arbench.terminal import PlainConsole
 
+    from ..run.nursery import ahead
     from ..run.ray_cluster import connected
     from ..run.replan import replan
     from ..run.replay import FINAL
@@ -35,7 +36,7 @@ def resume(
         if executor == "ray":
             address = address or store.run.address
         workers = workers or store.run.workers
-        with connected(executor, address) as cluster:
+        with ahead(executor) as nursery, connected(executor, address) as cluster:
             place = None if cluster is None else cluster.place(store.run.plan.device)
             state = state_of(store)
             plan, notes = replan(store, state, place)
@@ -48,6 +49,8 @@ def resume(
             )
             for note in notes:
                 console.print(Text(f"note: {note}"), soft_wrap=True)
-            return Session(store, console, "resume", workers, track, wait_idle=wait_idle, cluster=cluster).go()
+            return Session(
+                store, console, "resume", workers, track, wait_idle=wait_idle, cluster=cluster, nursery=nursery
+            ).go()
     finally:
         store.close()

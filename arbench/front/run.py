@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import INTERRUPTED
+from ..run import nursery as nurseries
 from ..run.session import Session, verdict
 from ..run.start import start
 from ..run.store import Store
@@ -90,22 +91,23 @@ def run(
     Cells that fail are results with a reason. An interrupt ends it as Ctrl-C ends the command, and raises
     `KeyboardInterrupt`; `arbench resume DIR` does the rest.
     """
-    store = start(
-        _suite_file(suite, set or {}, given_weights(weights)),
-        adapters=names(adapters),
-        tasks=names(tasks),
-        out=out,
-        device=device,
-        workers=workers,
-        track=track,
-        argv=("arbench.run",),
-    )
-    console = PlainConsole(stderr=True, quiet=not progress)
-    try:
-        session = Session(store, console, "run", workers, store.run.track)
-        code = session.go()
-    finally:
-        store.close()
+    with nurseries.ahead("local") as nursery:
+        store = start(
+            _suite_file(suite, set or {}, given_weights(weights)),
+            adapters=names(adapters),
+            tasks=names(tasks),
+            out=out,
+            device=device,
+            workers=workers,
+            track=track,
+            argv=("arbench.run",),
+        )
+        console = PlainConsole(stderr=True, quiet=not progress)
+        try:
+            session = Session(store, console, "run", workers, store.run.track, nursery=nursery)
+            code = session.go()
+        finally:
+            store.close()
     if code == INTERRUPTED:
         raise KeyboardInterrupt(f"to resume: arbench resume {shlex.quote(str(store.folder))}")
     results = tuple(cell.result for cell in session.state.values() if cell.result is not None)
