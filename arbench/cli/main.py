@@ -337,6 +337,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = app(args=["--debug", *rest] if debug else rest, prog_name="arbench")
         return int(code or OK)
     except SystemExit as stop:
+        if _interrupted(stop):
+            print("arbench: interrupted", file=sys.stderr)
         return int(stop.code or OK) if not isinstance(stop.code, str) else 1
     except ArbenchError as error:
         if debug:
@@ -346,6 +348,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("arbench: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _interrupted(stop: SystemExit) -> bool:
+    """Whether it is what typer makes of an interrupt that no command has answered."""
+    return stop.code == INTERRUPTED and isinstance(getattr(stop.__context__, "__cause__", None), KeyboardInterrupt)
 
 
 def entry() -> None:

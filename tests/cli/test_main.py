@@ -139,3 +139,16 @@ def test_names_never_reach_the_terminal_as_commands(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "\\x1b[2Jx.png" in printed
     assert not {"\x1b", "\x07"} & set(printed)
+
+
+def test_an_interrupt_that_no_command_answers_is_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """typer makes a silent exit of it."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "cards", interrupted)
+    assert main(["ls", "adapters"]) == 130
+    assert capsys.readouterr().err == "arbench: interrupted\n"
