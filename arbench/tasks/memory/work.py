@@ -163,7 +163,8 @@ def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
 def _leak(unit: Stored) -> tuple[str, ...]:
     """The flag of calls that all leave something behind: their peak depends on how many there were."""
     least = max(LEAK_BYTES, LEAK_SHARE * float(unit["peak"][0]))
-    return ("leak",) if (_steps(unit) >= least).all() else ()
+    flags = {"leak": bool((_steps(unit) >= least).all())}
+    return tuple(flag for flag, holds in flags.items() if holds)
 
 
 def _steps(unit: Stored) -> NDArray[np.float64]:
