@@ -69,7 +69,7 @@ class ScoreRequest:
         if self.reading.size is not None and self.reading.crop == "none":
             _refuse("--size", "it is that of a crop", "add --crop adm-center-crop-v1")
         if self.question.kind is not None and not is_statistics(self.reference):
-            _refuse("--reference-kind", "the reference is no file of statistics", "leave it out")
+            _refuse("--reference-kind", "the reference is not a file of statistics", "leave it out")
         if self.reading.column is not None and not held and not any(map(takes_column, images)):
             _refuse("--column", "neither set of images is a table", "leave it out")
         if self.reading.limit is not None and held:
