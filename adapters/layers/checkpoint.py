@@ -164,7 +164,8 @@ def load_strict(
 
 
 def _other_numbers(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Parameters that are no real numbers in the file (quantised ones are whole), or not all finite; each with what."""
+    """Parameters that the file holds as other than real numbers (quantised ones are whole) or not all finite; each with
+    what is wrong."""
     found = []
     for name, tensor in state.items():
         target = targets[name]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe, Trace
@@ -17,7 +16,6 @@ from ..protocols import (
     Edits,
     Generated,
     Generator,
-    Phase,
     Probe,
     Request,
     Sampling,
@@ -41,6 +39,7 @@ from .returned import (
 )
 from .verdict import Broken, Check, NotApplicable, describe
 from .watch import Watch
+from .work import work_of
 
 IDS = (0, 1, 2, 3)
 BATCHES = ((3,), (2, 0, 3))
@@ -318,31 +317,9 @@ class GeneratorChecks:
         return times
 
     def _work(self, samples: int, sampling: Sampling) -> int:
-        """How many numbers go into the layers of the network for so many samples, where it does not decode; 0 if it has
-        no torch modules."""
-        counted = decoding = 0
-
-        @contextmanager
-        def phases(phase: Phase, *, index: int = 0, tokens: int = 0) -> Iterator[None]:
-            nonlocal decoding
-            decoding += phase == "decode"
-            yield
-            decoding -= phase == "decode"
-
-        def count(layer: nn.Module, given: tuple[object, ...]) -> None:
-            nonlocal counted
-            if not decoding:
-                counted += sum(one.numel() for one in given[:1] if isinstance(one, Tensor))
-
+        """Of so many samples; 0 if the adapter has no torch modules."""
         networks = networks_of(self.model, outside=self.model.tokenizer)
-        layers = [layer for network in networks for layer in network.modules() if layer._parameters]
-        hooks = [layer.register_forward_pre_hook(count) for layer in layers]
-        try:
-            self.call(range(samples), sampling, probe=phases)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return counted
+        return work_of(networks, lambda probe: self.call(range(samples), sampling, probe=probe))
 
     def probe(self) -> str:
         reference = self.reference
