@@ -122,6 +122,19 @@ def read(path: Path) -> Journal:
         raise StoreError(f"cannot read {path}", error.strerror or str(error)) from error
 
 
+def results_written(records: Iterable[Record]) -> dict[str, str]:
+    """Digest of each cell's `result.json` as it was written, by result id. A cell that was begun again since has none:
+    its file may be the next one already.
+    """
+    found: dict[str, str] = {}
+    for record in records:
+        if record["kind"] == "finished":
+            found[str(record.get("cell"))] = str(record.get("digest", ""))
+        elif record["kind"] == "started":
+            found.pop(str(record.get("cell")), None)
+    return found
+
+
 class Writer:
     """Appends records; each is on the disk when `write` returns. A torn last line is cut off first."""
 

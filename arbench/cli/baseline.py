@@ -40,8 +40,8 @@ def baseline(
     if action == "set" and exists:
         hint = f'arbench baseline accept {name} {given} --reason "..."'
         raise UsageError(f"there is a baseline {name} already", "it is changed for a reason", hint)
-    if action == "accept":
-        baselines.read(store, name)
+    if action == "accept" and not exists:
+        baselines.read(store, name)  # says which there are
     if action == "quarantine":
         found = baselines.quarantine(store, name, given, reason or "")
         console.print(f"baseline {name}: {len(found.file.quarantine)} in quarantine", soft_wrap=True)

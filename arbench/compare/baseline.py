@@ -20,7 +20,7 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from ..errors import DamagedFile, InputError, StoreError, UnknownName, UsageError
-from ..files import write_atomic
+from ..files import digest, write_atomic
 from ..journal import now
 from ..json_text import parse_json
 from ..report.folders import Entry, RunFolder, read_runs
@@ -67,6 +67,8 @@ class BaselineFile(Kept):
     quarantine: tuple[Quarantined, ...] = ()
     seeds: int = 0
     """Runs under other seeds."""
+    results_digest: str = ""
+    """Digest of results.jsonl; "" in one that was written before there was any."""
 
 
 class NumberOfNight(Kept):
@@ -134,8 +136,14 @@ def read(store: Path, name: str) -> Baseline:
     place = store / name
     if not (place / "baseline.json").is_file():
         raise UnknownName(f"baseline in {store}", name, names(store), f"arbench baseline set {name} DIR")
+    file = _file(place)
     try:
-        file = BaselineFile.model_validate(parse_json((place / "baseline.json").read_bytes()))
+        if file.results_digest and digest((place / "results.jsonl").read_bytes()) != file.results_digest:
+            raise DamagedFile(
+                f"{place / 'results.jsonl'} was changed after it was accepted",
+                "its digest is not the one in baseline.json",
+                f"arbench baseline accept {name} DIR --reason ... accepts the run again",
+            )
         results = tuple(Result.model_validate(each) for each in _lines(place / "results.jsonl"))
         nights = tuple(NightRecord.model_validate(each) for each in _lines(place / "nights.jsonl"))
         calibration = calibrations.read(place)
@@ -147,6 +155,13 @@ def read(store: Path, name: str) -> Baseline:
         raise DamagedFile(f"cannot read the baseline {place}", f"{type(error).__name__}: {error}", HINT) from error
     seeds = {key: tuple(values) for key, values in spread.items()}
     return Baseline(place, file, results, tuple(sorted(nights, key=lambda night: night.started)), seeds, calibration)
+
+
+def _file(place: Path) -> BaselineFile:
+    try:
+        return BaselineFile.model_validate(parse_json((place / "baseline.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise DamagedFile(f"cannot read the baseline {place}", f"{type(error).__name__}: {error}", HINT) from error
 
 
 def _lines(path: Path) -> Iterator[Any]:
@@ -167,7 +182,7 @@ def accept(store: Path, name: str, folder: Path, reason: str, seeds: Sequence[Pa
     if not results:
         raise InputError(f"{folder} has no number", "none of its cells went well", f"arbench status {folder}")
     place = store / name
-    known = read(store, name).file if (place / "baseline.json").is_file() else BaselineFile(name=name, accepted=())
+    known = _file(place) if (place / "baseline.json").is_file() else BaselineFile(name=name, accepted=())
     git = next((each.provenance.git for each in results if each.provenance), "")
     one = Accepted(
         run_id=run.run_id,
@@ -177,8 +192,10 @@ def accept(store: Path, name: str, folder: Path, reason: str, seeds: Sequence[Pa
         started=night(run).started,
         git=git,
     )
-    file = known.model_copy(update={"accepted": (*known.accepted, one), "seeds": len(others)})
-    write_atomic(place / "results.jsonl", _text(json.loads(each.model_dump_json()) for each in results), HINT)
+    text = _text(json.loads(each.model_dump_json()) for each in results)
+    changes = {"accepted": (*known.accepted, one), "seeds": len(others), "results_digest": digest(text)}
+    file = known.model_copy(update=changes)
+    write_atomic(place / "results.jsonl", text, HINT)
     write_atomic(place / "seeds.jsonl", _text(_of_seed(each) for each in [run, *others] if others), HINT)
     write_atomic(place / "baseline.json", (file.model_dump_json(indent=1) + "\n").encode(), HINT)
     return read(store, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from .. import artifacts
 from ..artifacts import REDO
 from ..errors import DamagedFile, InputError
+from ..files import digest
 from ..gallery import Gallery
+from ..journal import Record, results_written
 from ..json_text import parse_json, writable
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
@@ -55,6 +57,8 @@ class RunFolder:
     missing: tuple[Planned, ...]
     seconds: float | None
     """Wall-clock time of all sessions together, None without a journal or a plan."""
+    digests: Mapping[str, str] | None = None
+    """Result id -> digest of its result.json when the journal saw it written, None without a journal."""
 
     @property
     def run_id(self) -> str:
@@ -67,13 +71,32 @@ class RunFolder:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """The runs in `folders`; `InputError` for a folder that is not there, `DamagedFile` for one that is damaged."""
+    """The runs in `folders`; `InputError` for a folder that is not there, `DamagedFile` for one that is damaged, or
+    that has a result which was changed after it was written.
+    """
     if not folders:
         raise InputError("no run folder given", "", "arbench report runs/NAME")
-    return [_read_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    runs = [read_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in folders)]
+    for run in runs:
+        for entry in changed(run):
+            raise DamagedFile(
+                f"{entry.folder / 'result.json'} was changed after it was written",
+                "its digest is not the one in the journal",
+                f"arbench verify {run.path}; moved away, the file is written again by arbench resume {run.path}",
+            )
+    return runs
 
 
-def _read_run(folder: Path) -> RunFolder:
+def changed(run: RunFolder) -> Iterator[Entry]:
+    """The results that are not those which the journal saw written."""
+    for entry in run.entries:
+        wanted = (run.digests or {}).get(entry.result.result_id)
+        if wanted is not None and digest((entry.folder / "result.json").read_bytes()) != wanted:
+            yield entry
+
+
+def read_run(folder: Path) -> RunFolder:
+    """One run, whether or not its results were changed; errors else as of `read_runs`."""
     if not folder.is_dir():
         raise InputError(f"no folder {folder}", "", "arbench ls runs")
     if not (folder / "run.json").is_file():
@@ -86,8 +109,9 @@ def _read_run(folder: Path) -> RunFolder:
     entries = tuple(Entry(_result(file), file.parent, run_id) for file in files)
     done = {entry.result.result_id for entry in entries}
     missing = tuple(cell for cell in plan if cell.result_id not in done)
-    seconds = _session_seconds(folder / "journal.jsonl") if plan else None  # a score's journal has no begin and end
-    return RunFolder(folder, run, entries, missing, seconds)
+    records = _records(folder / "journal.jsonl")
+    seconds = _session_seconds(records or []) if plan else None  # a score's journal has no begin and end
+    return RunFolder(folder, run, entries, missing, seconds, None if records is None else results_written(records))
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -126,11 +150,15 @@ def _planned(cell: Any, folder: Path) -> Planned:
         raise DamagedFile(f"cannot read {folder / 'run.json'}", f"a cell of its plan lacks {error}") from error
 
 
-def _session_seconds(journal: Path) -> float | None:
+def _session_seconds(records: Sequence[Record]) -> float | None:
     """Time between the first and last record of each session, summed, so that a pause before a resume is not in it."""
     total, first, last = 0.0, None, None
-    for kind, time in _records(journal):
-        if kind == "session" and first is not None and last is not None:
+    for record in records:
+        try:
+            time = datetime.fromisoformat(record["time"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the duration is for reading only
+        if record["kind"] == "session" and first is not None and last is not None:
             total, first = total + (last - first).total_seconds(), time
         first, last = first or time, time
     if first is None or last is None:
@@ -138,12 +166,16 @@ def _session_seconds(journal: Path) -> float | None:
     return total + (last - first).total_seconds()
 
 
-def _records(journal: Path) -> Iterator[tuple[str, datetime]]:
+def _records(journal: Path) -> list[Record] | None:
+    """The lines that can be read, None without a journal. A damaged one is for `arbench verify` to tell."""
     if not journal.is_file():
-        return
+        return None
+    found = []
     for line in journal.read_bytes().splitlines():
         try:
             record = parse_json(line)
-            yield str(record["kind"]), datetime.fromisoformat(record["time"])
-        except (ValueError, KeyError, TypeError):
-            continue  # a torn line, or one without a time: the duration is for reading only
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("kind"), str):
+            found.append(record)
+    return found

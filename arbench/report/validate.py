@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..files import digest
-from ..json_text import parse_json
 from ..spec.card import Card
 from ..spec.result import OWN, Result
 from .columns import SCORE
-from .folders import Entry, RunFolder, read_runs
+from .folders import Entry, RunFolder, changed, read_run
 from .rows import rows
 
 ENOUGH = 1000
@@ -31,7 +29,7 @@ class Finding:
 
 def findings(folder: Path, cards: Mapping[str, Card]) -> list[Finding]:
     """All that is found in a folder of a run or of scores. Raises `InputError` where it cannot be read at all."""
-    (run,) = read_runs([folder])
+    run = read_run(folder.resolve())
     found = list(_journal(run))
     if not any(entry.result.outcome == "ok" for entry in run.entries):
         found.append(Finding("error", str(folder), "there is no result that went well", f"arbench status {folder}"))
@@ -46,26 +44,16 @@ def findings(folder: Path, cards: Mapping[str, Card]) -> list[Finding]:
 
 def _journal(run: RunFolder) -> Iterator[Finding]:
     """A result must be the file that the journal saw written."""
-    path = run.path / "journal.jsonl"
-    if not path.is_file():
-        yield Finding(
-            "error", str(path), "there is no journal, so that no file can be checked", "send the whole folder"
-        )
+    if run.digests is None:
+        what = "there is no journal, so that no file can be checked"
+        yield Finding("error", str(run.path / "journal.jsonl"), what, "send the whole folder")
         return
-    written: dict[str, str] = {}
-    for line in path.read_bytes().splitlines():
-        try:
-            record = parse_json(line)
-        except ValueError:
-            continue  # a torn last line
-        if isinstance(record, dict) and record.get("kind") == "finished":
-            written[str(record.get("cell"))] = str(record.get("digest", ""))
     for entry in run.entries:
-        name, file = entry.result.result_id, entry.folder / "result.json"
-        if name not in written:
-            yield Finding("error", name, "the journal does not know this result")
-        elif written[name] != digest(file.read_bytes()):
-            yield Finding("error", name, "result.json was changed after it was written", "run it again")
+        if entry.result.result_id not in run.digests:
+            yield Finding("error", entry.result.result_id, "the journal does not know this result")
+    for entry in changed(run):
+        name = entry.result.result_id
+        yield Finding("error", name, "result.json was changed after it was written", "run it again")
 
 
 def _result(result: Result, cards: Mapping[str, Card]) -> Iterator[Finding]:

@@ -158,17 +158,23 @@ def cells_of(source: str) -> list[SampledCell]:
 
 
 def _whole(folder: Path, cells: list[SampledCell]) -> list[SampledCell]:
-    """`cells`, if every unit of theirs has the digest that the run's journal tells; one without a record is let be."""
+    """`cells`, if their units and results have the digests that the run's journal tells; one without a record is let
+    be.
+    """
     path = folder / "journal.jsonl"
     records = journal.read(path).records if path.is_file() else ()
     written = {(each["cell"], each["unit"]): each["digest"] for each in records if each["kind"] == "unit"}
+    results = journal.results_written(records)
     for cell in cells:
-        for unit in cell.units:
-            known = written.get((cell.cell.result_id, unit.path.stem))
-            if known is not None and digest_of(unit.path) != known:
+        name = cell.cell.result_id
+        known = {unit.path: written.get((name, unit.path.stem)) for unit in cell.units}
+        if cell.result is not None:
+            known[folder / "cells" / name / "result.json"] = results.get(name)
+        for file, wanted in known.items():
+            if wanted is not None and digest_of(file) != wanted:
                 run = shlex.quote(str(folder))
                 raise DamagedFile(
-                    f"{unit.path} is not what the run wrote",
+                    f"{file} is not what the run wrote",
                     f"it has other bytes than its record in {path.name}",
                     f"arbench verify {run}; without the cell's result.json, arbench resume {run} computes it again",
                 )

@@ -27,6 +27,7 @@ from ..features.feature_set import Features
 from ..files import write_atomic
 from ..journal import Writer, now
 from ..json_text import parse_json, writable
+from ..report.folders import read_runs
 from ..spec.result import SCHEMA_VERSION, Result
 from ..table import write_tables
 
@@ -59,19 +60,18 @@ class ScoreFolder:
             here = self.folder / "cells" / result.result_id
             if per_image is not None:
                 write_atomic(here / PER_IMAGE, per_image, HINT)
-            digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode(), HINT)
             writer = Writer(self.folder / "journal.jsonl")
             try:
                 writer.write("session", verb="score", workers=1, device=result.load.get("device", ""))
+                writer.write("started", cell=result.result_id)
+                digest = write_atomic(here / "result.json", (result.model_dump_json(indent=1) + "\n").encode(), HINT)
                 writer.write("finished", cell=result.result_id, outcome=result.outcome, digest=digest, reason="")
                 writer.write("ended", outcome="complete")
             finally:
                 writer.close()
-            results = [
-                Result.model_validate_json(file.read_bytes())
-                for file in sorted(self.folder.glob("cells/*/result.json"))
-            ]
-            write_tables(self.folder, self._run["run_id"], results)
+            write_tables(
+                self.folder, self._run["run_id"], [entry.result for entry in read_runs([self.folder])[0].entries]
+            )
             write_atomic(self.folder / SCORES, (json.dumps(scores(result), indent=1) + "\n").encode(), HINT)
         return self._run
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 from urllib.parse import unquote
 
@@ -353,12 +354,7 @@ def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
     front = [row for row in of_shown if all(costs[row] < costs[o] or fids[row] < fids[o] for o in of_shown if o != row)]
     assert [rows[int(place)] for place in driver.execute_script(best)] == front
     box = driver.find_element(By.ID, "search")
-    milliseconds = driver.execute_script(
-        "const box = document.getElementById('search'); box.value = 'cfg 3'; const start = performance.now();"
-        " box.dispatchEvent(new Event('input')); document.body.offsetHeight; return performance.now() - start"
-    )
-    print(f"filtered 2,000 rows in {milliseconds:.0f} ms")
-    assert milliseconds < 1000  # 200 ms on an idle machine
+    assert filtering(driver, "#search", "cfg 1", "cfg 2", "cfg 3") < 1
     assert "q=cfg%203" in driver.current_url
     box.clear()
     box.send_keys("0007")
@@ -373,25 +369,34 @@ def test_leaderboard_of_2000_rows(driver: WebDriver, tmp_path: Path) -> None:
 
 FILTER = """const box = document.querySelector(arguments[0]); box.value = arguments[1];
     box.dispatchEvent(new Event('input')); document.body.offsetHeight"""
+ANEW = "const body = document.body; for (const out of [true, false]) { body.hidden = out; body.offsetHeight }"
 
 
-def filtering(driver: WebDriver, box: str, *texts: str) -> float:
-    """Milliseconds of processor time that a page takes to filter and to lay out what is left, the mean of the texts:
-    other processes have no part in it.
-    """
+def spent(driver: WebDriver, script: str, *arguments: str) -> float:
+    """Seconds of processor time that a page takes for a script: other processes have no part in it."""
 
-    def spent() -> float:
+    def total() -> float:
         metrics = driver.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
         return {each["name"]: each["value"] for each in metrics}["TaskDuration"]
 
     driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    before = spent()
-    for text in texts:
-        driver.execute_script(FILTER, box, text)
-    found = 1000 * (spent() - before) / len(texts)
+    before = total()
+    driver.execute_script(script, *arguments)
+    driver.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")  # until it is drawn
+    found = total() - before
     driver.execute_cdp_cmd("Performance.disable", {})
-    print(f"filtered 2,000 rows in {found:.0f} ms")
     return found
+
+
+def filtering(driver: WebDriver, box: str, *texts: str) -> float:
+    """What a page takes to filter and to lay out what is left, the median of the texts, in layouts of the whole page
+    with all its rows: a slow machine is slow at both.
+    """
+    driver.execute_script(FILTER, box, "")
+    layout = median(spent(driver, ANEW) for _ in range(3))
+    found = median(spent(driver, FILTER, box, text) for text in texts)
+    print(f"filtered in {1000 * found:.0f} ms, the whole page laid out in {1000 * layout:.0f} ms")
+    return found / layout
 
 
 def test_a_report_of_2000_rows_filters_at_once(opened: WebDriver) -> None:
@@ -400,7 +405,7 @@ def test_a_report_of_2000_rows_filters_at_once(opened: WebDriver) -> None:
         document.body.offsetHeight; return body.rows.length"""
     assert opened.execute_script(script) == 2000
     opened.execute_script(FILTER, "#generator .filter", "")  # as a page of so many rows does when it opens
-    assert filtering(opened, "#generator .filter", "var", "mini", "llama") < 400  # 200 ms on an idle machine
+    assert filtering(opened, "#generator .filter", "var", "mini", "llama") < 1.5
     left = "return [...document.querySelectorAll('#table-generator tbody tr')].filter(row => !row.hidden).length"
     assert opened.execute_script(left) == 100  # of 500 that fit
     rest = opened.find_element(By.CSS_SELECTOR, "#generator .rest")
@@ -424,7 +429,7 @@ def test_a_comparison_of_2000_rows(driver: WebDriver, pages: dict[str, Path], tm
     found = driver.execute_script(f"{shown}.map(row => [row.className, row.cells[0].textContent])")
     assert found
     assert all(verdict == "not-told-apart" and "latency" in number for verdict, number in found)
-    assert filtering(driver, "#search", "speed", "steps", "memory") < 400  # 200 ms on an idle machine
+    assert filtering(driver, "#search", "speed", "steps", "memory") < 1.5
     assert driver.current_url.endswith("#q=memory&verdict=not-told-apart")
     driver.execute_script("document.getElementById('verdict').value = ''")
     driver.execute_script(FILTER, "#search", "")

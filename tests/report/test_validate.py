@@ -24,7 +24,13 @@ def run(new_run) -> Path:
 
 def journal(folder: Path) -> None:
     lines = [
-        {"kind": "finished", "cell": path.parent.name, "outcome": "ok", "digest": digest(path.read_bytes())}
+        {
+            "kind": "finished",
+            "cell": path.parent.name,
+            "outcome": "ok",
+            "digest": digest(path.read_bytes()),
+            "reason": "",
+        }
         for path in folder.glob("cells/*/result.json")
     ]
     (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

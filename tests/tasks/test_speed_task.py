@@ -243,6 +243,14 @@ def test_a_server_of_fixed_calls(clocked, cell, through, monkeypatch):
     assert slow["rate-within-bound", 16.0].reason == "one request alone takes longer than 16 s"
 
 
+def test_a_tokenizer_serves_no_requests(clocked, cell, through):
+    task = Speed(batches=(1,), min_calls=3, max_seconds=500, arrivals=(0.1,), bound=34.0)
+    metrics = by_key(through(cell("tokenizers/blocks", task), clocked)[0])
+    for key in (("response-p50", 0.1), ("response-p95", 0.1), ("rate-within-bound", 34.0)):
+        assert metrics[key].value is None
+        assert metrics[key].reason == "a server is asked for images: for generators"
+
+
 @pytest.mark.parametrize(
     ("recorded", "said", "flag"),
     [

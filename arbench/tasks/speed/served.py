@@ -43,3 +43,17 @@ def metrics(
         at = {"bound": bound}
         found.append(Metric(name=name, value=value, unit="1/s", direction="higher", at=at, reason=reason, **rest))
     return found
+
+
+def without(arrivals: Sequence[float], bound: float | None) -> list[Metric]:
+    """The same numbers of a tokenizer, which samples nothing: null."""
+    reason, how = "a server is asked for images: for generators", "simulated from calls"
+    rest: dict[str, Any] = {"value": None, "n": 0, "measure": "speed", "how": how, "reason": reason}
+    found = [
+        Metric(name=name, unit="s", direction="lower", at={"rate": rate}, **rest)
+        for rate in arrivals
+        for name in ("response-p50", "response-p95")
+    ]
+    if bound is not None:
+        found.append(Metric(name="rate-within-bound", unit="1/s", direction="higher", at={"bound": bound}, **rest))
+    return found

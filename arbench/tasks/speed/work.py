@@ -172,6 +172,8 @@ class SpeedWork:
             metrics += served.metrics(seconds, cell.task.arrivals, cell.task.bound, cell.settings.seed)
             metrics += numbers.work_metrics(units)
             metrics += [counted.tokens(units[0]), *counted.inner_steps(units[0])]
+        else:
+            metrics += served.without(cell.task.arrivals, cell.task.bound)
         metrics += counted.device_metrics(rates, cell.settings.dtype)
         return Finished(tuple(metrics), tuple(records), latency=pack(numbers.raw(together, names)))
 
