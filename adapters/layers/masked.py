@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from arbench.protocols import Guidance, Noise
@@ -72,10 +71,9 @@ def split_mask(mask: Tensor) -> Tensor:
 def projected_once(project: Callable[[Tensor], Tensor], halves: Tensor, place: int) -> Tensor:
     """`project` of each row of both halves of guidance (2B, L, W), which differ in the one at `place`, the class."""
     given, free = halves.chunk(2)
-    made = project(given)
-    other = made.clone()
-    other[:, place] = project(free[:, place])
-    return torch.cat((made, other))
+    made = project(given).repeat(2, 1, 1)
+    made[len(given) :, place] = project(free[:, place])
+    return made
 
 
 def gathered(x: Tensor, positions: Tensor | slice | None) -> Tensor:

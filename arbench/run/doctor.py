@@ -183,7 +183,7 @@ def _processes() -> Iterator[Finding]:
         if load >= BUSY and process.pid not in own:
             busy.append((load, process.info["name"], process.pid))
     if not busy:
-        yield Finding("processes", "ok", "no other process keeps a core busy")
+        yield Finding("processes", "ok", f"no other process uses {BUSY:.0f} % of a core or more")
         return
     shown = ", ".join(f"{name} ({pid}, {load:.0f} %)" for load, name, pid in sorted(busy, reverse=True)[:4])
     step = "timings are only good on an idle machine: wait for them"

@@ -67,9 +67,9 @@ def generate(
             masked = (parts == config.mask).flatten(1)
             if step < guided:
                 if step:
-                    halves = network(both, parts.repeat(2, 1, 1), halves=True).chunk(2)
+                    halves = network(both, parts).chunk(2)
                 else:  # without a class all samples are still the same
-                    halves = network(both[: batch + 1], parts[:1].expand(batch + 1, -1, -1)).split((batch, 1))
+                    halves = network(both[: batch + 1], parts[:1]).split((batch, 1))
                 logits = mix_halves(*halves, sampling.guidance.weight(step / steps))
             else:
                 logits = network(labels, parts)

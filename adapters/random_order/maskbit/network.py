@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ...layers.attention import attend
 from ...layers.checkpoint import replace_patterns
 from ...layers.linear import Linear
-from ...layers.masked import projected_once
 
 IGNORED = (r"bits_to_indices",)
 """Official keys of buffers that are computed."""
@@ -65,9 +64,8 @@ class Block(nn.Module):
         self.qkv, self.out = Linear(width, 3 * width), Linear(width, width)
         self.mlp_in, self.mlp_out = Linear(width, config.mlp_dim), Linear(config.mlp_dim, width)
 
-    def forward(self, x: Tensor, heads: Tensor | None = None) -> Tensor:
-        """`heads` are what is `projected` of `x`, if that was made before."""
-        heads = self.projected(x) if heads is None else heads
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.qkv(self.norm1(x) if self.before else x)
         query, key, value = heads.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.out(attend(query, key, value))
         if self.before:
@@ -75,11 +73,6 @@ class Block(nn.Module):
         x = self.norm1(x)
         out: Tensor = self.norm2(x + self._mlp(x))
         return out
-
-    def projected(self, x: Tensor) -> Tensor:
-        """(B, L, 3W) queries, keys and values of `x` (B, L, W)."""
-        heads: Tensor = self.qkv(self.norm1(x) if self.before else x)
-        return heads
 
     def _mlp(self, x: Tensor) -> Tensor:
         out: Tensor = self.mlp_out(F.gelu(self.mlp_in(x)))
@@ -103,21 +96,20 @@ class Network(nn.Module):
         self.head_in, self.norm_head = Linear(width, width), nn.LayerNorm(width, eps=EPS)
         self.head = Linear(width, config.codebook_splits * config.mask)
 
-    def forward(self, labels: Tensor, tokens: Tensor, *, halves: bool = False) -> Tensor:
+    def forward(self, labels: Tensor, tokens: Tensor) -> Tensor:
         """(B, N, splits, V) float32 logits for classes (B,), `nclass` for none, and parts of tokens (B, N, splits).
 
-        With `halves` the tokens of the first half of the batch are those of the second too.
+        Tokens of B / 2 samples are those of both halves of guidance, and are embedded once.
         """
         config = self.config
         places = torch.arange(config.split_bits, device=tokens.device)
         signs = ((tokens.unsqueeze(-1) >> places) & 1) * 2 - 1
         signs = signs.masked_fill((tokens == config.mask).unsqueeze(-1), 0).flatten(2)
+        embedded = self.bits(signs.to(self.places.dtype)).repeat(len(labels) // len(tokens), 1, 1)
         # the class comes last
-        x = torch.cat((self.bits(signs.to(self.places.dtype)), self.classes(labels).unsqueeze(1)), dim=1)
-        x = self.norm_in(x + self.places)
-        heads = projected_once(self.blocks[0].projected, x, -1) if halves else None
-        for index, block in enumerate(self.blocks):
-            x = block(x) if index else block(x, heads)
+        x = self.norm_in(torch.cat((embedded, self.classes(labels).unsqueeze(1)), dim=1) + self.places)
+        for block in self.blocks:
+            x = block(x)
         x = self.norm_head(F.gelu(self.head_in(self.norm_blocks(x[:, :-1]))))
         logits: Tensor = self.head(x).float()
         return logits.unflatten(-1, (config.codebook_splits, config.mask))
