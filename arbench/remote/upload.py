@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import ArbenchError, DamagedFile, InputError, StoreError
+from ..files import state_of
 from .address import Place, exists, info, is_address, open_place, state, told
 from .cached import FIRST, copied_to, fetch, listed, read_manifest, write_manifest
 
@@ -25,8 +26,8 @@ class Upload:
         self.folder = folder
         self.place = place
         self._there = read_manifest(folder)
-        self._sent: dict[str, tuple[int, int]] = {}
-        """Name -> size and time of what this process has uploaded."""
+        self._sent: dict[str, tuple[int, int, int, int]] = {}
+        """Name -> `state_of` what this process has uploaded."""
 
     def send(self, names: Iterable[str]) -> None:
         """Uploads the files of these names that are in the folder, unless this process has and they are the same."""
@@ -37,10 +38,9 @@ class Upload:
                     f"{path} lies outside of {self.folder}", "its journal names it", "ask who made the run"
                 )
             try:
-                found = path.stat()
+                mark = state_of(path)
             except FileNotFoundError:
                 continue
-            mark = found.st_size, found.st_mtime_ns
             if self._sent.get(name) != mark:
                 self._there[name] = put_file(self.place / name, path)
                 self._sent[name] = mark

@@ -20,6 +20,7 @@ from arbench.features.weight_files import feature_weights, parse_given
 from arbench.remote import cached
 from arbench.remote.address import is_address, open_place, refuse_address, state
 from arbench.remote.cached import fetch, local, without_units
+from arbench.remote.upload import Upload, get
 from arbench.spec.task import Data
 
 
@@ -93,6 +94,20 @@ def test_a_file_of_the_same_size_and_time_is_another(tmp_path):
     os.utime(path.parent / "new", ns=(old.st_atime_ns, old.st_mtime_ns))
     (path.parent / "new").replace(path)
     assert Path(local(f"file://{path}")).read_bytes() == b"two"
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_uploaded_again(memory, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    upload = Upload(folder, open_place("memory://run"))
+    (folder / "table.csv").write_text("one")
+    upload.send(["table.csv"])
+    found = (folder / "table.csv").stat()
+    (folder / "new").write_text("two")
+    (folder / "new").replace(folder / "table.csv")
+    os.utime(folder / "table.csv", ns=(found.st_atime_ns, found.st_mtime_ns))
+    upload.send(["table.csv"])
+    assert get(open_place("memory://run/table.csv")) == b"two"
 
 
 def test_a_file_that_is_replaced_while_it_is_read_is_read_again(memory, monkeypatch):
