@@ -14,6 +14,8 @@ from ..spec.cell import Cell
 
 LEAST_SECONDS = 5.0
 """Shorter cells are not kept: they show how long a start takes, not how long the work."""
+START = 1.0
+"""Seconds that a cell counts as planned for at least: one of 0.01 s that took 5 does not make an hour of a minute."""
 FORGET = 0.5
 """What older sums count against a new run's."""
 BOUNDS = (0.01, 100.0)
@@ -51,7 +53,7 @@ class Pace:
         for each in work:
             for name in groups(each.cell):
                 planned, seconds = found.get(name, (0.0, 0.0))
-                found[name] = planned + each.planned, seconds + each.seconds
+                found[name] = planned + max(each.planned, START), seconds + each.seconds
         return cls(found)
 
     def __bool__(self) -> bool:

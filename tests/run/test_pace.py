@@ -53,6 +53,11 @@ def test_an_absurd_ratio_is_bounded():
     assert Pace.of([Seen(cell("a"), 1e-9, 1000)]).factor(cell("a")) == pace.BOUNDS[1]
 
 
+def test_cells_that_are_planned_for_next_to_nothing_do_not_multiply_the_others():
+    found = Pace.of([Seen(cell(name), 0.01, 5) for name in "abc"])
+    assert found.factor(cell("a", Speed())) == 5
+
+
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("ARBENCH_CACHE", str(tmp_path / "cache"))
