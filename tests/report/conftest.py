@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from synthetic_run import SMALL, write_run
+from synthetic_run import SMALL, seal, write_run
 
 from arbench.compare.comparison import compare_folders
 from arbench.compare.page import render
@@ -30,6 +30,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def new_run(tmp_path: Path) -> Callable[..., Path]:
     """A small run folder of the test's own."""
     return lambda name="run", **rest: write_run(tmp_path / name, **(SMALL | rest))
+
+
+@pytest.fixture
+def sealed_run(new_run: Callable[..., Path]) -> Path:
+    """A small run folder with a journal, as a session leaves it."""
+    folder: Path = new_run()
+    seal(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from arbench.files import digest
 from arbench.gallery import Gallery
 from arbench.images import pack
 from arbench.spec.identity import identity
@@ -270,3 +271,18 @@ def write_run(
     lines = [json.dumps({"kind": kind, "time": f"2000-01-01T{time}+00:00"}) for kind, time in times]
     (folder / "journal.jsonl").write_text("\n".join(lines) + '\n{"kind": "torn')
     return folder
+
+
+def seal(folder: Path) -> None:
+    """Writes a journal that knows the results as they are."""
+    lines = [
+        {
+            "kind": "finished",
+            "cell": path.parent.name,
+            "outcome": "ok",
+            "digest": digest(path.read_bytes()),
+            "reason": "",
+        }
+        for path in folder.glob("cells/*/result.json")
+    ]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_validate import journal
 
 from arbench.cli.main import main
 from arbench.journal import Writer
@@ -23,13 +22,6 @@ COMMANDS = {
 }
 
 
-@pytest.fixture
-def run(new_run) -> Path:
-    folder: Path = new_run()
-    journal(folder)
-    return folder
-
-
 def edit(run: Path) -> Path:
     """Makes a number a little better."""
     path = next(each for each in sorted(run.glob("cells/*/result.json")) if '"frechet"' in each.read_text())
@@ -41,36 +33,36 @@ def edit(run: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_that_reads_results_refuses(run, tmp_path, capsys, name):
-    before, after = ([word.format(run=run, tmp=tmp_path / when) for word in COMMANDS[name]] for when in "ab")
+def test_every_command_that_reads_results_refuses(sealed_run, tmp_path, capsys, name):
+    before, after = ([word.format(run=sealed_run, tmp=tmp_path / when) for word in COMMANDS[name]] for when in "ab")
     assert main(before) == (3 if name == "history" else 0), capsys.readouterr().err  # 3: one night has no trend
     capsys.readouterr()
-    path = edit(run)
+    path = edit(sealed_run)
     assert main(after) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert f"{path.parent.name}/result.json was changed after it was written" in told
     assert "arbench verify" in told
 
 
-def test_a_cell_that_was_begun_again_is_not_called_changed(run):
+def test_a_cell_that_was_begun_again_is_not_called_changed(sealed_run):
     """Its file may be the next one before the journal knows it."""
-    cell = edit(run).parent.name
-    writer = Writer(run / "journal.jsonl")
+    cell = edit(sealed_run).parent.name
+    writer = Writer(sealed_run / "journal.jsonl")
     writer.write("started", cell=cell)
     writer.close()
-    assert cell in {entry.result.result_id for entry in read_runs([run])[0].entries}
+    assert cell in {entry.result.result_id for entry in read_runs([sealed_run])[0].entries}
 
 
-def test_an_accepted_baseline_that_was_edited_is_refused(run, tmp_path, capsys):
+def test_an_accepted_baseline_that_was_edited_is_refused(sealed_run, tmp_path, capsys):
     store = tmp_path / "store"
-    assert main(["baseline", "set", "main", str(run), "--reason", "first", "--store", str(store)]) == 0
-    assert main(["gate", str(run), "--baseline", "main", "--store", str(store)]) in (0, 3)
+    assert main(["baseline", "set", "main", str(sealed_run), "--reason", "first", "--store", str(store)]) == 0
+    assert main(["gate", str(sealed_run), "--baseline", "main", "--store", str(store)]) in (0, 3)
     lines = store / "main" / "results.jsonl"
     lines.write_text(lines.read_text().replace("12.84", "13.84"))
     capsys.readouterr()
-    gate = ["gate", str(run), "--baseline", "main", "--store", str(store)]
+    gate = ["gate", str(sealed_run), "--baseline", "main", "--store", str(store)]
     assert main(gate) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert "results.jsonl was changed after it was accepted" in told
-    assert main(["baseline", "accept", "main", str(run), "--reason", "anew", "--store", str(store)]) == 0
+    assert main(["baseline", "accept", "main", str(sealed_run), "--reason", "anew", "--store", str(store)]) == 0
     assert main(gate) in (0, 3)
