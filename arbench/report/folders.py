@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,6 +66,11 @@ class RunFolder:
         return str(self.run.get("run_id", writable(self.path.name)))
 
     @property
+    def planned(self) -> bool:
+        """Whether a run has written it, not a score: only that can be resumed."""
+        return bool(self.run.get("plan") or self.run.get("cells"))
+
+    @property
     def suite(self) -> dict[str, Any]:
         suite = self.run.get("suite")
         return suite if isinstance(suite, dict) else {}
@@ -82,7 +88,9 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
             raise DamagedFile(
                 f"{entry.folder / 'result.json'} was changed after it was written",
                 "its digest is not the one in the journal",
-                f"arbench verify {run.path}; moved away, the file is written again by arbench resume {run.path}",
+                f"arbench resume {shlex.quote(str(run.path))} writes it again"
+                if run.planned
+                else "score the samples again",
             )
     return runs
 
@@ -91,7 +99,7 @@ def changed(run: RunFolder) -> Iterator[Entry]:
     """The results that are not those which the journal saw written."""
     for entry in run.entries:
         wanted = (run.digests or {}).get(entry.result.result_id)
-        if wanted is not None and digest((entry.folder / "result.json").read_bytes()) != wanted:
+        if wanted and digest((entry.folder / "result.json").read_bytes()) != wanted:
             yield entry
 
 

@@ -41,7 +41,7 @@ def test_every_command_that_reads_results_refuses(sealed_run, tmp_path, capsys, 
     assert main(after) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert f"{path.parent.name}/result.json was changed after it was written" in told
-    assert "arbench verify" in told
+    assert "arbench resume" in told
 
 
 def test_a_cell_that_was_begun_again_is_not_called_changed(sealed_run):

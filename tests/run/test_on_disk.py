@@ -11,7 +11,8 @@ import pytest
 
 from arbench import journal
 from arbench.cli.main import main
-from arbench.errors import StoreError, UsageError
+from arbench.errors import DamagedFile, StoreError, UsageError
+from arbench.report.folders import read_runs
 from arbench.run.plan import make_plan
 from arbench.run.replay import replay
 from arbench.run.shard import Shard, parse_shard, share_of
@@ -280,6 +281,21 @@ def test_gc_deletes_what_nothing_needs_and_only_when_asked(shards, tmp_path, cap
     (run / "journal.jsonl").unlink()
     assert arbench("gc", run, "--yes") == 3
     assert "has no journal" in capsys.readouterr().err
+
+
+def test_a_result_that_was_edited_is_refused_until_it_is_written_again(shards, tmp_path):
+    farm, _ = shards
+    run = tmp_path / "run"
+    shutil.copytree(farm.folder / "whole", run)
+    path = _cell(run, "steady") / "result.json"
+    written = json.loads(path.read_text())
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(DamagedFile, match=r"result\.json was changed after it was written") as told:
+        read_runs([run])
+    assert told.value.hint == f"arbench resume {run} writes it again"
+    assert arbench("resume", run) == 0
+    assert read_runs([run])
+    assert json.loads(path.read_text())["metrics"] == written["metrics"]
 
 
 def test_files_of_others_name_nothing_outside_their_folder(shards, tmp_path, capsys):
