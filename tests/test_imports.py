@@ -64,7 +64,7 @@ ALLOWED = {
     "evaluate": {"data", "measure", "features", "metrics", *BASE},
     "tasks": {"data", "measure", "features", "metrics", "evaluate", *BASE},
     "track": {"spec", "registry", "artifacts", "remote", *READING},
-    "report": {"spec", "registry", "gallery", "artifacts", "files", *READING},
+    "report": {"spec", "registry", "gallery", "artifacts", "files", "journal", *READING},
     "table": {"spec", "errors", "files", "report"},  # the wide table has the report's columns
     "captions": {"data", "errors", "protocols", "files"},
     "run": {
@@ -80,7 +80,7 @@ ALLOWED = {
         *WRITERS,
         *BASE,
     },
-    "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", *WRITERS, *BASE},
+    "score": {"data", "measure", "features", "metrics", "evaluate", "tasks", "captions", "report", *WRITERS, *BASE},
     "compare": {"data", "features", "metrics", "evaluate", "report", "artifacts", "journal", *BASE},  # never torch
     "front": {
         "compare",

@@ -77,7 +77,7 @@ def test_scores_into_one_folder(which: str, tmp_path: Path) -> None:
     cells = [json.loads(path.read_bytes()) for path in out.glob("cells/*/result.json")]
     assert len(cells) == (1 if which == "the same result" else 5 * COUNT)
     records = [json.loads(line) for line in (out / "journal.jsonl").read_text().splitlines()]
-    assert [record["kind"] for record in records] == ["session", "finished", "ended"] * 5 * COUNT
+    assert [record["kind"] for record in records] == ["session", "started", "finished", "ended"] * 5 * COUNT
     assert json.loads((out / "run.json").read_bytes())["run_id"] == "out"
     import pyarrow.parquet as pq
 
