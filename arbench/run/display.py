@@ -41,6 +41,8 @@ class _Row:
     units: int = 0
     before: int = 0
     """Samples of units that an earlier session has finished."""
+    units_before: int = 0
+    """How many units those were."""
     samples: int = 0
     """Done in this session, with those reported from running units."""
     read: int = 0
@@ -79,7 +81,13 @@ class Display:
         self._workers = workers
         self._left_at, self._left_words = float("-inf"), ""
         self._rows = {
-            name: _Row(cell, units=len(cell.units), before=_samples(cell), seconds_before=cell.seconds)
+            name: _Row(
+                cell,
+                units=len(cell.units),
+                before=_samples(cell),
+                units_before=len(cell.units),
+                seconds_before=cell.seconds,
+            )
             for name, cell in state.items()
         }
         for row in self._rows.values():
@@ -164,7 +172,10 @@ class Display:
             if result is not None and result.outcome == "ok" and not row.seconds_before:
                 found.append(Seen(planned.cell, 60 * minutes, result.wall_seconds / share))
             elif not modelled and row.state.seconds > row.seconds_before:
-                part = (_samples(row.state) - row.before) / max(sum(u.stop - u.start for u in planned.units), 1)
+                if planned.exclusive:  # its units are measurements, which hold no samples
+                    part = (len(row.state.units) - row.units_before) / row.total
+                else:
+                    part = (_samples(row.state) - row.before) / max(sum(u.stop - u.start for u in planned.units), 1)
                 found.append(Seen(planned.cell, 60 * minutes * part, (row.state.seconds - row.seconds_before) / share))
         return found
 

@@ -18,7 +18,7 @@ from arbench.spec.cell import Cell
 from arbench.spec.suite import Settings
 from arbench.spec.suite_file import parse
 from arbench.spec.task import TaskSpec
-from arbench.spec.unit import Unit, cut
+from arbench.spec.unit import Unit, cut, one_per_batch
 from arbench.tasks.generate import Generate
 from arbench.tasks.speed import Speed
 
@@ -133,6 +133,21 @@ def test_time_left_of_mixed_work(monkeypatch):
     assert display.seconds_left() == pytest.approx(6 + 2)
     now[0] = 90.0  # four times as long as expected: it will be a while
     assert display.seconds_left() == pytest.approx(6 + 8)
+
+
+def test_time_left_of_measurements_counts_units_not_samples(monkeypatch):
+    """Units of `speed` are batch sizes in rounds, and hold no samples."""
+    units = one_per_batch((1, 4, 16, 64), 3)
+    state = replay([planned("s", 2.0, Speed()).model_copy(update={"units": units})], [])
+    (cell,) = state.values()
+    now = [0.0]
+    monkeypatch.setattr("arbench.run.display.time.monotonic", lambda: now[0])
+    display = Display(state, Console(file=io.StringIO()))
+    display.started(cell)
+    now[0] = 40.0
+    cell.units, cell.seconds = {unit.name: "x" for unit in units[:4]}, 40.0
+    display.advanced(cell, 0)
+    assert display.seconds_left() == pytest.approx(120 - 40)
 
 
 def finish(display: Display, state: CellState, seconds: float) -> None:
