@@ -13,7 +13,7 @@ from ..protocols import Phase, Probe
 def work_of(networks: Sequence[nn.Module], call: Callable[[Probe], object]) -> int:
     """Numbers that go into layers of `networks` while `call` samples with the probe it is given, decoding left out.
 
-    0 if there are no such layers.
+    0 for a network without such layers.
     """
     counted = decoding = 0
 

@@ -45,7 +45,7 @@ def findings(folder: Path, cards: Mapping[str, Card]) -> list[Finding]:
 def _journal(run: RunFolder) -> Iterator[Finding]:
     """A result must be the file that the journal saw written."""
     if run.digests is None:
-        what = "there is no journal, so that no file can be checked"
+        what = "without a journal no file can be checked"
         yield Finding("error", str(run.path / "journal.jsonl"), what, "send the whole folder")
         return
     for entry in run.entries:

@@ -429,7 +429,7 @@ def test_a_comparison_of_2000_rows(driver: WebDriver, pages: dict[str, Path], tm
     found = driver.execute_script(f"{shown}.map(row => [row.className, row.cells[0].textContent])")
     assert found
     assert all(verdict == "not-told-apart" and "latency" in number for verdict, number in found)
-    assert filtering(driver, "#search", "speed", "steps", "memory") < 1.5
+    assert filtering(driver, "#search", "speed", "steps", "memory") < 0.5
     assert driver.current_url.endswith("#q=memory&verdict=not-told-apart")
     driver.execute_script("document.getElementById('verdict').value = ''")
     driver.execute_script(FILTER, "#search", "")

@@ -42,7 +42,7 @@ def test_each_fault_is_named(sealed_run):
     change(sealed_run, lambda document: document.update(provenance=None))
     assert errors(sealed_run) == {"there is no provenance: software, machine and weights are unknown"}
     (sealed_run / "journal.jsonl").unlink()
-    assert "there is no journal, so that no file can be checked" in errors(sealed_run)
+    assert "without a journal no file can be checked" in errors(sealed_run)
 
 
 def test_speed_alone_is_half_a_row(sealed_run, capsys):
