@@ -36,6 +36,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	$(BIN)/python -m pip install -qq --upgrade pip
 	@echo "installing PyTorch and the rest: several GB, about four minutes"
 	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -q arbench adapters  # where PYTHONDONTWRITEBYTECODE is set, each start would compile them
 	touch $@
 
 # The tests drive a real browser over the report. Debian and Ubuntu packages, when we may install them.

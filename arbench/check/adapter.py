@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from .. import registry, weights
+from .. import registry, weight_parts, weights
 from ..errors import ConfigError, MissingWeights, UsageError
 from ..protocols import Card, Generator, LoadSpec, System, Tokenizer
 from . import names
@@ -74,7 +74,7 @@ def plan(
 def _load_spec(
     card: Card, path: Path | None, given: Mapping[str, str] | None, device: str, *, random: bool
 ) -> LoadSpec:
-    part = "" if path is None else weights.part_of(card, path, given).name
+    part = "" if path is None else weight_parts.part_of(card, path, given).name
     # the work of a call is counted by the modules that it runs through, and a replayed one runs through none
     return LoadSpec(weights=path, init="random" if random else "checkpoint", device=device, graph="off", part=part)
 

@@ -1,7 +1,5 @@
 """The verbs that are of several runs: what differs, whether a night is as good as before, where models stand."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -39,7 +39,7 @@ def check(
     from arbench.features.weight_files import parse_given
     from arbench.run.device import resolve_device
     from arbench.terminal import PlainConsole
-    from arbench.weights import notes_of
+    from arbench.weight_parts import notes_of
 
     if not names:
         raise UsageError("no adapter given", "", "arbench check NAME... (see: arbench ls adapters)")

@@ -13,7 +13,6 @@ from typing import Any
 from arbench import registry, weights
 from arbench.errors import OK, ArbenchError, UnknownName, UsageError
 from arbench.json_text import parse_json
-from arbench.spec import suite_file
 from arbench.spec.card import Card
 from arbench.terminal import Column, PlainConsole, print_table
 
@@ -200,6 +199,8 @@ def _metrics() -> list[Row]:
 
 
 def _suites() -> list[Row]:
+    from arbench.spec import suite_file
+
     rows = []
     for name in suite_file.names():
         suite = suite_file.read(name).suite

@@ -1,7 +1,6 @@
 """The command line: declares every verb; a verb's module is imported when the verb is called."""
 
-from __future__ import annotations
-
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -357,4 +356,6 @@ def _interrupted(stop: SystemExit) -> bool:
 
 def entry() -> None:
     """The console script."""
+    # pydantic would look for plugins in what every installed package says of itself, at each start
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(main())

@@ -1,7 +1,5 @@
 """The verbs that are of the folders of runs: join shards, check what is on disk, delete what nothing needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The verbs that are of images, whoever made them: score them, export them, sum them up as a reference."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

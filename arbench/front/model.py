@@ -33,7 +33,7 @@ from ..tasks.generate import Generate
 from ..tasks.outputs import check_codes, decode, encode, join, labels_for, moved, request_for
 from ..tasks.reconstruct import Reconstruct
 from ..tasks.sampled import sampled
-from ..weights import notes_of
+from ..weight_parts import notes_of
 from .images import Images
 from .sources import WeightFiles, as_source, at_least, given_weights, one_of
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .. import registry
-from .. import weights as weight_files
+from .. import registry, weight_parts, weights
 from ..adapter_code import code_of
 from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
@@ -341,7 +340,7 @@ class _Planner:
         key = trained(card.name, replicate)
         if key not in self._digests:
             given = self._given(replicate)
-            path = weight_files.locate(card, given)
+            path = weights.locate(card, given)
             if path is None:
                 return {}
             if not path.exists():
@@ -350,9 +349,9 @@ class _Planner:
                     f"{path} should have come with the package and is not there",
                     "install arbench again",
                 )
-            part = weight_files.part_of(card, path, given)
+            part = weight_parts.part_of(card, path, given)
             self.weights[key] = join(path.absolute(), part.name)  # shards lie beside a link, not its target
-            self._digests[key] = weight_files.digest_of(path, part.name)
+            self._digests[key] = weight_parts.digest_of(path, part.name)
             self._parts[card.name] = part.note
         return {card.name: self._digests[key]}
 

@@ -34,7 +34,7 @@ from ..spec.suite import Settings
 from ..spec.task import prompts_in, tasks
 from ..tasks.compared import Compared, stored_features, stored_prompts
 from ..tasks.generate import Generate
-from ..weights import notes_of
+from ..weight_parts import notes_of
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
 from .generated import digests_of, mark_of, opener, origin_of

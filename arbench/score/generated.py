@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from .. import registry
-from .. import weights as weight_files
+from .. import registry, weight_parts
 from ..adapter_code import code_of
 from ..data.reading import GENERATOR, Open, Reading, Source, cropped
 from ..data.sources import open_images
@@ -23,6 +22,7 @@ from ..tasks.context import WorkerContext
 from ..tasks.generate import Generate
 from ..tasks.outputs import labels_for, prompted_request, request_for
 from ..tasks.sampled import sampled
+from ..weights import find
 
 BATCH = 64
 
@@ -43,9 +43,9 @@ def digests_of(card: Card, weights: Mapping[str, str] | None = None) -> dict[str
     digests = {}
     for name in names:
         each = registry.card(name)
-        path = weight_files.find(each, weights or {})
+        path = find(each, weights or {})
         if path is not None:
-            digests[name] = weight_files.digest_of(path, weight_files.part_of(each, path, weights).name)
+            digests[name] = weight_parts.digest_of(path, weight_parts.part_of(each, path, weights).name)
     return digests
 
 

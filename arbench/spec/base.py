@@ -18,7 +18,13 @@ FileName = Annotated[str, AfterValidator(_one_name)]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        defer_build=True,  # a command needs few of the models, and building one takes milliseconds
+    )
 
     def plain(self) -> dict[str, Any]:
         """The model as JSON-compatible Python values."""
@@ -33,9 +39,7 @@ class Kept(Frozen):
 
 
 class Written(Frozen):
-    """What a user writes in a suite: the docstring below a field is its description, which `arbench ls keys` shows."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    """What a user writes in a suite: the docstring below a field is its meaning, which `arbench ls keys` shows."""
 
     @field_validator("*", mode="before")
     @classmethod

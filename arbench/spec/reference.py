@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from .base import Written
 from .sampling import Guidance, Sampling
 from .suite import Settings, Suite
 from .task import TaskDefinition, TaskSpec, tasks
@@ -67,12 +72,36 @@ def built_in() -> dict[str, TaskDefinition]:
 
 
 def _of(group: str, model: type[BaseModel]) -> Iterator[Key]:
+    meanings = _meanings(model)
     for name, field in model.model_fields.items():
         if name == "task" and issubclass(model, TaskSpec):
             continue  # written as the key that the others stand below
-        meaning = " ".join((field.description or "").split())
         default = "native" if group in ("sampling", "guidance") else _default(field)
-        yield Key(group, name, _type(field), default, meaning)
+        yield Key(group, name, _type(field), default, meanings.get(name, ""))
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """The docstring below each field, of the model's bases too, on one line. Read from the source, which takes time:
+    pydantic would do so for every command (`use_attribute_docstrings`)."""
+    found: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if not issubclass(base, Written):
+            continue
+        try:
+            (parsed,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except OSError:  # a task from code that is in no file
+            continue
+        assert isinstance(parsed, ast.ClassDef)
+        for field, below in itertools.pairwise(parsed.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(below, ast.Expr)
+                and isinstance(below.value, ast.Constant)
+                and isinstance(below.value.value, str)
+            ):
+                found[field.target.id] = " ".join(below.value.value.split())
+    return found
 
 
 def _default(field: FieldInfo) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import registry, weights
+from .. import registry, weight_parts, weights
 from ..errors import NoDevice, Unsupported
 from ..protocols import Card, Generator, LoadSpec, Tokenizer
 from ..spec.cell import Cell, trained
@@ -168,7 +168,7 @@ class WorkerContext:
     def _load_spec(self, card: Card, cell: Cell) -> LoadSpec:
         settings, given = cell.settings, self._files(cell)
         path = weights.locate(card, given) if settings.init == "checkpoint" else None
-        part = "" if path is None else weights.part_of(card, path, given).name
+        part = "" if path is None else weight_parts.part_of(card, path, given).name
         return LoadSpec(
             weights=path,
             init=settings.init,

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from arbench import registry, weights
+from arbench import registry, weight_parts, weights
 from arbench.adapters.layers.checkpoint import build_and_load, read_state_dict, seeded
 from arbench.checkpoints import parts
 from arbench.checkpoints.listing import list_tensors
@@ -115,7 +115,7 @@ TWINS: dict[str, Any] = {
 def test_averaged_weights_are_loaded_and_it_is_said(tmp_path: Path, name: str) -> None:
     path = tmp_path / "w.pt"
     torch.save(TWINS[name], path)
-    part = weights.part_of(CARD, path)
+    part = weight_parts.part_of(CARD, path)
     assert part.name == name
     assert f"{name} of w.pt is loaded" in part.note
     assert same(loaded(path), SMALL)
@@ -123,9 +123,9 @@ def test_averaged_weights_are_loaded_and_it_is_said(tmp_path: Path, name: str) -
     another = part.note.rpartition("--weights mine/net=")[2].rstrip(")")
     given = {"mine/net": another}
     assert weights.find(CARD, given) == path
-    chosen = weights.part_of(CARD, path, given)
+    chosen = weight_parts.part_of(CARD, path, given)
     assert same(loaded(path, chosen.name), OTHER)
-    assert weights.digest_of(path, chosen.name) != weights.digest_of(path, part.name)
+    assert weight_parts.digest_of(path, chosen.name) != weight_parts.digest_of(path, part.name)
 
 
 def test_two_networks_of_one_kind_in_one_dict_are_told_apart(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_two_networks_of_one_kind_in_one_dict_are_told_apart(tmp_path: Path) -> 
     assert path is not None
     state = read_state_dict(path)
     save_file(under("a.", state) | {key: value.clone() for key, value in under("b.", state).items()}, tmp_path / "w")
-    part = weights.part_of(mini, tmp_path / "w", {mini.name: str(tmp_path / "w")})
+    part = weight_parts.part_of(mini, tmp_path / "w", {mini.name: str(tmp_path / "w")})
     assert part.name == "a"
     assert "a of w is loaded, and b is there too" in part.note
 
@@ -152,7 +152,7 @@ def test_two_networks_of_one_kind_in_one_dict_are_told_apart(tmp_path: Path) -> 
 def test_averages_without_names_are_not_passed_over_in_silence(tmp_path: Path, averages: dict[str, Any]) -> None:
     content = {"state_dict": under("model.") | averages.pop("state_dict", {}), **averages}
     torch.save(content, tmp_path / "w.pt")
-    part = weights.part_of(CARD, tmp_path / "w.pt")
+    part = weight_parts.part_of(CARD, tmp_path / "w.pt")
     assert part.name == ""
     assert "averaged weights, cannot be read" in part.note
     assert same(loaded(tmp_path / "w.pt"), SMALL)
@@ -179,21 +179,21 @@ def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, change: Callabl
 def test_the_card_says_what_the_official_evaluation_takes(tmp_path: Path) -> None:
     torch.save({"model": SMALL, "ema": OTHER}, tmp_path / "w.pt")
     card = CARD.derive(checkpoint=Checkpoint(file="net.pt", source="mine", wrapper=("model", "module")))
-    assert weights.part_of(card, tmp_path / "w.pt").name == "model"
+    assert weight_parts.part_of(card, tmp_path / "w.pt").name == "model"
     assert same(loaded(tmp_path / "w.pt", card=card), SMALL)
 
 
 def test_a_file_with_one_state_dict_has_no_part_to_speak_of(tmp_path: Path) -> None:
     for layout, content in LAYOUTS.items():
         torch.save(content, tmp_path / "w.pt")
-        assert weights.part_of(CARD, tmp_path / "w.pt") == weights.Part(), layout
+        assert weight_parts.part_of(CARD, tmp_path / "w.pt") == weight_parts.Part(), layout
 
 
 def test_a_part_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
     torch.save({"model": SMALL, "ema": OTHER}, tmp_path / "w.pt")
     for asked, words in (("emma", "did you mean ema"), ("xyz", "it has model, ema")):
         with pytest.raises(CheckpointError, match="has no part") as caught:
-            weights.part_of(CARD, tmp_path / "w.pt", {"mine/net": f"{tmp_path}/w.pt#{asked}"})
+            weight_parts.part_of(CARD, tmp_path / "w.pt", {"mine/net": f"{tmp_path}/w.pt#{asked}"})
         assert words in caught.value.why
         assert f"{tmp_path}/w.pt#" in caught.value.hint
 
@@ -283,7 +283,7 @@ def test_code_in_a_file_never_runs(tmp_path: Path, where: str) -> None:
             loaded(path)
     else:
         assert same(loaded(path), SMALL)
-    weights.part_of(CARD, path)
+    weight_parts.part_of(CARD, path)
     assert not target.exists()
 
 
@@ -331,10 +331,10 @@ def _sharded(folder: Path, kind: str) -> Path:
 def test_shards_load_by_their_index(tmp_path: Path, kind: str) -> None:
     index = _sharded(tmp_path, kind)
     assert same(loaded(index), SMALL)
-    before = weights.digest_of(index)
+    before = weight_parts.digest_of(index)
     shard = tmp_path / f"model-1.{kind}"
     shard.write_bytes(shard.read_bytes() + b"\0")
-    assert weights.digest_of(index) != before
+    assert weight_parts.digest_of(index) != before
     shard.unlink()
     with pytest.raises(CheckpointError, match="is not there"):
         loaded(index)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arbench import registry, weights
+from arbench import registry, weight_parts, weights
 from arbench.check import adapter
 from arbench.errors import ArbenchError
 from arbench.protocols import Codes, LoadSpec, Tokenizer
@@ -177,13 +177,13 @@ def test_identity_follows_weights_and_configuration(folder: Path, tmp_path: Path
     copy.mkdir()
     for each in (folder / "kl").iterdir():
         (copy / each.name).write_bytes(each.read_bytes())
-    name, before = f"diffusers:{copy}", weights.digest_of(folder / "kl")
-    assert weights.digest_of(copy) == before
+    name, before = f"diffusers:{copy}", weight_parts.digest_of(folder / "kl")
+    assert weight_parts.digest_of(copy) == before
     version = registry.card(name).version
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"scaling_factor": 2.0}))
     assert registry.card(name).version != version
-    assert weights.digest_of(copy) != before
+    assert weight_parts.digest_of(copy) != before
 
 
 def test_it_keeps_the_contract(folder: Path) -> None:

@@ -58,7 +58,7 @@ CACHES = {
     "arbench/registry.py:_load": INSTALLED,
     "arbench/report/class_words.py:imagenet": INSTALLED,
     "arbench/report/page.py:environment": INSTALLED,
-    "arbench/weights.py:_listed": STATE,
+    "arbench/weight_parts.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from arbench import registry, weights
+from arbench import registry, weight_parts, weights
 from arbench.checkpoints import parts
 from arbench.data.digest import digest_of
 from arbench.data.reading import fingerprint, is_statistics
@@ -186,7 +186,7 @@ def test_weights_at_an_address(memory):
     assert given[card.name] == address  # as run.json has it, which another machine reads
     found = weights.locate(card, given)
     assert found is not None
-    assert weights.digest_of(found) == weights.digest_of(file)
+    assert weight_parts.digest_of(found) == weight_parts.digest_of(file)
     assert parts.split(f"{address}#ema") == (found, "ema")
     assert feature_weights(given).given == {"inception": found}
     with pytest.raises(InputError, match="nothing is at"):
