@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import functools
 import gc
 import os
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +19,22 @@ from . import nvml
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_ROLLUP = Path("/proc/self/smaps_rollup")
 
 
 class Meter(Protocol):
     """Memory on one device."""
 
+    def settle(self) -> None:
+        """Gives back what is free but still held, so that readings do not depend on what an allocator keeps."""
+        ...
+
     def current(self) -> int:
         """Bytes in use now."""
+        ...
+
+    def own(self) -> int:
+        """Those of them that the process has allocated: pages of files, such as libraries' code, left out."""
         ...
 
     def reset(self) -> bool:
@@ -44,8 +56,33 @@ def _high_water_mark() -> int | None:
     return int(found.split()[1]) * 1024 if found else None
 
 
+@functools.cache
+def _trim() -> Callable[[int], int]:
+    """malloc_trim of the C library, which has the freed pages of all arenas given back; nothing where it has none."""
+    found: Callable[[int], int] = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
+    return found
+
+
+def _allocated() -> int | None:
+    """Resident pages that are of no file. Counted page by page: the totals in `status` are sums per CPU, and loose."""
+    try:
+        lines = _ROLLUP.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:"))]
+    return sum(found) * 1024 if found else None
+
+
 class HostMeter:
     """Resident set size of the process."""
+
+    def settle(self) -> None:
+        gc.collect()
+        _trim()(0)
+
+    def own(self) -> int:
+        allocated = _allocated()
+        return self.current() if allocated is None else allocated
 
     def current(self) -> int:
         return int(psutil.Process().memory_info().rss)
@@ -70,6 +107,12 @@ class CudaMeter:
 
     def __init__(self, device: str) -> None:
         self._device = device
+
+    def settle(self) -> None:
+        gc.collect()  # the allocator counts what is in use, so that its cache may stay
+
+    def own(self) -> int:
+        return self.current()
 
     def current(self) -> int:
         import torch

@@ -1,12 +1,14 @@
 """Host memory: allocations of known size, in this process and in a child of a large parent."""
 
 import mmap
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import psutil
 
+from arbench.measure import memory
 from arbench.measure.memory import HostMeter, driver_memory, meter_for
 
 MIB = 1 << 20
@@ -45,6 +47,40 @@ def test_a_reset_forgets_an_earlier_peak():
 
 def test_current_is_what_the_system_says():
     assert abs(HostMeter().current() - psutil.Process().memory_info().rss) < 8 * MIB
+
+
+def test_what_is_free_is_given_back():
+    """Freed blocks below one that stays in use are held by the C allocator until it is asked."""
+    meter = HostMeter()
+    meter.settle()
+    before = meter.own()
+    blocks = [bytearray(2**16) for _ in range(1024)]
+    during = meter.own()
+    last = blocks[-1]
+    del blocks
+    meter.settle()
+    assert during - before > 60 * MIB
+    assert meter.own() - before < 4 * MIB
+    assert len(last) == 2**16
+
+
+def test_pages_of_files_are_not_the_process_own(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(64 * MIB))
+    meter = HostMeter()
+    meter.settle()
+    current, own = meter.current(), meter.own()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as block:
+        assert sum(block[:: mmap.PAGESIZE]) == 0
+        assert meter.current() - current > 60 * MIB
+        if pathlib.Path("/proc/self/smaps_rollup").exists():
+            assert abs(meter.own() - own) < 4 * MIB
+
+
+def test_where_the_system_does_not_tell_pages_apart_all_count(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_ROLLUP", tmp_path / "missing")
+    meter = HostMeter()
+    assert abs(meter.own() - meter.current()) < 8 * MIB
 
 
 def test_a_child_does_not_inherit_the_peak_of_a_large_parent():

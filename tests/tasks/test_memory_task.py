@@ -23,13 +23,23 @@ AFTER = (150, 160, 163, 165)
 
 
 class Readings:
-    """A meter that reads from a list, and says whether it could reset."""
+    """A meter that reads from lists, and says whether it could reset. `files`: pages of files that the calls touch."""
 
-    def __init__(self, current, peaks, resets):
-        self._current, self._peaks, self.resets = iter(current), iter(peaks), resets
+    def __init__(self, units, resets, files=0):
+        """Of each unit: before loading, after it, after each call, peak while loading, peak."""
+        self._current = iter([each for unit in units for each in (*unit[:2], unit[2][-1] + files)])
+        self._own = iter([each for unit in units for each in (unit[1], *unit[2])])
+        self._peaks = iter([each for unit in units for each in (unit[3], unit[4] + files)])
+        self.resets = resets
+
+    def settle(self):
+        pass
 
     def current(self):
         return next(self._current)
+
+    def own(self):
+        return next(self._own)
 
     def peak(self):
         return next(self._peaks)
@@ -45,7 +55,7 @@ def by_key(finished):
 
 @pytest.mark.parametrize("adapter", ["raster/tinted", "raster/direct", "tokenizers/blocks", "tokenizers/continuous"])
 def test_readings_become_metrics(cell, through, adapter):
-    meter = Readings(current=[100, 150, *AFTER, 150, 150, *AFTER], peaks=[180, 200, 150, 450], resets=True)
+    meter = Readings([(100, 150, AFTER, 180, 200), (150, 150, AFTER, 150, 450)], resets=True)
     finished, _ = through(cell(adapter, Memory(batches=(1, 4))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)
     expected = {
@@ -69,29 +79,53 @@ def test_readings_become_metrics(cell, through, adapter):
 
 
 def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
-    meter = Readings(current=[100, 150, *AFTER, 150, 150, *AFTER], peaks=[180, 200, 200, 200], resets=False)
+    meter = Readings([(100, 150, AFTER, 180, 200), (150, 150, AFTER, 200, 200)], resets=False)
     finished, _ = through(cell("raster/tinted", Memory(batches=(4, 1))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)
     assert metrics["peak-memory", 4].flags == ("peak_of_process",)
     assert metrics["peak-memory", 1].flags == ("after_larger_batch", "peak_of_process")
 
 
-@pytest.mark.parametrize(
-    ("after", "flags"),
-    [
-        ((150, 160, 163, 165), ("leak",)),
-        ((150, 160, 160, 170), ()),  # once is not growth
-        ((150, 300, 300, 300), ()),  # what the second call keeps is for the third
-        ((150, 160, 159, 162), ()),
-    ],
-)
-def test_memory_that_grows_with_each_call_is_named(cell, through, after, flags):
-    after = [each * MIB for each in after]
-    meter = Readings(current=[0, 100 * MIB, *after], peaks=[0, 200 * MIB], resets=True)
+def test_pages_of_files_are_no_allocations_of_a_call(cell, through):
+    meter = Readings([(100, 150, AFTER, 180, 200)], resets=True, files=90)
     finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)
+    assert metrics["peak-memory", 1].value == 290
+    assert metrics["call-memory", 1].value == 50
+    assert metrics["memory-growth", 1].value == 2.5
+
+
+@pytest.mark.parametrize(
+    ("steps", "calls", "leak"),
+    [
+        ([10, *[2] * 8], 10, True),
+        ([10, *[0, 4] * 4], 10, True),  # the system hands out pages in twos
+        ([10, *[300] * 8], 10, True),
+        ([10, 3, 2, 3, 2, -4, 3, 2, 3], 7, False),
+        ([10, 3, 2, 3, 2, 3, 2, 3, -4], 10, False),
+        ([10, 3, 2, 0, 0], 6, False),  # two steps by chance were a leak
+        ([10, 0, 10, 0, 0], 6, False),  # once is not growth
+        ([150, 0, 0], 4, False),  # what the second call keeps is for the third
+        ([10, -1, 3, 0, 0], 6, False),
+        ([10, 0.9, 0.9], 4, False),
+    ],
+)
+def test_memory_that_grows_with_each_call_is_named(cell, through, steps, calls, leak):
+    after = [int(each * MIB) for each in np.cumsum([150, *steps])]
+    meter = Readings([(0, 100 * MIB, after, 0, 200 * MIB)], resets=True)
+    finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
+    metrics = by_key(finished)
+    flags = ("leak",) if leak else ()
     assert metrics["memory-growth", 1].flags == flags
     assert metrics["peak-memory", 1].flags == flags, "the number that a summary shows"
+    assert metrics["peak-memory", 1].n == calls, "a leak takes many to tell"
+
+
+def test_a_leak_is_told_at_any_peak(cell, through):
+    after = [100_000 * MIB + 2 * MIB * index for index in range(10)]
+    meter = Readings([(0, 90_000 * MIB, after, 0, 110_000 * MIB)], resets=True)
+    finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
+    assert by_key(finished)["peak-memory", 1].flags == ("leak",)
 
 
 class Leaking(Tinted):

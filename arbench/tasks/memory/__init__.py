@@ -39,7 +39,7 @@ TASK = TaskDefinition(
     name="memory",
     spec=Memory,
     work="arbench.tasks.memory.work:MemoryWork",
-    version=3,
+    version=4,
     kinds=frozenset({"generator", "tokenizer"}),
     group="Memory",
     metrics=(
@@ -48,7 +48,9 @@ TASK = TaskDefinition(
         MetricInfo("weights-file", "B", "lower", "the weight files as stored", column=False),
         MetricInfo("baseline-memory", "B", "lower", "CPU: resident set before anything is loaded", column=False),
         MetricInfo("peak-memory-load", "B", "lower", "the most while loading", column=False),
-        MetricInfo("call-memory", "B", "lower", "the peak less what was held before the calls", column=False),
+        MetricInfo(
+            "call-memory", "B", "lower", "the peak less what was held before, file pages left out", column=False
+        ),
         MetricInfo("largest-batch", "", "higher", "the largest batch that fits, to 5 %", column=False),
         MetricInfo("memory-growth", "B", "lower", "what each further call leaves behind", column=False),
         MetricInfo("reserved-memory", "B", "lower", "CUDA: what the allocator holds, used or not", column=False),

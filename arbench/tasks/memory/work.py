@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ CALLS_OF_ATTEMPT = 2
 """Calls that must end for a batch size to fit."""
 SHARE = 0.8
 """Of the host's free memory, what an attempt may take where the task names no limit."""
-CALLS = 4
+CALLS, MOST_CALLS = 4, 10
 """Calls behind a peak: the first allocates workspaces, the second shows that they are reused, the others whether memory
-in use grows from call to call."""
-LEAK_BYTES, LEAK_SHARE = 2**20, 1e-3
-"""What each call must add at least for memory to be said to grow: bytes, and of the peak."""
+in use grows from call to call. While it does there are more, up to the second number: a few may all go up by chance."""
+LEAK_BYTES = 2**20
+"""What a call must add at least for memory to be said to grow. Without a leak, what is in use once freed pages are
+given back moves by some 20 KiB from call to call, whatever the batch; the resident set does by up to 40 MiB."""
 
 
 class MemoryWork:
@@ -46,23 +46,29 @@ class MemoryWork:
         if unit.start == 0:
             return self._search(cell, unit.stop, context)
         meter = self._meter_for(context.device)
-        batch, before = unit.start, meter.current()
+        batch = unit.start
+        meter.settle()
+        before = meter.current()
         meter.reset()
         call = whole_call(cell, batch, context)
-        loading, after = meter.peak(), meter.current()
+        loading = meter.peak()
+        meter.settle()
+        after, own = meter.current(), meter.own()
         fresh = meter.reset()
-        held = []
-        for index in range(CALLS):
-            call(range(index * batch, (index + 1) * batch))
-            gc.collect()
-            held.append(meter.current())
-            context.progress(index + 1)
+        held: list[int] = []
+        while len(held) < CALLS or (len(held) < MOST_CALLS and _grows(held)):
+            call(range(len(held) * batch, (len(held) + 1) * batch))
+            meter.settle()
+            held.append(meter.own())
+            context.progress(len(held))
         readings = {
             "batch": batch,
             "before": before,
             "after": after,
+            "own": own,
             "loading": loading,
             "peak": meter.peak(),
+            "last": meter.current(),
             "fresh": int(fresh),
         }
         arrays: Arrays = {name: np.array([value], dtype=np.int64) for name, value in readings.items()}
@@ -160,49 +166,59 @@ def _load_metrics(unit: Stored, cuda: bool) -> list[Metric]:
     ]
 
 
-def _leak(unit: Stored) -> tuple[str, ...]:
+def _steps(held: Sequence[int]) -> NDArray[np.float64]:
+    """Bytes that each call leaves behind, once the second has shown what is kept for the next ones."""
+    return np.diff(held)[1:].astype(np.float64)
+
+
+def _grows(held: Sequence[int]) -> bool:
+    """Whether any two calls in a row left something behind; by two, since the system may hand out pages by 2 MiB."""
+    steps = _steps(held)
+    return bool((steps[1:] + steps[:-1] >= 2 * LEAK_BYTES).all())
+
+
+def _leak(held: Sequence[int]) -> tuple[str, ...]:
     """The flag of calls that all leave something behind: their peak depends on how many there were."""
-    least = max(LEAK_BYTES, LEAK_SHARE * float(unit["peak"][0]))
-    flags = {"leak": bool((_steps(unit) >= least).all())}
+    flags = {"leak": len(held) >= MOST_CALLS and _grows(held)}
     return tuple(flag for flag, holds in flags.items() if holds)
 
 
-def _steps(unit: Stored) -> NDArray[np.float64]:
-    """Bytes that each call leaves behind, once the second has shown what is kept for the next ones."""
-    return np.diff(unit["held"])[1:].astype(np.float64)
-
-
 def _growth(unit: Stored, batch: int) -> Metric:
-    steps = _steps(unit)
+    held = unit["held"].tolist()
+    steps = _steps(held)
     return _metric(
         "memory-growth",
         float(np.median(steps)),
         len(steps),
         "median of what is in use after a call less what was after the call before, the first two calls left out",
-        flags=_leak(unit),
+        flags=_leak(held),
         at={"batch": batch},
     )
 
 
 def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) -> list[Metric]:
-    peak, after = float(unit["peak"][0]), float(unit["after"][0])
+    held = unit["held"].tolist()
+    peak, calls = float(unit["peak"][0]), len(held)
+    # above what was left in the end, and what the calls have left: both without pages of files
+    needed = peak - float(unit["last"][0]) + held[-1] - float(unit["own"][0])
     at: dict[str, At] = {"batch": batch}
     if not cuda:
-        text = f"peak resident set of a process of its own over {CALLS} calls, libraries included; batches in order"
+        text = f"peak resident set of a process of its own over {calls} calls, libraries included; batches in order"
+        own = "the peak less what was resident before, without pages of files such as the code of libraries"
         return [
-            _metric("peak-memory", peak, CALLS, text, flags=(*flags, *_leak(unit)), at=at),
-            _metric("call-memory", peak - after, CALLS, "the peak less what was resident before", flags=flags, at=at),
+            _metric("peak-memory", peak, calls, text, flags=(*flags, *_leak(held)), at=at),
+            _metric("call-memory", needed, calls, own, flags=flags, at=at),
         ]
-    text = f"torch.cuda.max_memory_allocated over {CALLS} calls, weights included"
+    text = f"torch.cuda.max_memory_allocated over {calls} calls, weights included"
     process = int(unit["process"][0])
     reason = str(unit["process_reason"][0])
     return [
-        _metric("peak-memory", peak, CALLS, text, flags=(*flags, *_leak(unit)), at=at),
-        _metric("call-memory", peak - after, CALLS, "the peak less what was allocated before", flags=flags, at=at),
+        _metric("peak-memory", peak, calls, text, flags=(*flags, *_leak(held)), at=at),
+        _metric("call-memory", needed, calls, "the peak less what was allocated before", flags=flags, at=at),
         _metric(
             "reserved-memory",
             float(unit["reserved"][0]),
-            CALLS,
+            calls,
             "torch.cuda.max_memory_reserved: what the allocator holds, used or not",
             at=at,
         ),

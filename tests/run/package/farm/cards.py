@@ -32,6 +32,9 @@ CARDS = (
     _generator(
         "weighty", checkpoint=Checkpoint(file="farm-weighty.bin", source="the farm"), weights_licence="farm only"
     ),
+    *(_generator(f"needs-{n}", config={"behaviour": "needs", "mib": n}) for n in (10, 40)),
+    _generator("keeps-2", config={"behaviour": "keeps", "mib": 2}),
+    _generator("churns", config={"behaviour": "churns"}),
     Card(
         name="farm/tok",
         kind="tokenizer",

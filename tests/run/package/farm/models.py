@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Generated
 
@@ -24,9 +26,15 @@ def _meet():
         time.sleep(0.02)
 
 
+def _blocks(count):
+    """So many blocks of 64 KiB, each touched."""
+    return [torch.ones(2**16, dtype=torch.uint8) for _ in range(count)]
+
+
 class Model:
     def __init__(self, card, spec):
         self.card = card
+        self.kept = []
         self.spec = spec
         self.tokenizer = None
 
@@ -71,6 +79,14 @@ class Model:
         if behaviour == "meets":
             _meet()
             time.sleep(0.3)
+        if behaviour == "needs":
+            torch.ones(self.card.config["mib"] << 20, dtype=torch.uint8)
+        if behaviour == "keeps":
+            self.kept.append(torch.ones(self.card.config["mib"] << 20, dtype=torch.uint8))
+        if behaviour == "churns":  # frees all but a last crumb, so that the allocator holds 4 MiB more after each call
+            blocks = _blocks(64 * (len(self.kept) + 1))
+            self.kept += _blocks(1)
+            del blocks
         if behaviour == "naps":
             time.sleep(0.5)
         with probe("ar"):
