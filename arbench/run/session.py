@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ class Session:
                 measured = sorted(
                     (cell for cell in todo if cell.planned.exclusive), key=lambda cell: own_process(cell.planned)
                 )
-                for cell, after in zip(measured, [*measured[1:], None], strict=True):
+                for cell, after in zip_longest(measured, measured[1:]):
                     if stop.requests:
                         break
                     self._look_around(display, first=cell is measured[0])
