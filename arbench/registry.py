@@ -45,7 +45,8 @@ def resolve(path: str) -> Any:
 # ---- finding systems -------------------------------------------------------------------------------------------------
 
 
-def _built_in() -> list[System]:
+def built_in() -> list[System]:
+    """Those that ship with us."""
     rank = {f"{GROUP}.{family}": index for index, family in enumerate(FAMILIES)}
     families = sorted(_packages(GROUP), key=lambda family: rank.get(family, len(rank)))
     generators = [_system(name) for family in families if family != TOKENIZERS for name in _packages(family)]
@@ -96,7 +97,7 @@ def _load() -> _Found:
     systems: list[System] = []
     cards: dict[str, Card] = {}
     origins: dict[str, str] = {}
-    for origin, part in [("arbench", _built_in()), *offered.offers(GROUP, _offered)]:
+    for origin, part in [("arbench", built_in()), *offered.offers(GROUP, _offered)]:
         new: dict[str, Card] = {}
         twice = ""
         for card in (card for system in part for card in system.cards):

@@ -25,7 +25,7 @@ from arbench.metrics import differences
 from arbench.metrics.differences import Contrast, of_independent
 from arbench.metrics.estimate import Estimate, Z, mean_with_interval, share
 from arbench.metrics.sets.frechet import frechet
-from arbench.metrics.sets.kernel import kid, polynomial_sums
+from arbench.metrics.sets.kernel import ON_HOST, kid
 from arbench.metrics.sets.moments import Factored
 
 Floats = NDArray[np.float64]
@@ -102,7 +102,7 @@ def pair(kind: str, redrawn: float, generator: np.random.Generator) -> tuple[Flo
 
 def distances(kind: str, redrawn: float, seed: int) -> Iterator[Case]:
     reference = features(kind)(np.random.default_rng([seed, 1]), REAL)
-    real, sums = Factored.of(reference), polynomial_sums(reference)
+    real, sums = Factored.of(reference), ON_HOST.within(reference, "polynomial")
 
     def of_fid(generator: np.random.Generator) -> tuple[Contrast, Contrast]:
         old, new = pair(kind, redrawn, generator)

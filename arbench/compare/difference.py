@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..metrics import differences
 from ..metrics.differences import Contrast
 from ..metrics.estimate import Estimate
+from ..metrics.sets.kernel import Kind
 from ..report.columns import Column
 from ..report.folders import Entry
 from ..spec.result import Metric
@@ -176,7 +177,7 @@ class Differences:
     def _of_sets(self, metric: Metric, one: Samples, two: Samples, order: np.ndarray) -> tuple[Contrast | None, float]:
         """Of a Frechet or a kernel distance, and by what its unit is to be multiplied."""
         definition = definition_of(metric)
-        kernels = {"kid": ("polynomial", 1.0), "cmmd": ("gaussian", 1000.0)}
+        kernels: dict[str, tuple[Kind, float]] = {"kid": ("polynomial", 1.0), "cmmd": ("gaussian", 1000.0)}
         if definition is None or definition.kind not in ("frechet", *kernels):
             return None, 1.0
         first, second = one.vectors(definition.output), two.vectors(definition.output)

@@ -24,7 +24,7 @@ from ..features.feature_folder import cache_folder
 from ..features.feature_set import FeatureSet, read_header
 from ..features.unit_features import CONVENTION, FEATURES, VALUE, UnitFile, UnitRows
 from ..metrics.rows import Rows
-from ..metrics.sets.kernel import Sums, gaussian_sums, polynomial_sums
+from ..metrics.sets.kernel import ON_HOST, Kind, Sums
 from ..metrics.sets.moments import Factored, Moments
 from ..remote.cached import local
 from ..report.folders import Entry
@@ -200,14 +200,14 @@ class References:
             self._rows[key] = one.rows if one is not None else None
         return self._rows[key]
 
-    def sums(self, metric: Metric, output: str, convention: str, kernel: str) -> Sums:
-        """Of the kernel "polynomial" or "gaussian" over the pairs of a reference whose vectors are here."""
+    def sums(self, metric: Metric, output: str, convention: str, kernel: Kind) -> Sums:
+        """Over the pairs of a reference whose vectors are here."""
         rows, own = self.rows(metric, output, convention), metric.reference
         assert rows is not None
         assert own is not None
         key = own.digest, output, convention, kernel
         if key not in self._sums:
-            self._sums[key] = (polynomial_sums if kernel == "polynomial" else gaussian_sums)(rows)
+            self._sums[key] = ON_HOST.within(rows, kernel)
         return self._sums[key]
 
     def moments(self, metric: Metric, output: str, convention: str) -> Factored | None:

@@ -14,16 +14,17 @@ from ..features.feature_set import Features
 from ..features.weight_files import Weights
 from ..metrics.estimate import Estimate
 from ..metrics.rows import Rows
+from ..metrics.sets.device_kernel import pair_sums
 from ..metrics.sets.device_moments import moments_on
 from ..metrics.sets.frechet import frechet, jackknife
-from ..metrics.sets.kernel import Sums, kid
+from ..metrics.sets.kernel import Kind, Sums, cmmd, kid
 from ..metrics.sets.moments import Moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.published_roots import Route, frechet_distance_by
 from .class_labels import class_names, matched
 from .conventions import Definition
-from .known_reference import Kernel, KnownReference
+from .known_reference import KnownReference
 from .odd_files import TEXT_ORDER, in_text_order, more_than
 
 Extras = dict[str, float | None]
@@ -134,12 +135,19 @@ class Inputs:
         """The kernel distance over all pairs."""
         if output not in self._kid:
             rows, real = self.rows(output), self.reference_rows(output)
-            self._kid[output] = kid(rows, real, known=partial(self.kernel_sums, output, "polynomial"))
+            known = partial(self._kernel_sums, output, "polynomial")
+            self._kid[output] = kid(rows, real, known=known, sums=pair_sums(self.device))
         return self._kid[output]
 
-    def kernel_sums(self, output: str, kernel: Kernel) -> Sums:
+    def cmmd(self, output: str) -> Estimate:
+        """The exact one."""
+        rows, real = self.rows(output), self.reference_rows(output)
+        known = partial(self._kernel_sums, output, "gaussian")
+        return cmmd(rows, real, known=known, sums=pair_sums(self.device))
+
+    def _kernel_sums(self, output: str, kernel: Kind) -> Sums:
         """Of the reference alone."""
-        found = self.known_reference().kernel_sums(output, kernel)
+        found = self.known_reference().kernel_sums(output, kernel, self.device)
         assert found is not None
         return found
 

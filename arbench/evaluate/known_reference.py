@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,15 @@ from ..data.statistics.kept import Kept
 from ..data.statistics.model import ReferenceStatistics
 from ..features.feature_set import Features
 from ..metrics.rows import Rows
-from ..metrics.sets.kernel import Sums, gaussian_sums, polynomial_sums
+from ..metrics.sets.device_kernel import pair_sums
+from ..metrics.sets.kernel import Kind, Sums
 from ..metrics.sets.moments import Factored, Moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Radii, radii
 from ..spec.result import ReferenceSet
 from .computed import Arrays, kept
 
-Kernel = Literal["polynomial", "gaussian"]
 Chosen = NDArray[np.int64] | None
-KERNELS: dict[Kernel, Callable[[Rows], Sums]] = {"polynomial": polynomial_sums, "gaussian": gaussian_sums}
 
 
 @dataclass(slots=True)
@@ -74,7 +72,7 @@ class KnownReference:
                 return None
         return self._factored[output]
 
-    def kernel_sums(self, output: str, kernel: Kernel) -> Sums | None:
+    def kernel_sums(self, output: str, kernel: Kind, device: str) -> Sums | None:
         """Sums of the kernel over all pairs of images; None where their vectors are not known."""
         rows = self.rows(output)
         if rows is None:
@@ -84,8 +82,8 @@ class KnownReference:
             output,
             "kernel",
             {"kernel": kernel},
-            "cpu",
-            lambda: _of_sums(KERNELS[kernel](rows)),
+            device,
+            lambda: _of_sums(pair_sums(device).within(rows, kernel)),
             _sums,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -17,10 +16,11 @@ from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
 from ..metrics.pairs.ssim import RANGE
 from ..metrics.sets.clip_score import clip_score, find_variant
+from ..metrics.sets.device_kernel import device_sums
 from ..metrics.sets.diversity import vendi, vendi_float32
 from ..metrics.sets.extrapolation import fid_infinity
 from ..metrics.sets.inception_score import inception_score
-from ..metrics.sets.kernel import cmmd, cmmd_float32
+from ..metrics.sets.kernel import cmmd_float32
 from ..metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.sets.memorisation import mifid
 from ..metrics.sets.per_class import per_class, vendi_per_class
@@ -138,7 +138,7 @@ def _kid_subsets(definition: Definition, inputs: Inputs) -> Number:
     if inputs.subset_size is not None:
         preset = replace(preset, size=inputs.subset_size)
     samples, reference = inputs.as_read(definition)
-    found = kid_subsets(samples, reference, preset)
+    found = kid_subsets(samples, reference, preset, device_sums(inputs.device))
     return found.estimate, {} if found.spread is None else {"std": found.spread}
 
 
@@ -150,8 +150,7 @@ def _inception_score(definition: Definition, inputs: Inputs) -> Number:
 
 def _cmmd(definition: Definition, inputs: Inputs) -> Number:
     rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
-    exact = cmmd(rows, real, known=partial(inputs.kernel_sums, definition.output, "gaussian"))
-    return _as_the_tool(exact, lambda: cmmd_float32(rows, real))
+    return _as_the_tool(inputs.cmmd(definition.output), lambda: cmmd_float32(rows, real))
 
 
 def _vendi(definition: Definition, inputs: Inputs) -> Number:

@@ -163,7 +163,7 @@ def of_kernel(
     """Of two kernel distances ("polynomial": KID, "gaussian": CMMD / 1000, unbiased) to one reference, as `of_frechet`.
 
     The difference is a U-statistic over pairs of paired samples; its variance has the linear and the quadratic part,
-    estimated without bias. `known` tells the reference's `polynomial_sums` or `gaussian_sums`, as in `kid`.
+    estimated without bias. `known` tells the sums within the reference, as in `kid`.
     """
     found = difference_parts(first, second, reference, kernel, known)
     if found is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..spec.result import Outcome
+from ..spec.task import tasks
 from ..spec.unit import Unit
 from .oom import with_batch
 from .plan import PlannedCell
@@ -90,6 +91,11 @@ class Worker:
         self.silence = f"nothing heard for {silent:.0f} s, {did}"
 
 
+def own_process(planned: PlannedCell) -> bool:
+    """Whether its worker is started from scratch: it meters its process, and is not timed."""
+    return tasks()[planned.cell.task.task].own_process
+
+
 class Executor(Protocol):
     """Where the units of a run are done. Workers are fresh processes; what they make is in the run's folder, whole,
     before `events` tells of it. Errors: `StoreError` where the disk refuses."""
@@ -106,6 +112,10 @@ class Executor(Protocol):
 
     def start(self, slot: Slot, job: Job) -> Worker:
         """A new worker in `slot`, whose first job will be `job`."""
+        ...
+
+    def ahead(self, job: Job) -> None:
+        """Begins a worker of its own process for `job`, which will come in the place that measures; or does nothing."""
         ...
 
     def give(self, worker: Worker, job: Job, *, units: Sequence[str], started: str, seconds: float) -> None:

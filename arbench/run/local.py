@@ -10,10 +10,12 @@ from typing import cast
 
 from ..errors import StoreError
 from ..spec.result import Outcome
-from ..spec.task import tasks
-from .executor import TICK, Job, Message, Slot, Worker
+from .executor import TICK, Job, Message, Slot, Worker, own_process
 from .nursery import Nursery
 from .pool import WorkerProcess, death, end_all
+
+TIMING = ("scipy.stats",)
+"""What cells that are timed or metered import on the way: once in the nursery, and not by each of their workers."""
 
 
 class LocalExecutor:
@@ -35,6 +37,8 @@ class LocalExecutor:
         self._alone = alone
         self._kill_after = kill_after
         self._workers: list[WorkerProcess] = []
+        self._spare: tuple[str, WorkerProcess] | None = None
+        """A worker that was begun ahead, and for which cell."""
         # elsewhere, forking a process that has loaded system frameworks is not safe
         self._nursery = nursery or (Nursery() if sys.platform == "linux" else None)
 
@@ -46,18 +50,38 @@ class LocalExecutor:
         return [self._alone] if alone else self._places
 
     def start(self, slot: Slot, job: Job) -> Worker:
+        worker = self._waiting(slot, job) or self._new(slot, job)
+        self._workers.append(worker)
+        return worker
+
+    def ahead(self, job: Job) -> None:
+        if self._spare is None and own_process(job.planned):
+            self._spare = job.cell_id, self._new(self._alone, job)
+
+    def _waiting(self, slot: Slot, job: Job) -> WorkerProcess | None:
+        """The worker that was begun ahead, if it is for this job; one for another is ended."""
+        if self._spare is None:
+            return None
+        (cell_id, worker), self._spare = self._spare, None
+        if (cell_id, worker.slot) == (job.cell_id, slot):
+            worker.begin_watch()
+            return worker
+        end_all([worker], self._kill_after)
+        return None
+
+    def _new(self, slot: Slot, job: Job) -> WorkerProcess:
         log = self._folder / "cells" / job.cell_id / "log.txt"
-        nursery = None if tasks()[job.planned.cell.task.task].own_process else self._nursery
+        nursery = None if own_process(job.planned) else self._nursery
         try:
-            worker = WorkerProcess(slot, self._folder, self._weights, log, nursery)
+            if nursery is not None and job.planned.exclusive:
+                nursery.load(TIMING)
+            return WorkerProcess(slot, self._folder, self._weights, log, nursery)
         except OSError as error:
             raise StoreError(
                 "cannot start a worker process",
                 f"{error.strerror or error} ({log})",
                 f"make room, then: arbench resume {self._folder}",
             ) from error
-        self._workers.append(worker)
-        return worker
 
     def give(self, worker: Worker, job: Job, *, units: Sequence[str], started: str, seconds: float) -> None:
         cast(WorkerProcess, worker).give(job, units=units, started=started, seconds=seconds)
@@ -89,5 +113,8 @@ class LocalExecutor:
         end_all(ending, self._kill_after)
 
     def close(self) -> None:
+        if self._spare is not None:
+            end_all([self._spare[1]], self._kill_after)
+            self._spare = None
         if self._nursery is not None:
             self._nursery.close()

@@ -3,6 +3,7 @@
 The process is `python -c START FD PARENT`. Messages are JSON objects:
 
     to the nursery     {"do": "fork", id, log, environment}, then the worker's end of its pipe as a file descriptor
+                       {"do": "import", modules}        of use to all workers from now on
                        {"do": "signal", id, number}
                        the end of the pipe means: exit, and every worker with it
     from the nursery   {"id", "status"}              a worker has ended: its exit status, a signal as a negative number
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -95,6 +96,13 @@ class Nursery:
             )
             reduction.send_handle(self._pipe, pipe.fileno(), self._process.pid)
         return Forked(self, self._count)
+
+    def load(self, modules: Sequence[str]) -> None:
+        """Has them imported before the next worker is forked; nothing is done twice."""
+        self.begin(worker_environment(1))
+        assert self._pipe is not None
+        with suppress(OSError):
+            send(self._pipe, {"do": "import", "modules": list(modules)})
 
     def status(self, number: int, timeout: float) -> int | None:
         """The exit status of a worker, None if it has not ended within `timeout` seconds."""

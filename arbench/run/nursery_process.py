@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from .. import registry
 from ..spec.task import tasks
 from .wire import receive, send
 from .worker import point_output_at, serve
@@ -32,6 +33,7 @@ def main(descriptor: int) -> None:
         *(definition.work for definition in tasks().values()),
     ):
         importlib.import_module(name.partition(":")[0])
+    registry.built_in()  # imports our cards; those of others are for workers, since they may import what starts threads
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
@@ -48,6 +50,9 @@ def main(descriptor: int) -> None:
                 order = receive(pipe)
                 if order["do"] == "fork":
                     living[_fork(pipe, order)] = order["id"]
+                elif order["do"] == "import":
+                    for name in order["modules"]:
+                        importlib.import_module(name)
                 else:
                     _signal(living, order["id"], order["number"])
             except (EOFError, OSError):

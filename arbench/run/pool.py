@@ -46,7 +46,7 @@ class WorkerProcess(Worker):
         self._looked: tuple[float, float] | None = None
         """When we last looked, and the processor seconds that it had taken by then."""
         self._kill_at = float("inf")
-        self._kills = oom.kill_counters()
+        self.begin_watch()
         log.parent.mkdir(parents=True, exist_ok=True)
         self.pipe, theirs = Pipe()
         with theirs:
@@ -56,6 +56,10 @@ class WorkerProcess(Worker):
             {"do": "start", "folder": str(folder.absolute()), "device": slot.device, "threads": slot.threads}
             | {"weights": dict(weights), "executor": executor}
         )
+
+    def begin_watch(self) -> None:
+        """From now on the kernel's kills for memory may be this one's."""
+        self._kills = oom.kill_counters()
 
     def give(self, job: Job, *, units: Sequence[str] = (), started: str = "", seconds: float = 0.0) -> None:
         """Sends a job; the rest as for `Job.order`."""
@@ -113,7 +117,7 @@ class WorkerProcess(Worker):
             return self._process.wait()
 
     def killed_for_memory(self) -> str:
-        """What shows that the kernel has killed a process for memory since this one was started, or ""."""
+        """What shows that the kernel has killed a process for memory since `begin_watch`, or ""."""
         return oom.evidence(self._kills, oom.kill_counters())
 
     def _signal(self, number: signal.Signals) -> None:

@@ -165,6 +165,9 @@ class RayExecutor:
         self._workers.append(worker)
         return worker
 
+    def ahead(self, job: Job) -> None:
+        """Not here: an actor would hold a GPU meanwhile."""
+
     def give(self, worker: Worker, job: Job, *, units: Sequence[str], started: str, seconds: float) -> None:
         assert isinstance(worker, RayWorker)
         worker.take(job)

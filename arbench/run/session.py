@@ -6,7 +6,10 @@ import importlib
 import shlex
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +27,7 @@ from ..track import target as tracking
 from ..track.sink import Tracker
 from .device import Place
 from .display import Display
-from .executor import Executor
+from .executor import Executor, Job, own_process
 from .local import LocalExecutor
 from .mirror import Mirror
 from .nursery import Nursery
@@ -140,12 +143,14 @@ class Session:
                 self._decide(supervisor)
                 todo = [cell for cell in self.state.values() if not cell.done]
                 supervisor.run([cell for cell in todo if not cell.planned.exclusive], stop, meanwhile=self._prepare)
-                measured = [cell for cell in todo if cell.planned.exclusive]
-                for cell in measured:
+                measured = sorted(
+                    (cell for cell in todo if cell.planned.exclusive), key=lambda cell: own_process(cell.planned)
+                )
+                for cell, after in zip_longest(measured, measured[1:]):
                     if stop.requests:
                         break
                     self._look_around(display, first=cell is measured[0])
-                    self._quiet(supervisor, cell, stop)
+                    self._quiet(supervisor, cell, stop, partial(_begin_ahead, executor, cell, after))
             except ArbenchError:
                 if self.tracker:
                     self.tracker.finish(None, "interrupted", wait=5.0)
@@ -176,13 +181,13 @@ class Session:
             hint = "" if self.wait_idle else "; --wait-idle SECONDS waits for an idle machine"
             self._note(f"timings will be flagged: {spoils}{waited}{hint}", display)
 
-    def _quiet(self, supervisor: Supervisor, cell: CellState, stop: Stop) -> None:
-        """A speed or memory cell: nothing else of ours is at work, MLflow's thread included."""
+    def _quiet(self, supervisor: Supervisor, cell: CellState, stop: Stop, meanwhile: Callable[[], None]) -> None:
+        """A speed or memory cell: nothing else of ours is at work, MLflow's thread included, but for `meanwhile`."""
         at_work = [each for each in (self.tracker, self.mirror) if each is not None]
         for each in at_work:
             each.hold()
         try:
-            supervisor.run([cell], stop, alone=True)
+            supervisor.run([cell], stop, alone=True, meanwhile=meanwhile)
         finally:
             for each in at_work:
                 each.release()
@@ -370,6 +375,13 @@ class Session:
         if count < len(done):
             return f"{count} of {len(done)} results are tracked, {again}; {target.view}"
         return f"{count} of {len(done)} results are tracked: {target.view}"
+
+
+def _begin_ahead(executor: Executor, cell: CellState, after: CellState | None) -> None:
+    """The worker of the cell that follows may import while this one is at work, if both only meter their own process:
+    a cell that is timed has the machine for itself."""
+    if after is not None and own_process(cell.planned) and own_process(after.planned):
+        executor.ahead(Job(after.planned, after.planned.units[0]))
 
 
 def verdict(results: list[Result]) -> tuple[str, int]:

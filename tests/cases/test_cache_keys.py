@@ -185,7 +185,7 @@ def test_a_job_takes_all_of_a_reading(tmp_path: Path) -> None:
 
 KEPT_ON_DISK = {
     "arbench/evaluate/known_reference.py:moments": "the vectors",
-    "arbench/evaluate/known_reference.py:kernel_sums": "the vectors and the kernel",
+    "arbench/evaluate/known_reference.py:kernel_sums": "the vectors, the kernel and the device",
     "arbench/evaluate/known_reference.py:radii": "the vectors, the numbers of those taken, ks, distance and device",
 }
 """Function that calls `arbench.evaluate.computed.kept` -> what its key holds beside software, hardware and threads.

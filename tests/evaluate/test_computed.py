@@ -50,9 +50,8 @@ def test_a_reference_is_computed_once_and_the_numbers_are_the_same(
     first = numbers(samples, reference)
     assert [path.name.split("--")[1] for path in files(tmp_path / "r")] == ["kernel", "moments", "radii"]
     assert not files(tmp_path / "s")
-    for name in ("radii", "polynomial_sums"):
+    for name in ("radii", "pair_sums"):
         monkeypatch.setattr(known_reference, name, None)
-    monkeypatch.setitem(known_reference.KERNELS, "polynomial", None)
     monkeypatch.setattr(Factored, "of", None)
     assert numbers(samples, FeatureSet(tmp_path / "r")) == first
     monkeypatch.undo()

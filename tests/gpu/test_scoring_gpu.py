@@ -1,10 +1,11 @@
-"""Scoring on CUDA: the resizes of the conventions against the host, no waiting on the way, a chunk ahead, moments."""
+"""Scoring on CUDA: resizes of the conventions against the host, no waiting on the way, a chunk ahead, statistics."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,11 @@ from arbench.features.networks import clip, pil_resize, resize
 from arbench.features.networks.pixels import IMAGENET_MEAN, IMAGENET_STD, standardise
 from arbench.features.to_device import Copies
 from arbench.features.weight_files import Weights
+from arbench.metrics.estimate import Estimate
+from arbench.metrics.sets.device_kernel import device_sums, pair_sums
 from arbench.metrics.sets.device_moments import moments_on
+from arbench.metrics.sets.kernel import ON_HOST, Kind, cmmd, kid
+from arbench.metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from arbench.metrics.sets.moments import moments
 from arbench.metrics.sets.neighbours import radii
 
@@ -170,3 +175,44 @@ def test_radii_of_each_precision_are_as_near_as_stated(distance: str) -> None:
     host, device = (radii(rows, [3], distance=distance, device=each)[3] for each in ("cpu", "cuda:0"))  # type: ignore[arg-type]
     most = {"float32": 1e-5, "cdist": 1e-5, "float64": 1e-6, "adm": 2e-3}[distance]
     np.testing.assert_allclose(np.asarray(device, float), np.asarray(host, float), rtol=most)
+
+
+def skewed(n: int, shape: float) -> NDArray[np.float32]:
+    return (0.8 * np.random.default_rng(n).standard_gamma(shape, (n, 256))).astype(np.float32)
+
+
+FAKE, REAL = skewed(3000, 0.55), skewed(5000, 0.5)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(np.float64, 1e-12), (np.float32, 2e-6)])
+@pytest.mark.parametrize("kind", ["polynomial", "gaussian"])
+def test_kernel_sums_are_the_hosts_to_the_rounding_of_products(kind: Kind, dtype: type, rounding: float) -> None:
+    """Of each entry 16 roundings, of a product of 256 numbers; TF32 would be off by 1e-3."""
+    sums, one, two = pair_sums("cuda:0"), FAKE.astype(dtype), REAL.astype(dtype)
+    rounding *= 10 if kind == "gaussian" else 1  # the product less 1 has fewer digits than the product
+    pairs = [
+        (sums.within(one, kind), ON_HOST.within(one, kind)),
+        (sums.across(one, two, kind), ON_HOST.across(one, two, kind)),
+    ]
+    for found, expected in pairs:
+        np.testing.assert_allclose(found.rows, expected.rows, rtol=rounding)
+        np.testing.assert_allclose(found.columns, expected.columns, rtol=rounding)
+        assert found.squares == pytest.approx(expected.squares, rel=rounding)
+        # a Gaussian kernel less 1 is 0 there, and its rounding is all there is
+        assert found.diagonal == pytest.approx(expected.diagonal, rel=rounding, abs=1e-8 * len(one))
+
+
+@pytest.mark.parametrize(("metric", "scale"), [(kid, 1.0), (cmmd, 1000.0)])
+def test_kernel_distances_are_as_near_as_stated(metric: Callable[..., Estimate], scale: float) -> None:
+    found, expected = metric(FAKE, REAL, sums=pair_sums("cuda:0")), metric(FAKE, REAL)
+    assert found.value == pytest.approx(expected.value, abs=1e-8 * scale)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-7 * scale)
+
+
+@pytest.mark.parametrize(("tool", "most"), [("torch-fidelity", 1e-6), ("clean-fid", 1e-6), ("dgm-eval", 1e-11)])
+def test_subsets_are_the_tools_and_as_near_as_stated(tool: str, most: float) -> None:
+    rule = replace(SUBSETS[tool], count=20)
+    found, expected = kid_subsets(FAKE, REAL, rule, device_sums("cuda:0")), kid_subsets(FAKE, REAL, rule)
+    np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=most)
+    exact = kid_subsets(FAKE, REAL, replace(rule, double=True)).values
+    np.testing.assert_allclose(found.values, exact, rtol=0, atol=1e-11 if rule.double else 1e-8)

@@ -13,9 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from arbench.run.executor import Slot
+from arbench.run.executor import Job, Slot
+from arbench.run.local import LocalExecutor
 from arbench.run.nursery import Nursery, ahead
+from arbench.run.plan import make_plan
 from arbench.run.pool import WorkerProcess, death
+from arbench.run.replay import CellState
+from arbench.run.session import _begin_ahead
+from arbench.spec.suite_file import parse
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,81 @@ def test_what_a_nursery_said_that_could_not_start_is_in_the_log(tmp_path, monkey
     assert born.reap() == 1
     assert "ImportError: torch is broken" in (tmp_path / "log.txt").read_text()
     nursery.close()
+
+
+def test_what_is_loaded_is_there_before_the_next_worker_and_starts_no_thread(tmp_path):
+    nursery = Nursery()
+    nursery.load(["scipy.stats"])
+    born = worker(tmp_path, nursery)
+    (process,) = processes(nursery)
+    assert any("scipy/stats/" in each.path for each in process.memory_maps())
+    assert process.parent().num_threads() == 1, "a process with threads cannot fork safely"
+    assert born.reap() == 0
+    nursery.close()
+
+
+SUITE = """
+suite: two
+title: Two
+adapters: [raster/llamagen-mini, next_scale/var-mini]
+tasks:
+  - speed: {batches: [1]}
+  - memory: {batches: [1]}
+"""
+
+
+@pytest.fixture
+def executor(tmp_path: Path) -> Iterator[LocalExecutor]:
+    found = LocalExecutor(tmp_path, {}, [Slot("cpu", 1)], Slot("cpu", 1), 1.0)
+    yield found
+    found.close()
+
+
+def jobs(task: str) -> list[Job]:
+    return [Job(each, each.units[0]) for each in make_plan(parse(SUITE, "s.yaml", ()), task_names=[task]).cells]
+
+
+def test_a_worker_begun_ahead_is_that_of_its_cell_alone(tmp_path, executor):
+    first, second = jobs("memory")
+    executor.ahead(second)
+    spare = executor._spare[1]
+    executor.ahead(first)
+    assert executor._spare[1] is spare, "one at a time"
+    assert executor.workers == []
+    assert executor.start(executor._alone, second) is spare
+    assert executor.workers == [spare]
+    executor.end(executor.workers)
+    executor.ahead(second)
+    other = executor._spare[1]
+    born = executor.start(executor._alone, first)
+    assert born is not other
+    assert other._process.poll() is not None, "a worker for another cell is ended"
+
+
+def test_a_worker_begun_ahead_that_nobody_takes_is_ended(executor):
+    executor.ahead(jobs("memory")[0])
+    process = executor._spare[1]._process
+    executor.close()
+    assert process.poll() is not None
+
+
+def test_none_is_begun_ahead_for_a_cell_that_is_timed(executor):
+    executor.ahead(jobs("speed")[0])
+    assert executor._spare is None
+
+
+def cell(task: str, number: int) -> CellState:
+    return CellState(jobs(task)[number].planned)
+
+
+@pytest.mark.parametrize(
+    ("present", "after", "begun"),
+    [("memory", "memory", True), ("speed", "memory", False), ("memory", "speed", False), ("speed", "speed", False)],
+)
+def test_only_beside_a_cell_that_is_not_timed(present, after, begun, executor):
+    _begin_ahead(executor, cell(present, 0), cell(after, 1))
+    assert (executor._spare is not None) is begun
+    _begin_ahead(executor, cell(present, 0), None)
 
 
 SUPERVISOR = """

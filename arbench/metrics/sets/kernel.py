@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,42 @@ OUTER, INNER = 4096, 1024
 """Rows and columns of the part of a kernel matrix that is in memory at a time."""
 
 Kernel = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
+Kind = Literal["polynomial", "gaussian"]
+"""Of KID; of CMMD, on rows scaled to length 1."""
+
+
+class PairSums(Protocol):
+    """Sums of a kernel over all pairs, in products of the rows' own precision, added up in float64."""
+
+    def within(self, rows: Rows, kind: Kind, /) -> Sums:
+        """Of one set (n, D) with itself."""
+        ...
+
+    def across(self, one: Rows, two: Rows, kind: Kind, /) -> Sums:
+        """Of one set (n, D) with another (m, D)."""
+        ...
+
+
+class HostSums:
+    """`PairSums` by NumPy."""
+
+    def within(self, rows: Rows, kind: Kind) -> Sums:
+        return _within_sums(rows, *KINDS[kind])
+
+    def across(self, one: Rows, two: Rows, kind: Kind) -> Sums:
+        return _cross_sums(one, two, *KINDS[kind])
+
+
+ON_HOST = HostSums()
 
 
 def kid(
-    samples: Rows, reference: Rows, *, reference_fixed: bool = True, known: Callable[[], Sums] | None = None
+    samples: Rows,
+    reference: Rows,
+    *,
+    reference_fixed: bool = True,
+    known: Callable[[], Sums] | None = None,
+    sums: PairSums = ON_HOST,
 ) -> Estimate:
     """The kernel distance over all pairs: the unbiased squared MMD of the kernel (x.y / D + 1)^3.
 
@@ -31,16 +63,14 @@ def kid(
     when the two distributions agree, and the quadratic one 2/(n (n - 1)) E a2^2 (+ 4/(n m) E c2^2), which does not.
     Here a and c are the kernel's means over samples and over references, a2 and c2 what is left of it without them.
     The interval lets the linear term grow with the distance (`Spread`). The value may be below 0. Matrix products are
-    taken in the precision of the rows, sums in float64. `known` tells the reference's `polynomial_sums`, if they are
-    at hand; it is asked once both sets are known to be large enough.
+    taken in the precision of the rows, sums in float64, by `sums`. `known` tells those within the reference, if they
+    are at hand; it is asked once both sets are known to be large enough.
     """
-    sums = _all_sums(samples, reference, _polynomial, known=known)
-    if isinstance(sums, Estimate):
-        return sums
-    n, m = len(samples), len(reference)
-    within = sums.xx.total / (n * (n - 1)) + sums.yy.total / (m * (m - 1))
-    value = within - 2 * sums.xy.total / (n * m)
-    return _interval(sums, reference_fixed).around(value, value, _method(reference_fixed), n)
+    found = _all_sums(samples, reference, "polynomial", sums, known)
+    if isinstance(found, Estimate):
+        return found
+    value = found.distance
+    return _interval(found, reference_fixed).around(value, value, _method(reference_fixed), len(samples))
 
 
 CMMD_SIGMA, CMMD_SCALE = 10.0, 1000.0
@@ -49,35 +79,28 @@ LARGEST = 5000
 
 
 def cmmd(
-    samples: Rows, reference: Rows, *, reference_fixed: bool = True, known: Callable[[], Sums] | None = None
+    samples: Rows,
+    reference: Rows,
+    *,
+    reference_fixed: bool = True,
+    known: Callable[[], Sums] | None = None,
+    sums: PairSums = ON_HOST,
 ) -> Estimate:
     """CMMD (Jayasumana et al., CVPR 2024): 1000 times the squared MMD of unit vectors under a Gaussian kernel.
 
     sigma is 10; the estimate is the biased one, over all pairs with the diagonal, as published. Rows are normalised
     here. The kernel is summed as exp(...) - 1, which cancels in the distance, so that float32 rows lose no digits; the
     published codes take the three means in float32 (`cmmd_float32`). The interval is that of the unbiased
-    statistic, which differs from this one by a constant and a factor 1 - 1/n. `known` tells the reference's
-    `gaussian_sums`, as in `kid`.
+    statistic, which differs from this one by a constant and a factor 1 - 1/n. `known` and `sums` as in `kid`.
     """
-    sums = _all_sums(samples, reference, _gaussian, unit=True, known=known)
-    if isinstance(sums, Estimate):
-        return sums
+    found = _all_sums(samples, reference, "gaussian", sums, known)
+    if isinstance(found, Estimate):
+        return found
     n, m = len(samples), len(reference)
-    value = sums.xx.total / n**2 + sums.yy.total / m**2 - 2 * sums.xy.total / (n * m)
-    unbiased = sums.xx.total / (n * (n - 1)) + sums.yy.total / (m * (m - 1)) - 2 * sums.xy.total / (n * m)
-    found = _interval(sums, reference_fixed).around(value, unbiased, _method(reference_fixed), n)
-    low, high = (None if limit is None else CMMD_SCALE * limit for limit in (found.low, found.high))
-    return floored(replace(found, value=CMMD_SCALE * value, low=low, high=high))
-
-
-def polynomial_sums(rows: Rows) -> Sums:
-    """Of KID's kernel over all pairs of one set (n, D): what `kid` needs of a reference alone."""
-    return _within_sums(rows, _polynomial, unit=False)
-
-
-def gaussian_sums(rows: Rows) -> Sums:
-    """The same of CMMD's kernel."""
-    return _within_sums(rows, _gaussian, unit=True)
+    value = found.xx.total / n**2 + found.yy.total / m**2 - 2 * found.xy.total / (n * m)
+    around = _interval(found, reference_fixed).around(value, found.distance, _method(reference_fixed), n)
+    low, high = (None if limit is None else CMMD_SCALE * limit for limit in (around.low, around.high))
+    return floored(replace(around, value=CMMD_SCALE * value, low=low, high=high))
 
 
 def _polynomial(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
@@ -97,6 +120,10 @@ def _gaussian(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     kernel -= 1
     kernel /= CMMD_SIGMA**2
     return np.asarray(np.expm1(kernel, out=kernel))
+
+
+KINDS: dict[str, tuple[Kernel, bool]] = {"polynomial": (_polynomial, False), "gaussian": (_gaussian, True)}
+"""The kernel, and whether rows are scaled to length 1 before."""
 
 
 def cmmd_float32(samples: Rows, reference: Rows) -> float | None:
@@ -175,15 +202,24 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True)
-class _AllSums:
+class AllSums:
+    """Within samples, within references, between the two."""
+
     xx: Sums
     yy: Sums
     xy: Sums
 
+    @property
+    def distance(self) -> float:
+        """The unbiased squared MMD."""
+        n, m = len(self.xx.rows), len(self.yy.rows)
+        within = self.xx.total / (n * (n - 1)) + self.yy.total / (m * (m - 1))
+        return within - 2 * self.xy.total / (n * m)
+
 
 def _all_sums(
-    samples: Rows, reference: Rows, kernel: Kernel, unit: bool = False, known: Callable[[], Sums] | None = None
-) -> _AllSums | Estimate:
+    samples: Rows, reference: Rows, kind: Kind, sums: PairSums, known: Callable[[], Sums] | None
+) -> AllSums | Estimate:
     check_rows(samples)
     check_rows(reference)
     same_length(samples.shape[1], reference.shape[1])
@@ -191,16 +227,16 @@ def _all_sums(
     short = too_few(n, len(reference))
     if short:
         return missing(short, n)
-    xx = _within_sums(samples, kernel, unit)
+    xx = sums.within(samples, kind)
     if not math.isfinite(xx.total):
         return missing(NOT_FINITE.format("samples"), n)
-    yy = known() if known is not None else _within_sums(reference, kernel, unit)
+    yy = known() if known is not None else sums.within(reference, kind)
     if not math.isfinite(yy.total):
         return missing(NOT_FINITE.format("reference"), n)
-    return _AllSums(xx, yy, _cross_sums(samples, reference, kernel, unit))
+    return AllSums(xx, yy, sums.across(samples, reference, kind))
 
 
-def _slice(rows: Rows, start: int, size: int, unit: bool) -> NDArray[Any]:
+def part_of(rows: Rows, start: int, size: int, unit: bool) -> NDArray[Any]:
     """Rows as float32, or as float64 if that is what they are."""
     part = dense(np.asarray(rows[start : start + size]))
     if part.dtype != np.float64:
@@ -216,14 +252,14 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> Sums:
     """Of the matrix of a set with itself, from its upper half."""
     sums, squares, diagonal = np.zeros(len(rows)), 0.0, 0.0
     for start in range(0, len(rows), OUTER):
-        outer = _slice(rows, start, OUTER, unit)
+        outer = part_of(rows, start, OUTER, unit)
         begin = start
         while begin < len(rows):
             if begin < start + len(outer):  # columns inside this slice: only the rows above and at them
                 inner = outer[begin - start : begin - start + INNER]
                 above = outer[: begin - start + len(inner)]
             else:
-                inner, above = _slice(rows, begin, INNER, unit), outer
+                inner, above = part_of(rows, begin, INNER, unit), outer
             part = kernel(above, inner).astype(np.float64, copy=False)
             corner = part[begin - start :]  # empty unless the diagonal runs through it
             part = part[: begin - start]
@@ -243,16 +279,16 @@ def _within_sums(rows: Rows, kernel: Kernel, unit: bool) -> Sums:
 def _cross_sums(one: Rows, two: Rows, kernel: Kernel, unit: bool) -> Sums:
     rows, columns, squares = np.zeros(len(one)), np.zeros(len(two)), 0.0
     for start in range(0, len(one), OUTER):
-        outer = _slice(one, start, OUTER, unit)
+        outer = part_of(one, start, OUTER, unit)
         for begin in range(0, len(two), INNER):
-            part = kernel(outer, _slice(two, begin, INNER, unit)).astype(np.float64, copy=False)
+            part = kernel(outer, part_of(two, begin, INNER, unit)).astype(np.float64, copy=False)
             rows[start : start + len(outer)] += part.sum(1)
             columns[begin : begin + part.shape[1]] += part.sum(0)
             squares += float(np.vdot(part, part))
     return Sums(rows, columns, squares)
 
 
-def _interval(sums: _AllSums, reference_fixed: bool) -> Spread:
+def _interval(sums: AllSums, reference_fixed: bool) -> Spread:
     """Of the two-sample U-statistic; see `kid`."""
     xx, yy, xy = sums.xx, sums.yy, sums.xy
     n, m = len(xx.rows), len(yy.rows)
@@ -314,9 +350,6 @@ class _Beside:
 
     def __getitem__(self, index: Any, /) -> NDArray[Any]:
         return np.concatenate([np.asarray(self.one[index]), np.asarray(self.two[index])], axis=1)
-
-
-KINDS: dict[str, tuple[Kernel, bool]] = {"polynomial": (_polynomial, False), "gaussian": (_gaussian, True)}
 
 
 def difference_parts(

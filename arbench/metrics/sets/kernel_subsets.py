@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..estimate import Estimate, Repeated, missing
 from ..rows import Rows, dense
-from .kernel import Spread, Sums, pairs_between, pairs_within
+from .kernel import AllSums, Spread, Sums, pairs_between, pairs_within
 from .moments import NOT_FINITE, check_rows, same_length, too_few
 
 SMALLEST = 4
@@ -47,13 +48,32 @@ SUBSETS = {
 subsets with torch and without a seed: here with RandomState(0)."""
 
 
-def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torch-fidelity"]) -> Repeated:
+Chosen = tuple[NDArray[Any], NDArray[Any]]
+"""Numbers of rows of a subset of either side."""
+OfSubset = tuple[float, tuple[float, ...]]
+"""The distance within a subset, and the terms of its variance."""
+
+
+class SubsetSums(Protocol):
+    """Sums of KID's kernel in subsets of two sets, in products of float32, or of float64 if `double`."""
+
+    def subsets(self, one: Rows, two: Rows, chosen: Iterator[Chosen], double: bool, /) -> Iterator[AllSums]: ...
+
+
+def kid_subsets(
+    samples: Rows,
+    reference: Rows,
+    subsets: Subsets = SUBSETS["torch-fidelity"],
+    sums: SubsetSums | None = None,
+) -> Repeated:
     """The kernel distance as a tool of the field computes it: the mean over random subsets.
 
     `spread` (ddof 0) is the number that torch-fidelity prints beside the mean; dgm-eval prints its square. The subsets
     overlap, so neither it nor spread / sqrt(count) is an error bar. The error bar here, reference fixed, adds two
     variances: that of the statistic over all pairs, which the subsets estimate (as in `kid`, each term estimated
     without bias in every subset, then averaged), and spread^2 / count for the choice of the subsets.
+
+    Without `sums`, sums are rounded as in the tool; those of a device are float64, of the same subsets.
     """
     check_rows(samples)
     check_rows(reference)
@@ -63,15 +83,33 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
     short = too_few(n, len(reference)) or (f"{smaller} vectors, and a subset takes {size}" if smaller < size else "")
     if short:
         return Repeated(missing(short, n))
-    dtype = np.float64 if subsets.double else np.float32
-    draw = np.random.RandomState(subsets.seed)
     pair = (reference, samples) if subsets.reference_first else (samples, reference)
+    found = _on_host(pair, size, subsets) if sums is None else _on_device(pair, size, subsets, sums)
+    values, terms = zip(*found, strict=True)
+    mean = float(np.mean(values) if subsets.by_rows else _running_mean(values, size))
+    if not math.isfinite(mean):
+        return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
+    spread = float(np.std(values))
+    if size < SMALLEST:
+        return Repeated(Estimate(mean, n=n, flags=("no_interval",)), spread, values)
+    spread_of_all = _spread(np.mean(terms, axis=0), size, n, len(reference), spread**2 / subsets.count)
+    method = "u-statistic, score, and choice of subsets, reference fixed"
+    return Repeated(spread_of_all.around(mean, mean, method, n), spread, values)
+
+
+def _drawn(pair: tuple[Rows, Rows], size: int, subsets: Subsets) -> Iterator[Chosen]:
+    draw = np.random.RandomState(subsets.seed)
+    for _ in range(subsets.count):
+        yield draw.choice(len(pair[0]), size, replace=False), draw.choice(len(pair[1]), size, replace=False)
+
+
+def _on_host(pair: tuple[Rows, Rows], size: int, subsets: Subsets) -> Iterator[OfSubset]:
+    """To the tool's own digits."""
+    dtype = np.float64 if subsets.double else np.float32
     estimate = _by_rows if subsets.by_rows else _at_once
     xx, yy, xy = kernels = [np.empty((size, size), dtype) for _ in range(3)]
     products = _products_of_all(pair, size, subsets.count, dtype)
-    values, terms = [], []
-    for _ in range(subsets.count):
-        i, j = (draw.choice(len(rows), size, replace=False) for rows in pair)
+    for i, j in _drawn(pair, size, subsets):
         if products is None:
             one, two = (dense(np.asarray(rows[chosen], dtype)) for rows, chosen in zip(pair, (i, j), strict=True))
             _products(one, two, kernels)
@@ -79,21 +117,23 @@ def kid_subsets(samples: Rows, reference: Rows, subsets: Subsets = SUBSETS["torc
             for whole, rows, columns, kernel in zip(products, (i, j, i), (i, j, j), kernels, strict=True):
                 np.take(whole[rows], columns, axis=1, out=kernel)
         for kernel in kernels:
-            kernel *= 1.0 / samples.shape[1]
+            kernel *= 1.0 / pair[0].shape[1]
             kernel += 1
             kernel **= 3
-        values.append(estimate(xx, yy, xy))
-        if size >= SMALLEST:
-            terms.append(_terms(yy, xx, xy.T) if subsets.reference_first else _terms(xx, yy, xy))
-    mean = float(np.mean(values) if subsets.by_rows else _running_mean(values, size))
-    if not math.isfinite(mean):
-        return Repeated(missing(NOT_FINITE.format("samples or the reference"), n))
-    spread = float(np.std(values))
-    if not terms:
-        return Repeated(Estimate(mean, n=n, flags=("no_interval",)), spread, tuple(values))
-    spread_of_all = _spread(np.mean(terms, axis=0), size, n, len(reference), spread**2 / subsets.count)
-    method = "u-statistic, score, and choice of subsets, reference fixed"
-    return Repeated(spread_of_all.around(mean, mean, method, n), spread, tuple(values))
+        value = estimate(xx, yy, xy)
+        if size < SMALLEST:
+            yield value, ()
+        else:
+            yield value, _terms(yy, xx, xy.T) if subsets.reference_first else _terms(xx, yy, xy)
+
+
+def _on_device(pair: tuple[Rows, Rows], size: int, subsets: Subsets, sums: SubsetSums) -> Iterator[OfSubset]:
+    """The same from sums in float64."""
+    for found in sums.subsets(*pair, _drawn(pair, size, subsets), subsets.double):
+        xx, yy, xy = found.xx, found.yy, found.xy
+        if subsets.reference_first:
+            xx, yy, xy = yy, xx, Sums(xy.columns, xy.rows, xy.squares)
+        yield found.distance, _terms_of(xx, xy, xx.trace, yy.trace) if size >= SMALLEST else ()
 
 
 def _products_of_all(pair: tuple[Rows, Rows], size: int, count: int, dtype: DTypeLike) -> list[NDArray[Any]] | None:
@@ -145,7 +185,7 @@ def _at_once(xx: NDArray[Any], yy: NDArray[Any], xy: NDArray[Any]) -> float:
     return float((within.sum() - within.diagonal().sum()) / (m - 1) - xy.sum() * 2 / m) / m
 
 
-def _running_mean(values: list[float], size: int) -> np.floating[Any]:
+def _running_mean(values: Sequence[float], size: int) -> np.floating[Any]:
     """As clean-fid's: size times each value added up in float32, then divided by their number and by size."""
     total = np.float32(0)
     for value in values:
@@ -166,9 +206,13 @@ def _terms(within: NDArray[Any], other: NDArray[Any], across: NDArray[Any]) -> t
     within -= within[0].mean()
     across -= across[0].mean()
     np.fill_diagonal(within, 0)
-    one, two = _sums(within), _sums(across)
-    linear = float(np.var(one.rows / (m - 2) - two.rows / m, ddof=1))
-    return linear, pairs_within(one), pairs_between(two), *traces
+    return _terms_of(_sums(within), _sums(across), *traces)
+
+
+def _terms_of(within: Sums, across: Sums, trace: float, other: float) -> tuple[float, ...]:
+    m = len(within.rows)
+    linear = float(np.var(within.rows / (m - 2) - across.rows / m, ddof=1))
+    return linear, pairs_within(within), pairs_between(across), trace, other
 
 
 def _sums(kernel: NDArray[Any]) -> Sums:
