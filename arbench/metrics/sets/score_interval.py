@@ -21,6 +21,9 @@ E l^2 = E h^2 + 4 E q^2 / n. Their ratio r, the curvature along l (the least fav
 Biometrika 79, 1992), is E h h' q / E h^2 where h rules and E q q' q'' / E q^2 where q does. Both are taken to be r:
 apart they are the noise of a difference where the two sets are alike. Then b and K / v lie between 4 r / n and 6 r / n
 but for E h^3, whatever the error of v.
+
+All of this is of second order, and what is left out makes intervals miss more often than not: measured without it, they
+cover a point less than they say (docs/coverage.md). The half-width is therefore `WIDER`.
 """
 
 from __future__ import annotations
@@ -36,6 +39,9 @@ from numpy.typing import NDArray
 from ..estimate import Estimate, Z
 from .influence import Influence
 from .moments import Floats
+
+WIDER = 1.05
+"""Times the half-width: what covers 94 % without it covers 95 %, and 95 % becomes 96 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Scatter:
         middle = Z**2 * self.covariance / self.model / 2 - shift
         normal = Z**2 * self.variance
         # two terms do not describe a skewness that leaves less than half of the normal width
-        half = math.sqrt(max(middle**2 - shift**2 + normal, normal / 4))
+        half = WIDER * math.sqrt(max(middle**2 - shift**2 + normal, normal / 4))
         return Estimate(value, value + middle - half, value + middle + half, method, n, flags)
 
 
