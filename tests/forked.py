@@ -72,7 +72,7 @@ def serve() -> None:
         importlib.import_module(name)
     for _, definition in importlib.import_module("arbench.spec.task")._built_in():
         importlib.import_module(definition.work.partition(":")[0])
-    importlib.import_module("arbench.registry")._built_in()
+    importlib.import_module("arbench.registry").built_in()
     templates = importlib.import_module("arbench.report.page").environment()
     templates.get_template("page.html")  # compiled once, for all reports
     for line in sys.stdin:
