@@ -20,10 +20,14 @@ def code_of(card: Card) -> str:
 
     The adapters that ship with arbench share blocks, and are one package.
     """
-    cards = [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]
-    roots = sorted({root for each in cards for root in _roots(each.implementation.partition(":")[0])})
-    files = tuple((file, state_of(file)) for root in roots for file in _python_files(root))
+    files = tuple((file, state_of(file)) for root in roots_of(card) for file in _python_files(root))
     return _digest(files) if files else ""
+
+
+def roots_of(card: Card) -> tuple[Path, ...]:
+    """The folders and files whose code `code_of` is: cards of one package have the same."""
+    cards = [card] if card.tokenizer is None else [card, registry.card(card.tokenizer)]
+    return tuple(sorted({root for each in cards for root in _roots(each.implementation.partition(":")[0])}))
 
 
 def _roots(module: str) -> list[Path]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,8 +32,7 @@ def test_the_examples_of_a_page_run(page, tmp_path):
                 done = forked.arbench(*words[1:], cwd=tmp_path, env=environment)
             else:
                 assert words[0] == "python"
-                words[0] = sys.executable
-                done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+                done = forked.script(*words[1:], cwd=tmp_path, env=environment)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             run += 1
     assert run

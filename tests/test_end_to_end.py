@@ -25,7 +25,7 @@ from tests import forked
 
 SMALL = [
     *("generate.n=40", "reconstruct.n=40", "memory.batches=[2]"),
-    *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.batches=[2]"),
+    *("speed.min_calls=3", "speed.min_seconds=0.1", "speed.max_seconds=1", "speed.batches=[2]"),
 ]
 CHOSEN = (
     *("raster/*-mini", "random_order/randar-mini", "next_scale/var-mini", "continuous/*-mini", "hybrid/*-mini"),

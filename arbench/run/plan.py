@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import registry, weight_parts, weights
-from ..adapter_code import code_of
+from ..adapter_code import code_of, roots_of
 from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
 from ..errors import (
@@ -164,7 +165,7 @@ class _Planner:
         self.missing: list[PrerequisiteError] = []
         self._digests: dict[str, str] = {}
         self._parts: dict[str, str] = {}
-        self._code: dict[str, str] = {}
+        self._code: dict[tuple[Path, ...], str] = {}
         self._resolved: dict[str, list[Resolved]] = {}
         self.feature_weights = feature_weights(suite_file.suite.weights)
 
@@ -278,9 +279,10 @@ class _Planner:
         )
 
     def _code_of(self, card: Card) -> str:
-        if card.name not in self._code:
-            self._code[card.name] = code_of(card)
-        return self._code[card.name]
+        places = roots_of(card)
+        if places not in self._code:
+            self._code[places] = code_of(card)
+        return self._code[places]
 
     def _lacking(self, task: TaskSpec) -> MissingReference | None:
         """Data that the suite needs and that was not given."""

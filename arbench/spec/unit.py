@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from .base import Frozen
 
 UNIT_SIZE = 64
@@ -20,6 +22,7 @@ class Unit(Frozen):
         return f"{self.start:06d}-{self.stop:06d}"
 
 
+@functools.lru_cache(maxsize=16)
 def cut(n: int, size: int = UNIT_SIZE) -> tuple[Unit, ...]:
     """Units of at most `size` samples with boundaries at multiples of it."""
     return tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import io
 import json
@@ -25,7 +26,16 @@ from arbench.data.sources import open_stream
 from arbench.errors import ConfigError, ImageError, InputError, UsageError
 from arbench.features.networks import graphdef
 from arbench.spec import suite_file
+from tests import forked
 
+IMPORTED = (
+    "numpy",
+    "arbench.data.sources",
+    "arbench.data.statistics.read",
+    "arbench.errors",
+    "arbench.spec.suite_file",
+)
+"""What readers have before they are measured, in a process that has never read anything."""
 ROOM = 600 << 20
 """Bytes that a reader may take beyond what importing it took."""
 
@@ -49,9 +59,11 @@ except ArbenchError as error:
 took = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 assert took < {room}, f"{{took >> 20}} MiB"
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=120, check=False
-    )
+    if room > ROOM:  # where it is close, what a fork has not mapped yet would count
+        words = [sys.executable, "-c", program, str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    else:
+        done = forked.python(program, path, imported=IMPORTED)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -249,6 +261,7 @@ def test_a_chain_of_headers(tmp_path: Path) -> None:
 # ---- pictures
 
 
+@functools.cache
 def huge_png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

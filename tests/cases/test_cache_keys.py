@@ -61,6 +61,7 @@ CACHES = {
     "arbench/weight_parts.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,
+    "arbench/spec/unit.py:cut": PURE,
 }
 """Function (or a file of them) -> what its key holds, or why it needs none."""
 

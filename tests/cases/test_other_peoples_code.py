@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ADAPTERS = "arbench.adapters"
 GROUPS = (ADAPTERS, "arbench.conventions", "arbench.tasks")
 LISTS = {ADAPTERS: "adapters", "arbench.conventions": "conventions", "arbench.tasks": "metrics"}
@@ -58,11 +60,9 @@ def install(folder: Path, name: str, body: str, *groups: str, points: str | None
     return folder
 
 
-def arbench(folder: Path, *words: str, **options: object) -> subprocess.CompletedProcess[str]:
+def arbench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "arbench", *words], capture_output=True, text=True, env=environment, timeout=120
-    )
+    return forked.arbench(*words, env=environment)
 
 
 @pytest.mark.parametrize("what", BODIES)

@@ -7,9 +7,8 @@ import os
 import pty
 import re
 import struct
-import subprocess
-import sys
 import termios
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,25 +29,28 @@ def in_pipe(arguments: Sequence[str], where: Path | None = None) -> str:
     return done.stdout
 
 
-def on_terminal(arguments: Sequence[str], columns: int, where: object = None, code: int = 0) -> str:
+def on_terminal(arguments: Sequence[str], columns: int, where: Path | None = None, code: int = 0) -> str:
     """What a terminal of so many columns got, escapes taken out."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "arbench", *arguments],
-        stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=where, start_new_session=True,
-    )  # type: ignore[call-overload]  # fmt: skip
+    got = []
+
+    def read() -> None:
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # Linux's way to say that the other side is closed
+                return
+            if not piece:
+                return
+            got.append(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    status = forked.on_terminal(os.ttyname(theirs), *arguments, env=environment(), cwd=where)
     os.close(theirs)
-    got = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # Linux's way to say that the other side is closed
-            break
-        if not piece:
-            break
-        got += piece
+    reader.join()
     os.close(ours)
-    text = ESCAPES.sub("", got.decode()).replace("\r\n", "\n").replace("\r", "\n")
-    assert process.wait() == code, text
+    text = ESCAPES.sub("", b"".join(got).decode()).replace("\r\n", "\n").replace("\r", "\n")
+    assert status == code, text
     return text

@@ -18,6 +18,7 @@ import pytest
 from arbench import registry
 from arbench.run.nursery import Nursery
 from arbench.spec.task import tasks
+from tests import forked
 
 SOURCES = Path(__file__).parent / "package"
 SUITE = """
@@ -73,14 +74,8 @@ class Farm:
 
         The report, which takes longer to draw than these runs, is an empty file unless it is asked for.
         """
-        code = "import sys\nimport arbench.run.session as session\nfrom arbench.run.supervisor import Limits\n"
-        code += f"limits = {limits}\nsession.Limits = lambda: limits\n"
-        if not report:
-            code += "import arbench.report.page as page\n"
-            code += "page.write_report = lambda folders, output: (output.touch(), output)[1]\n"
-        code += "from arbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
         return subprocess.Popen(
-            [sys.executable, "-c", code, *(str(argument) for argument in arguments)],
+            [sys.executable, "-c", self.program(limits, report), *(str(argument) for argument in arguments)],
             env=self.environment(),
             cwd=self.folder,
             stdout=subprocess.PIPE,
@@ -88,11 +83,22 @@ class Farm:
             text=True,
         )
 
-    def arbench(self, *arguments: object, **more: Any) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr of `arbench ARGUMENTS`."""
-        process = self.start(*arguments, **more)
-        out, err = process.communicate(timeout=500)
-        return process.returncode, out, err
+    @staticmethod
+    def program(limits: str, report: bool) -> str:
+        code = "import sys\nimport arbench.run.session as session\nfrom arbench.run.supervisor import Limits\n"
+        code += f"limits = {limits}\nsession.Limits = lambda: limits\n"
+        if not report:
+            code += "import arbench.report.page as page\n"
+            code += "page.write_report = lambda folders, output: (output.touch(), output)[1]\n"
+        code += "from arbench.cli.main import main\nsys.exit(main(sys.argv[1:]))\n"
+        return code
+
+    def arbench(self, *arguments: object, limits: str = "Limits()", report: bool = False) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of `arbench ARGUMENTS`, forked."""
+        workers = bool(forked.RUNS.intersection(arguments[:1]))
+        program = self.program(limits, report)
+        done = forked.python(program, *arguments, cwd=self.folder, env=self.environment(), workers=workers)
+        return done.returncode, done.stdout, done.stderr
 
     def called(self) -> list[list[str]]:
         """What the workers did, a list of words each: unit ADAPTER NAME PID THREADS, or finish ADAPTER PID."""

@@ -69,7 +69,7 @@ def run(place) -> Path:
     (place.folder / "suite.yaml").write_text(
         f"suite: field\nadapters: [{MINI}]\ntasks:\n"
         f"  - generate: {{n: {COUNT}, reference: reference, conventions: [{CONVENTIONS}], kid_subset_size: {SUBSET}}}\n"
-        "  - speed: {batches: [1], min_calls: 3, min_seconds: 0.1}\n"
+        "  - speed: {batches: [1], min_calls: 3, min_seconds: 0.1, max_seconds: 1}\n"
         "  - memory: {batches: [1]}\n"
     )
     words = ("--weights", f"inception={place.weights}", "--out", "run", "--track", "off", "--workers", 1)
