@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -32,6 +33,7 @@ def main(descriptor: int) -> None:
         *(definition.work for definition in tasks().values()),
     ):
         importlib.import_module(name.partition(":")[0])
+    gc.freeze()  # what is imported stays: no worker's collector has to walk it, nor to copy the pages that it is on
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)
