@@ -16,13 +16,24 @@ import torch
 
 SLOW = (
     "test_end_to_end.py",
-    "test_readme.py",
     "test_against_tools.py",
-    "test_check.py",
+    "test_protocol_suites.py",
+    "test_docs.py",
+    "test_score_runs.py",
+    "test_readme.py",
     "test_resume.py",
     "test_engine.py",
-    "test_docs.py",
     "test_checkpoint_recipe.py",
+    "test_score_command.py",
+    "test_bombs.py",
+    "test_floor.py",
+    "test_ray.py",
+    "test_second_wave.py",
+    "test_check.py",
+    "test_report_browser.py",
+    "test_accessibility.py",
+    "test_text_generator.py",
+    "test_other_peoples_code.py",
 )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
@@ -123,11 +124,13 @@ def serve(imported: Sequence[str]) -> None:
         importlib.import_module("arbench.registry").built_in()
         templates = importlib.import_module("arbench.report.page").environment()
         templates.get_template("page.html")  # compiled once, for all reports
+    gc.freeze()  # else each child's collector walks what is imported, and copies the pages that it is on
     for line in sys.stdin:
         child = os.fork()
         if not child:
             become(json.loads(line))
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)  # libraries count what is left at the end
 
 
 def become(call: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -34,6 +35,7 @@ def main(descriptor: int) -> None:
     ):
         importlib.import_module(name.partition(":")[0])
     registry.built_in()  # imports our cards; those of others are for workers, since they may import what starts threads
+    gc.freeze()  # what is imported stays: no worker's collector has to walk it, nor to copy the pages that it is on
     woken, waker = os.pipe()
     os.set_blocking(waker, False)
     signal.set_wakeup_fd(waker)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import os
 import queue
 import signal
@@ -223,6 +224,7 @@ def serve(descriptor: int, parent: int) -> None:
     threading.Thread(target=_listen, args=(pipe, inbox), daemon=True).start()
     start = inbox.get()
     import_module("torch")  # the patience with a worker that starts ends with "ready"
+    gc.freeze()  # what is imported stays: collecting garbage around measured calls need not walk it
     os.environ.setdefault(device_rates.FOLDER, str(device_rates.folder()))  # of the machine, not of the run
     os.environ.setdefault("ARBENCH_CACHE", str(Path(start["folder"]) / "cache"))  # reference features of the run
     send(pipe, {"kind": "ready", "pid": os.getpid()})

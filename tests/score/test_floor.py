@@ -14,6 +14,7 @@ from arbench.images import to_float, to_uint8
 from arbench.protocols import LoadSpec
 from arbench.report.columns import columns_of
 from arbench.spec.result import Result
+from tests import forked
 
 MINI, TOKENIZER = "next_scale/var-mini", "tokenizers/var-mini"
 SUITE = """suite: floors
@@ -53,7 +54,8 @@ def test_the_digits_are_those_of_score_on_reconstructions_made_by_hand(digits, a
         )
     )
     assert "will be null" not in arbench("show", suite).stdout
-    arbench("run", suite, "--out", "out", "--track", "off")
+    done = forked.arbench("run", suite, "--out", "out", "--track", "off")
+    assert done.returncode == 0, done.stdout + done.stderr
     results = [Result.model_validate_json(path.read_bytes()) for path in Path("out").glob("cells/*/result.json")]
     found = {result.adapter: result for result in results}
     assert {result.outcome for result in results} == {"ok"}
