@@ -17,7 +17,7 @@ FLAGS = {
     "extrapolated": "not a distance at any number of samples",
     "memorisation": "samples lie so close to images of the reference that the distance is raised by a penalty",
     "tool_has_no_root": "the tool itself fails on these covariances; this is the exact distance",
-    "exact": "too many vectors for the tool's own float32 matrices; this is the exact value",
+    "exact": "not with the tool's own float32 sums (too many vectors for them, or on a GPU); this is the exact value",
     "data_range_2": "this convention's SSIM assumes a range twice as large as the data's",
     # of weights
     "unofficial_weights": "the weight file is none of those in circulation, so no published number compares",

@@ -19,6 +19,7 @@ from arbench.evaluate.inputs import Inputs, Unavailable
 from arbench.evaluate.known_reference import KnownReference
 from arbench.evaluate.numbers import prompts_of
 from arbench.features.feature_set import PictureRecord
+from arbench.metrics.sets.device_kernel import DeviceSums
 from arbench.metrics.sets.diversity import vendi
 from arbench.metrics.sets.kernel import cmmd
 from arbench.spec.result import Metric
@@ -50,6 +51,7 @@ def numbers(
     fake: NDArray[np.float32] = FAKE,
     real: NDArray[np.float32] = REAL,
     only: tuple[str, ...] = (),
+    subset_size: int | None = None,
 ) -> dict[str, Metric]:
     chosen = tuple(each for each in conventions()[convention].definitions if not only or each.metric in only)
     if limit is not None:
@@ -58,7 +60,7 @@ def numbers(
             for each in chosen
         )
     reference = KnownReference("memory", {recipe: Held(real)})  # type: ignore[dict-item]
-    inputs = Inputs({recipe: Held(fake)}, reference, {}, ks=(5,))  # type: ignore[dict-item]
+    inputs = Inputs({recipe: Held(fake)}, reference, {}, ks=(5,), subset_size=subset_size)  # type: ignore[dict-item]
     return {metric.name: metric for metric in estimators.numbers(chosen, inputs)}
 
 
@@ -88,6 +90,19 @@ def test_a_tools_float32_number_has_the_exact_one_beside_it(convention: str, rec
     for limit, own in ((interval.low, estimate.low), (interval.high, estimate.high)):
         assert own is not None
         assert limit - value == pytest.approx(own - exact, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("convention", "recipe", "flags"),
+    [("torch-fidelity-2048", "inception/tf1", ("exact",)), ("dgm-eval", "dinov2/dgm", ())],
+)
+def test_a_devices_sums_under_a_tools_name_are_flagged_where_the_tool_rounds(monkeypatch, convention, recipe, flags):
+    size = {"subset_size": 100}
+    host = numbers(convention, recipe, only=("kid",), **size)["kid"]
+    monkeypatch.setattr(estimators, "device_sums", lambda device: DeviceSums(torch.device("cpu")))
+    found = numbers(convention, recipe, only=("kid",), **size)["kid"]
+    assert (host.flags, found.flags) == ((), flags)
+    assert found.value == pytest.approx(host.value, rel=1e-3)
 
 
 FEW, WIDE = 24, 48
