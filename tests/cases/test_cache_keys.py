@@ -54,14 +54,15 @@ CACHES = {
     "arbench/features/networks/pixels.py:constant": PURE,
     "arbench/features/networks/resize.py": PURE,
     "arbench/features/weight_files.py:_digest": STATE,
+    "arbench/measure/memory.py:_trim": INSTALLED,
     "arbench/measure/provenance.py": INSTALLED,
     "arbench/registry.py:_load": INSTALLED,
     "arbench/report/class_words.py:imagenet": INSTALLED,
     "arbench/report/page.py:environment": INSTALLED,
-    "arbench/weight_parts.py:_listed": STATE,
     "arbench/run/device.py": INSTALLED,
     "arbench/spec/task.py:tasks": INSTALLED,
     "arbench/spec/unit.py:cut": PURE,
+    "arbench/weight_parts.py:_listed": STATE,
 }
 """Function (or a file of them) -> what its key holds, or why it needs none."""
 
