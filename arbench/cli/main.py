@@ -357,7 +357,7 @@ def _interrupted(stop: SystemExit) -> bool:
 
 def entry() -> None:
     """The console script."""
-    # a third of the time of a listing: pydantic would look for plugins in what every installed package says of itself,
+    # a fifth of the time of a listing: pydantic would look for plugins in what every installed package says of itself,
     # and the collector would walk all modules again and again while they are imported, and once more at the end
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(50_000)

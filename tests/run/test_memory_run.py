@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,7 +25,16 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no peak of a si
 
 
 @pytest.fixture(scope="module")
-def metrics(engine) -> dict[str, dict[str, dict[str, Any]]]:
+def two_processors() -> Iterator[None]:
+    """Linux keeps parts of its counts of pages per processor, which a peak leaves out: with two, 5 % of 10 MiB."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(allowed)[:2])
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
+@pytest.fixture(scope="module")
+def metrics(engine, two_processors) -> dict[str, dict[str, dict[str, Any]]]:
     suite, run = engine.folder / "known.yaml", engine.folder / "known"
     suite.write_text(SUITE)
     assert main(["run", str(suite), "--out", str(run), "--track", "off"]) == 0
@@ -34,13 +44,10 @@ def metrics(engine) -> dict[str, dict[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("mib", [10, 40])
 def test_what_a_call_needs_is_known_within_a_twentieth(metrics, mib):
-    """A first call also maps pages of libraries, 9 MiB of torch's alone: they are no allocations of the call.
-
-    Of two counters that Linux keeps per processor, 31 pages of each may be missing in the peak.
-    """
+    """A first call also maps pages of libraries, 9 MiB of torch's alone, which the call has not allocated."""
     peak = metrics[f"needs-{mib}"]["call-memory"]
     assert peak["flags"] == []
-    assert peak["value"] == pytest.approx(mib * MIB, rel=0.05, abs=(os.cpu_count() or 1) * MIB / 4)
+    assert peak["value"] == pytest.approx(mib * MIB, rel=0.05)
 
 
 def test_a_small_leak_is_always_named(metrics):
@@ -50,7 +57,7 @@ def test_a_small_leak_is_always_named(metrics):
 
 
 @pytest.mark.parametrize("name", ["churns", "needs-10", "needs-40"])
-def test_what_only_the_allocator_holds_is_no_leak(metrics, name):
+def test_what_only_the_allocator_holds_is_not_a_leak(metrics, name):
     growth = metrics[name]["memory-growth"]
     assert growth["flags"] == []
     assert growth["value"] < MIB / 4

@@ -86,7 +86,7 @@ def test_peaks_that_cannot_be_told_apart_are_flagged(cell, through):
     assert metrics["peak-memory", 1].flags == ("after_larger_batch", "peak_of_process")
 
 
-def test_pages_of_files_are_no_allocations_of_a_call(cell, through):
+def test_pages_of_files_are_not_allocations_of_a_call(cell, through):
     meter = Readings([(100, 150, AFTER, 180, 200)], resets=True, files=90)
     finished, _ = through(cell("raster/tinted", Memory(batches=(1,))), MemoryWork(lambda device: meter))
     metrics = by_key(finished)

@@ -179,8 +179,7 @@ def _grows(held: Sequence[int]) -> bool:
 
 def _leak(held: Sequence[int]) -> tuple[str, ...]:
     """The flag of calls that all leave something behind: their peak depends on how many there were."""
-    flags = {"leak": len(held) >= MOST_CALLS and _grows(held)}
-    return tuple(flag for flag, holds in flags.items() if holds)
+    return ("leak",) if len(held) >= MOST_CALLS and _grows(held) else ()
 
 
 def _growth(unit: Stored, batch: int) -> Metric:
