@@ -110,8 +110,8 @@ class MemoryWork:
             flags = ("after_larger_batch",) if batch < largest else ()
             if not int(unit["fresh"][0]):
                 flags = (*flags, "peak_of_process")
-            metrics += _peak_metrics(unit, batch, cuda, flags)
-            metrics.append(_growth(unit, batch))
+            growth = _growth(unit, batch)
+            metrics += [*_peak_metrics(unit, batch, cuda, flags, growth.flags), growth]
             largest = max(largest, batch)
         metrics += [_largest(unit) for unit in searched]
         return Finished(tuple(metrics))
@@ -177,11 +177,6 @@ def _grows(held: Sequence[int]) -> bool:
     return bool((steps[1:] + steps[:-1] >= 2 * LEAK_BYTES).all())
 
 
-def _leak(held: Sequence[int]) -> tuple[str, ...]:
-    """The flag of calls that all leave something behind: their peak depends on how many there were."""
-    return ("leak",) if len(held) >= MOST_CALLS and _grows(held) else ()
-
-
 def _growth(unit: Stored, batch: int) -> Metric:
     held = unit["held"].tolist()
     steps = _steps(held)
@@ -190,12 +185,13 @@ def _growth(unit: Stored, batch: int) -> Metric:
         float(np.median(steps)),
         len(steps),
         "median of what is in use after a call less what was after the call before, the first two calls left out",
-        flags=_leak(held),
+        flags=("leak",) if len(held) >= MOST_CALLS and _grows(held) else (),
         at={"batch": batch},
     )
 
 
-def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) -> list[Metric]:
+def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...], leak: tuple[str, ...]) -> list[Metric]:
+    """`leak`: the flag of calls that all leave something behind, so that their peak depends on how many there were."""
     held = unit["held"].tolist()
     peak, calls = float(unit["peak"][0]), len(held)
     # above what was left in the end, and what the calls have left: both without pages of files
@@ -205,14 +201,14 @@ def _peak_metrics(unit: Stored, batch: int, cuda: bool, flags: tuple[str, ...]) 
         text = f"peak resident set of a process of its own over {calls} calls, libraries included; batches in order"
         own = "the peak less what was resident before, without pages of files such as the code of libraries"
         return [
-            _metric("peak-memory", peak, calls, text, flags=(*flags, *_leak(held)), at=at),
+            _metric("peak-memory", peak, calls, text, flags=(*flags, *leak), at=at),
             _metric("call-memory", needed, calls, own, flags=flags, at=at),
         ]
     text = f"torch.cuda.max_memory_allocated over {calls} calls, weights included"
     process = int(unit["process"][0])
     reason = str(unit["process_reason"][0])
     return [
-        _metric("peak-memory", peak, calls, text, flags=(*flags, *_leak(held)), at=at),
+        _metric("peak-memory", peak, calls, text, flags=(*flags, *leak), at=at),
         _metric("call-memory", needed, calls, "the peak less what was allocated before", flags=flags, at=at),
         _metric(
             "reserved-memory",
