@@ -51,7 +51,8 @@ def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
         return Path(card.checkpoint.file)
     if card.checkpoint.packaged:
         return _beside(card) / card.checkpoint.file
-    places = (folder() / card.name / card.checkpoint.file, folder() / card.checkpoint.file)
+    within = folder()
+    places = (within / card.name / card.checkpoint.file, within / card.checkpoint.file)
     return next((place for place in places if place.is_file()), None)
 
 
