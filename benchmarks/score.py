@@ -70,7 +70,8 @@ def make_images(folder: Path, count: int, seed: int) -> Path:
 def make_features(folder: Path, count: int, seed: int, outputs: dict[str, int], scale: float) -> Path:
     """Gamma-like features in our format on disk, written block by block."""
     from arbench.data.stream import Tally
-    from arbench.features.feature_set import FeatureWriter, Output, PictureRecord
+    from arbench.features.feature_set import Output, PictureRecord
+    from arbench.features.feature_writer import FeatureWriter
 
     draw = np.random.default_rng(seed)
     named = [Output(f"inception/tf1:{name}", length, "synthetic") for name, length in outputs.items()]

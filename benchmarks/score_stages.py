@@ -23,7 +23,8 @@ from arbench.data.sources import open_images
 from arbench.data.stream import Tally
 from arbench.features.extract import Extractors, Job, features_of
 from arbench.features.extractor import FeatureExtractor, Mode
-from arbench.features.feature_set import FeatureWriter, PictureRecord
+from arbench.features.feature_set import PictureRecord
+from arbench.features.feature_writer import FeatureWriter
 from arbench.features.gather import CHUNK, outputs_of
 from arbench.features.networks import clip, pil_resize, resize
 from arbench.features.to_device import Copies

@@ -14,7 +14,8 @@ from typing import Any
 from filelock import FileLock
 
 from ..errors import DamagedFile, InputError
-from .feature_set import FeatureSet, FeatureWriter, Output, is_feature_set, merge, no_room, read_header
+from .feature_set import FeatureSet, Output, is_feature_set, read_header
+from .feature_writer import FeatureWriter, merge, no_room
 
 LOCK = ".lock"
 NUMBERS = 2

@@ -14,7 +14,8 @@ from ..data.stream import ImageStream, Picture
 from ..errors import InputError
 from ..images import digest
 from ..limits import max_bytes
-from .feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
+from .feature_set import FeatureSet, Output, PictureRecord
+from .feature_writer import FeatureWriter
 
 CHUNK = 64
 """Pictures between two writes: a multiple of every extractor's batch on CPU."""

@@ -11,7 +11,8 @@ import pytest
 
 from arbench.data.stream import Tally
 from arbench.evaluate.set_identity import identity_of
-from arbench.features.feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
+from arbench.features.feature_set import FeatureSet, Output, PictureRecord
+from arbench.features.feature_writer import FeatureWriter
 from arbench.files import digest as digest_of
 from arbench.images import digests, pack
 from arbench.metrics.estimate import around, mean_with_interval, share

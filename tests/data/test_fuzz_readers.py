@@ -30,7 +30,8 @@ from arbench.data.sources import open_source, open_stream
 from arbench.data.statistics.read import read_statistics
 from arbench.data.stream import Tally
 from arbench.errors import ArbenchError
-from arbench.features.feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
+from arbench.features.feature_set import FeatureSet, Output, PictureRecord
+from arbench.features.feature_writer import FeatureWriter
 from arbench.features.networks import checkpoint, graphdef, torchscript
 from arbench.features.unit_features import UnitFile
 from arbench.gallery import Gallery

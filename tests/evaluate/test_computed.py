@@ -17,7 +17,8 @@ from arbench.evaluate import numbers as estimators
 from arbench.evaluate.conventions import conventions
 from arbench.evaluate.inputs import Inputs
 from arbench.evaluate.known_reference import KnownReference
-from arbench.features.feature_set import FeatureSet, FeatureWriter, Output, PictureRecord
+from arbench.features.feature_set import FeatureSet, Output, PictureRecord
+from arbench.features.feature_writer import FeatureWriter
 from arbench.metrics.sets.moments import Factored
 
 pytestmark = pytest.mark.numerical

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from arbench.data.stream import Tally
 from arbench.errors import DamagedFile, InputError
 from arbench.features.feature_folder import FeatureFolder
-from arbench.features.feature_set import FeatureSet, FeatureWriter, Output, PictureRecord, merge
+from arbench.features.feature_set import FeatureSet, Output, PictureRecord
+from arbench.features.feature_writer import FeatureWriter, merge
 
 OUTPUT = Output("recipe/a:rows", 3, "test")
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)

@@ -17,7 +17,8 @@ from arbench.errors import InputError
 from arbench.features import gather as passes
 from arbench.features.extractor import FeatureExtractor, Running
 from arbench.features.feature_folder import FeatureFolder
-from arbench.features.feature_set import FeatureSet, FeatureWriter
+from arbench.features.feature_set import FeatureSet
+from arbench.features.feature_writer import FeatureWriter
 from arbench.features.gather import Target, gather, outputs_of
 from arbench.features.to_device import FEWEST, MOST, Copies, batch_for, batch_within, packed
 
