@@ -30,7 +30,7 @@ from arbench.run import nursery, nursery_process, orphan
 
 IMPORTED = (
     *("torch", "pandas", "pyarrow.parquet", "scipy.linalg", "scipy.special", "scipy.stats", "PIL.Image"),
-    "torch_fidelity",  # and with it torchvision, which imports the compiler of torch
+    "torchvision",  # which imports the compiler of torch
     *("arbench.cli.main", "arbench.run.session", "arbench.tasks.context", "arbench.report.page"),
 )
 RUNS = {"run", "resume"}

@@ -265,6 +265,12 @@ def test_torch_stays_out_of_planning_reports_and_tracking(statement):
     assert "torch" not in modules_after(statement)
 
 
+def test_inception_is_loaded_without_torchvision_and_the_compiler_that_it_imports():
+    modules = modules_after("import arbench.features.networks.inception")
+    assert "torch" in modules
+    assert not modules & {"torchvision", "torch_fidelity"}
+
+
 def test_systems_are_listed_without_heavy_imports():
     assert not modules_after("import arbench.registry; arbench.registry.systems()") & HEAVY
 

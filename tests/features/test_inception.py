@@ -13,12 +13,13 @@ import pytest
 import torch
 import torchmetrics.image.fid
 from torch import nn
+from torch.nn import functional
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from arbench.errors import CheckpointError, InputError, MissingWeights
 from arbench.features import recipes
 from arbench.features.extractor import FeatureExtractor, deviation
-from arbench.features.networks import inception, inception_weights
+from arbench.features.networks import inception, inception_blocks, inception_weights
 from arbench.features.weight_files import Weights
 
 pytestmark = pytest.mark.numerical
@@ -130,6 +131,23 @@ def test_all_outputs_equal_torch_fidelity(reference, tf1_found, images):
     assert spatial.shape == (4, 2023)
     assert apart(tf1_found["spatial"], spatial) < 1e-6
     assert {name: rows.shape[1] for name, rows in tf1_found.items()} == recipes.find("inception/tf1").outputs
+
+
+POOLS = {
+    inception_blocks.average: lambda x: functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False),
+    inception_blocks.maximum: lambda x: functional.max_pool2d(x, 3, 1, 1),
+    inception_blocks.halved: lambda x: functional.max_pool2d(x, 3, 2),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("shape", [(2, 35, 17, 35), (1, 1, 5, 5), (3, 288, 8, 8), (16, 7, 3, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pools_are_torchs_to_the_bit(pool, shape, dtype):
+    x = torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0)) * 100
+    for given in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3)):
+        assert torch.equal(pool(given), POOLS[pool](given.contiguous()))
+    assert pool(x).is_contiguous()
 
 
 def test_clean_equals_clean_fid(state, images, weights, monkeypatch):

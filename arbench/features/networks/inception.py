@@ -6,15 +6,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_inceptionv3 import (
-    BasicConv2d,
-    InceptionA,
-    InceptionB,
-    InceptionC,
-    InceptionD,
-    InceptionE_1,
-    InceptionE_2,
-)
 
 from ...errors import NoDevice
 from ..extractor import FeatureExtractor, Mode
@@ -22,6 +13,7 @@ from ..recipes import find
 from ..to_device import batch_for
 from ..weight_files import WeightFile, Weights
 from . import inception_weights, resize
+from .inception_blocks import ConvNorm, average, block_a, block_b, block_c, block_d, block_e, maximum
 from .precision import precision
 
 SPATIAL_CHANNELS = 7
@@ -56,30 +48,31 @@ _PREPARE: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Network(nn.Module):
-    """Inception-2015 of torch-fidelity's blocks, with its parameter names; no weights of its own."""
+    """Inception-2015 with the parameter names of pytorch-fid and torch-fidelity; no weights of its own."""
 
     def __init__(self) -> None:
         super().__init__()
-        # (n, 3, 299, 299) -> (n, 768, 17, 17)
-        self.Conv2d_1a_3x3 = BasicConv2d(3, 32, kernel_size=3, stride=2)
-        self.Conv2d_2a_3x3 = BasicConv2d(32, 32, kernel_size=3)
-        self.Conv2d_2b_3x3 = BasicConv2d(32, 64, kernel_size=3, padding=1)
+        # (n, 3, 299, 299) -> (n, 192, 35, 35)
+        self.Conv2d_1a_3x3 = ConvNorm(3, 32, (3, 3), stride=2)
+        self.Conv2d_2a_3x3 = ConvNorm(32, 32, (3, 3))
+        self.Conv2d_2b_3x3 = ConvNorm(32, 64, (3, 3), padding=(1, 1))
         self.MaxPool_1 = nn.MaxPool2d(kernel_size=3, stride=2)
-        self.Conv2d_3b_1x1 = BasicConv2d(64, 80, kernel_size=1)
-        self.Conv2d_4a_3x3 = BasicConv2d(80, 192, kernel_size=3)
+        self.Conv2d_3b_1x1 = ConvNorm(64, 80, (1, 1))
+        self.Conv2d_4a_3x3 = ConvNorm(80, 192, (3, 3))
         self.MaxPool_2 = nn.MaxPool2d(kernel_size=3, stride=2)
-        self.Mixed_5b = InceptionA(192, pool_features=32)
-        self.Mixed_5c = InceptionA(256, pool_features=64)
-        self.Mixed_5d = InceptionA(288, pool_features=64)
-        self.Mixed_6a = InceptionB(288)
-        self.Mixed_6b = InceptionC(768, channels_7x7=128)
-        self.Mixed_6c = InceptionC(768, channels_7x7=160)
-        self.Mixed_6d = InceptionC(768, channels_7x7=160)
+        self.Mixed_5b = block_a(192, pooled=32)
+        self.Mixed_5c = block_a(256, pooled=64)
+        self.Mixed_5d = block_a(288, pooled=64)
+        # -> (n, 768, 17, 17)
+        self.Mixed_6a = block_b(288)
+        self.Mixed_6b = block_c(768, narrow=128)
+        self.Mixed_6c = block_c(768, narrow=160)
+        self.Mixed_6d = block_c(768, narrow=160)
+        self.Mixed_6e = block_c(768, narrow=192)
         # -> (n, 2048, 8, 8)
-        self.Mixed_6e = InceptionC(768, channels_7x7=192)
-        self.Mixed_7a = InceptionD(768)
-        self.Mixed_7b = InceptionE_1(1280)
-        self.Mixed_7c = InceptionE_2(2048)
+        self.Mixed_7a = block_d(768)
+        self.Mixed_7b = block_e(1280, average)
+        self.Mixed_7c = block_e(2048, maximum)
         self.AvgPool = nn.AdaptiveAvgPool2d(output_size=(1, 1))
         self.fc = nn.Linear(2048, 1008)
 
@@ -116,16 +109,10 @@ def network(file: WeightFile) -> Network:
 
 
 def fold(net: Network) -> Network:
-    """Puts every batch norm into its convolution, in place: w s and beta - mean s with s = gamma / sqrt(var + eps)."""
+    """Puts every batch norm into its convolution, in place."""
     for layer in net.modules():
-        if isinstance(layer, BasicConv2d):
-            conv, norm = layer.conv, layer.bn
-            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-            shift = norm.bias.double() - norm.running_mean.double() * scale
-            weight = conv.weight.double() * scale[:, None, None, None]
-            conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
-            conv.bias = nn.Parameter(shift.to(conv.weight.dtype), requires_grad=False)
-            layer.bn = nn.Identity()
+        if isinstance(layer, ConvNorm):
+            layer.fold()
     return net
 
 
