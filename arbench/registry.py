@@ -80,6 +80,8 @@ def _offered(found: Any, name: str) -> list[System]:
     parts = (found,) if isinstance(found, System) else tuple(found)
     systems = [part for part in parts if isinstance(part, System)]
     cards = tuple(part for part in parts if not isinstance(part, System))
+    for file in (file for system in systems for file in system.files):
+        file.check_patterns()
     return [*systems, System(name=name, cards=cards)] if cards else systems
 
 

@@ -56,6 +56,8 @@ def test_everything_that_a_system_names_exists():
     for system in registry.systems():
         # parts of a system, to be replayed alone, have no files, and neither have codecs
         assert system.files or not any(card.parameters for card in system.cards)
+        for file in system.files:
+            file.check_patterns()
         for path in (*system.replays.values(), *system.training.values()):
             assert registry.resolve(path) is not None
         minis = {card.name for card in system.cards if card.checkpoint and card.checkpoint.packaged}
@@ -77,7 +79,7 @@ def test_systems_refuse_what_cannot_be_right():
     with pytest.raises(ValueError, match="no card for the training of raster/other"):
         System(name="mine", cards=(card,), training={"raster/other": "mine.training:RECIPE"})
     with pytest.raises(ValueError, match="not a regular expression"):
-        StateDict(what="a file", has=("(",))
+        StateDict(what="a file", has=("(",)).check_patterns()
     with pytest.raises(ValueError, match="replays"):
         System(name="mine", cards=(card,), replays={"generator": "mine.adapter"})
     with pytest.raises(ValueError, match="has"):
@@ -235,6 +237,14 @@ def test_what_is_neither_card_nor_system_is_a_clear_error(tmp_path):
     assert result.returncode == 0
     assert "package 'elsewhere' is broken and left out" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_package_whose_patterns_are_none_is_left_out(tmp_path):
+    package(tmp_path, SYSTEM.replace('has=("elsewhere_table",)', 'has=("ok", "(")'), "SYSTEMS")
+    result = ls(tmp_path)
+    assert result.returncode == 0
+    assert "package 'elsewhere' is broken and left out" in result.stderr
+    assert "'(' is not a regular expression" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from .base import Frozen
 from .card import Card
@@ -14,16 +14,8 @@ from .card import Card
 Component = Literal["tokenizer", "generator"]
 
 
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compiles)]
-"""A regular expression for a whole key."""
+Pattern = str
+"""A regular expression for a whole key. Compiled when it is used: hundreds are listed."""
 ObjectPath = Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
 """ "module:attribute", imported when it is needed."""
 
@@ -39,6 +31,14 @@ class StateDict(Frozen):
     """In words, with an article: "a LlamaGen generator"."""
     has: tuple[Pattern, ...] = Field(min_length=1)
     lacks: tuple[Pattern, ...] = ()
+
+    def check_patterns(self) -> None:
+        """Raises ValueError for one that is not a regular expression."""
+        for pattern in (*self.has, *self.lacks):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
 
     def fits(self, keys: Collection[str]) -> bool:
         def found(pattern: str) -> bool:
