@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arbench.cli.places import results
-from arbench.errors import INFRASTRUCTURE, OK
+from arbench.errors import INFRASTRUCTURE, OK, UnknownName
 from arbench.report import history as series
 from arbench.report.history import Series, series_of
 from arbench.report.series import nights, runs_in
@@ -45,10 +45,13 @@ def _folders(places: Sequence[str], beside: Path) -> Iterator[Path]:
 
 
 def _history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence[str], json_output: bool) -> int:
+    every = series_of(nights(runs_in(folders)))
+    _refuse_unknown("number", metrics, {_name(each) for each in every})
+    _refuse_unknown("adapter", adapters, {each.model for each in every})
     found = [
         each
-        for each in series_of(nights(runs_in(folders)))
-        if (not metrics or any(fnmatchcase(each.words.partition(" ")[0], glob) for glob in metrics))
+        for each in every
+        if (not metrics or any(fnmatchcase(_name(each), glob) for glob in metrics))
         and (not adapters or any(fnmatchcase(each.model, glob) for glob in adapters))
     ]
     if json_output:
@@ -71,6 +74,17 @@ def _history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence
     if not series.can_find_steps():
         console.print(series.MISSING, soft_wrap=True)
     return OK
+
+
+def _name(each: Series) -> str:
+    return each.words.partition(" ")[0]
+
+
+def _refuse_unknown(kind: str, globs: Sequence[str], known: Set[str]) -> None:
+    """Raises `UnknownName` for a glob that picks nothing of what is there on two nights, if anything is."""
+    for glob in globs:
+        if known and not any(fnmatchcase(name, glob) for name in known):
+            raise UnknownName(f"{kind} of these nights", glob, known, "arbench history DIR")
 
 
 def _plain(each: Series) -> dict[str, object]:

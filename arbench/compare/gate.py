@@ -37,6 +37,8 @@ DETAILS = frozenset(
 """Numbers about a measurement, not of the model: they are in the report and not in the gate."""
 IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
 """Flags that say a reading is of something else."""
+GROWTH, LEAK = "memory-growth", "leak"
+"""A number around 0, of which there is no ratio, and the flag that says that it is not 0."""
 OUTCOME = "outcome"
 """In place of a number: what is said of a whole cell."""
 NAN = ("not finite", "NaN", "nan")
@@ -137,7 +139,7 @@ def timings(baseline: Baseline) -> dict[str, Reading]:
         if each.metric.measure in screen.EFFECT
         and each.metric.value is not None
         and each.metric.direction is not None
-        and each.metric.name not in DETAILS | EXACT
+        and each.metric.name not in DETAILS | EXACT | {GROWTH}
     }
 
 
@@ -184,6 +186,8 @@ def _one(
         return replace(blank, verdict="INVALID", why=f"flag {wrong[0]}")
     if tonight.metric.name in EXACT:
         return _exact(blank, known, tonight)
+    if tonight.metric.name == GROWTH:
+        return _growth(blank, known.metric, tonight.metric)
     if tonight.metric.measure == "quality":
         return _quality(blank, known, tonight, baseline, made)
     return _timing(blank, tonight.metric, baseline)
@@ -233,6 +237,15 @@ def _seed_spread(known: Reading, baseline: Baseline) -> tuple[float | None, str]
         return known.metric.extras[SEEDS + SD], f"sd of {known.metric.extras[SEEDS]:.0f} seeds"
     interval = known.metric.interval
     return (None, "") if interval is None else ((interval.high - interval.low) / 3.92, "sd by the interval")
+
+
+def _growth(blank: Gated, known: Metric, tonight: Metric) -> Gated:
+    """By the flag, which all of ten calls must earn: what a call leaves behind is 0, or some pages to either side."""
+    before, now = LEAK in known.flags, LEAK in tonight.flags
+    if before == now:
+        return replace(blank, why=f"flag {LEAK} on both sides" if now else "")
+    why = f"flag {LEAK}" if now else f"the baseline has the flag {LEAK}"
+    return replace(blank, verdict="REGRESSED" if now else "IMPROVED", why=why)
 
 
 def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ..spec.result import Metric
 from .figures import LEGEND, MARKERS, MUTED, SERIES, STYLE, Drawing
@@ -161,8 +162,8 @@ def _draw(axes: Axes, panel: Panel, known: Sequence[str]) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
         low, high = axis.get_view_interval()
-        if high < 10 * low:  # with one power of ten at most, others have to be named
-            axis.set_major_locator(MaxNLocator(4))
+        if math.floor(math.log10(high)) <= math.ceil(math.log10(low)):  # one power of ten at most: others are named
+            axis.set_major_locator(MaxNLocator(4) if high < 10 * low else LogLocator(subs=(1, 2, 5)))
             axis.set_minor_locator(NullLocator())
     axes.set_xlabel(panel.x, fontsize=9)
     axes.set_ylabel(panel.y, fontsize=9)

@@ -319,6 +319,9 @@ def _explain(problems: Sequence[Any], lines: dict[Location, str], origin: str, m
         return ConfigError(f"{where}: unknown key {key!r}{more}", why, "arbench show SUITE --resolved lists every key")
     dotted = ".".join(str(part) for part in location)
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first.get("input"), dict):  # a rule between keys, which names them
+        where = lines.get((*location, what.partition(":")[0]), where)
+        return ConfigError(f"{where}: {dotted}: {what}{more}" if dotted else f"{where}: {what}{more}")
     if first["type"] == "tuple_type":  # pydantic's word for it, where YAML has lists
         what = f"a list is expected, as in [{first['input']}]"
     return ConfigError(f"{where}: {dotted}: {what}{more}", f"found {first.get('input')!r:.80}")

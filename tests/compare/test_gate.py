@@ -140,6 +140,38 @@ def test_quarantine_and_flags(nights, runs, tmp_path):
     assert (verdicts(found)["latency"], found.exit_code) == ("INVALID", 3)
 
 
+def grown(folder, value, *flags):
+    """The run, whose calls leave `value` bytes behind."""
+
+    def add(document):
+        peak = next(metric for metric in document["metrics"] if metric["name"] == "peak-memory")
+        document["metrics"].append({**peak, "name": "memory-growth", "value": value, "flags": list(flags)})
+
+    change(folder, "memory", add)
+    return folder
+
+
+def test_calls_that_leave_nothing_behind_are_fine_and_a_new_leak_is_a_regression(runs, tmp_path):
+    store = tmp_path / "store"
+    baselines.accept(store, "main", grown(runs("n0", started="2100-01-01T00:00:00+00:00"), 0.0), "first")
+    known = baselines.read(store, "main")
+
+    def tonight(name, *growth, of=known):
+        found = gate(grown(runs(name, started="2100-01-02T00:00:00+00:00"), *growth), of)
+        return verdicts(found)["memory-growth"], found.exit_code
+
+    assert tonight("none", 0.0) == ("OK", 0)
+    assert tonight("pages", 4096.0) == ("OK", 0)
+    assert tonight("fewer", -4096.0) == ("OK", 0)
+    assert tonight("leaking", 2.0**21, "leak") == ("REGRESSED", 1)
+    assert "memory-growth" not in {reading.metric.name for reading in timings(known).values()}
+
+    baselines.accept(store, "leaky", grown(runs("n1", started="2100-01-01T00:00:00+00:00"), 2.0**21, "leak"), "first")
+    leaky = baselines.read(store, "leaky")
+    assert tonight("still", 2.0**21, "leak", of=leaky) == ("OK", 0)
+    assert tonight("mended", 0.0, of=leaky) == ("IMPROVED", 0)
+
+
 def test_a_regressed_night_is_no_history_and_a_night_gated_twice_counts_once(nights, tmp_path):
     assert verdicts(nights("slow", latency=0.12))["latency"] == "SUSPECT"
     found = nights("a", latency=0.1)

@@ -80,6 +80,10 @@ def test_what_is_missing_leaves_a_gap(tmp_path, capsys):
     assert main(["history", *map(str, folders), "--json", "--metric", "lat*"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert [night["value"] for night in found["nights"]][:3] == [0.1, 0.101, None]
+    assert main(["history", *map(str, folders), "--metric", "latencie"]) == 2
+    assert "unknown number of these nights: 'latencie'\n  why:  did you mean latency?" in capsys.readouterr().err
+    assert main(["history", *map(str, folders), "--adapter", "nope/*"]) == 2
+    assert "unknown adapter of these nights: 'nope/*'" in capsys.readouterr().err
     assert main(["history", str(folders[0])]) == 3
     assert main(["history", str(tmp_path / "none")]) == 2
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from arbench.report import speed_figures
-from arbench.report.speed_figures import figure, panels
+from arbench.report.speed_figures import Line, Panel, figure, panels
 from arbench.spec.result import Interval, Metric
 
 
@@ -64,3 +64,16 @@ def test_they_are_drawn(entries: list[Any]) -> None:
     assert svg.startswith("<svg")
     assert all(word in svg for word in ("model a", "roofline", "TFLOP/s", "arrivals per second"))
     assert figure([]) is None
+
+
+@pytest.mark.parametrize("rates", [(4.0, 60.0), (15.0, 95.0), (90.0, 600.0), (3.0, 3000.0)])
+def test_a_logarithmic_axis_names_two_values_at_least(rates: tuple[float, ...]) -> None:
+    line = Line("model", [1.0, 16.0], list(rates), [None, None])
+    drawn = figure([Panel("throughput", "images in a call", "images/s", (line,))])
+    assert drawn is not None
+    drawn.svg()
+    (axes,) = drawn.figure.axes
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        named = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+        assert len(named) >= 2

@@ -187,6 +187,33 @@ def test_a_source_stands_for_what_is_needed():
         suite_file.parse(NEEDY, "needy.yaml", ["sources.fotos=/my/photos"])
 
 
+SEVERAL = """suite: several
+adapters: [toy/generator]
+tasks:
+  - generate: {reference: mnist5k/heldout}
+"""
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (
+            SEVERAL + "replicates: {toy/generator: [a.pt]}\n",
+            "5: replicates: toy/generator needs two weight files or more, each once",
+        ),
+        (SEVERAL + "sources: {photos: /my}\n", "5: sources: the suite needs no 'photos', but nothing"),
+        (
+            SEVERAL.replace("reference: mnist5k/heldout", "n: null"),
+            "4: tasks.0: n: null is one sample for each prompt, and no prompts are given",
+        ),
+    ],
+)
+def test_a_rule_between_keys_names_the_line_of_one_and_not_all_that_was_found(changed, told):
+    with pytest.raises(ConfigError) as raised:
+        suite_file.parse(changed, "several.yaml")
+    assert str(raised.value) == f"several.yaml:{told}"
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [
