@@ -74,8 +74,9 @@ def _folder(cell: SampledCell, place: Path) -> None:
     """PNG files named by their sample ids, all in one folder: some numbers of other tools depend on their order."""
     from PIL import Image
 
-    if place.exists() and any(place.iterdir()):
-        raise UsageError(f"{place} is not empty", "samples go to a folder of their own", "name another --images DIR")
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        what = f"{place} is not empty" if place.is_dir() else f"{place} is not a folder"
+        raise UsageError(what, "samples go to a folder of their own", "name another --images DIR")
     stream, errors = CellStream(cell), PlainConsole(stderr=True)
     target = place.resolve()
     try:
@@ -88,7 +89,7 @@ def _folder(cell: SampledCell, place: Path) -> None:
                 Image.fromarray(picture.image.transpose(1, 2, 0)).save(whole / f"{picture.index:06d}.png")
             whole.rename(target)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and target.parent.is_dir():
             why = "another process has just written samples there"
             raise UsageError(f"{place} is not empty", why, "name another --images DIR") from error
         why = error.strerror or str(error)

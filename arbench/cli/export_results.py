@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arbench.errors import OK, PrerequisiteError, UnknownName, UsageError
+from arbench.errors import OK, PrerequisiteError, StoreError, UnknownName, UsageError
 from arbench.terminal import PlainConsole
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ def export_results(folders: Sequence[Path], name: str, out: Path | None, track: 
         raise UsageError(f"--track with --format {name}", "it writes a folder, and asks no server", "--out DIR")
     if out is None:
         raise UsageError(f"--format {name} writes a folder", "none is named", "--out DIR")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write {out}", error.strerror or str(error), "name another --out DIR") from error
     if name == "tensorboard":
         from arbench.track.tensorboard import write
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from arbench import __version__
-from arbench.cli import between_runs, on_disk, on_images
+from arbench.cli import between_runs, on_disk, on_images, output
 from arbench.cli.once import Verbs
 from arbench.cli.options import (
     Adapters,
@@ -326,6 +326,16 @@ def refuse_empty(arguments: list[str]) -> None:
             )
 
 
+def refuse_no_folder() -> None:
+    """Relative paths mean nothing in a folder that is gone, and torch does not load there. Raises UsageError."""
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current folder is gone", "it was removed or replaced after it was entered", "cd to another folder"
+        ) from error
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code; an `ArbenchError` becomes its message on stderr."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -333,6 +343,7 @@ def main(arguments: list[str] | None = None) -> int:
     # accepted after the verb too, where people type it
     rest = [argument for argument in arguments if argument != "--debug"]
     try:
+        refuse_no_folder()
         refuse_empty(rest)
         code = app(args=["--debug", *rest] if debug else rest, prog_name="arbench")
         return int(code or OK)
@@ -345,6 +356,10 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"arbench: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if debug or error.errno not in output.FULL:
+            raise
+        return output.say_full(error)
     except KeyboardInterrupt:
         print("arbench: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -361,7 +376,8 @@ def entry() -> None:
     # and the collector would walk all modules again and again while they are imported, and once more at the end
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(50_000)
-    code = main()
+    output.prepare()
+    code = output.flushed(main())
     if "torch" not in sys.modules:  # whose bindings report what is not taken down
         gc.freeze()
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def compare_folders(
         raise UsageError(
             f"{old} and {new} have no model in common",
             "; ".join(found.alone) or "they have no results",
-            "arbench status DIR says what a run has",
+            f"arbench report {shlex.quote(str(old))} {shlex.quote(str(new))} -o both.html shows what each has",
         )
     return replace(found, folders=(old, new))
 

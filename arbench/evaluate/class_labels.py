@@ -43,8 +43,20 @@ def matched(mine: Labels, names: Mapping[int, str], theirs: Labels, other: Mappi
         )
     if not {*names.values()} & {*other.values()}:
         raise _nothing_shared(names.values(), other.values())
-    ids = {name: place for place, name in enumerate(sorted({*names.values(), *other.values()}))}
+    ids = {name: place for place, name in titles_matched(names, other).items()}
     return _renumbered(mine, names, ids), _renumbered(theirs, other, ids)
+
+
+def titles(names: Mapping[int, str]) -> Mapping[int, str]:
+    """Label -> name of the classes of one set; empty where the label is what the name states."""
+    return names if _by_place(names) else {}
+
+
+def titles_matched(names: Mapping[int, str], other: Mapping[int, str]) -> Mapping[int, str]:
+    """The same of labels as `matched` gives them."""
+    if not _by_place(names) and not _by_place(other):
+        return {}
+    return dict(enumerate(sorted({*names.values(), *other.values()})))
 
 
 def _nothing_shared(mine: Iterable[str], theirs: Iterable[str]) -> InputError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ def open_reference(
         job = Job(images, reading, place, values=_no_values if alone else None, open=open_source, mark=mark)
         sets = features_of(job, available, extractors, progress, timings)
     if statistics is not None:
-        return KnownReference(name, sets, statistics, statistics.identity, found)
+        identity = statistics.identity
+        if question.split is not None:
+            identity = replace(identity, split=question.split)  # type: ignore[arg-type]
+        return KnownReference(name, sets, statistics, identity, found)
     any_set = next(iter(sets.values()), None)
     known = identity_of(any_set, crop=question.crop, split=question.split) if any_set else SetIdentity(name)
     return KnownReference(name, sets, None, known)

@@ -22,7 +22,7 @@ from ..metrics.sets.moments import Moments
 from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.published_roots import Route, frechet_distance_by
-from .class_labels import class_names, matched
+from .class_labels import class_names, matched, titles_matched
 from .conventions import Definition
 from .known_reference import KnownReference
 from .odd_files import TEXT_ORDER, in_text_order, more_than
@@ -171,11 +171,19 @@ class Inputs:
         return self._neighbours[key]
 
     def labels(self, output: str) -> tuple[Any, Any]:
+        """Of samples and of reference images, equal where the classes are."""
         recipe = output.partition(":")[0]
         mine = self.samples[recipe].labels if recipe in self.samples else None
         theirs = self.known_reference().labels(recipe)
         if mine is None or theirs is None:
             side = "samples have" if mine is None else "reference has"
             raise Unavailable(f"the {side} no labels: sub-folders as classes, or labels beside the images")
-        names, other = class_names(self.samples[recipe]), class_names(self.known_reference().sets[recipe])
+        names, other = self._class_names(recipe)
         return matched(mine, names, theirs, other)
+
+    def class_titles(self, output: str) -> Mapping[int, str]:
+        """Of `labels`, where they stand for names."""
+        return titles_matched(*self._class_names(output.partition(":")[0]))
+
+    def _class_names(self, recipe: str) -> tuple[Mapping[int, str], Mapping[int, str]]:
+        return class_names(self.samples[recipe]), class_names(self.known_reference().sets[recipe])

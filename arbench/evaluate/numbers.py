@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,10 +23,11 @@ from ..metrics.sets.inception_score import inception_score
 from ..metrics.sets.kernel import cmmd_float32
 from ..metrics.sets.kernel_subsets import SUBSETS, kid_subsets
 from ..metrics.sets.memorisation import mifid
-from ..metrics.sets.per_class import per_class, vendi_per_class
+from ..metrics.sets.per_class import PerClass, per_class, vendi_per_class
 from ..registry import resolve
 from ..spec.result import Metric
 from . import paired_conventions
+from .class_labels import class_names, titles
 from .conventions import Definition
 from .inputs import Extras, Inputs, Number, Unavailable
 from .pair_names import PairNames
@@ -190,7 +191,7 @@ def _per_class(definition: Definition, inputs: Inputs) -> Number:
     rows, real = inputs.rows(definition.output), inputs.reference_rows(definition.output)
     mine, theirs = inputs.labels(definition.output)
     found = per_class(rows, mine, real, theirs)
-    return found.mean, {f"class {label}": each.value for label, each in found.classes.items()}
+    return found.mean, _each_class(found, inputs.class_titles(definition.output))
 
 
 def _vendi_per_class(definition: Definition, inputs: Inputs) -> Number:
@@ -198,7 +199,12 @@ def _vendi_per_class(definition: Definition, inputs: Inputs) -> Number:
     if labels is None:
         raise Unavailable("the samples have no labels: sub-folders as classes, or labels beside the images")
     found = vendi_per_class(rows, labels)
-    return found.mean, {f"class {label}": each.value for label, each in found.classes.items()}
+    return found.mean, _each_class(found, titles(class_names(inputs.samples[definition.recipe])))
+
+
+def _each_class(found: PerClass, named: Mapping[int, str]) -> Extras:
+    """The value of each class, by its name where it has one: places of names differ from set to set."""
+    return {f"class {named.get(label, label)}": each.value for label, each in found.classes.items()}
 
 
 def _realism(definition: Definition, inputs: Inputs) -> Number:

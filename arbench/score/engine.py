@@ -14,7 +14,7 @@ from ..data.readers.objects import shuffled
 from ..data.reading import GENERATOR, Reading, Source, name_of
 from ..data.statistics import kept, published
 from ..data.stream import ImageStream
-from ..errors import InputError
+from ..errors import InputError, MissingWeights, UsageError
 from ..evaluate import conventions
 from ..evaluate.conventions import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
@@ -38,7 +38,7 @@ from ..weight_parts import notes_of
 from .cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from .folder import ScoreFolder, per_image_table
 from .generated import digests_of, mark_of, opener, origin_of
-from .request import ScoreRequest
+from .request import ScoreRequest, refuse_option
 
 STANDARD = ("arbench", "adm", "torch-fidelity")
 """Conventions that are reported where the standard Inception weights are here and none are named."""
@@ -91,12 +91,26 @@ def extract(
     progress: Progress = lambda what, done, count: None,
     networks: Networks | None = None,
 ) -> Mapping[str, Features]:
-    """The features of one shard, and nothing else: `arbench merge` joins them, and `score` takes the whole."""
+    """The features of one shard, and nothing else: `arbench merge` joins them, and `score` takes the whole.
+
+    Raises `UsageError` where no features are to be computed, `MissingWeights` where none can be.
+    """
     extractors = networks or Extractors(request.weights, request.device, request.mode)
-    (job,) = _jobs(request)
+    jobs = _jobs(request)
+    name = name_of(request.samples)
+    if len(jobs) > 1:
+        cells = ", ".join(job.cell.cell.result_id for job in jobs if job.cell is not None)
+        raise UsageError(f"{name} has {len(jobs)} cells with samples", f"a shard is of one: {cells}", f"{name}:CELL")
+    (job,) = jobs
     wanted = job.question.definitions()
-    available, _ = available_recipes(conventions.needed_recipes(wanted), request.weights)
-    return _samples(job, available, wanted, extractors, progress)
+    available, reasons = available_recipes(conventions.needed_recipes(wanted), request.weights)
+    found = _samples(job, available, wanted, extractors, progress)
+    computed = {recipe: features for recipe, features in found.items() if features is not job.held.get(recipe)}
+    if not computed and job.held:
+        refuse_option("--shard", "the features of the samples are there already, of all of them", "leave it out")
+    if not computed and reasons:
+        raise MissingWeights(f"no features of {name} can be computed", "; ".join(reasons.values()), "")
+    return computed
 
 
 # ---- whose samples ---------------------------------------------------------------------------------------------------
@@ -104,6 +118,13 @@ def extract(
 
 def _jobs(request: ScoreRequest) -> list[_Job]:
     request.refuse_unused()
+    request.refuse_unused_of_reference()
+    jobs = _found_jobs(request)
+    request.refuse_unasked({definition.kind for job in jobs for definition in job.question.definitions()})
+    return jobs
+
+
+def _found_jobs(request: ScoreRequest) -> list[_Job]:
     if is_run(request.samples):
         return [_of_cell(request, cell) for cell in cells_of(request.samples)]
     question = replace(request.question, conventions=_chosen(request))

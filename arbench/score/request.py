@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,15 +65,35 @@ class ScoreRequest:
         held = is_run(self.samples) or is_features(self.samples)
         images = [each for each in (self.samples, self.reference) if each is not None and not is_statistics(each)]
         if self.question.size is not None and self.question.crop == "none":
-            _refuse("--size", "it is that of a crop of the reference", "add --reference-crop adm-center-crop-v1")
+            refuse_option("--size", "it is that of a crop of the reference", "add --reference-crop adm-center-crop-v1")
         if self.reading.size is not None and self.reading.crop == "none":
-            _refuse("--size", "it is that of a crop", "add --crop adm-center-crop-v1")
+            refuse_option("--size", "it is that of a crop", "add --crop adm-center-crop-v1")
         if self.question.kind is not None and not is_statistics(self.reference):
-            _refuse("--reference-kind", "the reference is not a file of statistics", "leave it out")
+            refuse_option("--reference-kind", "the reference is not a file of statistics", "leave it out")
         if self.reading.column is not None and not held and not any(map(takes_column, images)):
-            _refuse("--column", "neither set of images is a table", "leave it out")
+            refuse_option("--column", "neither set of images is a table", "leave it out")
         if self.reading.limit is not None and held:
-            _refuse("--limit", "the features of the samples are there already, of all of them", "leave it out")
+            refuse_option("--limit", "the features of the samples are there already, of all of them", "leave it out")
+
+    def refuse_unused_of_reference(self) -> None:
+        """Likewise for an option of the reference, where none is named or it holds no images to prepare."""
+        given = {"--reference-crop": self.question.crop != "none", "--split": self.question.split is not None}
+        if self.reference is None:
+            if not is_run(self.samples):
+                given["--paired"] = self.question.paired
+            for option in (option for option, value in given.items() if value):
+                refuse_option(option, "no reference is named", "add --reference REF, or leave it out")
+        elif given["--reference-crop"] and (is_statistics(self.reference) or is_features(self.reference)):
+            refuse_option("--reference-crop", "the reference was prepared when its features were taken", "leave it out")
+
+    def refuse_unasked(self, kinds: Set[str]) -> None:
+        """Likewise for an option of a metric, where none of these `kinds` heeds it."""
+        if self.question.subset_size is not None and "kid-subsets" not in kinds:
+            why = "no metric asked for is over subsets; the KID of `arbench` and `offline` is over all pairs"
+            refuse_option("--kid-subset-size", why, "leave it out, or take a convention with subsets: -c clean-fid")
+        generated = isinstance(self.samples, str) and self.samples.startswith(GENERATOR)
+        if self.prompts and not generated and "clip-score" not in kinds:
+            refuse_option("--prompts", "no metric asked for compares with texts", "leave it out, or add -c clip-score")
 
     @property
     def reference_reading(self) -> Reading:
@@ -81,5 +101,6 @@ class ScoreRequest:
         return Reading(reading.on_bad, None, self.question.crop, self.question.size, reading.column)
 
 
-def _refuse(option: str, why: str, hint: str) -> NoReturn:
+def refuse_option(option: str, why: str, hint: str) -> NoReturn:
+    """Raises `UsageError` for an option that nothing would heed."""
     raise UsageError(f"{option} would change nothing here", why, hint)

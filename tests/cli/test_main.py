@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import arbench as arbench_package
 from arbench import registry
 from arbench.cli.main import main
 
@@ -139,6 +142,46 @@ def test_names_never_reach_the_terminal_as_commands(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "\\x1b[2Jx.png" in printed
     assert not {"\x1b", "\x07"} & set(printed)
+
+
+@pytest.mark.parametrize("command", [("ls", "suites", "--json"), ("ls", "conventions")])
+def test_a_disk_that_is_full_is_said_without_a_traceback(command):
+    """A short text meets it when it is flushed, a long one on the way."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123, a device
+        done = subprocess.run([sys.executable, "-m", "arbench", *command], stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 3
+    assert done.stderr.decode().splitlines() == [
+        "arbench: cannot write: No space left on device",
+        "  next: make room; what was finished before is kept",
+    ]
+
+
+@pytest.mark.parametrize("command", [("ls", "suites", "--json"), ("ls", "conventions")])
+def test_a_stdout_that_is_closed_is_no_error(command):
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", sys.executable, "-m", "arbench", *command], stderr=subprocess.PIPE
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_current_folder_that_is_gone_is_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    command = ["sh", "-c", 'rmdir "$PWD" && "$@"', "sh", sys.executable, "-m", "arbench", "score", "/a", "-r", "/b"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(arbench_package.__file__).parents[1])}
+    done = subprocess.run(command, cwd=tmp_path / "gone", env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("arbench: the current folder is gone")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_the_terminal_cannot_show_is_an_escape(encoding, tmp_path):
+    name = "\u30c6\u30b9\u30c8.yaml"
+    (tmp_path / name).write_text("suite: \u30c6\u30b9\u30c8\nadapters: [raster/llamagen-mini]\ntasks: [{memory: {}}]\n")
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "arbench", "show", name]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "\\u30c6" in done.stdout.decode(encoding)
 
 
 def test_an_interrupt_that_no_command_answers_is_said(

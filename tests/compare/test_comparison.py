@@ -83,8 +83,9 @@ def test_tolerances():
 def test_two_models_stand_for_each_other_and_strangers_are_told(runs, tmp_path):
     found = compare_folders(runs("a"), runs("b", adapter="raster/other"))
     assert found.models[0].name == "next_scale/toy -> raster/other"
-    with pytest.raises(UsageError, match="no model in common"):
+    with pytest.raises(UsageError, match="no model in common") as told:
         compare_folders(tmp_path / "a", runs("c", kind="tokenizer"))
+    assert f"arbench report {tmp_path / 'a'} " in told.value.hint
 
 
 def test_the_command_fails_on_what_it_is_asked_to(runs, capsys):

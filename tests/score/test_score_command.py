@@ -134,6 +134,53 @@ def test_shards_in_any_order_give_the_same_numbers(digits, arbench, scored, coun
     assert merged["samples"]["digest"] == whole["samples"]["digest"]
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [
+        (["--reference-crop", "adm-center-crop-v1", "--size", "16"], "--reference-crop"),
+        (["--split", "val"], "--split"),
+        (["--paired"], "--paired"),
+        (["--reference", "all.npz", "--reference-crop", "adm-center-crop-v1", "--size", "16"], "--reference-crop"),
+        (["--reference", "part", "-c", "offline", "--metric", "kid", "--kid-subset-size", "10"], "--kid-subset-size"),
+        (["--prompts", "prompts.txt"], "--prompts"),
+    ],
+)
+def test_an_option_that_no_number_heeds_is_refused(digits, arbench, tmp_path, options, refused):
+    (tmp_path / "prompts.txt").write_text("a five\n")
+    shutil.copytree(digits["reference"] / "5", tmp_path / "part")
+    if "all.npz" in options:
+        arbench("stats", "part", "-o", "all.npz")
+    said = arbench("score", digits["samples"] / "5", *options, "--out", "out", code=2).stderr
+    assert f"{refused} would change nothing here" in said
+
+
+def test_values_of_classes_stand_under_the_names_of_their_folders(digits, scored, tmp_path):
+    """class2 comes before class10, and the reference has a class more: places in one set are no places in another."""
+    for name in ("samples", "reference"):
+        for label, title in ((3, "class2"), (5, "class10"), (7, "class1"))[: 2 if name == "samples" else 3]:
+            shutil.copytree(digits["reference"] / str(label), tmp_path / name / title)
+    found = scored("samples", "-r", "reference", "-c", "offline", "--metric", "*per-class", "--out", "out")["by"]
+    for metric in ("frechet-per-class", "vendi-per-class"):
+        assert found[f"offline {metric}"]["extras"].keys() == {"class class2", "class class10"}
+    numbers = scored(digits["reference"], "-r", digits["reference"], "--metric", "vendi*", "--out", "out")["by"]
+    assert "class 3" in numbers["offline vendi-per-class"]["extras"]
+
+
+def test_the_split_of_statistics_is_what_the_user_says(digits, arbench, scored):
+    arbench("stats", digits["reference"], "-o", "all.npz")
+    found = scored(digits["samples"], "--reference", "all.npz", "--split", "val", "--metric", "frechet", "--out", "out")
+    assert "reference_is_val" in found["by"]["offline frechet"]["flags"]
+
+
+def test_a_shard_that_would_hold_nothing_is_an_error(digits, arbench):
+    said = arbench("score", digits["samples"], "-c", "adm", "--shard", "0/2", "--out", "part", code=3).stderr
+    assert "arbench weights fetch inception" in said
+    arbench("score", digits["samples"], "--shard", "0/2", "--out", "part")
+    arbench("score", digits["samples"], "--shard", "1/2", "--out", "other")
+    arbench("merge", "part", "other", "--out", "whole")
+    assert "--shard would change nothing" in arbench("score", "whole", "--shard", "0/2", code=2).stderr
+
+
 def test_a_missing_shard_is_named(digits, arbench):
     for index in (0, 2):
         arbench("score", digits["samples"] / "0", "--shard", f"{index}/3", "--out", f"part{index}")

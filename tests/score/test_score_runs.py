@@ -122,6 +122,14 @@ def test_more_conventions_later_take_the_images_and_no_sampling(place, run):
     assert "arbench weights fetch clip-vitb32" in later["clean-fid", "clip-fid"]["reason"]
 
 
+def test_shards_of_a_run_are_of_one_cell_and_of_features_that_are_not_there(place, run):
+    assert "--shard would change nothing" in place.run("score", "run", "--shard", "0/2", "--out", "part", code=2)
+    words = ("--task", "generate", "--set", "generate.n=16", "--set", "generate.conventions=[offline]")
+    words += ("--set", "generate.reference=reference", "--track", "off", "--out", "two")
+    place.run("run", "quickstart", "--adapter", MINI, "--adapter", "raster/llamagen-mini", *words)
+    assert "two:CELL" in place.run("score", "two", "--shard", "0/2", "--out", "part", code=2)
+
+
 def test_exported_images_give_torch_fidelity_the_same_numbers(place, run):
     place.run("export", "run", "--images", "exported")
     assert len(list((place.folder / "exported").glob("*.png"))) == COUNT
@@ -135,6 +143,14 @@ def test_exported_images_give_torch_fidelity_the_same_numbers(place, run):
     names = {"is": "inception_score_mean", "kid": "kernel_inception_distance_mean"}
     for name, their in names.items():
         assert ours["torch-fidelity-2048", name]["value"] == pytest.approx(theirs[their], rel=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("place_of_images", "says", "code"), [("file", "file is not a folder", 2), ("file/below", "cannot write images", 3)]
+)
+def test_images_do_not_go_where_a_file_is(place, run, place_of_images, says, code):
+    (place.folder / "file").touch()
+    assert says in place.run("export", "run", "--images", place_of_images, code=code)
 
 
 def test_the_npz_is_what_adms_evaluator_reads(place, run):

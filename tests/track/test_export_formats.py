@@ -60,6 +60,16 @@ def test_tensorboard_reads_scalars_pictures_and_settings(tmp_path: Path, capsys:
     assert "is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_an_out_that_is_no_folder_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, out: str
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["export", str(RUN), "--format", name, "--out", str(tmp_path / out)]) == 3
+    assert "name another --out DIR" in capsys.readouterr().err
+
+
 def test_wandb_has_an_offline_run_of_each_settings(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     folder = tmp_path / "run"  # one settings: each takes a second
