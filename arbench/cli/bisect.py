@@ -80,9 +80,10 @@ def _measure(one: Reading, folder: Path, sources: str | None) -> bisection.Measu
             _check_source(build, result.adapter, tree)
             seen.add(tree)
         readings = build.measure(result.adapter, frozenset({result.task}))
-        if (result.task, one.words) not in readings:
+        name = result.task, one.words, ""
+        if name not in readings:
             raise StoreError(f"{result.adapter} gave no {one.words}", "its cell failed or has another protocol")
-        return readings[result.task, one.words]
+        return readings[name]
 
     return measure
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from arbench.compare import words
 from arbench.compare.comparison import Model, RunComparison, Turns, compare_folders
-from arbench.compare.in_turn import Build, Measure, in_turn
+from arbench.compare.in_turn import Build, Measure, Number, in_turn
 from arbench.compare.matching import Pair
 from arbench.compare.page import write_page
 from arbench.errors import FAILED, INFRASTRUCTURE, OK, UsageError
@@ -50,7 +50,7 @@ def compare(
 def _turns(folders: tuple[Path, Path], pythons: tuple[str, str]) -> Turns:
     console = PlainConsole(stderr=True)
 
-    def measured(pair: Pair) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    def measured(pair: Pair) -> dict[Number, tuple[list[float], list[float]]]:
         alone = ("energy", "memory", "speed")
         measured_alone = frozenset(each.result.task for each in pair.new if each.result.task in alone)
         if not measured_alone:

@@ -69,7 +69,7 @@ def _history(folders: Sequence[Path], metrics: Sequence[str], adapters: Sequence
         known = [value for _, value in each.known]
         ends = [series.value_text(each, known[place]) for place in (0, -1)]
         told = "; ".join(each.told(step) for step in each.steps)
-        rows.append([each.model, each.words, str(len(known)), *ends, series.bars(each.values), told])
+        rows.append([each.title, each.words, str(len(known)), *ends, series.bars(each.values), told])
     print_table(console, columns, rows, rule=True)
     if not series.can_find_steps():
         console.print(series.MISSING, soft_wrap=True)
@@ -90,6 +90,7 @@ def _refuse_unknown(kind: str, globs: Sequence[str], known: Set[str]) -> None:
 def _plain(each: Series) -> dict[str, object]:
     return {
         "adapter": each.model,
+        "setting": each.setting,
         "settings_id": each.settings_id,
         "number": each.words,
         "unit": each.unit,

@@ -16,7 +16,7 @@ from ..json_text import parse_json
 from ..report.series import Reading
 from ..spec.base import Kept
 from . import screen
-from .in_turn import Measure
+from .in_turn import Measure, Number, of_row
 
 FILE = "calibration.json"
 LEAST = 2 * screen.ROUNDS
@@ -85,16 +85,19 @@ def noise(adapter: str, metric: str, readings: Sequence[float], effect: float, h
 
 def sessions(
     measure: Measure, wanted: Mapping[str, frozenset[str]], count: int, tell: Callable[[str], None]
-) -> dict[tuple[str, str, str], list[float]]:
-    """(adapter, task, number in words) -> readings of `count` sessions, each of fresh processes, the adapters in turn;
+) -> dict[str, dict[Number, list[float]]]:
+    """Adapter -> number -> readings of `count` sessions, each of fresh processes, the adapters in turn;
     numbers that a session lacks are left out. `wanted`: adapter -> tasks."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+    found: dict[str, dict[Number, list[float]]] = {adapter: {} for adapter in wanted}
     for number in range(count):
         for adapter, tasks in wanted.items():
             tell(f"{adapter}: session {number + 1} of {count}")
-            for (task, words), value in measure(adapter, tasks).items():
-                found.setdefault((adapter, task, words), []).append(value)
-    return {name: values for name, values in found.items() if len(values) == count}
+            for name, value in measure(adapter, tasks).items():
+                found[adapter].setdefault(name, []).append(value)
+    return {
+        adapter: {name: values for name, values in own.items() if len(values) == count}
+        for adapter, own in found.items()
+    }
 
 
 def noises(
@@ -114,7 +117,7 @@ def noises(
     made = {}
     for key, each in timings.items():
         result, metric = each.entry.result, each.metric
-        values = found.get((result.adapter, result.task, each.words))
+        values = of_row(found[result.adapter], result.task, each.words, result.settings_id)
         if values and min(values) > 0:
             higher = metric.direction == "higher"
             made[key] = noise(result.adapter, each.words, values, screen.EFFECT[metric.measure], higher)

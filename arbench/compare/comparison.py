@@ -18,6 +18,7 @@ from ..report.folders import RunFolder, read_runs
 from ..report.rows import RowKey
 from . import screen
 from .difference import Difference, Differences, judged, tolerances
+from .in_turn import Number
 from .matching import Pair, Setting, numbers_of, pairs_of, settings_of
 from .samples import References, Samples
 
@@ -25,8 +26,8 @@ SHOWN = 12
 """Samples in the grid of those that differ most."""
 
 
-Turns = Callable[[Pair], Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]]
-"""Of a pair: (task, number in words) -> readings of the old and of the new side, measured in turn."""
+Turns = Callable[[Pair], Mapping[Number, tuple[Sequence[float], Sequence[float]]]]
+"""Of a pair: number -> readings of the old and of the new side, measured in turn."""
 WORK, TIMED = ("steps", "forwards"), ("latency", "images-per-second")
 
 
@@ -172,12 +173,12 @@ def _with_work(found: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def _in_turn(
-    found: Sequence[Difference], readings: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]
+    found: Sequence[Difference], readings: Mapping[Number, tuple[Sequence[float], Sequence[float]]]
 ) -> list[Difference]:
     """With the ratios of builds that ran in turn in place of those of two sessions."""
     made = []
     for each in found:
-        pair = readings.get((each.column.task, each.column.words))
+        pair = readings.get((each.column.task, each.column.words, ""))
         if pair is None or not each.ratio or min([*pair[0], *pair[1]]) <= 0:
             made.append(each)
             continue

@@ -13,11 +13,13 @@ from typing import Literal
 from ..errors import FAILED, INFRASTRUCTURE, OK
 from ..report.folders import RunFolder, read_runs
 from ..report.repeats import SD, SEEDS
-from ..report.series import Reading, night
+from ..report.rows import differing_settings
+from ..report.series import Reading, night, settings_told
 from ..spec.result import Metric
 from . import screen
 from .baseline import Baseline, NightRecord, NumberOfNight, record, seedless
 from .difference import EXACT, Differences
+from .in_turn import Number, of_row
 from .matching import Numbers
 from .samples import References
 
@@ -43,8 +45,8 @@ OUTCOME = "outcome"
 """In place of a number: what is said of a whole cell."""
 NAN = ("not finite", "NaN", "nan")
 
-Confirm = Callable[[str, frozenset[str]], Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]]
-"""(adapter, tasks) -> (metric, place) -> readings of the last good and of the new build, run in turn."""
+Confirm = Callable[[str, frozenset[str]], Mapping[Number, tuple[Sequence[float], Sequence[float]]]]
+"""(adapter, tasks) -> readings of the last good and of the new build, run in turn."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class Gated:
     key: str = ""
     nights: int = 0
     measure: str = "quality"
+    settings_id: str = ""
+    setting: str = ""
+    """What tells it from the model's other numbers of this name, if there are any."""
+
+    @property
+    def title(self) -> str:
+        """Of the model, with what tells this number from others of it."""
+        return f"{self.model} ({self.setting})" if self.setting else self.model
 
     @property
     def name(self) -> str:
@@ -109,13 +119,13 @@ def gate(folder: Path, baseline: Baseline, confirm: Confirm | None = None) -> Ve
     (run,) = read_runs([folder])
     tonight, known = night(run), baseline.readings()
     made = Differences(References([run.path, baseline.folder]), {})
-    found = [
-        _one(key, known.get(key), tonight.readings.get(key), baseline, made) for key in {**known, **tonight.readings}
-    ]
-    gated = [each for each in found if each is not None]
+    every = {**known, **tonight.readings}
+    settings = settings_told(every.values())
+    found = [_one(key, known.get(key), tonight.readings.get(key), baseline, made) for key in every]
+    gated = [replace(each, setting=settings[each.key]) for each in found if each is not None]
     cells = _cells(run, baseline)
-    told = {(each.model, each.task) for each in cells if each.metric.startswith(OUTCOME)}
-    gated = [each for each in gated if each.verdict != "NOT_MEASURED" or (each.model, each.task) not in told] + cells
+    told = {_cell(each) for each in cells if each.metric.startswith(OUTCOME)}
+    gated = [each for each in gated if each.verdict != "NOT_MEASURED" or _cell(each) not in told] + cells
     if confirm is not None:
         gated = _confirmed(gated, confirm)
     gated = [_quarantined(each, baseline) for each in gated]
@@ -168,6 +178,7 @@ def _one(
         either.metric.unit,
         key=key,
         measure=either.metric.measure,
+        settings_id=result.settings_id,
     )
     if known is None or before is None:
         if blank.value is None:
@@ -277,28 +288,36 @@ def _timing(blank: Gated, metric: Metric, baseline: Baseline) -> Gated:
     return replace(blank, verdict="IMPROVED" if better else "SUSPECT", why=why, nights=len(history))
 
 
+def _cell(each: Gated) -> tuple[str, str, str]:
+    return each.model, each.task, each.settings_id
+
+
 def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
     """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
     results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
     same = {(entry.result.adapter, entry.result.result_id): entry.result for entry in run.entries}
     planned = {(cell.adapter, cell.task) for cell in run.missing}
+    settings = differing_settings(baseline.results)
     found = []
     for result in baseline.results:
         tonight = same.get((result.adapter, result.result_id)) or results.get((result.adapter, result.task))
+        metric, why = f"{OUTCOME} of {result.task}", ""
+        verdict: Verdict = "NOT_MEASURED"
         if tonight is not None and tonight.outcome != "ok":
-            verdict: Verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
+            verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
             why = f"{tonight.outcome}: {tonight.reason}"
-            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", verdict, why=why))
         elif tonight is None:
             unrun = (result.adapter, result.task) in planned
             why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
-            found.append(Gated(result.adapter, result.task, f"{OUTCOME} of {result.task}", "NOT_MEASURED", why=why))
         elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
             alike = tonight.samples.digest == result.samples.digest
+            metric, verdict = f"image digests of {result.task}", "IDENTICAL" if alike else "AMBIGUOUS"
             why = "" if alike else "under the same settings the samples are others: their quality decides"
-            verdict = "IDENTICAL" if alike else "AMBIGUOUS"
-            found.append(Gated(result.adapter, result.task, f"image digests of {result.task}", verdict, why=why))
-    return list({(each.model, each.task): each for each in found}.values())
+        else:
+            continue
+        one = Gated(result.adapter, result.task, metric, verdict, why=why, settings_id=result.settings_id)
+        found.append(replace(one, setting=settings[result.adapter, result.settings_id]))
+    return list({(*_cell(each), each.metric, each.verdict, each.why): each for each in found}.values())
 
 
 def _renamed(adapter: str, run: RunFolder, baseline: Baseline) -> str:
@@ -342,7 +361,9 @@ def _confirmed(gated: Sequence[Gated], confirm: Confirm) -> list[Gated]:
     measured = {model: confirm(model, frozenset(tasks)) for model, tasks in wanted.items()}
     found = []
     for each in gated:
-        pairs = measured.get(each.model, {}).get((each.task, each.metric)) if each.verdict == "SUSPECT" else None
+        pairs = None
+        if each.verdict == "SUSPECT":
+            pairs = of_row(measured[each.model], each.task, each.metric, each.settings_id)
         if pairs is None:
             found.append(each)
             continue

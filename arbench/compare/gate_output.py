@@ -29,7 +29,7 @@ def row(each: Gated) -> tuple[str, str, str, str, str, str]:
         for number in (each.baseline, each.value)
     )
     change = "" if each.change is None or each.verdict == "IDENTICAL" else f"{text(100 * each.change, 1)} %"
-    return each.verdict, each.model, f"{each.metric}{f', {unit}' if unit else ''}", baseline, value, change
+    return each.verdict, each.title, f"{each.metric}{f', {unit}' if unit else ''}", baseline, value, change
 
 
 def plain(found: Verdicts) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def plain(found: Verdicts) -> dict[str, Any]:
             {
                 "verdict": each.verdict,
                 "adapter": each.model,
+                "setting": each.setting,
                 "task": each.task,
                 "metric": each.metric,
                 "measure": each.measure,
@@ -101,7 +102,9 @@ def junit(found: Verdicts) -> bytes:
         counts = {name: str(told.count(kind)) for kind, name in plural.items()}
         suite = ElementTree.SubElement(root, "testsuite", {"name": model, "tests": str(len(own)), **counts})
         for each, kind in zip(own, told, strict=True):
-            case = ElementTree.SubElement(suite, "testcase", classname=f"{model}.{each.task}", name=_xml(each.metric))
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=f"{each.title}.{each.task}", name=_xml(each.metric)
+            )
             message = " ".join(part for part in (*row(each)[3:], each.why) if part)
             if kind:
                 ElementTree.SubElement(case, kind, type=each.verdict, message=_xml(f"{each.verdict}: {message}"))

@@ -9,16 +9,18 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import InputError, StoreError
 from ..json_text import parse_json
 from ..report.columns import column_of
-from ..report.folders import read_runs
+from ..report.folders import Entry, read_runs
 from . import screen
 
-Readings = Mapping[tuple[str, str], float]
-"""(task, number in words) -> reading."""
+Number = tuple[str, str, str]
+"""Task, number in words, and the settings_id where the model was measured under several, else ""."""
+Readings = Mapping[Number, float]
+Item = TypeVar("Item")
 Measure = Callable[[str, frozenset[str]], Readings]
 """(adapter, tasks) -> readings of one build, measured once in fresh processes."""
 
@@ -27,8 +29,8 @@ Measure = Callable[[str, frozenset[str]], Readings]
 class Build:
     """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again.
 
-    `settings_id`: of the row, where the suite has several for an adapter. `path`: a folder whose modules go before all
-    that are installed.
+    `settings_id`: of the row that alone is read, where the suite has several for an adapter. `path`: a folder whose
+    modules go before all that are installed.
     """
 
     python: str
@@ -69,13 +71,28 @@ class Build:
                 what = f"{adapter} could not be run again"
                 raise StoreError(what, " ".join(last), f"{self.python} -m arbench run SUITE")
             (again,) = read_runs([out])
-            entries = [each for each in again.entries if each.result.settings_id == self.settings_id] or again.entries
-            return {
-                (entry.result.task, column_of(entry.result, metric).words): metric.value
-                for entry in entries
-                for metric in entry.result.metrics
-                if metric.value is not None
-            }
+            return _readings(again.entries, self.settings_id)
+
+
+def _readings(entries: Sequence[Entry], settings_id: str) -> Readings:
+    """Of the row of these settings, if they are given; a build may give them another id, where one row alone is it."""
+    several = len({each.result.settings_id for each in entries}) > 1
+    chosen = [each for each in entries if not (several and settings_id) or each.result.settings_id == settings_id]
+    return {
+        (
+            each.result.task,
+            column_of(each.result, metric).words,
+            each.result.settings_id if several and not settings_id else "",
+        ): metric.value
+        for each in chosen
+        for metric in each.result.metrics
+        if metric.value is not None
+    }
+
+
+def of_row(found: Mapping[Number, Item], task: str, words: str, settings_id: str) -> Item | None:
+    """What is known of a number of a row, which may be the only one of its model."""
+    return found.get((task, words, settings_id), found.get((task, words, "")))
 
 
 def _written(suite: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,10 +110,10 @@ def _weights(argv: Sequence[Any]) -> list[str]:
 
 def in_turn(
     good: Measure, new: Measure, adapter: str, tasks: frozenset[str], tell: Callable[[str], None] = lambda text: None
-) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+) -> dict[Number, tuple[list[float], list[float]]]:
     """Readings of both builds, round by round, in the order good new, new good, ...: `screen.ROUNDS` rounds, and up to
     `screen.MORE` while a number is still open."""
-    found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    found: dict[Number, tuple[list[float], list[float]]] = {}
     for number in range(screen.MORE):
         tell(f"{adapter}: round {number + 1}")
         sides = (good, new) if number % 2 == 0 else (new, good)
@@ -111,9 +128,9 @@ def in_turn(
     return {key: pair for key, pair in found.items() if len(pair[0]) >= screen.ROUNDS}
 
 
-def _open(found: Mapping[tuple[str, str], tuple[list[float], list[float]]]) -> bool:
+def _open(found: Mapping[Number, tuple[list[float], list[float]]]) -> bool:
     """Whether a latency or a peak of memory is not decided yet; other numbers follow them."""
-    for (task, words), (good, new) in found.items():
+    for (task, words, _), (good, new) in found.items():
         if words.partition(" ")[0] not in ("latency", "peak-memory") or min([*good, *new]) <= 0:
             continue
         if str(screen.confirmed(good, new).decision(screen.EFFECT[task])) == "open":

@@ -86,6 +86,7 @@ class History:
             {
                 "adapter": each.model,
                 "settings_id": each.settings_id,
+                "setting": each.setting,
                 "number": each.words,
                 "unit": each.unit,
                 "run_id": night.run_id,
@@ -110,7 +111,7 @@ class History:
             known = [value for _, value in each.known]
             ends = [series.value_text(each, known[place]) for place in (0, -1)]
             told = "; ".join(each.told(step) for step in each.steps)
-            rows.append((each.model, each.words, str(len(known)), *ends, series.bars(each.values), told))
+            rows.append((each.title, each.words, str(len(known)), *ends, series.bars(each.values), told))
         return Table(("model", "number", "nights", "first", "last", "", "steps"), tuple(rows), frozenset((2, 3, 4)))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..spec.result import Direction
 from . import number
-from .series import Night, Reading
+from .series import Night, Reading, settings_told
 
 LEAST = 4
 """Nights from which on steps are looked for."""
@@ -40,8 +40,11 @@ class Step:
 class Series:
     """One number under the same settings on several nights, oldest first. `values` are None on nights without it."""
 
+    key: str
     model: str
     settings_id: str
+    setting: str
+    """What tells it from the model's other numbers of this name, if there are any."""
     words: str
     unit: str
     direction: Direction | None
@@ -50,6 +53,11 @@ class Series:
     nights: tuple[Night, ...]
     values: tuple[float | None, ...]
     steps: tuple[Step, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Of the model, with what tells this number from others of it."""
+        return f"{self.model} ({self.setting})" if self.setting else self.model
 
     @property
     def known(self) -> list[tuple[Night, float]]:
@@ -70,7 +78,7 @@ def series_of(nights: Sequence[Night], least: int = 2) -> list[Series]:
     found: dict[str, Reading] = {}
     for night in nights:
         found |= night.readings
-    able, series = can_find_steps(), []
+    able, told, series = can_find_steps(), settings_told(found.values()), []
     for key, last in found.items():
         readings = [night.readings.get(key) for night in nights]
         values = tuple(reading.metric.value if reading is not None else None for reading in readings)
@@ -79,7 +87,7 @@ def series_of(nights: Sequence[Night], least: int = 2) -> list[Series]:
             continue
         result = last.entry.result
         one = Series(
-            result.adapter, result.settings_id, last.words, last.metric.unit, last.metric.direction,
+            key, result.adapter, result.settings_id, told[key], last.words, last.metric.unit, last.metric.direction,
             last.metric.measure, last.column.shown, tuple(nights), values, tuple(steps(known)) if able else (),
         )  # fmt: skip
         series.append(one)
@@ -172,7 +180,7 @@ def sparkline(series: Series) -> str:
     for (night, value), (a, b) in zip(series.known, points, strict=True):
         title = escape(f"{night.started[:16] or night.run_id}: {value_text(series, value)}")
         parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.2"><title>{title}</title></circle>')
-    label = escape(f"{series.words} of {series.model} over {len(known)} nights")
+    label = escape(f"{series.words} of {series.title} over {len(known)} nights")
     return (
         f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img"'
         f' aria-label="{label}">{"".join(parts)}</svg>'

@@ -146,7 +146,7 @@ def _series(series: history.Series) -> dict[str, object]:
     known = [value for _, value in series.known]
     kinds = {True: "better", False: "worse", None: "changed"}
     return {
-        "model": series.model,
+        "model": series.title,
         "words": series.words,
         "nights": len(known),
         "svg": Markup(history.sparkline(series)),
@@ -168,16 +168,7 @@ def _verdict(series: history.Series) -> str:
     """How the last night differs from the first: "better", "worse", "changed", or "" where their intervals, taken as of
     independent estimates, do not tell them apart.
     """
-    ends = []
-    for each in (series.known[0][0], series.known[-1][0]):
-        alike = (
-            reading.metric
-            for reading in each.readings.values()
-            if reading.words == series.words
-            and (reading.entry.result.adapter, reading.entry.result.settings_id) == (series.model, series.settings_id)
-        )
-        ends.append(next(alike))
-    first, last = ends
+    first, last = (night.readings[series.key].metric for night in (series.known[0][0], series.known[-1][0]))
     if first.interval is None or last.interval is None or not told_apart(first, last):
         return ""
     if series.direction is None:

@@ -207,22 +207,26 @@ def describe(result: Result) -> str:
 def names(results: Iterable[Result]) -> dict[Key, str]:
     """Names for plots and pictures by (adapter, settings_id): short where that is clear among adapters of a kind, with
     what differs in the settings where an adapter has several."""
-    everything, known = list(results), dict[Key, Result]()
-    for result in everything:
-        known.setdefault((result.adapter, result.settings_id), result)
-    short = short_names(known.values())
-    several = Counter(adapter for adapter, _ in known)
-    told = {key: words.split(DOT) for key, words in described(everything).items()}
+    everything = list(results)
+    short = short_names(everything)
+    return {
+        key: f"{short[key[0]]} ({inner})" if inner else short[key[0]]
+        for key, inner in differing_settings(everything).items()
+    }
+
+
+def differing_settings(results: Iterable[Result]) -> dict[Key, str]:
+    """What differs in the settings of an adapter that has several: "guidance 2"; "" where it has one."""
     settings_of: dict[str, list[list[str]]] = {}
-    for adapter, settings_id in known:
-        settings_of.setdefault(adapter, []).append(told[adapter, settings_id])
+    told = {key: words.split(DOT) for key, words in described(results).items()}
+    for (adapter, _), words in told.items():
+        settings_of.setdefault(adapter, []).append(words)
     parts = {adapter: Counter(part for words in own for part in set(words)) for adapter, own in settings_of.items()}
     found = {}
-    for key, result in known.items():
-        own = settings_of[result.adapter]
-        differing = [part for part in told[key] if parts[result.adapter][part] < len(own)]
-        inner = DOT.join(differing or _without(told[key], own) or told[key])
-        found[key] = f"{short[result.adapter]} ({inner})" if several[result.adapter] > 1 else short[result.adapter]
+    for key, words in told.items():
+        own = settings_of[key[0]]
+        differing = [part for part in words if parts[key[0]][part] < len(own)]
+        found[key] = DOT.join(differing or _without(words, own) or words) if len(own) > 1 else ""
     return found
 
 

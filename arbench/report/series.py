@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..spec.result import Metric, Result
-from .columns import Column, column_of, device
+from .columns import Column, column_of, device, differences
 from .folders import Entry, RunFolder, read_runs
 from .repeats import entries_together
-from .rows import newest
+from .rows import differing_settings, newest
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,27 @@ def readings(entries: Iterable[Entry]) -> dict[str, Reading]:
             known = found.get(key)
             if known is None or (known.metric.value is None and metric.value is not None):
                 found[key] = Reading(key, entry, metric, column)
+    return found
+
+
+def settings_told(readings: Iterable[Reading]) -> dict[str, str]:
+    """Key -> what tells a number from the others of its model and name, if there are any: "guidance 2", "reference
+    mnist5k/train"."""
+    alike: dict[tuple[str, str], list[Reading]] = {}
+    for each in readings:
+        alike.setdefault((each.entry.result.adapter, each.words), []).append(each)
+    differing = differing_settings(each.entry.result for own in alike.values() for each in own)
+    found = {}
+    for (adapter, _), own in alike.items():
+        several = len({each.entry.result.settings_id for each in own}) > 1
+        machines = {device(each.entry.result) for each in own}
+        for each in own:
+            result = each.entry.result
+            parts = [differing[adapter, result.settings_id]] if several else []
+            parts += [f"{name} {value}" for name, value in differences(each.column, [it.column for it in own]).items()]
+            if len(machines) > 1 and each.metric.measure != "quality":
+                parts.append(device(result))
+            found[each.key] = ", ".join(part for part in parts if part)
     return found
 
 

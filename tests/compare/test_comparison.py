@@ -119,7 +119,7 @@ def test_what_ran_in_turn_takes_the_place_of_two_sessions(runs):
     good = [0.1 + 1e-4 * place for place in range(7)]
 
     def turns(pair):
-        return {("speed", "latency (batch 1, sample)"): (good, [1.001 * value for value in good])}
+        return {("speed", "latency (batch 1, sample)", ""): (good, [1.001 * value for value in good])}
 
     (latency,) = [each for each in compare_folders(old, new, turns=turns).differences if each.column.name == "latency"]
     assert (latency.verdict, latency.turns) == ("comparable", 7)

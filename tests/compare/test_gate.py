@@ -12,7 +12,7 @@ import pytest
 import arbench
 from arbench.cli.main import main
 from arbench.compare import baseline as baselines
-from arbench.compare import in_turn, screen
+from arbench.compare import gate_output, in_turn, screen
 from arbench.compare.calibration import noise, noises
 from arbench.compare.gate import gate, timings
 from arbench.errors import StoreError, UnknownName, UsageError
@@ -62,7 +62,7 @@ def test_slower_is_suspect_until_both_builds_ran_in_turn(nights):
         def confirm(adapter, tasks):
             asked.append((adapter, sorted(tasks)))
             good = 0.1 + 1e-4 * np.arange(7)
-            return {("speed", "latency (batch 1, sample)"): (good.tolist(), (ratio * good).tolist())}
+            return {("speed", "latency (batch 1, sample)", ""): (good.tolist(), (ratio * good).tolist())}
 
         return confirm
 
@@ -127,6 +127,93 @@ def test_nan_failure_rename_and_what_never_ran(nights, runs, tmp_path):
     found = gate(partial, known)
     assert [each.metric for each in found.numbers if each.verdict == "NOT_MEASURED"] == ["outcome of speed"]
     assert found.exit_code == 3
+
+
+def swept(runs, name, second=0.5):
+    """A run of two settings, temperature 1 and `second`."""
+    folder, other = (
+        runs(name + end, temperature=t, started="2100-02-01T00:00:00+00:00") for end, t in (("", 1.0), ("-b", second))
+    )
+    for cell in (other / "cells").iterdir():
+        shutil.copytree(cell, folder / "cells" / f"{cell.name}-b")
+        change(
+            folder,
+            f"{cell.name}-b".removeprefix("res-"),
+            lambda document: document.update(result_id=f"{document['result_id']}-b"),
+        )
+    return folder
+
+
+@pytest.mark.parametrize("cell", ["generate", "generate-b"])
+def test_a_cell_of_a_sweep_that_failed_is_told_whatever_the_others_did(runs, tmp_path, cell):
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept(runs, "before"), "first")
+    assert gate(swept(runs, "same"), baselines.read(store, "main")).exit_code == 0
+    broken = swept(runs, "broken")
+    change(broken, cell, lambda document: document.update(outcome="error", reason="not finite", metrics=[]))
+    found = gate(broken, baselines.read(store, "main"))
+    (one,) = [each for each in found.numbers if each.verdict == "INVALID"]
+    assert one.title == f"next_scale/toy ({'default temperature' if cell == 'generate' else 'temperature 0.5'})"
+    assert (one.why, found.exit_code) == ("error: not finite", 3)
+    assert any(each.metric.startswith("image digests") and each.verdict == "IDENTICAL" for each in found.numbers)
+
+
+def test_numbers_of_a_sweep_say_of_which_settings_they_are(runs, tmp_path, capsys):
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept(runs, "before"), "first")
+    found = gate(swept(runs, "after"), baselines.read(store, "main"))
+    titles = [(each.title, each.metric) for each in found.numbers]
+    assert len(titles) == len(set(titles))
+    assert {title for title, _ in titles} == {
+        "next_scale/toy (default temperature)",
+        "next_scale/toy (temperature 0.5)",
+    }
+    names = [
+        (case.get("classname"), case.get("name"))
+        for case in ElementTree.fromstring(gate_output.junit(found)).iter("testcase")
+    ]
+    assert len(names) == len(set(names))
+    assert main(["history", str(tmp_path / "before"), str(tmp_path / "after"), "--metric", "frechet"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " frechet" in line]
+    assert len(lines) == 2
+    assert sum("temperature 0.5" in line for line in lines) == 1
+
+
+def test_a_suspect_of_a_sweep_is_decided_by_rounds_of_its_own_settings(runs, tmp_path):
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept(runs, "before"), "first")
+    slower = swept(runs, "slower")
+    for cell in ("speed", "speed-b"):
+        change(slower, cell, lambda document: document["metrics"][0].update(value=0.11))
+    good = (0.1 + 1e-4 * np.arange(7)).tolist()
+
+    def confirm(adapter, tasks):
+        words = "latency (batch 1, sample)"
+        ratios = {"set-1.0": 1.1, "set-0.5": 1.0}
+        return {("speed", words, key): (good, [ratio * value for value in good]) for key, ratio in ratios.items()}
+
+    found = gate(slower, baselines.read(store, "main"), confirm)
+    latency = {each.settings_id: each.verdict for each in found.numbers if each.metric.startswith("latency")}
+    assert latency == {"set-1.0": "REGRESSED", "set-0.5": "OK"}
+
+
+def test_a_build_is_read_by_settings(runs, tmp_path):
+    folder = swept(runs, "r")
+    change_cells = {"speed": 0.2, "speed-b": 0.3}
+    for cell, value in change_cells.items():
+        change(folder, cell, lambda document, value=value: document["metrics"][0].update(value=value))
+    document = json.loads((folder / "run.json").read_text())
+    suite = {"suite": "toy", "tasks": [{"task": "speed", "batches": [1]}]}
+    (folder / "run.json").write_text(json.dumps(document | {"plan": {"cells": []}, "suite": suite}))
+    python = tmp_path / "python"  # in place of a run: its folder as it would be
+    python.write_text(f'#!/bin/sh\nwhile [ "$1" != --out ]; do shift; done\ncp -r {folder} "$2"\n')
+    python.chmod(0o755)
+    tasks = frozenset({"speed"})
+    name = "speed", "latency (batch 1, sample)"
+    every = in_turn.Build(str(python), folder).measure("next_scale/toy", tasks)
+    assert (every[*name, "set-1.0"], every[*name, "set-0.5"]) == (0.2, 0.3)
+    assert in_turn.Build(str(python), folder, "set-0.5").measure("next_scale/toy", tasks)[*name, ""] == 0.3
+    assert in_turn.Build(str(python), folder, "set-9").measure("next_scale/toy", tasks) == {}
 
 
 def test_quarantine_and_flags(nights, runs, tmp_path):
@@ -243,7 +330,7 @@ def test_the_commands_and_their_files(runs, tmp_path, capsys, monkeypatch):
 def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
     store, draw, seen = tmp_path / "store", np.random.default_rng(5), []
     known = baselines.accept(store, "main", runs("n0"), "first")
-    words = {each.metric.name: (each.entry.result.task, each.words) for each in timings(known).values()}
+    words = {each.metric.name: (each.entry.result.task, each.words, "") for each in timings(known).values()}
     assert set(words) == {"latency", "peak-memory"}
 
     def measure(memory):
@@ -275,7 +362,7 @@ def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
 def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = str(runs("n0"))
-    readings = {("speed", "latency (batch 1, sample)"): 0.1, ("memory", "peak-memory (batch 1)"): 1e8}
+    readings = {("speed", "latency (batch 1, sample)", ""): 0.1, ("memory", "peak-memory (batch 1)", ""): 1e8}
     monkeypatch.setattr(in_turn.Build, "measure", lambda build, adapter, tasks: readings)
     assert main(["baseline", "set", "main", folder]) == 0
     assert main(["baseline", "calibrate", "main", folder, "--sessions", "15"]) == 0
@@ -284,7 +371,7 @@ def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):
     assert "next_scale/toy: session 15 of 15" in said.err
     assert main(["baseline", "calibrate", "main", folder, "--sessions", "3"]) == 2
     kept = json.loads((tmp_path / "baselines" / "main" / "calibration.json").read_text())
-    assert {each["metric"] for each in kept["numbers"].values()} == {words for _, words in readings}
+    assert {each["metric"] for each in kept["numbers"].values()} == {words for _, words, _ in readings}
 
 
 def test_the_shares_of_false_alarms_of_a_series():
@@ -323,14 +410,14 @@ def test_builds_take_turns_and_stop_when_it_is_decided():
     def build(name, seconds, noise=0.001):
         def measure(adapter, tasks):
             order.append(name)
-            return {("speed", "latency (batch 1)"): seconds * float(np.exp(noise * draw.normal()))}
+            return {("speed", "latency (batch 1)", ""): seconds * float(np.exp(noise * draw.normal()))}
 
         return measure
 
     tasks = frozenset({"speed"})
     found = in_turn.in_turn(build("good", 1.0), build("new", 1.05), "x", tasks)
     assert "".join(name[0] for name in order) == "gnnggnnggnnggn"
-    assert len(found["speed", "latency (batch 1)"][0]) == screen.ROUNDS
+    assert len(found["speed", "latency (batch 1)", ""][0]) == screen.ROUNDS
     order.clear()
     in_turn.in_turn(build("good", 1.0, 0.5), build("new", 1.0, 0.5), "x", tasks)
     assert len(order) == 2 * screen.MORE
