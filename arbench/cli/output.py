@@ -21,7 +21,7 @@ def prepare() -> None:
 
 
 def say_full(error: OSError) -> int:
-    """Says that something could not be written for want of space. Returns the exit code."""
+    """Says that something could not be written because the disk is full. Returns the exit code."""
     print(f"arbench: cannot write: {error.strerror}", file=sys.stderr)
     print("  next: make room; what was finished before is kept", file=sys.stderr)
     return INFRASTRUCTURE

@@ -40,7 +40,7 @@ DETAILS = frozenset(
 IMPOSSIBLE = frozenset({"repeated_output", "random_weights"})
 """Flags that say a reading is of something else."""
 GROWTH, LEAK = "memory-growth", "leak"
-"""A number around 0, of which there is no ratio, and the flag that says that it is not 0."""
+"""Growth of memory is about 0, so that a ratio means nothing; the flag says that a call leaves memory behind."""
 OUTCOME = "outcome"
 """In place of a number: what is said of a whole cell."""
 NAN = ("not finite", "NaN", "nan")

@@ -155,7 +155,7 @@ def test_an_option_that_no_number_heeds_is_refused(digits, arbench, tmp_path, op
 
 
 def test_values_of_classes_stand_under_the_names_of_their_folders(digits, scored, tmp_path):
-    """class2 comes before class10, and the reference has a class more: places in one set are no places in another."""
+    """class2 is before class10 and the reference has one more class: a class has another number in each set."""
     for name in ("samples", "reference"):
         for label, title in ((3, "class2"), (5, "class10"), (7, "class1"))[: 2 if name == "samples" else 3]:
             shutil.copytree(digits["reference"] / str(label), tmp_path / name / title)
