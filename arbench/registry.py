@@ -22,7 +22,7 @@ from pkgutil import iter_modules
 from types import MappingProxyType
 from typing import Any, NamedTuple, get_args
 
-from . import offered
+from . import kept_systems, offered
 from .errors import ConfigError, UnknownName
 from .spec.card import Card, Family
 from .spec.system import System
@@ -49,6 +49,10 @@ def built_in() -> list[System]:
     """Those that ship with us."""
     rank = {f"{GROUP}.{family}": index for index, family in enumerate(FAMILIES)}
     families = sorted(_packages(GROUP), key=lambda family: rank.get(family, len(rank)))
+    return kept_systems.systems(GROUP, families, lambda: _built_in(families))
+
+
+def _built_in(families: Sequence[str]) -> list[System]:
     generators = [_system(name) for family in families if family != TOKENIZERS for name in _packages(family)]
     tokenizers = [_system(name) for name in _packages(TOKENIZERS)]
     order = {system.name: index for index, system in enumerate(generators)}

@@ -134,7 +134,7 @@ class Card(Frozen):
     offers: frozenset[Ability] = frozenset()
     extra: dict[str, str] = Field(default_factory=dict)
     """Knobs allowed in `Sampling.extra`: name -> one line of help."""
-    native: Sampling = Sampling()
+    native: Sampling = Field(default_factory=Sampling)
     upstream_settings: dict[str, Any] = Field(default_factory=dict)
     """The native sampling in the official code's own terms, for instance {"cfg_scale": 2.0}."""
     parameters: int | None = None

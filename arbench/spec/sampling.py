@@ -64,7 +64,7 @@ class Sampling(Written):
     `extra` holds knobs of one family only; a card lists those it accepts.
     """
 
-    guidance: Guidance = Guidance()
+    guidance: Guidance = Field(default_factory=Guidance)
     """Classifier-free guidance: a mapping of the keys below, or `off`."""
     temperature: float = Field(default=1.0, ge=0)
     """What logits are divided by; 0 takes the most likely token, other values below 0.00001 are refused."""
