@@ -327,7 +327,7 @@ def second(root: Path, n: int | None, repeats: int) -> None:
     import torch
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-    from arbench.evaluate.conventions import BUILT_IN
+    from arbench.evaluate.built_in_conventions import BUILT_IN
     from arbench.evaluate.inputs import Inputs
     from arbench.evaluate.known_reference import KnownReference
     from arbench.evaluate.numbers import numbers

@@ -18,7 +18,8 @@ from ..data.statistics import kept, published
 from ..data.statistics.model import ReferenceStatistics
 from ..data.statistics.read import read_statistics
 from ..errors import ArbenchError, DamagedFile
-from ..evaluate.conventions import Definition, conventions
+from ..evaluate.conventions import conventions
+from ..evaluate.definition import Definition
 from ..evaluate.set_identity import identity_of
 from ..features.feature_folder import cache_folder
 from ..features.feature_set import FeatureSet, read_header

@@ -25,7 +25,7 @@ from ..features.feature_set import Features
 from ..features.weight_files import WeightFile, Weights
 from ..remote.cached import local
 from ..spec.result import Metric, Remark, SetSummary
-from .conventions import Definition
+from .definition import Definition
 from .inputs import Inputs
 from .known_reference import KnownReference
 from .numbers import numbers

@@ -23,7 +23,7 @@ from ..metrics.sets.neighbour_passes import Distance
 from ..metrics.sets.neighbours import Neighbours
 from ..metrics.sets.published_roots import Route, frechet_distance_by
 from .class_labels import class_names, matched, titles_matched
-from .conventions import Definition
+from .definition import Definition
 from .known_reference import KnownReference
 from .odd_files import TEXT_ORDER, in_text_order, more_than
 

@@ -28,7 +28,7 @@ from ..registry import resolve
 from ..spec.result import Metric
 from . import paired_conventions
 from .class_labels import class_names, titles
-from .conventions import Definition
+from .definition import Definition
 from .inputs import Extras, Inputs, Number, Unavailable
 from .pair_names import PairNames
 from .pairs import BY_PLACE

@@ -11,7 +11,7 @@ from ..features import recipes
 from ..features.weight_files import WeightFile, Weights
 from ..metrics.pairs.backbones import NEEDS
 from . import conventions
-from .conventions import Definition
+from .definition import Definition
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ..data.statistics import kept, published
 from ..data.stream import ImageStream
 from ..errors import InputError, MissingWeights, UsageError
 from ..evaluate import conventions
-from ..evaluate.conventions import Definition
+from ..evaluate.definition import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
 from ..evaluate.pairs import Pairing, PairMetrics
 from ..evaluate.question import Question, available_recipes, variants_of

@@ -28,7 +28,7 @@ from ..spec.task import Data, Effort, Rates, TaskSpec
 from ..spec.unit import Unit
 
 if TYPE_CHECKING:
-    from ..evaluate.conventions import Definition
+    from ..evaluate.definition import Definition
     from ..evaluate.evaluation import Evaluation
     from ..evaluate.known_reference import KnownReference
     from ..features.extract import Extractors

@@ -14,7 +14,8 @@ import torchmetrics.image.mifid
 from numpy.typing import NDArray
 
 from arbench.evaluate import numbers as estimators
-from arbench.evaluate.conventions import BUILT_IN, conventions
+from arbench.evaluate.built_in_conventions import BUILT_IN
+from arbench.evaluate.conventions import conventions
 from arbench.evaluate.inputs import Inputs, Unavailable
 from arbench.evaluate.known_reference import KnownReference
 from arbench.evaluate.numbers import prompts_of

@@ -13,7 +13,7 @@ from ...adapter_code import code_of
 from ...data.reading import Reading, Source, fingerprint
 from ...data.sources import open_images
 from ...data.stream import ImageStream, Picture, Tally
-from ...evaluate.conventions import Definition
+from ...evaluate.definition import Definition
 from ...evaluate.evaluation import evaluate, open_reference
 from ...features.feature_set import Features
 from ...measure.threads import SAMPLING_THREADS, threads
