@@ -21,8 +21,8 @@ from PIL import Image
 from tests import forked
 
 SAMPLES, REFERENCES, SUBSET = 32, 32, 20
-"""32 images leave no tool a last batch below 16, for which the CPU has other kernels that round differently. The two sets
-are far apart, one of them dark: of two that are alike KID is so near zero that the rounding of features shows."""
+"""32 images leave no tool a last batch below 16, for which the CPU has other kernels that round differently. The two
+sets are far apart, one of them dark: of two that are alike KID is so near zero that the rounding of features shows."""
 
 
 def crops(folder: Path, photographs: list[np.ndarray], count: int, seed: int) -> Path:
