@@ -3,6 +3,7 @@ fast as importing the two modules of each.
 
 What is kept holds for the same versions, the same folders of families, and modules that are the files that they were.
 As with bytecode, whoever can write it can write the modules too, and nothing is written under PYTHONDONTWRITEBYTECODE.
+Even so nothing but our own models is made of it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pydantic
 
 from .errors import StoreError
 from .files import state_of, write_atomic
+from .spec.base import Frozen
 from .spec.system import System
 
 States = tuple[tuple[str, tuple[int, ...]], ...]
@@ -60,13 +62,23 @@ def _read(file: Path, made_of: object) -> list[System] | None:
     """None for what is not there, was made of something else or cannot be read."""
     try:
         data = io.BytesIO(file.read_bytes())
-        kept, states = pickle.load(data)
+        kept, states = _Models(data).load()
         if kept != made_of or any(state_of(Path(path)) != state for path, state in states):
             return None
-        found: list[System] = pickle.load(data)
+        found: list[System] = _Models(data).load()
     except Exception:  # a file that was cut off, or is of classes that are gone, can fail in any way
         return None
     return found
+
+
+class _Models(pickle.Unpickler):
+    """Knows the models of `arbench.spec`, and no function."""
+
+    def find_class(self, module: str, name: str) -> type[Frozen]:
+        found = super().find_class(module, name) if module.startswith(f"{__package__}.spec.") else None
+        if not (isinstance(found, type) and issubclass(found, Frozen)):
+            raise pickle.UnpicklingError(f"{module}.{name} is not a model")
+        return found
 
 
 def _states() -> States:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def test_the_next_process_has_the_same_systems_and_imports_none(tmp_path: Path) 
     assert first[0]
     (file,) = kept_below(tmp_path)
     whole = file.read_bytes()
-    for damaged in (b"", whole[:1000], whole[:-1], b"not a pickle"):
+    for damaged in (b"", whole[:1000], whole[:-1], b"not a pickle", pickle.dumps(print)):
         file.write_bytes(damaged)
         assert fresh(tmp_path) == first
     assert file.read_bytes() == whole or fresh(tmp_path) == (False, first[1])  # it was written anew
