@@ -209,10 +209,13 @@ class Display:
 
     def _render(self) -> Group:
         now = time.monotonic()
+        several = any(row.state.planned.cell.setting for row in self._rows.values())
+        columns = (*COLUMNS[:2], Column("setting"), *COLUMNS[2:]) if several else COLUMNS
         rows: list[list[str | Text]] = []
         for row in self._shown():
             cell, word = row.state.planned.cell, Text(row.word, style=STYLES.get(row.word, "red"))
-            rows.append([cell.task.task, cell.adapter, word, f"{row.units}/{row.total}", row.pace(now)])
+            setting = [cell.setting] if several else []
+            rows.append([cell.task.task, cell.adapter, *setting, word, f"{row.units}/{row.total}", row.pace(now)])
         total = sum(row.state.planned.minutes for row in self._rows.values())
         bar = Table.grid(padding=(0, 1))
         over = sum(row.state.done for row in self._rows.values())
@@ -222,7 +225,7 @@ class Display:
             f"{over} of {len(self._rows)} cells, {duration(now - self._begun)}"
             + (f", about {duration(left)} left" if left else ""),
         )
-        return Group(*table_lines(COLUMNS, rows, self._console.width), bar)
+        return Group(*table_lines(columns, rows, self._console.width), bar)
 
     def _shown(self) -> Iterable[_Row]:
         rows = list(self._rows.values())

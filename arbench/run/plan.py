@@ -20,7 +20,7 @@ from ..errors import (
 from ..features.weight_files import feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
-from ..spec.cell import Cell, make_cell, trained
+from ..spec.cell import Cell, make_cell, told_apart, trained
 from ..spec.result import Outcome
 from ..spec.suite import Settings, check_graph
 from ..spec.suite_file import SuiteFile, where
@@ -137,6 +137,8 @@ def make_plan(
         names = ", ".join(card.name for card in cards) or "no adapters"
         raise ConfigError(f"nothing to run: {names} with {asked or 'no tasks'}", _why_nothing(suite_file, cards))
     _refuse_duplicates(cells)
+    told = told_apart([planned.cell for planned in cells])
+    cells = [planned.model_copy(update={"cell": cell}) for planned, cell in zip(cells, told, strict=True)]
     if must_run and planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
     return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))

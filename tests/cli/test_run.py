@@ -141,6 +141,26 @@ def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     assert (cell["outcome"], cell["units_done"]) == ("ok", 1)
 
 
+def test_two_tasks_of_a_model_are_told_apart(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    text = SUITE.replace("n: 64,", "n: 16,") + "  - reconstruct: {n: 16, batch: 8, data: mnist5k/train}\n"
+    Path(suite).write_text(text)
+    settings = ["data mnist5k/heldout", "data mnist5k/train"]
+    assert main(["show", suite]) == 0
+    shown = capsys.readouterr().out
+    assert all(shown.count(setting) == 1 for setting in settings)
+    assert "batch" not in shown  # no result depends on it
+    run = tmp_path / "run"
+    assert main(["run", suite, "--workers", "1", "--track", "off", "--out", str(run)]) == 0
+    printed = capsys.readouterr().out
+    for setting in settings:
+        assert f"start  reconstruct tokenizers/var-mini ({setting}): " in printed
+        assert f"ok     reconstruct tokenizers/var-mini ({setting}) after " in printed
+    assert main(["status", str(run)]) == 0
+    status = capsys.readouterr().out
+    assert all(status.count(setting) == 1 for setting in settings)
+
+
 def test_the_tracking_store_of_the_environment_is_used(suite, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mine.db")
     assert main(["run", suite, "--workers", "1", "--out", str(tmp_path / "run")]) == 0
