@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from arbench.errors import ConfigError, UnknownName
@@ -111,8 +113,46 @@ def test_batch_sizes_are_counted_from_one_and_differ(task, batches, what):
 
 
 def test_a_limit_of_memory_without_a_search_is_an_error():
-    with pytest.raises(ConfigError, match="`limit` holds for the search that `largest` asks for"):
+    with pytest.raises(ConfigError, match="limit: it holds for the search that `largest` asks for"):
         suite_file.parse(GOOD.replace("- speed", "- memory: {limit: 4}"), "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "what"),
+    [
+        ("speed: {batches: [1], min_seconds: 9, max_seconds: 3}", "max_seconds", "3 is less than min_seconds, 9"),
+        ("speed: {max_seconds: 1}", "max_seconds", "1 is less than min_seconds, 2"),
+        ("speed: {min_seconds: 90}", "min_seconds", "90 is more than max_seconds, 60"),
+        ("memory: {batches: [1], limit: 4}", "limit", "it holds for the search that `largest` asks for"),
+        ("generate: {n: 50, conventions: clean-fid, kid_subset_size: 60}", "kid_subset_size", "are more than n, 50"),
+        ("generate: {n: 50, kid_subset_size: 10}", "kid_subset_size", "no metric asked for is over subsets"),
+        ("generate: {n: 50, size: 32}", "size", "32 is that of a crop, and no crop is asked for"),
+        ("generate: {prompts: p.txt, reference: null, split: val}", "split", "the reference is null"),
+        ("generate: {prompts: p.txt, reference: null, kind: adm}", "kind", "the reference is null"),
+        ("reconstruct: {batch: 8, crop: adm-center-crop-v1}", "crop", "the crop adm-center-crop-v1 needs a size"),
+        ("detail: {n: 8, size: 32}", "size", "32 is that of a crop"),
+        ("likelihood: {n: 8, size: 32}", "size", "32 is that of a crop"),
+        ("rate: {n: 8, crop: adm-center-crop-v1}", "crop", "needs a size"),
+        ("rate: {n: 8, crop: round, size: 8}", "crop", "a crop is one of"),
+        ("rate: {n: 8, qualities: [5, 10, 5]}", "qualities", "5 stands there twice"),
+        ("codes: {n: 8, noise: [0.5, 0.5]}", "noise", "0.5 stands there twice"),
+        ("text: {show: 1, images: a, transcripts: b, size: 64}", "size", "that of cards that are drawn"),
+        ("text: {show: 1, images: a}", "images", "images and transcripts are given together"),
+        ("text: {show: 1, texts: null}", "texts", "it is a number where cards are drawn"),
+        ("objects: {show: 1, images: a, boxes: b, size: 64}", "size", "that of the packaged photographs"),
+        ("objects: {show: 1, boxes: b}", "boxes", "images and boxes are given together"),
+    ],
+)
+def test_values_that_contradict_each_other_are_told_with_the_line_of_a_key(task, key, what):
+    name, _, rest = task.partition(": {")
+    keys = re.split(r", (?=\w+:)", rest.removesuffix("}"))
+    text = "\n".join(["suite: s", "tasks:", f"  - {name}:", *(f"      {each}" for each in keys), ""])
+    number = next(place for place, line in enumerate(text.splitlines(), 1) if line.strip().startswith(f"{key}:"))
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(text, "mine.yaml")
+    assert caught.value.what.startswith(f"mine.yaml:{number}: tasks.0")
+    assert f"{key}: " in caught.value.what
+    assert what in caught.value.what
 
 
 def test_a_rate_of_arrivals_stands_there_once():

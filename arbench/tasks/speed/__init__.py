@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ...spec.task import Batches, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec, distinct
 from ...spec.unit import one_per_batch
@@ -34,6 +34,14 @@ class Speed(TaskSpec):
     `min_seconds`; null: whatever it is."""
     max_seconds: float = Field(default=60.0, gt=0)
     """No further call is timed after this long, however few there were."""
+
+    @model_validator(mode="after")
+    def _time_enough(self) -> Self:
+        if self.min_seconds > self.max_seconds:
+            if "max_seconds" in self.model_fields_set:
+                raise ValueError(f"max_seconds: {self.max_seconds:g} is less than min_seconds, {self.min_seconds:g}")
+            raise ValueError(f"min_seconds: {self.min_seconds:g} is more than max_seconds, {self.max_seconds:g}")
+        return self
 
 
 def _effort(spec: Speed, rates: Rates) -> Effort:
