@@ -11,6 +11,7 @@ from ..adapter_code import code_of, roots_of
 from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
 from ..errors import (
+    FEW,
     ArbenchError,
     ConfigError,
     MissingReference,
@@ -134,7 +135,8 @@ def make_plan(
     ]
     if not cells:
         asked = ", ".join(dict.fromkeys(task.task for _, task in chosen))
-        names = ", ".join(card.name for card in cards) or "no adapters"
+        more = f" and {len(cards) - FEW} more" if len(cards) > FEW else ""
+        names = (", ".join(card.name for card in cards[:FEW]) or "no adapters") + more
         raise ConfigError(f"nothing to run: {names} with {asked or 'no tasks'}", _why_nothing(suite_file, cards))
     _refuse_duplicates(cells)
     told = told_apart([planned.cell for planned in cells])

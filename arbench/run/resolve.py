@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import ConfigError, closest
+from ..errors import ConfigError, suggestion
 from ..spec.card import Card
 from ..spec.identity import canonical_json
 from ..spec.problem import said, shown
@@ -30,10 +30,8 @@ class Resolved:
 
 
 def _unknown(place: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
-    names = sorted(known)
-    close = closest(name, names)
-    why = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
-    return ConfigError(f"{place}: unknown {what} {name!r}", why, "arbench show SUITE --resolved lists every value")
+    why, hint = suggestion(name, known), "arbench show SUITE --resolved lists every value"
+    return ConfigError(f"{place}: unknown {what} {name!r}", why, hint)
 
 
 def check_overrides(suite_file: SuiteFile, cards: Iterable[Card]) -> None:
@@ -41,7 +39,8 @@ def check_overrides(suite_file: SuiteFile, cards: Iterable[Card]) -> None:
     generators = [card.name for card in cards if card.kind == "generator"]
     for glob, fields in suite_file.suite.sampling.items():
         if not any(fnmatch.fnmatchcase(name, glob) for name in generators):
-            raise _unknown(where(suite_file, ("sampling", glob)), "generator in sampling:", glob, generators)
+            place, why = where(suite_file, ("sampling", glob)), suggestion(glob, generators)
+            raise ConfigError(f"{place}: unknown generator in sampling: {glob!r}", why, "arbench ls adapters")
         for field, value in fields.items():
             place = where(suite_file, ("sampling", glob, field))
             if field == ZIP:

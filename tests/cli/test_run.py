@@ -115,6 +115,26 @@ def test_mistakes(suite, tmp_path, monkeypatch, capsys, arguments, code, words):
     assert not (tmp_path / "runs").exists()  # a mistake leaves nothing behind
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--adapter", "rastr/*"], ["did you mean raster/", "next: arbench ls adapters"]),
+        (["--adapter", "zzzz*"], ["are known, none is close", "next: arbench ls adapters"]),
+        (["--adapter", "tokenizrs/*"], ["did you mean tokenizers/", "next: arbench ls tokenizers"]),
+        (["--set", "adapters=['next_scal/*']"], ["did you mean next_scale/", "next: arbench ls adapters"]),
+        (["--set", 'sampling."*/lamagen-mni*".top_k=3'], ["did you mean raster/llamagen-mini", "ls adapters"]),
+        (["--set", 'sampling."zzzz*".top_k=3'], ["are known, none is close", "next: arbench ls adapters"]),
+        (["--set", "speed.adapters=['rastr/*']"], ["did you mean raster/", "ls adapters"]),
+        (["--adapter", "tokenizers/*", "--task", "generate"], ["tokenizers/", "more with generate"]),
+    ],
+)
+def test_a_glob_that_picks_nothing_is_answered_with_a_few_names(capsys, arguments, words):
+    assert main(["show", "quickstart", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words)
+    assert len(told) < 800, "a list of all names helps nobody"
+
+
 def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     """Everything at once, in the folder that is made by default: real model, metrics, report."""
     monkeypatch.chdir(tmp_path)
