@@ -14,6 +14,7 @@ from arbench.compare.calibration import noises
 from arbench.compare.gate import timings
 from arbench.compare.in_turn import Build
 from arbench.errors import OK, UnknownName, UsageError
+from arbench.report.series import settings_told
 from arbench.terminal import Column, PlainConsole, print_table
 
 
@@ -62,14 +63,16 @@ def _calibrate(known: Baseline, folder: Path, count: int) -> int:
     def tell(text: str) -> None:
         progress.print(text, soft_wrap=True)
 
-    found = noises(Build(sys.executable, folder).measure, timings(known), count, tell)
+    wanted = timings(known)
+    found = noises(Build(sys.executable, folder).measure, wanted, count, tell)
     baselines.calibrate(known, found, count)
     heads = ("model", "number", "spread", "suspect", "regressed", "")
     columns = [Column(head, right=head in ("spread", "suspect", "regressed")) for head in heads]
-    rows = []
-    for each in found.values():
+    rows, settings = [], settings_told(wanted.values())
+    for key, each in found.items():
+        model = f"{each.adapter} ({settings[key]})" if settings[key] else each.adapter
         shares = [f"{100 * share:.1f} %" for share in (each.spread, each.screened, each.confirmed)]
-        rows.append([each.adapter, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
+        rows.append([model, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
     print_table(console, columns, rows, rule=True)
     unstable = sum(bool(each.unstable) for each in found.values())
     told = f"{len(found)} numbers of {count} sessions, {unstable} in quarantine"
