@@ -67,7 +67,7 @@ def request_of(
     from arbench.data.crops import CROPS
     from arbench.data.reading import GENERATOR, Reading
     from arbench.evaluate.question import Question
-    from arbench.features.weight_files import WEIGHTS, feature_weights, parse_given
+    from arbench.features.weight_files import WEIGHTS, feature_weights, parse_given, refuse_missing
     from arbench.run.device import resolve_device
     from arbench.score.request import ScoreRequest
 
@@ -79,6 +79,7 @@ def request_of(
     if split is not None:
         _one_of("--split", split, ("train", "val"))
     given = parse_given(weights, registry.cards())
+    refuse_missing(given)
     question = Question(
         tuple(conventions), tuple(metrics), paired, reference_crop, reference_size, reference_kind, split, error,
         subset_size,
