@@ -29,7 +29,7 @@ def baseline(
 ) -> int:
     console = PlainConsole()
     if action == "list":
-        return _list(store, json_output)
+        return _list(store, names, json_output)
     if action not in ("set", "accept", "quarantine", "calibrate"):
         known = ("set", "list", "accept", "quarantine", "calibrate")
         raise UnknownName("action of baseline", action, known, "arbench baseline set NAME DIR")
@@ -80,8 +80,8 @@ def _calibrate(known: Baseline, folder: Path, count: int) -> int:
     return OK
 
 
-def _list(store: Path, json_output: bool) -> int:
-    found = [baselines.read(store, name) for name in baselines.names(store)]
+def _list(store: Path, names: Sequence[str], json_output: bool) -> int:
+    found = [baselines.read(store, name) for name in names or baselines.names(store)]
     if json_output:
         documents = [json.loads(each.file.model_dump_json()) | {"nights": len(each.nights)} for each in found]
         sys.stdout.write(json.dumps(documents, indent=2) + "\n")

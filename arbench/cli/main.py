@@ -285,13 +285,15 @@ def weights(
 ) -> None:
     """List the weights of feature extractors, or fetch them."""
     from arbench.cli import weights as verb
-    from arbench.errors import UnknownName
+    from arbench.errors import UnknownName, UsageError
 
     if action == "fetch":
         raise typer.Exit(verb.fetch(names or [], url, unverified))
     if action != "ls":
         raise UnknownName("action of weights", action, ("ls", "fetch"), "arbench weights fetch NAME")
-    raise typer.Exit(verb.ls(json_output))
+    if url is not None or unverified:
+        raise UsageError("--from and --unverified go with fetch", "ls fetches nothing", "arbench weights fetch NAME")
+    raise typer.Exit(verb.ls(names or [], json_output))
 
 
 @app.command()

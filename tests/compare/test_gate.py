@@ -388,6 +388,17 @@ def test_a_noisy_setting_of_a_sweep_puts_no_other_in_quarantine(runs, tmp_path, 
     assert latencies() == {"set-1.0": "QUARANTINED", "set-0.5": "QUARANTINED"}
 
 
+def test_baselines_are_listed_by_name(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = str(runs("n0"))
+    for name in ("main", "nightly"):
+        assert main(["baseline", "set", name, folder]) == 0
+    capsys.readouterr()
+    assert main(["baseline", "list", "nightly", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["nightly"]
+    assert main(["baseline", "list", "nigtly"]) == 2
+
+
 def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = str(runs("n0"))
