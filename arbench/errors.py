@@ -124,6 +124,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 image", "3 images"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """What may be meant by a name, or a glob, that none of those known is: the closest, else all if they are few."""
     names = sorted(known)

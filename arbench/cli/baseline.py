@@ -13,7 +13,7 @@ from arbench.compare.baseline import Baseline
 from arbench.compare.calibration import noises
 from arbench.compare.gate import timings
 from arbench.compare.in_turn import Build
-from arbench.errors import OK, UnknownName, UsageError
+from arbench.errors import OK, UnknownName, UsageError, counted
 from arbench.report.series import settings_told
 from arbench.terminal import Column, PlainConsole, print_table
 
@@ -52,7 +52,7 @@ def baseline(
     why = reason if action == "accept" else reason or "first"
     found = baselines.accept(store, name, whole(given), why or "", seeds)
     numbers = sum(each.metric.value is not None for each in found.readings().values())
-    console.print(f"baseline {name}: {numbers} numbers of {given}, in {found.place}", soft_wrap=True)
+    console.print(f"baseline {name}: {counted(numbers, 'number')} of {given}, in {found.place}", soft_wrap=True)
     return OK
 
 
@@ -75,7 +75,7 @@ def _calibrate(known: Baseline, folder: Path, count: int) -> int:
         rows.append([model, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
     print_table(console, columns, rows, rule=True)
     unstable = sum(bool(each.unstable) for each in found.values())
-    told = f"{len(found)} numbers of {count} sessions, {unstable} in quarantine"
+    told = f"{counted(len(found), 'number')} of {count} sessions, {unstable} in quarantine"
     console.print(f"baseline {known.file.name}: {told}", soft_wrap=True)
     return OK
 

@@ -15,7 +15,7 @@ from arbench.terminal import PlainConsole
 from ..data.statistics import kept
 from ..data.statistics.kept import Kept
 from ..data.statistics.published import PUBLISHED, Published, known
-from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName, UsageError
+from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName, UsageError, counted
 from ..files import replacing
 from .download import Wanted, download
 
@@ -178,5 +178,5 @@ def _pinned(entry: Published, origin: str) -> Kept:
 
 
 def _summary(found: Kept) -> str:
-    count = "number of images not stated" if found.images is None else f"{found.images} images"
+    count = "number of images not stated" if found.images is None else f"{counted(found.images, 'image')}"
     return f"{found.path}, {count}, sha256 {found.sha256}"

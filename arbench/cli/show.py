@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from arbench.errors import counted
+
 
 def show(
     suite: str,
@@ -98,6 +100,7 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
 
     from arbench.terminal import PlainConsole
 
+    from ..run.display import duration
     from ..terminal import Column, print_table
 
     console = PlainConsole()
@@ -105,11 +108,15 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
     columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if several else [])]
     columns += [
         Column("result", whole=True),
-        *(Column(name, right=True, whole=True) for name in ("units", "min", "GB")),
+        *(Column(name, right=True, whole=True) for name in ("units", "time", "GB")),
     ]
     rows = []
     for cell in document["cells"]:
-        cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
+        cost = (
+            ["", "", cell["outcome"]]
+            if cell["outcome"]
+            else [cell["units"], duration(60 * cell["minutes"]), cell["gigabytes"]]
+        )
         row = [cell["task"], cell["adapter"], *([cell["setting"]] if several else []), cell["result_id"]]
         rows.append([*row, *(_short(value) for value in cost)])
     console.print(Text(f"{document['suite']} ({document['path']}) on {document['machine']}"), soft_wrap=True)
@@ -127,7 +134,7 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
             )
     console.print(
         Text(
-            f"{len(document['cells'])} cells, about {document['minutes']:.1f} minutes,"
+            f"{counted(len(document['cells']), 'cell')}, about {duration(document['minutes'] * 60)},"
             f" {document['memory_gigabytes']:.1f} GB of memory and {document['disk_gigabytes']:.2f} GB of disk"
             " (a rough model of FLOPs and image sizes, scaled by what earlier runs here have taken)"
         ),

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..data.digest import one_size, opened
 from ..data.reading import Reading, is_statistics
-from ..errors import ArbenchError
+from ..errors import ArbenchError, counted
 from ..evaluate import conventions as known_conventions
 from ..evaluate.question import Question, available_recipes, variants_of, weights_of
 from ..features.feature_folder import PAIRS
@@ -126,7 +126,8 @@ def forewarnings(card: Card, spec: Compared, n: int, data: Data | None, *, promp
     for item in wanted:
         size = spec.kid_subset_size or (SUBSETS[str(item.settings["preset"])].size if item.kind == "kid-subsets" else 0)
         if item.kind == "kid-subsets" and n < size:
-            found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {n} samples, subsets of {size}")
+            why = f"{counted(n, 'sample')}, subsets of {size}"
+            found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {why}")
     if data is None or is_statistics(data.source):
         return found
     source = opened(data)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arbench.cli.main import main
 from arbench.run import device as devices
+from arbench.run import pace, plan
 
 SUITE = """suite: small
 tokenizers: [tokenizers/var-mini]
@@ -78,7 +80,21 @@ def test_show_for_people(suite, capsys, monkeypatch):
     assert "var-mini" not in out
     assert "images in" not in out
     assert "task.data" in out
-    assert "1 cells, about" in out
+    assert "1 cell, about" in out
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(0.5, "30 s"), (90, "1 h 30 min"), (1440, "24 h 0 min")])
+def test_show_tells_time_in_its_unit(suite, capsys, monkeypatch, minutes, told):
+    monkeypatch.setenv("COLUMNS", "140")
+    estimate = plan.estimate
+    monkeypatch.setattr(
+        plan, "estimate", lambda *words, **named: replace(estimate(*words, **named), minutes=float(minutes))
+    )
+    monkeypatch.setattr(pace.Pace, "factor", lambda of, cell: None)
+    assert main(["show", suite]) == 0
+    out = capsys.readouterr().out
+    assert f"1 cell, about {told}, " in out
+    assert out.count(told) == 2
 
 
 def test_show_of_the_packaged_suite(capsys):

@@ -356,7 +356,7 @@ def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
     assert any("A/A noise 0." in each.why for each in after.numbers if each.verdict == "SUSPECT")
     again = baselines.calibrate(known, noises(measure(0.001), timings(known), 14, told.append), 14)
     assert again.file.quarantine == ()
-    with pytest.raises(UsageError, match="13 sessions are too few"):
+    with pytest.raises(UsageError, match="too few sessions: 13"):
         noises(measure(0.1), timings(known), 13, told.append)
 
 
