@@ -32,6 +32,10 @@ INFRASTRUCTURE = 3
 PARTIAL = 4
 INTERRUPTED = 130
 
+FEW = 12
+"""Names that an error lists; of more it says which are close."""
+CLOSE = 0.6
+
 
 class ArbenchError(Exception):
     """An error with a message for the user; never shown with a traceback unless `--debug` is given."""
@@ -65,15 +69,7 @@ class UnknownName(UsageError):
     """A name that no registry knows, with the closest names that it does know."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
-        names = sorted(known)
-        close = closest(name, names)
-        if close:
-            why = f"did you mean {' or '.join(close)}?"
-        elif len(names) <= 12:
-            why = f"known: {', '.join(names) or 'none'}"
-        else:
-            why = f"{len(names)} are known, none is close"
-        super().__init__(f"unknown {kind}: {name!r}", why, hint or f"arbench ls {kind}s")
+        super().__init__(f"unknown {kind}: {name!r}", suggestion(name, known), hint or f"arbench ls {kind}s")
         self.name = name
 
 
@@ -128,12 +124,47 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """ "1 image", "3 images"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What may be meant by a name, or a glob, that none of those known is: the closest, else all if they are few."""
+    names = sorted(known)
+    close = closest(name, names)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"known: {', '.join(names) or 'none'}" if len(names) <= FEW else f"{len(names)} are known, none is close"
+
+
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Names close to `name`, best first; also matches the part after the last slash."""
+    """Names close to `name`, best first; also matches the part after the last slash, and globs."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.6)
+    if any(sign in name for sign in "*?["):
+        return _closest_to_glob(name, names, limit)
+    close = difflib.get_close_matches(name, names, n=limit, cutoff=CLOSE)
     tails = {full.rsplit("/", 1)[-1]: full for full in names}
-    for tail in difflib.get_close_matches(name.rsplit("/", 1)[-1], list(tails), n=limit, cutoff=0.6):
+    for tail in difflib.get_close_matches(name.rsplit("/", 1)[-1], list(tails), n=limit, cutoff=CLOSE):
         if tails[tail] not in close:
             close.append(tails[tail])
     return close[:limit]
+
+
+def _closest_to_glob(glob: str, names: Iterable[str], limit: int) -> list[str]:
+    """Names whose whole, beginning to the slash or rest is close to that of the glob without its signs."""
+
+    def rank(name: str) -> tuple[float, float]:
+        pairs = zip(_parts(glob), _parts(name), strict=True)
+        whole, *parts = (difflib.SequenceMatcher(None, one, other).ratio() for one, other in pairs if one)
+        return max(whole, *parts), whole
+
+    ranked = {name: rank(name) for name in names} if _parts(glob)[0] else {}
+    near = [name for name in ranked if ranked[name][0] >= CLOSE]
+    return sorted(near, key=lambda name: ranked[name], reverse=True)[:limit]
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    plain = "".join(char for char in name if char not in "*?[]!")
+    head, _, tail = plain.partition("/")
+    return plain, head, tail

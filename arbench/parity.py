@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import ArbenchError, ConfigError, InputError, UnknownName
 from .registry import resolve, systems
+from .spec.problem import said
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -131,7 +132,7 @@ def _manifest(folder: Path) -> _Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"cannot read {path}", f"{place}: {first['msg']}" if place else first["msg"], "copy the folder again"
+            f"cannot read {path}", f"{place}: {said(first)}" if place else said(first), "copy the folder again"
         ) from error
 
 

@@ -138,7 +138,8 @@ def origins() -> MappingProxyType[str, str]:
 
 
 def _unknown(name: str) -> UnknownName:
-    return UnknownName("adapter", name, cards(), offered.hint(GROUP, "arbench ls adapters"))
+    kind = "tokenizers" if name.startswith("tok") else "adapters"
+    return UnknownName("adapter", name, cards(), offered.hint(GROUP, f"arbench ls {kind}"))
 
 
 def card(name: str) -> Card:

@@ -13,7 +13,8 @@ from arbench.compare.baseline import Baseline
 from arbench.compare.calibration import noises
 from arbench.compare.gate import timings
 from arbench.compare.in_turn import Build
-from arbench.errors import OK, UnknownName, UsageError
+from arbench.errors import OK, UnknownName, UsageError, counted
+from arbench.report.series import settings_told
 from arbench.terminal import Column, PlainConsole, print_table
 
 
@@ -28,7 +29,7 @@ def baseline(
 ) -> int:
     console = PlainConsole()
     if action == "list":
-        return _list(store, json_output)
+        return _list(store, names, json_output)
     if action not in ("set", "accept", "quarantine", "calibrate"):
         known = ("set", "list", "accept", "quarantine", "calibrate")
         raise UnknownName("action of baseline", action, known, "arbench baseline set NAME DIR")
@@ -51,7 +52,7 @@ def baseline(
     why = reason if action == "accept" else reason or "first"
     found = baselines.accept(store, name, whole(given), why or "", seeds)
     numbers = sum(each.metric.value is not None for each in found.readings().values())
-    console.print(f"baseline {name}: {numbers} numbers of {given}, in {found.place}", soft_wrap=True)
+    console.print(f"baseline {name}: {counted(numbers, 'number')} of {given}, in {found.place}", soft_wrap=True)
     return OK
 
 
@@ -62,23 +63,25 @@ def _calibrate(known: Baseline, folder: Path, count: int) -> int:
     def tell(text: str) -> None:
         progress.print(text, soft_wrap=True)
 
-    found = noises(Build(sys.executable, folder).measure, timings(known), count, tell)
+    wanted = timings(known)
+    found = noises(Build(sys.executable, folder).measure, wanted, count, tell)
     baselines.calibrate(known, found, count)
     heads = ("model", "number", "spread", "suspect", "regressed", "")
     columns = [Column(head, right=head in ("spread", "suspect", "regressed")) for head in heads]
-    rows = []
-    for each in found.values():
+    rows, settings = [], settings_told(wanted.values())
+    for key, each in found.items():
+        model = f"{each.adapter} ({settings[key]})" if settings[key] else each.adapter
         shares = [f"{100 * share:.1f} %" for share in (each.spread, each.screened, each.confirmed)]
-        rows.append([each.adapter, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
+        rows.append([model, each.metric, *shares, f"quarantine: {each.unstable}" if each.unstable else ""])
     print_table(console, columns, rows, rule=True)
     unstable = sum(bool(each.unstable) for each in found.values())
-    told = f"{len(found)} numbers of {count} sessions, {unstable} in quarantine"
+    told = f"{counted(len(found), 'number')} of {count} sessions, {unstable} in quarantine"
     console.print(f"baseline {known.file.name}: {told}", soft_wrap=True)
     return OK
 
 
-def _list(store: Path, json_output: bool) -> int:
-    found = [baselines.read(store, name) for name in baselines.names(store)]
+def _list(store: Path, names: Sequence[str], json_output: bool) -> int:
+    found = [baselines.read(store, name) for name in names or baselines.names(store)]
     if json_output:
         documents = [json.loads(each.file.model_dump_json()) | {"nights": len(each.nights)} for each in found]
         sys.stdout.write(json.dumps(documents, indent=2) + "\n")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from arbench.cli.options import Adapters, Json, Store
-from arbench.cli.places import here, results, whole
+from arbench.cli.places import file_out, folder_out, here, results, whole
 
 
 def compare(
@@ -28,7 +28,9 @@ def compare(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.", parser=here),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The page. Default: NEW/compare.html.", parser=file_out(".html")
+        ),
     ] = None,
     ab: Annotated[
         bool, typer.Option("--ab", help="Measure timings and memory of both again, in turn, in fresh processes.")
@@ -79,9 +81,11 @@ def gate(
         str | None,
         typer.Option("--good", metavar="PYTHON", help="Python of the last good build: decides suspects in turn."),
     ] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML.", parser=here)] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="JUnit XML.", parser=file_out(".xml"))
+    ] = None,
     markdown: Annotated[
-        Path | None, typer.Option("--markdown", metavar="FILE", help="For a job's summary.", parser=here)
+        Path | None, typer.Option("--markdown", metavar="FILE", help="For a job's summary.", parser=file_out(".md"))
     ] = None,
     json_output: Json = False,
 ) -> None:
@@ -121,7 +125,8 @@ def bisect(
         typer.Option("--sources", metavar="FOLDER", help="Where in it packages lie. Default: src if it is there."),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="What is known so far; resumes from it.", parser=here)
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="What is known so far; resumes from it.", parser=folder_out),
     ] = Path("bisect"),
     json_output: Json = False,
 ) -> None:
@@ -137,7 +142,7 @@ def leaderboard(
         typer.Argument(metavar="[DIR]...", help="Runs and scores, or folders that hold them.", parser=results),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the site.", parser=here)
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The folder of the site.", parser=folder_out)
     ] = Path("site"),
 ) -> None:
     """Write a leaderboard of measured and published numbers."""

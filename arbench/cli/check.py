@@ -36,7 +36,7 @@ def check(
     from arbench import registry
     from arbench.check import adapter
     from arbench.check.names import parse
-    from arbench.features.weight_files import parse_given
+    from arbench.features.weight_files import parse_given, refuse_missing
     from arbench.run.device import resolve_device
     from arbench.terminal import PlainConsole
     from arbench.weight_parts import notes_of
@@ -49,6 +49,7 @@ def check(
     # what is unknown, missing or too large is reported before the first check
     cards = adapter.chosen(names)
     given = parse_given(weights, [*registry.cards(), *(card.name for card in cards)])
+    refuse_missing(given)
     lines, device = read_lines(prompts), resolve_device(device)
     plans = [adapter.plan(card, random=random, device=device, given=given, prompts=lines) for card in cards]
     console = PlainConsole(stderr=json_output)

@@ -12,7 +12,7 @@ from numpy.lib import format as npy
 from rich.progress import track
 
 from arbench.cli.places import results
-from arbench.errors import OK, InputError, StoreError, UsageError
+from arbench.errors import OK, InputError, StoreError, UsageError, counted
 from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from arbench.terminal import PlainConsole
 
@@ -59,14 +59,14 @@ def _samples(run: str, images: Path | None, npz: Path | None) -> int:
         for cell in cells:
             place = images if len(cells) == 1 else images / cell.cell.result_id
             _folder(cell, place)
-            console.print(f"{cell.label}: {cell.count} images in {place}", soft_wrap=True)
+            console.print(f"{cell.label}: {counted(cell.count, 'image')} in {place}", soft_wrap=True)
         return OK
     assert npz is not None
     if len(cells) > 1:
         names = ", ".join(each.cell.result_id for each in cells)
         raise UsageError(f"{run} has {len(cells)} cells with samples", f"one npz holds one: {names}", f"{run}:CELL")
     _npz(cells[0], npz)
-    console.print(f"{cells[0].label}: {cells[0].count} images in {npz}", soft_wrap=True)
+    console.print(f"{cells[0].label}: {counted(cells[0].count, 'image')} in {npz}", soft_wrap=True)
     return OK
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arbench.errors import OK, PrerequisiteError, StoreError, UnknownName, UsageError
+from arbench.errors import OK, PrerequisiteError, StoreError, UnknownName, UsageError, counted
 from arbench.terminal import PlainConsole
 
 if TYPE_CHECKING:
@@ -51,9 +51,13 @@ def export_results(folders: Sequence[Path], name: str, out: Path | None, track: 
     console = PlainConsole()
     for run in runs:
         count = write(run.run_id, run.run, [(entry.result, entry.folder) for entry in run.entries], out)
-        console.print(f"{run.path}: {len(run.entries)} results of {count} settings in {out}", soft_wrap=True)
+        console.print(f"{_told(run, count)} in {out}", soft_wrap=True)
     console.print(then, soft_wrap=True)
     return OK
+
+
+def _told(run: RunFolder, settings: int) -> str:
+    return f"{run.path}: {counted(len(run.entries), 'result')} of {counted(settings, 'setting')}"
 
 
 def _to_mlflow(runs: Sequence[RunFolder], track: str | None) -> int:
@@ -76,11 +80,11 @@ def _to_mlflow(runs: Sequence[RunFolder], track: str | None) -> int:
         whole = not run.missing and all(entry.result.outcome in ("ok", "unsupported") for entry in run.entries)
         tracker.finish(report if report.is_file() else None, "complete" if whole else "partial", WAIT)
         if tracker.problem is not None and len(tracker.tracked) < len(run.entries):
-            done = f"{len(tracker.tracked)} of {len(run.entries)} results of {run.path} are there"
+            done = f"{len(tracker.tracked)} of {counted(len(run.entries), 'result')} of {run.path} are there"
             raise PrerequisiteError(tracker.problem, done, "the same command again sends the rest")
         for text in (*tracker.remarks, *([tracker.problem] if tracker.problem else [])):
             console.print(f"tracking: {text}", soft_wrap=True)
         count = len({(entry.result.adapter, entry.result.settings_id) for entry in run.entries})
-        console.print(f"{run.path}: {len(run.entries)} results of {count} settings", soft_wrap=True)
+        console.print(_told(run, count), soft_wrap=True)
     console.print(f"mlflow: {tracking.target(address, Path()).view}", soft_wrap=True)
     return OK

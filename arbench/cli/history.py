@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arbench.cli.places import results
-from arbench.errors import INFRASTRUCTURE, OK, UnknownName
+from arbench.errors import INFRASTRUCTURE, OK, UnknownName, counted
 from arbench.report import history as series
 from arbench.report.history import Series, series_of
 from arbench.report.series import nights, runs_in
@@ -39,7 +39,7 @@ def _folders(places: Sequence[str], beside: Path) -> Iterator[Path]:
         with PlainConsole(stderr=True).status(f"reading runs from {place}") as status:
 
             def tell(done: int, count: int, status: Status = status, place: str = place) -> None:
-                status.update(f"{done} of {count} runs from {place}")
+                status.update(f"{done} of {counted(count, 'run')} from {place}")
 
             yield from fetch(place, beside / str(number), tell)
 

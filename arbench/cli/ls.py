@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -19,8 +19,11 @@ from arbench.terminal import Column, PlainConsole, print_table
 Row = dict[str, Any]
 
 
-def ls(what: str, json_output: bool, family: str | None = None, system: str | None = None) -> int:
-    """Prints a listing. Adapters and tokenizers have a row for each system; of a family or system, for each card."""
+def ls(
+    what: str, json_output: bool, family: str | None = None, system: str | None = None, names: Sequence[str] = ()
+) -> int:
+    """Prints a listing. Adapters and tokenizers have a row for each system; of a family or system, for each card.
+    names: of references, those that are listed."""
     if what not in LISTINGS:
         raise UnknownName("listing", what, LISTINGS, "arbench ls adapters")
     chosen = family is not None or system is not None
@@ -32,7 +35,7 @@ def ls(what: str, json_output: bool, family: str | None = None, system: str | No
             [row for each in systems for row in _cards(each)] if chosen or json_output else list(map(_group, systems))
         )
     else:
-        rows = LISTINGS[what]()
+        rows = _references(names) if names else LISTINGS[what]()
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK
@@ -228,10 +231,10 @@ def _datasets() -> list[Row]:
     ]
 
 
-def _references() -> list[Row]:
+def _references(names: Sequence[str] = ()) -> list[Row]:
     from arbench.cli.references import rows
 
-    return rows()
+    return rows(names)
 
 
 def _runs() -> list[Row]:

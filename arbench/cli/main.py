@@ -31,7 +31,7 @@ from arbench.cli.options import (
     Weighted,
     Workers,
 )
-from arbench.cli.places import here, results, resumed
+from arbench.cli.places import file_out, folder_out, here, results, resumed
 from arbench.errors import INTERRUPTED, OK, ArbenchError, UsageError, printable
 
 app = Verbs(
@@ -191,7 +191,8 @@ def report(
         list[Path], typer.Argument(metavar="DIR...", help="Folders of runs and of scores.", parser=results)
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.", parser=here)
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: DIR/report.html.", parser=file_out(".html")),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="NAME", help="Show the differences to it: its name, or a DIR.")
@@ -248,7 +249,9 @@ def captions(
     encoder: Annotated[
         str, typer.Option("--encoder", metavar="PATH", help="The text encoder: a folder, or a name in the local cache.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.", parser=here)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.", parser=folder_out)
+    ],
     instruction: Annotated[
         Path | None,
         typer.Option("--instruction", metavar="FILE", help="For HART: what goes before every prompt.", parser=here),
@@ -282,13 +285,15 @@ def weights(
 ) -> None:
     """List the weights of feature extractors, or fetch them."""
     from arbench.cli import weights as verb
-    from arbench.errors import UnknownName
+    from arbench.errors import UnknownName, UsageError
 
     if action == "fetch":
         raise typer.Exit(verb.fetch(names or [], url, unverified))
     if action != "ls":
         raise UnknownName("action of weights", action, ("ls", "fetch"), "arbench weights fetch NAME")
-    raise typer.Exit(verb.ls(json_output))
+    if url is not None or unverified:
+        raise UsageError("--from and --unverified go with fetch", "ls fetches nothing", "arbench weights fetch NAME")
+    raise typer.Exit(verb.ls(names or [], json_output))
 
 
 @app.command()

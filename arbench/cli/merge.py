@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arbench.errors import OK, PARTIAL, InputError
+from arbench.errors import OK, PARTIAL, InputError, counted
 from arbench.json_text import writable
 
 
@@ -44,11 +44,12 @@ def _merge_runs(folders: Sequence[Path], out: Path, track: str | None) -> int:
         for note in merged.notes:
             say(f"note: {note}")
         twice = f"; {merged.known} were there already, with the same content" if merged.known else ""
-        say(f"{merged.units} units and {merged.results} results joined in {shlex.quote(str(out))}{twice}")
+        joined = f"{counted(merged.units, 'unit')} and {counted(merged.results, 'result')}"
+        say(f"{joined} joined in {shlex.quote(str(out))}{twice}")
         if not merged.missing:
             return Session(store, console, "merge", store.run.workers, track).go()
         for label, count in merged.missing.items():
-            say(f"{label}: {count} units are missing")
+            say(f"{label}: {counted(count, 'unit')} missing")
         if merged.lacking:
             say(f"they are of the shards {', '.join(merged.lacking)}")
         folder = shlex.quote(str(out))
@@ -81,5 +82,6 @@ def _merge_features(folders: Sequence[Path], out: Path) -> int:
         parts.append(inner)
     found = merge_folders(parts, out)
     count = len(next(iter(found.values())))
-    PlainConsole().print(f"{count} images, {', '.join(found)}: arbench score {out} --reference ...", soft_wrap=True)
+    told = f"{counted(count, 'image')}, {', '.join(found)}"
+    PlainConsole().print(f"{told}: arbench score {out} --reference ...", soft_wrap=True)
     return OK

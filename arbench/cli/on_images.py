@@ -22,7 +22,7 @@ from arbench.cli.options import (
     Split,
     Weighted,
 )
-from arbench.cli.places import here
+from arbench.cli.places import file_out, folder_out, here
 
 
 def score(
@@ -143,7 +143,8 @@ def export(
         str | None, typer.Option("--format", metavar="NAME", help="Results for mlflow, tensorboard or wandb.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the folders of tensorboard and wandb go.", parser=here)
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the folders of tensorboard and wandb go.", parser=folder_out),
     ] = None,
     track: Annotated[
         str | None, typer.Option(metavar="URI", help="MLflow server or database. Default: MLFLOW_TRACKING_URI.")
@@ -158,7 +159,10 @@ def export(
 def stats(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Images, as for score.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="For instance reference.npz.", parser=here)
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="For instance reference.npz.", parser=file_out(".npz", ".pt")
+        ),
     ],
     layout: Annotated[
         str, typer.Option("--format", help="arbench, adm, pytorch-fid, clean-fid or torch-fidelity.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from arbench.cli.places import here
+from arbench.cli.places import file_out, folder_out, here
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Adapters = Annotated[
@@ -90,16 +90,18 @@ Prompts = Annotated[
     typer.Option("--prompts", metavar="FILE", help="For text-to-image models: one prompt per line.", parser=here),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.", parser=here)
+    Path | None, typer.Option("--images", metavar="DIR", help="A folder of PNG files per cell.", parser=folder_out)
 ]
 Figures = Annotated[
     Path | None,
     typer.Option(
-        "--figures", metavar="DIR", help="The report's plots as SVG and PDF, its tables as LaTeX.", parser=here
+        "--figures", metavar="DIR", help="The report's plots as SVG and PDF, its tables as LaTeX.", parser=folder_out
     ),
 ]
 Npz = Annotated[
     Path | None,
-    typer.Option("--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.", parser=here),
+    typer.Option(
+        "--npz", metavar="FILE", help="arr_0 and arr_1, as ADM's evaluator reads them.", parser=file_out(".npz")
+    ),
 ]
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Where baselines are kept.", parser=here)]
+Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="Where baselines are kept.", parser=folder_out)]

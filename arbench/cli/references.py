@@ -15,7 +15,7 @@ from arbench.terminal import PlainConsole
 from ..data.statistics import kept
 from ..data.statistics.kept import Kept
 from ..data.statistics.published import PUBLISHED, Published, known
-from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName
+from ..errors import OK, ConfigError, DamagedFile, InputError, UnknownName, UsageError, counted
 from ..files import replacing
 from .download import Wanted, download
 
@@ -27,24 +27,28 @@ def references(action: str, names: Sequence[str], url: str | None, json_output: 
     """Does one of the verb's actions. Raises `UnknownName` for any other."""
     if action == "fetch":
         return fetch(names, url)
+    if url is not None:
+        raise UsageError("--from goes with fetch", f"{action} fetches nothing", "arbench references fetch NAME")
     if action == "add":
         return add(names)
     if action != "ls":
         raise UnknownName("action of references", action, ("ls", "fetch", "add"), "arbench references fetch NAME")
     from .ls import ls
 
-    return ls("references", json_output)
+    return ls("references", json_output, names=names)
 
 
-def rows() -> list[dict[str, Any]]:
-    """A row for each published reference: what it is, which conventions it serves, whether it is here."""
+def rows(names: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """A row for each published reference, or those of these names: what it is, which conventions it serves, whether it
+    is here. Raises `UnknownName`."""
     from ..evaluate.conventions import conventions
 
     served: dict[str, list[str]] = {}
     for convention in conventions().values():
         for output in {item.output for item in convention.definitions if not item.alone and not convention.paired}:
             served.setdefault(output, []).append(convention.name)
-    return [_row(entry, served) for entry in PUBLISHED.values()]
+    chosen = map(known, dict.fromkeys(names)) if names else PUBLISHED.values()
+    return [_row(entry, served) for entry in chosen]
 
 
 def _row(entry: Published, served: dict[str, list[str]]) -> dict[str, Any]:
@@ -174,5 +178,5 @@ def _pinned(entry: Published, origin: str) -> Kept:
 
 
 def _summary(found: Kept) -> str:
-    count = "number of images not stated" if found.images is None else f"{found.images} images"
+    count = "number of images not stated" if found.images is None else counted(found.images, "image")
     return f"{found.path}, {count}, sha256 {found.sha256}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from arbench.errors import counted
+
 
 def resume(
     folder: Path,
@@ -44,7 +46,9 @@ def resume(
                 store.replace_run(store.run.model_copy(update={"plan": plan}))
             left = sum(cell.outcome not in FINAL and not cell.done for cell in state.values())
             console.print(
-                Text(f"{store.run.run_id}: {left} of {len(state)} cells to do, in {shlex.quote(str(folder))}"),
+                Text(
+                    f"{store.run.run_id}: {left} of {counted(len(state), 'cell')} to do, in {shlex.quote(str(folder))}"
+                ),
                 soft_wrap=True,
             )
             for note in notes:

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 
+from arbench.errors import counted
 from arbench.json_text import writable
 
 
@@ -61,7 +62,7 @@ def run(
             of = f"shard {store.run.shard}: " if store.run.shard is not None else ""
             console.print(
                 Text(
-                    f"{suite_file.suite.suite}: {of}{len(plan.cells)} cells on {plan.device}, about"
+                    f"{suite_file.suite.suite}: {of}{counted(len(plan.cells), 'cell')} on {plan.device}, about"
                     f" {duration(plan.minutes * 60)}, in {shlex.quote(str(store.folder))}"
                 ),
                 soft_wrap=True,

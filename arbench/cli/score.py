@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from arbench.errors import INFRASTRUCTURE, OK, UnknownName, UsageError
+from arbench.errors import INFRASTRUCTURE, OK, UnknownName, UsageError, counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,7 +67,7 @@ def request_of(
     from arbench.data.crops import CROPS
     from arbench.data.reading import GENERATOR, Reading
     from arbench.evaluate.question import Question
-    from arbench.features.weight_files import WEIGHTS, feature_weights, parse_given
+    from arbench.features.weight_files import WEIGHTS, feature_weights, parse_given, refuse_missing
     from arbench.run.device import resolve_device
     from arbench.score.request import ScoreRequest
 
@@ -79,6 +79,7 @@ def request_of(
     if split is not None:
         _one_of("--split", split, ("train", "val"))
     given = parse_given(weights, registry.cards())
+    refuse_missing(given)
     question = Question(
         tuple(conventions), tuple(metrics), paired, reference_crop, reference_size, reference_kind, split, error,
         subset_size,
@@ -136,7 +137,7 @@ def score(
             found = extract(request, progress, networks)
         count = len(next(iter(found.values()))) if found else 0
         console.print(
-            f"shard {request.shard[0]}/{request.shard[1]}: features of {count} images in {request.folder}\n"
+            f"shard {request.shard[0]}/{request.shard[1]}: features of {counted(count, 'image')} in {request.folder}\n"
             "when all shards are there: arbench merge SHARD... --out WHOLE, then arbench score WHOLE --reference ...",
             soft_wrap=True,
         )
@@ -244,7 +245,7 @@ def header(result: Result) -> list[str]:
 
 def _set(summary: SetSummary) -> str:
     unknown = summary.statistics and not summary.n
-    count = "number of images not stated" if unknown else f"{summary.n} images" if summary.n else "not read"
+    count = "number of images not stated" if unknown else counted(summary.n, "image") if summary.n else "not read"
     parts = [f"{summary.source}: {count}"]
     if summary.sizes:
         sizes = list(summary.sizes)

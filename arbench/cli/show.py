@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from arbench.errors import counted
+
 
 def show(
     suite: str,
@@ -29,6 +31,7 @@ def show(
             "task": planned.cell.task.task,
             "adapter": planned.cell.adapter,
             "swept": planned.cell.swept,
+            "setting": planned.cell.setting,
             "kind": planned.cell.kind,
             "result_id": planned.cell.result_id,
             "settings_id": planned.cell.settings_id,
@@ -97,19 +100,24 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
 
     from arbench.terminal import PlainConsole
 
+    from ..run.display import duration
     from ..terminal import Column, print_table
 
     console = PlainConsole()
-    swept = any(cell["swept"] for cell in document["cells"])
-    columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if swept else [])]
+    several = any(cell["setting"] for cell in document["cells"])
+    columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if several else [])]
     columns += [
         Column("result", whole=True),
-        *(Column(name, right=True, whole=True) for name in ("units", "min", "GB")),
+        *(Column(name, right=True, whole=True) for name in ("units", "time", "GB")),
     ]
     rows = []
     for cell in document["cells"]:
-        cost = ["", "", cell["outcome"]] if cell["outcome"] else [cell["units"], cell["minutes"], cell["gigabytes"]]
-        row = [cell["task"], cell["adapter"], *([cell["swept"]] if swept else []), cell["result_id"]]
+        cost = (
+            ["", "", cell["outcome"]]
+            if cell["outcome"]
+            else [cell["units"], duration(60 * cell["minutes"]), cell["gigabytes"]]
+        )
+        row = [cell["task"], cell["adapter"], *([cell["setting"]] if several else []), cell["result_id"]]
         rows.append([*row, *(_short(value) for value in cost)])
     console.print(Text(f"{document['suite']} ({document['path']}) on {document['machine']}"), soft_wrap=True)
     print_table(console, columns, rows, rule=True)
@@ -119,15 +127,14 @@ def _print(document: Mapping[str, Any], resolved: bool) -> None:
         console.print(Text(f"note: {note}"), soft_wrap=True)
     if resolved:
         for cell in document["cells"]:
-            console.print(
-                Text(f"\n{cell['task']} {cell['adapter']} ({cell['result_id']}, {cell['settings_id']})"), soft_wrap=True
-            )
+            ids = f"({cell['result_id']}, {cell['settings_id']})"
+            console.print(Text(f"\n{_label(cell)} {ids}"), soft_wrap=True)
             print_table(
                 console, [Column("value"), Column("is", keep=True), Column("from")], _value_rows(cell), rule=True
             )
     console.print(
         Text(
-            f"{len(document['cells'])} cells, about {document['minutes']:.1f} minutes,"
+            f"{counted(len(document['cells']), 'cell')}, about {duration(document['minutes'] * 60)},"
             f" {document['memory_gigabytes']:.1f} GB of memory and {document['disk_gigabytes']:.2f} GB of disk"
             " (a rough model of FLOPs and image sizes, scaled by what earlier runs here have taken)"
         ),
@@ -149,11 +156,15 @@ def _reasons(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     found: dict[tuple[str, str], list[str]] = {}
     for cell in cells:
         if cell["reason"]:
-            found.setdefault((cell["outcome"], cell["reason"]), []).append(f"{cell['task']} {cell['adapter']}")
+            found.setdefault((cell["outcome"], cell["reason"]), []).append(_label(cell))
     return [
         f"{outcome}: {labels[0] if len(labels) == 1 else f'{len(labels)} cells'}: {reason}"
         for (outcome, reason), labels in found.items()
     ]
+
+
+def _label(cell: Mapping[str, Any]) -> str:
+    return f"{cell['task']} {cell['adapter']}" + (f" ({cell['setting']})" if cell["setting"] else "")
 
 
 def _short(value: Any) -> str:

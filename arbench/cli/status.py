@@ -19,6 +19,7 @@ def status(folder: Path, json_output: bool) -> int:
         {
             "task": cell.planned.cell.task.task,
             "adapter": cell.planned.cell.adapter,
+            "setting": cell.planned.cell.setting,
             "outcome": cell.outcome or ("done" if cell.done else _at_work(cell.started, holder)),
             "units_done": len(cell.units),
             "units": len(cell.planned.units),
@@ -55,10 +56,19 @@ def _print(document: dict[str, Any]) -> None:
     from ..terminal import Column, print_table
 
     console = PlainConsole()
-    columns = [Column("task", whole=True), Column("adapter", keep=True), Column("outcome", keep=True)]
+    several = any(cell["setting"] for cell in document["cells"])
+    columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if several else [])]
+    columns += [Column("outcome", keep=True)]
     columns += [Column("units", right=True, whole=True), Column("reason")]
     rows = [
-        (cell["task"], cell["adapter"], cell["outcome"], f"{cell['units_done']}/{cell['units']}", cell["reason"])
+        (
+            cell["task"],
+            cell["adapter"],
+            *([cell["setting"]] if several else []),
+            cell["outcome"],
+            f"{cell['units_done']}/{cell['units']}",
+            cell["reason"],
+        )
         for cell in document["cells"]
     ]
     console.print(Text(document["run_id"]), soft_wrap=True)

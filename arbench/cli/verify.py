@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from arbench.errors import FAILED, OK
+from arbench.errors import FAILED, OK, counted
 
 
 def verify(folder: Path, json_output: bool) -> int:
@@ -29,7 +29,8 @@ def verify(folder: Path, json_output: bool) -> int:
         console.print(Text(printable(line)), soft_wrap=True)
         if finding.next:
             console.print(Text(f"  next: {printable(finding.next)}"), soft_wrap=True)
-    counts = f"{found.records} records, {found.units} units and {found.results} results"
-    verdict = f"{errors} errors" if errors else "all as it was written"
+    counts = f"{counted(found.records, 'record')}, {counted(found.units, 'unit')}"
+    counts += f" and {counted(found.results, 'result')}"
+    verdict = counted(errors, "error") if errors else "all as it was written"
     console.print(Text(f"{folder}: {counts}: {verdict}"), soft_wrap=True)
     return FAILED if errors else OK

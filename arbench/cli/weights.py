@@ -16,10 +16,13 @@ from arbench.weights import folder
 _BY_HAND = "copy the file here and name it: --weights NAME=PATH"
 
 
-def ls(json_output: bool = False) -> int:
-    """Prints every set of weights: where its file is, or the file it needs, and the licence."""
+def ls(names: Sequence[str] = (), json_output: bool = False) -> int:
+    """Prints every set of weights, or those of these names: where its file is, or the file it needs, and the licence.
+
+    Raises `UnknownName`.
+    """
     weights = Weights({}, folder())
-    rows = [_row(entry, weights) for entry in WEIGHTS.values()]
+    rows = [_row(entry, weights) for entry in (map(known, dict.fromkeys(names)) if names else WEIGHTS.values())]
     if json_output:
         print(json.dumps(rows, indent=2))
         return OK

@@ -48,13 +48,15 @@ class Accepted(Kept):
 
 
 class Quarantined(Kept):
-    """Numbers (globs of "ADAPTER METRIC") that are reported and not gated."""
+    """Numbers (globs of "ADAPTER METRIC", or of "ADAPTER (SETTING) METRIC") that are reported and not gated."""
 
     glob: str
     reason: str
     time: str
     calibrated: bool = False
     """Put there by a calibration, and taken out by the next."""
+    key: str = ""
+    """Of the one number that it is about, where a calibration has measured it; "": all that the glob matches."""
 
 
 class BaselineFile(Kept):
@@ -225,8 +227,10 @@ def calibrate(baseline: Baseline, numbers: Mapping[str, Noise], sessions: int) -
     """Keeps what A/A sessions found of its numbers by key, and puts those in quarantine that are not stable."""
     calibrations.write(baseline.place, numbers.items(), sessions, HINT)
     found = [
-        Quarantined(glob=escape(f"{each.adapter} {each.metric}"), reason=each.unstable, time=now(), calibrated=True)
-        for each in numbers.values()
+        Quarantined(
+            glob=escape(f"{each.adapter} {each.metric}"), reason=each.unstable, time=now(), calibrated=True, key=key
+        )
+        for key, each in numbers.items()
         if each.unstable
     ]
     kept = [each for each in baseline.file.quarantine if not each.calibrated]

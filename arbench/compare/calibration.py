@@ -107,7 +107,7 @@ def noises(
     `UsageError` for fewer than `LEAST` sessions, `InputError` where the baseline lacks timings."""
     if count < LEAST:
         why = f"a confirmation in turn takes {LEAST} of them"
-        raise UsageError(f"{count} sessions are too few", why, f"--sessions {LEAST}")
+        raise UsageError(f"too few sessions: {count}", why, f"--sessions {LEAST}")
     if not timings:
         raise InputError("the baseline has neither timings nor memory", "there is nothing to calibrate", "arbench gate")
     wanted: dict[str, set[str]] = {}

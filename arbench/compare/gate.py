@@ -347,7 +347,9 @@ def _renamed(adapter: str, run: RunFolder, baseline: Baseline) -> str:
 
 def _quarantined(each: Gated, baseline: Baseline) -> Gated:
     for rule in baseline.file.quarantine:
-        if fnmatchcase(each.name, rule.glob) and each.verdict not in ("NO_BASELINE",):
+        names = each.name, f"{each.title} {each.metric}"
+        meant = rule.key == each.key if rule.key else any(fnmatchcase(name, rule.glob) for name in names)
+        if meant and each.verdict not in ("NO_BASELINE",):
             return replace(each, verdict="QUARANTINED", why=f"{rule.reason} ({each.verdict})")
     return each
 

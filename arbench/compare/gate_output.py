@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
+from ..errors import counted
 from ..report.number import fitting_unit, text, with_interval
 from .gate import Gated, Verdicts
 
@@ -70,7 +71,7 @@ def markdown(found: Verdicts) -> str:
         lines += _table(loud)
     quiet = [each for each in found.numbers if each.verdict in QUIET]
     if quiet:
-        lines += ["", f"<details><summary>{len(quiet)} numbers as they were</summary>", ""]
+        lines += ["", f"<details><summary>{counted(len(quiet), 'number')} as they were</summary>", ""]
         lines += [*_table(quiet), "", "</details>"]
     return "\n".join([*lines, "", f"run `{found.run_id}`"]) + "\n"
 

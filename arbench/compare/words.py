@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..errors import counted
 from ..report.number import fitting_unit, text, with_interval
 from ..spec.result import Metric
 from .comparison import ChangedSamples, Model
@@ -118,6 +119,6 @@ def counts(models: Iterable[Model]) -> list[tuple[str, int]]:
 def about(samples: ChangedSamples) -> str:
     """What was seen of a task's images."""
     return (
-        f"{samples.count} samples of {samples.task} with the same ids: {samples.same} equal to the pixel,"
+        f"{counted(samples.count, 'sample')} of {samples.task} with the same ids: {samples.same} equal to the pixel,"
         f" median difference {samples.median:.3g} of 255 (root mean square)"
     )

@@ -84,7 +84,7 @@ class IdentityTally:
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
             raise InputError(
-                f"{len(twice)} images are in two shards", f"the first is image {twice[0]}", "merge each shard once"
+                f"images in two shards: {len(twice)}", f"the first is image {twice[0]}", "merge each shard once"
             )
         arrays = self.arrays()
         labels = np.array(self._label, dtype=np.int64)[order]

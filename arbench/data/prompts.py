@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..files import state_of
 from ..json_text import parse_json
 from ..spec.card import Card
@@ -75,7 +75,7 @@ def _of_table(text: str, delimiter: str) -> tuple[str, ...]:
     prompts = []
     for row in rows:
         if len(row) != len(header) and row:
-            raise ValueError(f"line {rows.line_num} has {len(row)} cells, and the header {len(header)}")
+            raise ValueError(f"line {rows.line_num} has {counted(len(row), 'cell')}, and the header {len(header)}")
         if row:  # an empty line is no row
             prompts.append(row[place])
     return tuple(prompts)

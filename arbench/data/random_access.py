@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, InputError, UsageError
+from ..errors import ImageError, InputError, UsageError, counted
 from . import crops
 from .indexed import checked, content_digest
 from .readers.ahead import AGAIN, Damaged, IndexedReader, Item, Shard, threads
@@ -230,7 +230,7 @@ class ReaderSource:
             return
         more = f"; and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
         raise ImageError(
-            f"{len(messages)} of {of} images in {self.name} cannot be read",
+            f"{len(messages)} of {counted(of, 'image')} in {self.name} cannot be read",
             "; ".join(messages[:SHOWN]) + more,
             "repair or remove them",
         )
@@ -238,8 +238,9 @@ class ReaderSource:
     def _refuse_sizes(self, sizes: Counter[tuple[int, int]]) -> None:
         if len(sizes) <= 1:
             return
-        counts = [f"{width} x {height} ({count} images)" for (height, width), count in sizes.most_common(SHOWN)]
-        more = f" and {len(sizes) - SHOWN} more sizes" if len(sizes) > SHOWN else ""
+        most = sizes.most_common(SHOWN)
+        counts = [f"{width} x {height} ({counted(count, 'image')})" for (height, width), count in most]
+        more = f" and {counted(len(sizes) - SHOWN, 'more size')}" if len(sizes) > SHOWN else ""
         raise ImageError(
             f"the images in {self.name} differ in size",
             ", ".join(counts) + more,

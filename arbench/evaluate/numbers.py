@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import DamagedFile, InputError
+from ..errors import DamagedFile, InputError, counted
 from ..features.feature_folder import PAIRS
 from ..features.feature_set import PictureRecord
 from ..metrics.estimate import Estimate, floored, heavy_tailed, mean_with_interval, missing, share
@@ -285,7 +285,8 @@ def prompts_of(pictures: Sequence[PictureRecord], prompts: Sequence[str]) -> Seq
         return prompts
     if places != list(range(len(places))) and len(prompts) > places[-1]:
         return [prompts[place] for place in places]
-    raise Unavailable(f"{len(places)} images and {len(prompts)} prompts: each has its own, those left out as bad too")
+    both = f"{counted(len(places), 'image')} and {counted(len(prompts), 'prompt')}"
+    raise Unavailable(f"{both}: each has its own, those left out as bad too")
 
 
 def _paired(definition: Definition, inputs: Inputs) -> Number:

@@ -13,6 +13,7 @@ import numpy as np
 from ..data.readers.listing import is_image
 from ..data.statistics.checks import Flag
 from ..data.stream import NOT_READ
+from ..errors import counted
 from ..features.feature_set import Features
 from ..metrics.rows import Rows
 
@@ -66,7 +67,8 @@ def flags_of(features: Features, side: Side) -> list[Flag]:
     for how, count in features.tally.converted.items():
         if how in CONVERSIONS:
             code, done = CONVERSIONS[how]
-            found.setdefault(code, Flag(code, f"{count} images of the {side} were read with {done}"))
+            were = "was" if count == 1 else "were"
+            found.setdefault(code, Flag(code, f"{counted(count, 'image')} of the {side} {were} read with {done}"))
     others = [f"{count} {why}" for why, count in features.tally.skipped.items() if why.endswith(NOT_READ)]
     if others:
         sentence = f"beside the images of the {side} are {' and '.join(others)}; other tools may"

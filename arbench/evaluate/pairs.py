@@ -65,6 +65,11 @@ class PairMetrics:
         return [name for name in dict.fromkeys(names) if name in NEEDS]
 
 
+REPAIR = (
+    "rename or remove what is left over on one side, so that a pair has one name; of a zip or tar archive in a folder"
+    " that it is unpacked into, which is then given in its place: python -m zipfile -e FILE.zip FOLDER, or"
+    " tar -xf FILE.tar -C FOLDER"
+)
 BY_PLACE = "paired_by_place"
 """A flag, and the key of a per-image value: 1 where names are numbered apart, so that places alone made the pairs."""
 
@@ -154,14 +159,9 @@ class Pairing:
                 raise InputError(
                     what,
                     "the two sets share numbers, and those at one place differ",
-                    "rename one side so that a pair has one number; rows of two npz files are pairs by place, whatever"
-                    " their images were called",
+                    f"{REPAIR}; rows of two npz files are pairs by place, whatever their images were called",
                 )
-            raise InputError(
-                what,
-                "pairs have the same names but for their extensions",
-                "rename or remove what is left over on one side",
-            )
+            raise InputError(what, "pairs have the same names but for their extensions", REPAIR)
         if sample.key == original.key == str(sample.index) and None not in (sample.label, original.label):
             self._same_label(sample, original)
         if sample.image.shape != original.image.shape:

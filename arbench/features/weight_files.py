@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import weights
+from ..checkpoints.parts import split
 from ..errors import CheckpointError, ConfigError, InputError, MissingWeights, UnknownName
 from ..files import state_of
 from ..remote.address import is_address
@@ -232,6 +233,17 @@ def parse_given(pairs: Sequence[str], adapters: Collection[str]) -> dict[str, st
             raise ConfigError(f"--weights names {name!r} twice", f"{given[name]} and {path}", "leave one out")
         given[name] = path if is_address(path) else str(Path(path).expanduser())
     return given
+
+
+def refuse_missing(given: Mapping[str, str]) -> None:
+    """Raises `InputError` for a file that is not there, though nothing may ask for it: its name or path is a mistake.
+    Files at addresses are looked for where they are read."""
+    for name, path in given.items():
+        if is_address(path):
+            continue
+        file = Path(path) if name in WEIGHTS else split(path)[0]
+        if not (file.is_file() if name in WEIGHTS else file.exists()):
+            raise InputError(f"no weight file at {file}", f"given for {name}", "check the path")
 
 
 def feature_weights(given: Mapping[str, str]) -> Weights:

@@ -14,6 +14,7 @@ from ..run import nursery as nurseries
 from ..run.session import Session, verdict
 from ..run.start import start
 from ..run.store import Store
+from ..run.summary import failures
 from ..spec.result import Result
 from ..spec.suite_file import SuiteFile, of_data, read
 from ..table import tidy_table
@@ -57,13 +58,8 @@ class Run:
     def _table(self) -> Table:
         good = tuple(result for result in self.results if result.outcome == "ok")
         shown = side_by_side(good)
-        failed = [
-            f"{result.outcome}: {result.task} {result.adapter}: {result.reason}"
-            for result in self.results
-            if result.outcome != "ok"
-        ]
         report = [f"report: {self.report}"] if self.report else []
-        notes = (*shown.notes, *dict.fromkeys(failed), *report)
+        notes = (*shown.notes, *failures(self.results), *report)
         return replace(shown, title=f"{self.folder}: {self.outcome}", notes=notes)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.crops import CROPS
 from ..data.reading import GENERATOR, Reading
-from ..errors import UnknownName, UsageError
+from ..errors import UnknownName, UsageError, counted
 from ..evaluate.question import Question
 from ..features.weight_files import WEIGHTS, feature_weights
 from ..remote.upload import uploading
@@ -77,7 +77,7 @@ class Score:
 
 def _table(result: Result) -> Table:
     """One row per number; below, what is odd about the two sets."""
-    against = f" against {result.reference.source} ({result.reference.n} images)" if result.reference else ""
+    against = f" against {result.reference.source} ({counted(result.reference.n, 'image')})" if result.reference else ""
     rows = []
     for metric in result.metrics:
         value, interval = number(metric)

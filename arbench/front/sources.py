@@ -9,7 +9,7 @@ from typing import Any
 from .. import registry
 from ..data.reading import Source
 from ..errors import UnknownName, UsageError
-from ..features.weight_files import parse_given
+from ..features.weight_files import parse_given, refuse_missing
 from .images import Images
 
 Names = str | Sequence[str]
@@ -30,8 +30,11 @@ def names(given: Names) -> tuple[str, ...]:
 
 
 def given_weights(weights: WeightFiles | None) -> dict[str, str]:
-    """Weight files by the name of an adapter or a feature network. Raises `UnknownName`."""
-    return parse_given([f"{name}={path}" for name, path in (weights or {}).items()], registry.cards())
+    """Weight files by the name of an adapter or a feature network. Raises `UnknownName`, and `InputError` for a file
+    that is not there."""
+    given = parse_given([f"{name}={path}" for name, path in (weights or {}).items()], registry.cards())
+    refuse_missing(given)
+    return given
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> None:

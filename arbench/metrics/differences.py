@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import counted
 from .estimate import Estimate, Z, heavy_tailed, student
 from .rows import Rows
 from .sets.frechet import frechet_influence
@@ -100,7 +101,7 @@ def of_means(first: NDArray[Any], second: NDArray[Any]) -> Contrast:
     value, n = float(apart.mean()), len(apart)
     sides = float(np.mean(first)), float(np.mean(second))
     if n < FEW:
-        return Contrast(value, reason=f"{n} samples", sides=sides)
+        return Contrast(value, reason=counted(n, "sample"), sides=sides)
     if not np.isfinite(apart).all():
         return Contrast(value, reason="values that are not finite", sides=sides)
     if heavy_tailed(apart):

@@ -18,6 +18,7 @@ from ..files import digest
 from ..gallery import Gallery
 from ..journal import Record, results_written
 from ..json_text import parse_json, writable
+from ..spec.problem import said
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 
@@ -146,7 +147,7 @@ def _result(path: Path) -> Result:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise DamagedFile(f"cannot read {path}", f"{place}: {first['msg']}", REDO) from error
+        raise DamagedFile(f"cannot read {path}", f"{place}: {said(first)}", REDO) from error
 
 
 def _planned(cell: Any, folder: Path) -> Planned:

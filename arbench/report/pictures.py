@@ -15,6 +15,7 @@ from PIL import Image
 from .. import artifacts
 from ..gallery import Gallery, Layout
 from ..spec.card import Card
+from ..spec.task import distinctions
 from .class_words import class_words
 from .folders import Entry
 from .rows import names
@@ -91,14 +92,11 @@ class _Row:
 
 def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown]:
     """All pictures, within one budget: those of one title and layout together, sheets first, the worst last."""
-    called = names(entry.result for entry in entries)
     found: dict[_Key, list[tuple[str, Gallery]]] = {}
     words: dict[_Key, list[tuple[str, ...]]] = {}
-    for entry in entries:
-        name = called[entry.result.adapter, entry.result.settings_id]
-        for what in get_args(artifacts.Pictures):
-            gallery = entry.gallery(what)
-            if gallery is not None and len(gallery.ids):
+    for what in get_args(artifacts.Pictures):
+        for name, entry, gallery in _named(entries, what):
+            if len(gallery.ids):
                 own = ("", "") if what == "pictures" else (name, entry.result.result_id)
                 key = _Key(gallery.title, gallery.layout, gallery.prompts, *own)
                 found.setdefault(key, []).append((name, gallery))
@@ -128,13 +126,25 @@ class _Key(NamedTuple):
 
 def unranked(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Models whose worst pictures are not known, and why."""
-    called = names(entry.result for entry in entries)
-    found = [
-        (called[entry.result.adapter, entry.result.settings_id], gallery.lead)
-        for entry in entries
-        if (gallery := entry.gallery("worst")) is not None and not len(gallery.ids)
-    ]
+    found = [(name, gallery.lead) for name, _, gallery in _named(entries, "worst") if not len(gallery.ids)]
     return list(dict.fromkeys(found))
+
+
+def _named(entries: Sequence[Entry], what: artifacts.Pictures) -> list[tuple[str, Entry, Gallery]]:
+    """Each gallery with a name for its pictures: of two tasks of a model under one title with what tells them apart."""
+    called = names(entry.result for entry in entries)
+    known = [(entry, gallery) for entry in entries if (gallery := entry.gallery(what)) is not None]
+    titled = [called[entry.result.adapter, entry.result.settings_id] for entry, _ in known]
+    told = distinctions(
+        [
+            (f"{name}: {gallery.title}", entry.result.task, entry.result.parameters)
+            for name, (entry, gallery) in zip(titled, known, strict=True)
+        ]
+    )
+    return [
+        (f"{name}, {words}" if words else name, entry, gallery)
+        for name, words, (entry, gallery) in zip(titled, told, known, strict=True)
+    ]
 
 
 def together(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import registry
 from ..checkpoints.parts import split
-from ..errors import ArbenchError, ConfigError, UnknownName, closest
+from ..errors import ArbenchError, ConfigError, UnknownName, suggestion
 from ..features.weight_files import WEIGHTS
 from ..remote.cached import local
 from ..spec.card import Card
@@ -74,9 +74,8 @@ def check_weight_names(suite_file: SuiteFile) -> None:
     for key, name, path in files:
         place = where(suite_file, (key, name))
         if name not in WEIGHTS and name not in registry.cards():
-            error = UnknownName(
-                "adapter or feature network", name, [*registry.cards(), *WEIGHTS], "arbench ls adapters"
-            )
+            hint = "arbench ls adapters, or arbench weights ls"
+            error = UnknownName("adapter or feature network", name, [*registry.cards(), *WEIGHTS], hint)
             raise ConfigError(f"{place}: weights for an {error.what}", error.why, error.hint)
         file = Path(local(path)) if name in WEIGHTS else split(path)[0]
         if not file.exists() or (name in WEIGHTS and not file.is_file()):
@@ -89,9 +88,8 @@ def check_task_globs(suite_file: SuiteFile) -> None:
     for index, task in enumerate(suite_file.suite.tasks):
         for glob in (each.removeprefix("!") for each in task.adapters):
             if not any(fnmatchcase(name, glob) for name in names):
-                near = ", ".join(closest(glob, names))
                 raise ConfigError(
                     f"{where(suite_file, ('tasks', index, 'adapters'))}: no adapter is named {glob!r}",
-                    f"close to it: {near}" if near else "",
-                    "arbench ls adapters shows them all",
+                    suggestion(glob, names),
+                    "arbench ls adapters, or arbench ls tokenizers",
                 )

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import counted
 from ..spec.result import Result
 from ..terminal import Column, table_lines
 from .pace import Pace, Seen
@@ -107,10 +108,9 @@ class Display:
     def started(self, cell: CellState) -> None:
         row = self._rows[cell.id]
         row.word, row.begun, row.said = "running", time.monotonic(), time.monotonic()
-        kept = f", {len(cell.units)} of {row.total} units kept" if cell.units else ""
-        self._line(
-            f"start  {cell.planned.cell.label}: {row.total} units, about {duration(cell.planned.minutes * 60)}{kept}"
-        )
+        kept = f", {len(cell.units)} of {counted(row.total, 'unit')} kept" if cell.units else ""
+        units, about = counted(row.total, "unit"), duration(cell.planned.minutes * 60)
+        self._line(f"start  {cell.planned.cell.label}: {units}, about {about}{kept}")
 
     def advanced(self, cell: CellState, partial: int) -> None:
         row = self._rows[cell.id]
@@ -118,7 +118,7 @@ class Display:
         row.samples = _samples(cell) - row.before + partial if cell.planned.samples else 0
         if cell.done and row.word == "running":
             row.word, row.ended = "done", time.monotonic()
-            self._line(f"done   {cell.planned.cell.label}: {row.total} units of this shard{self._left()}")
+            self._line(f"done   {cell.planned.cell.label}: {counted(row.total, 'unit')} of this shard{self._left()}")
 
     def evaluating(self, cell: CellState, done: int) -> None:
         row = self._rows[cell.id]
@@ -146,7 +146,8 @@ class Display:
             if row.word in WORKING and now - row.said >= LINE_SECONDS:
                 row.said = now
                 label, word = row.state.planned.cell.label, "" if row.word == "running" else f"{row.word}, "
-                self._line(f"       {label}: {word}{row.units} of {row.total} units, {row.pace(now)}{self._left()}")
+                done = f"{row.units} of {counted(row.total, 'unit')}"
+                self._line(f"       {label}: {word}{done}, {row.pace(now)}{self._left()}")
 
     def _line(self, text: str) -> None:
         if self._live is None:
@@ -209,20 +210,23 @@ class Display:
 
     def _render(self) -> Group:
         now = time.monotonic()
+        several = any(row.state.planned.cell.setting for row in self._rows.values())
+        columns = (*COLUMNS[:2], Column("setting"), *COLUMNS[2:]) if several else COLUMNS
         rows: list[list[str | Text]] = []
         for row in self._shown():
             cell, word = row.state.planned.cell, Text(row.word, style=STYLES.get(row.word, "red"))
-            rows.append([cell.task.task, cell.adapter, word, f"{row.units}/{row.total}", row.pace(now)])
+            setting = [cell.setting] if several else []
+            rows.append([cell.task.task, cell.adapter, *setting, word, f"{row.units}/{row.total}", row.pace(now)])
         total = sum(row.state.planned.minutes for row in self._rows.values())
         bar = Table.grid(padding=(0, 1))
         over = sum(row.state.done for row in self._rows.values())
         left = self.seconds_left()
         bar.add_row(
             ProgressBar(total=total or 1, completed=self._done_minutes(), width=40),
-            f"{over} of {len(self._rows)} cells, {duration(now - self._begun)}"
+            f"{over} of {counted(len(self._rows), 'cell')}, {duration(now - self._begun)}"
             + (f", about {duration(left)} left" if left else ""),
         )
-        return Group(*table_lines(COLUMNS, rows, self._console.width), bar)
+        return Group(*table_lines(columns, rows, self._console.width), bar)
 
     def _shown(self) -> Iterable[_Row]:
         rows = list(self._rows.values())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import __version__
-from ..errors import InputError, StoreError
+from ..errors import InputError, StoreError, counted
 from ..files import write_atomic
 from ..journal import Record, Writer, now
 from ..spec.unit import Unit
@@ -113,7 +113,7 @@ def _common_plan(parts: Sequence[_Part]) -> Plan:
         if len(theirs) != len(cells):
             raise InputError(
                 f"{part.folder} and {first.folder} are not shards of one run",
-                f"one has {len(theirs)} cells, the other {len(cells)}",
+                f"one has {counted(len(theirs), 'cell')}, the other {len(cells)}",
                 "run all shards with the same suite and options",
             )
     for place, planned in enumerate(plans[0].cells):

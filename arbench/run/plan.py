@@ -11,6 +11,7 @@ from ..adapter_code import code_of, roots_of
 from ..checkpoints.parts import join
 from ..data.digest import count_of, digest_of
 from ..errors import (
+    FEW,
     ArbenchError,
     ConfigError,
     MissingReference,
@@ -20,7 +21,7 @@ from ..errors import (
 from ..features.weight_files import feature_weights
 from ..spec.base import Frozen
 from ..spec.card import Card
-from ..spec.cell import Cell, make_cell, trained
+from ..spec.cell import Cell, make_cell, told_apart, trained
 from ..spec.result import Outcome
 from ..spec.suite import Settings, check_graph
 from ..spec.suite_file import SuiteFile, where
@@ -134,9 +135,12 @@ def make_plan(
     ]
     if not cells:
         asked = ", ".join(dict.fromkeys(task.task for _, task in chosen))
-        names = ", ".join(card.name for card in cards) or "no adapters"
+        more = f" and {len(cards) - FEW} more" if len(cards) > FEW else ""
+        names = (", ".join(card.name for card in cards[:FEW]) or "no adapters") + more
         raise ConfigError(f"nothing to run: {names} with {asked or 'no tasks'}", _why_nothing(suite_file, cards))
     _refuse_duplicates(cells)
+    told = told_apart([planned.cell for planned in cells])
+    cells = [planned.model_copy(update={"cell": cell}) for planned, cell in zip(cells, told, strict=True)]
     if must_run and planner.missing and not any(cell.outcome is None for cell in cells):
         raise planner.missing[0]
     return Plan(device=planner.settings.device, machine=planner.machine, weights=planner.weights, cells=tuple(cells))

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import ConfigError, closest
+from ..errors import ConfigError, suggestion
 from ..spec.card import Card
 from ..spec.identity import canonical_json
+from ..spec.problem import said, shown
 from ..spec.sampling import HOW_OFF, Guidance, Sampling
 from ..spec.suite_file import SuiteFile, where
 from .sweep import NATIVE, NESTED, OFF, ZIP, Point, applied, points
@@ -29,10 +30,8 @@ class Resolved:
 
 
 def _unknown(place: str, what: str, name: str, known: Iterable[str]) -> ConfigError:
-    names = sorted(known)
-    close = closest(name, names)
-    why = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
-    return ConfigError(f"{place}: unknown {what} {name!r}", why, "arbench show SUITE --resolved lists every value")
+    why, hint = suggestion(name, known), "arbench show SUITE --resolved lists every value"
+    return ConfigError(f"{place}: unknown {what} {name!r}", why, hint)
 
 
 def check_overrides(suite_file: SuiteFile, cards: Iterable[Card]) -> None:
@@ -40,12 +39,13 @@ def check_overrides(suite_file: SuiteFile, cards: Iterable[Card]) -> None:
     generators = [card.name for card in cards if card.kind == "generator"]
     for glob, fields in suite_file.suite.sampling.items():
         if not any(fnmatch.fnmatchcase(name, glob) for name in generators):
-            raise _unknown(where(suite_file, ("sampling", glob)), "generator in sampling:", glob, generators)
+            place, why = where(suite_file, ("sampling", glob)), suggestion(glob, generators)
+            raise ConfigError(f"{place}: unknown generator in sampling: {glob!r}", why, "arbench ls adapters")
         for field, value in fields.items():
             place = where(suite_file, ("sampling", glob, field))
             if field == ZIP:
                 if not isinstance(value, bool):
-                    raise ConfigError(f"{place}: zip is true or false", f"found {value!r:.60}")
+                    raise ConfigError(f"{place}: zip is true or false", f"found {shown(value)}")
                 continue
             if field not in Sampling.model_fields:
                 raise _unknown(place, "sampling field", field, [*Sampling.model_fields, ZIP])
@@ -60,7 +60,9 @@ def _check_value(suite_file: SuiteFile, key: tuple[str, str], value: Any, place:
         return
     if not isinstance(value, dict):
         known = "a mapping, native or off" if field == "guidance" else "a mapping"
-        raise ConfigError(f"{place}: {field} is {known}", f"found {value!r:.60}", "for instance guidance: {scale: 2.0}")
+        raise ConfigError(
+            f"{place}: {field} is {known}", f"found {shown(value)}", "for instance guidance: {scale: 2.0}"
+        )
     for name in value if field == "guidance" else ():
         if name not in Guidance.model_fields:
             place = where(suite_file, ("sampling", glob, field, name))
@@ -96,8 +98,8 @@ def _resolved(card: Card, suite_file: SuiteFile, point: Point) -> Resolved:
         last = point.changes[-1].place if point.changes else suite_file.path
         place = origins.get(name) or origins.get(str(first["loc"][0]), last) if first["loc"] else last
         raise ConfigError(
-            f"{place}: sampling of {card.name}: {name}: {first['msg']}",
-            f"found {first.get('input')!r:.60}",
+            f"{place}: sampling of {card.name}: {name}: {said(first)}",
+            f"found {shown(first.get('input'))}",
             HOW_OFF.get(name, ""),
         ) from error
     return Resolved(sampling, origins, _unsupported(card, native, sampling), dict(point.at))

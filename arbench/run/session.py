@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from .. import journal as journals
-from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError
+from ..errors import INFRASTRUCTURE, INTERRUPTED, OK, PARTIAL, ArbenchError, counted
 from ..measure import guard
 from ..spec.result import Result
 from ..spec.suite import Settings
@@ -257,7 +257,7 @@ class Session:
             self._say(f"{cell.outcome}: {cell.planned.cell.label}: {cell.reason}")
         done, units = sum(len(cell.units) for cell in cells), sum(len(cell.planned.units) for cell in cells)
         folder = shlex.quote(str(self.store.folder))
-        self._say(f"shard {shard}: {done} of {units} units are done, in {folder}")
+        self._say(f"shard {shard}: {done} of {counted(units, 'unit')} are done, in {folder}")
         if failed:
             self._say(f"to try again what failed: arbench resume {folder}")
         self._say("when all shards are done: arbench merge DIR... -o DIR")

@@ -27,6 +27,7 @@ from ..json_text import parse_json
 from ..remote.cached import cache_folder
 from ..spec.base import Frozen
 from ..spec.identity import canonical_json
+from ..spec.problem import said
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 from ..spec.suite import Suite
@@ -229,7 +230,7 @@ def _parse(
             raise wrong(
                 f"cannot read {path}", first["msg"].removeprefix("Value error, "), "install the package that offers it"
             ) from error
-        raise wrong(f"cannot read {path}", f"{why}: {place}: {first['msg']}", hint) from error
+        raise wrong(f"cannot read {path}", f"{why}: {place}: {said(first)}", hint) from error
 
 
 def _lock(folder: Path) -> Lock:

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from ..report.curves import sweeps
 from ..report.repeats import spread_words, together
+from ..report.rows import differing_settings
 from ..spec.flags import FLAGS
 from ..spec.result import OWN, Metric, Result
-from ..spec.task import tasks
+from ..spec.task import distinctions, tasks
 from ..terminal import Column, print_table
 
 PREFIXES = {
@@ -31,9 +32,20 @@ def print_summary(console: Console, results: Sequence[Result]) -> None:
             print_table(console, *_table(kind, good), rule=True)
             for line in (*not_measured(good), *remarks(good), *best_settings(good)):
                 console.print(Text(line), soft_wrap=True)
-    failed = [f"{r.outcome}: {r.task} {r.adapter}: {r.reason}" for r in results if r.outcome != "ok"]
-    for line in dict.fromkeys(failed):
+    for line in failures(results):
         console.print(Text(line), soft_wrap=True)
+
+
+def failures(results: Sequence[Result]) -> list[str]:
+    """A line for each result that did not go well, and what tells it from others of its adapter and task."""
+    told = distinctions([(each.adapter, each.task, each.parameters) for each in results])
+    settings = differing_settings(results)
+    lines = []
+    for result, words in zip(results, told, strict=True):
+        inner = ", ".join(part for part in (settings[result.adapter, result.settings_id], words) if part)
+        name = f"{result.task} {result.adapter}" + (f" ({inner})" if inner else "")
+        lines.append(f"{result.outcome}: {name}: {result.reason}" if result.outcome != "ok" else "")
+    return [line for line in dict.fromkeys(lines) if line]
 
 
 def main_metrics(result: Result) -> list[Metric]:

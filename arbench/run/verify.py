@@ -105,7 +105,7 @@ def _units(store: Store, cell: CellState, command: str) -> Iterator[Finding]:
     folder = store.cell(cell.id) / "units"
     loose = sum(path.stem not in cell.units for path in folder.glob("*.npz")) if folder.is_dir() else 0
     if loose:
-        yield Finding("note", _below(store, folder), f"{loose} units are in no record: {command} computes them again")
+        yield Finding("note", _below(store, folder), f"units in no record: {loose}; {command} computes them again")
 
 
 def _result(store: Store, cell: CellState, command: str) -> Iterator[Finding]:

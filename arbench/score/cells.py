@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from .. import journal
 from ..data.stream import Picture, Tally
-from ..errors import DamagedFile, InputError, UnknownName
+from ..errors import DamagedFile, InputError, UnknownName, counted
 from ..features.feature_set import digest_of
 from ..features.unit_features import UNIT, UnitFile
 from ..files import state_of
@@ -90,7 +90,7 @@ class CellStream:
 
 def images_missing(cell: SampledCell) -> InputError:
     return InputError(
-        f"{cell.label} kept the images of {cell.images_kept} of its {cell.count} samples",
+        f"{cell.label} kept the images of {cell.images_kept} of its {counted(cell.count, 'sample')}",
         "and this needs the pixels of all of them",
         "arbench run SUITE --keep-images keeps all; settings.keep_images states the size that each cell keeps",
     )

@@ -117,6 +117,7 @@ def extract(
 
 
 def _jobs(request: ScoreRequest) -> list[_Job]:
+    request.refuse_over_input(request.folder, "--out ANOTHER")
     request.refuse_unused()
     request.refuse_unused_of_reference()
     jobs = _found_jobs(request)

@@ -12,7 +12,7 @@ from ..adapter_code import code_of
 from ..data.reading import GENERATOR, Open, Reading, Source, cropped
 from ..data.sources import open_images
 from ..data.stream import ImageStream, Picture, Tally
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, counted
 from ..measure.threads import SAMPLING_THREADS, threads
 from ..protocols import Card, Generator, Request
 from ..spec.cell import Cell, make_cell
@@ -146,4 +146,5 @@ def check_prompts(card: Card, prompts: Sequence[str], limit: int) -> None:
             f"arbench captions {card.name} PROMPTS --encoder PATH -o captions, then --prompts captions/prompts.txt",
         )
     if limit > len(prompts):
-        raise InputError(f"{limit} images of {len(prompts)} prompts", "each image has its own", "lower --limit")
+        what = f"{counted(limit, 'image')} of {counted(len(prompts), 'prompt')}"
+        raise InputError(what, "each image has its own", "lower --limit")

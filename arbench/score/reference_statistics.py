@@ -39,6 +39,7 @@ def write(
     for name in recipes:
         for weight in registry.find(name).weights:
             request.weights.locate(weight)
+    request.refuse_over_input(output, "--output ANOTHER")
     request.refuse_unused()
     mark = mark_of(request.samples, request.adapters) or fingerprint(request.samples)
     folder = cache_folder() / f"score-{mark}" if mark else output.parent / f"{output.stem}-features"

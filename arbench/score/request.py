@@ -75,6 +75,17 @@ class ScoreRequest:
         if self.reading.limit is not None and held:
             refuse_option("--limit", "the features of the samples are there already, of all of them", "leave it out")
 
+    def refuse_over_input(self, place: Path, hint: str) -> None:
+        """Raises `UsageError` where what is written to `place` would lie in a run, or among or over the images."""
+        if is_run(str(place)):
+            raise UsageError(f"{place} is the folder of a run", "scores go to a folder of their own", hint)
+        for source in (self.samples, self.reference):
+            if not isinstance(source, str) or is_run(source) or is_features(source):
+                continue
+            given = Path(source.removeprefix("npz:"))
+            if given.exists() and place.exists() and given.samefile(place):
+                raise UsageError(f"{place} is what is read", "it would be written into, or over", hint)
+
     def refuse_unused_of_reference(self) -> None:
         """Likewise for an option of the reference, where none is named or it holds no images to prepare."""
         given = {"--reference-crop": self.question.crop != "none", "--split": self.question.split is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from .card import Card, Family
 from .identity import identity
 from .sampling import Sampling
 from .suite import AnyTask, Settings
-from .task import TaskSpec, tasks
+from .task import TaskSpec, distinctions, tasks
 
 
 class Cell(Frozen):
@@ -35,12 +36,26 @@ class Cell(Frozen):
     """How many of them there are."""
     swept: str = ""
     """Its place in a sweep, in words: "guidance.scale 1.5"; says nothing that `sampling` does not."""
+    distinction: str = ""
+    """What tells its task from others of that name that the adapter goes through, in words: "reference mnist5k/train";
+    says nothing that `task` does not."""
     settings_id: str
     result_id: FileName
 
     @property
+    def setting(self) -> str:
+        """What tells it from the other cells of its adapter and task, "" where it is the only one."""
+        return ", ".join(part for part in (self.swept, self.distinction) if part)
+
+    @property
     def label(self) -> str:
-        return f"{self.task.task} {self.adapter}" + (f" ({self.swept})" if self.swept else "")
+        return f"{self.task.task} {self.adapter}" + (f" ({self.setting})" if self.setting else "")
+
+
+def told_apart(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of a plan, each with its `distinction`."""
+    words = distinctions([(cell.adapter, cell.task.task, cell.task.plain()) for cell in cells])
+    return [cell.model_copy(update={"distinction": told}) for cell, told in zip(cells, words, strict=True)]
 
 
 def trained(name: str, replicate: int) -> str:

@@ -18,6 +18,7 @@ from ..json_text import writable
 from ..limits import refuse_header
 from .base import Frozen
 from .dotted import key_parts
+from .problem import said, shown
 from .suite import Settings, Suite
 from .task import GROUP, TaskSpec, tasks
 from .yaml_text import YamlError, parse_yaml
@@ -111,7 +112,7 @@ def parse(text: str, origin: str, changes: Sequence[str] = ()) -> SuiteFile:
         raise ConfigError(f"{where}: not valid YAML, or not that of a suite", str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError(
-            f"{origin}: a suite is a mapping with keys such as `suite` and `tasks`", f"found {data!r:.60}"
+            f"{origin}: a suite is a mapping with keys such as `suite` and `tasks`", f"found {shown(data)}"
         )
     lines: dict[Location, str] = {}
     if node is not None:
@@ -189,7 +190,7 @@ def _unfold_tasks(data: dict[str, Any], lines: dict[Location, str], origin: str)
         if isinstance(item, dict) and len(item) == 1:
             name, values = next(iter(item.items()))
         if name is None or not (values is None or isinstance(values, dict)):
-            raise ConfigError(f"{where}: a task is written `- name: {{key: value}}`", f"found {item!r:.80}")
+            raise ConfigError(f"{where}: a task is written `- name: {{key: value}}`", f"found {shown(item)}")
         if not isinstance(name, str) or name not in tasks():
             hint = offered.hint(GROUP, "")
             raise ConfigError(f"{where}: unknown task {name!r}", _suggest(str(name), tasks()), hint)
@@ -236,7 +237,9 @@ def _apply(data: dict[str, Any], change: str, lines: dict[Location, str]) -> Non
         for task in _tasks_in(data, change) if place[0] == "tasks" and len(place) > 1 else ():
             if not isinstance(task, dict) or not isinstance(task.get("task"), str) or task["task"] not in tasks():
                 raise ConfigError(
-                    f"--set {change}: that leaves no task there", f"found {task!r:.60}", "name a field, as generate.n"
+                    f"--set {change}: that leaves no task there",
+                    f"found {shown(task)}",
+                    "name a field, as generate.n",
                 )
         _mark(lines, place, value, f"--set {change}")
 
@@ -246,7 +249,9 @@ def _tasks_in(data: dict[str, Any], change: str) -> list[dict[str, Any]]:
     given = data.get("tasks") or []
     if not isinstance(given, list):
         raise ConfigError(
-            f"--set {change}: the suite's tasks are not a list", f"found {given!r:.60}", "repair `tasks` in the suite"
+            f"--set {change}: the suite's tasks are not a list",
+            f"found {shown(given)}",
+            "repair `tasks` in the suite",
         )
     return given
 
@@ -285,7 +290,7 @@ def _put(target: Any, parts: Sequence[Any], value: Any, change: str) -> None:
         if isinstance(target, list) and not isinstance(parts[parts.index(part) + 1], int):
             raise ConfigError(f"--set {change}: {part!r} is a list, which has no keys", "", "change it as a whole")
         if not isinstance(target, dict | list):
-            raise ConfigError(f"--set {change}: {part!r} has no keys below it", f"it is {target!r:.60}")
+            raise ConfigError(f"--set {change}: {part!r} has no keys below it", f"it is {shown(target)}")
     target[last if isinstance(target, dict) else _place(target, last, change)] = value
 
 
@@ -317,11 +322,11 @@ def _explain(problems: Sequence[Any], lines: dict[Location, str], origin: str, m
         known = Settings if location[:1] == ("settings",) else model
         why = _suggest(str(key), [field for field in known.model_fields if field != "task"])
         return ConfigError(f"{where}: unknown key {key!r}{more}", why, "arbench show SUITE --resolved lists every key")
-    dotted = ".".join(str(part) for part in location)
-    what = first["msg"].removeprefix("Value error, ")
+    dotted = ".".join(str(part) for part in location if part != "[key]")
+    what = said(first)
     if first["type"] == "value_error" and isinstance(first.get("input"), dict):  # a rule between keys, which names them
         where = lines.get((*location, what.partition(":")[0]), where)
         return ConfigError(f"{where}: {dotted}: {what}{more}" if dotted else f"{where}: {what}{more}")
-    if first["type"] == "tuple_type":  # pydantic's word for it, where YAML has lists
-        what = f"a list is expected, as in [{first['input']}]"
-    return ConfigError(f"{where}: {dotted}: {what}{more}", f"found {first.get('input')!r:.80}")
+    if first["type"] == "missing":
+        return ConfigError(f"{where}: {dotted}: {what}{more}", "", "arbench show SUITE --resolved lists every key")
+    return ConfigError(f"{where}: {dotted}: {what}{more}", f"found {shown(first.get('input'))}")

@@ -199,6 +199,33 @@ class TaskDefinition:
         return self.unable(card, spec)
 
 
+def distinctions(given: Sequence[tuple[str, str, Mapping[str, Any]]]) -> list[str]:
+    """Of each adapter, task and parameters, what tells these from others of both: "reference mnist5k/train, n 100"."""
+    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for adapter, task, parameters in given:
+        alike.setdefault((adapter, task), []).append(parameters)
+    varying = {(adapter, task): _varying(task, own) for (adapter, task), own in alike.items()}
+    return [
+        ", ".join(f"{name.replace('_', ' ')} {_word(parameters.get(name))}" for name in varying[adapter, task])
+        for adapter, task, parameters in given
+    ]
+
+
+def _varying(task: str, parameters: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of those that are not the same everywhere and can change a result."""
+    definition = tasks().get(task)
+    left_out = definition.transport if definition else frozenset[str]()
+    every = dict.fromkeys(name for own in parameters for name in own if name not in left_out)
+    return [name for name in every if any(own.get(name) != parameters[0].get(name) for own in parameters)]
+
+
+def _word(value: Any) -> str:
+    """A value as a suite has it, short."""
+    if isinstance(value, list | tuple):
+        return " + ".join(map(_word, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _built_in() -> Iterator[tuple[str, TaskDefinition]]:
     package = importlib.import_module(BUILT_IN)
     for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__) if found.ispkg):

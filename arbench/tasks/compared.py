@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from ..data.crops import CROPS
 from ..data.digest import one_size, opened
 from ..data.reading import Reading, is_statistics
-from ..errors import ArbenchError
+from ..errors import ArbenchError, counted
 from ..evaluate import conventions as known_conventions
 from ..evaluate.question import Question, available_recipes, variants_of, weights_of
 from ..features.feature_folder import PAIRS
@@ -26,6 +25,7 @@ from ..spec.card import Card
 from ..spec.cell import Cell
 from ..spec.task import Data, Effort, Rates, TaskSpec
 from ..spec.unit import Unit
+from .on_images import Crop, check_crop
 
 if TYPE_CHECKING:
     from ..evaluate.definition import Definition
@@ -45,7 +45,7 @@ class Compared(TaskSpec):
     """Whose numbers to report, all from one sampling: see `arbench ls conventions`."""
     metrics: tuple[str, ...] = ()
     """Only metrics that match one of these globs; empty: all of the conventions."""
-    crop: str = "none"
+    crop: Crop = "none"
     """How the images that are read are cropped, for instance adm-center-crop-v1; needs `size`."""
     size: int | None = Field(default=None, ge=1)
     """Side of the square that `crop` makes, in pixels."""
@@ -68,22 +68,23 @@ class Compared(TaskSpec):
             return tuple(names)
         return value
 
-    @field_validator("crop")
-    @classmethod
-    def _known_crop(cls, value: str) -> str:
-        if value not in CROPS:
-            raise ValueError(f"a crop is one of {', '.join(CROPS)}")
-        return value
-
     @model_validator(mode="after")
     def _sized(self) -> Self:
-        if self.crop != "none" and self.size is None:
-            raise ValueError(f"the crop {self.crop} needs a size")
+        check_crop(self.crop, self.size)
         try:
-            self.question().definitions()
+            wanted = self.question().definitions()
         except ArbenchError as error:
             raise ValueError("; ".join(part for part in (error.what, error.why) if part)) from error
+        if self.kid_subset_size is not None:
+            self._check_subsets(self.kid_subset_size, {definition.kind for definition in wanted})
         return self
+
+    def _check_subsets(self, size: int, kinds: Set[str]) -> None:
+        n = getattr(self, "n", None)
+        if n is not None and size > n:
+            raise ValueError(f"kid_subset_size: {size} images in a subset are more than n, {n}")
+        if "kid-subsets" not in kinds:
+            raise ValueError("kid_subset_size: no metric asked for is over subsets, as those of clean-fid are")
 
     def question(self, *, paired: bool = False, kind: str | None = None, split: str | None = None) -> Question:
         return Question(
@@ -125,7 +126,8 @@ def forewarnings(card: Card, spec: Compared, n: int, data: Data | None, *, promp
     for item in wanted:
         size = spec.kid_subset_size or (SUBSETS[str(item.settings["preset"])].size if item.kind == "kid-subsets" else 0)
         if item.kind == "kid-subsets" and n < size:
-            found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {n} samples, subsets of {size}")
+            why = f"{counted(n, 'sample')}, subsets of {size}"
+            found.append(f"{spec.task}: {item.convention} {item.metric} will be null: {why}")
     if data is None or is_statistics(data.source):
         return found
     source = opened(data)

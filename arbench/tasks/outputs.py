@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from ..data.indexed import ImageSource
 from ..data.prompts import given_to
-from ..errors import CellError, ImageError, Unsupported
+from ..errors import CellError, ImageError, Unsupported, counted
 from ..images import to_float, to_uint8
 from ..metrics.classifier import CLASSES, RESOLUTION
 from ..metrics.codes import NO_TOKEN
@@ -185,7 +185,7 @@ def check_images(images: Tensor, sample_ids: Sequence[int], resolution: int | Se
     if bad:
         names = ", ".join(str(sample_ids[row]) for row in bad[:8]) + (" ..." if len(bad) > 8 else "")
         raise CellError(
-            f"{adapter}: {len(bad)} of {len(sample_ids)} images are not finite",
+            f"{adapter}: {len(bad)} of {counted(len(sample_ids), 'image')} are not finite",
             f"sample ids {names}",
             "try dtype float32",
         )

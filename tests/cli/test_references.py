@@ -395,3 +395,16 @@ def test_a_suite_takes_the_name(fetched, tmp_path):
     assert metric["reference"] == {"name": NAME, "digest": fetched}
     assert result["reference"]["digest"] == fetched
     assert "size_differs" in metric["flags"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_ls_of_names_lists_those_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["references", "ls", NAME, "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == [NAME]
+    assert main(["references", "ls", NAME]) == 0
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith(NAME)]) == 1
+    assert main(["references", "ls", NAME[:-1]]) == 2
+    assert f"did you mean {NAME}" in capsys.readouterr().err
+    for action in (["ls"], ["add", NAME, "x.npz"]):
+        assert main(["references", *action, "--from", "https://a.example/x"]) == 2
+        assert "--from goes with fetch" in capsys.readouterr().err

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arbench.cli.main import main
 from arbench.run import device as devices
+from arbench.run import pace, plan
 
 SUITE = """suite: small
 tokenizers: [tokenizers/var-mini]
@@ -78,7 +80,21 @@ def test_show_for_people(suite, capsys, monkeypatch):
     assert "var-mini" not in out
     assert "images in" not in out
     assert "task.data" in out
-    assert "1 cells, about" in out
+    assert "1 cell, about" in out
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(0.5, "30 s"), (90, "1 h 30 min"), (1440, "24 h 0 min")])
+def test_show_tells_time_in_its_unit(suite, capsys, monkeypatch, minutes, told):
+    monkeypatch.setenv("COLUMNS", "140")
+    estimate = plan.estimate
+    monkeypatch.setattr(
+        plan, "estimate", lambda *words, **named: replace(estimate(*words, **named), minutes=float(minutes))
+    )
+    monkeypatch.setattr(pace.Pace, "factor", lambda of, cell: None)
+    assert main(["show", suite]) == 0
+    out = capsys.readouterr().out
+    assert f"1 cell, about {told}, " in out
+    assert out.count(told) == 2
 
 
 def test_show_of_the_packaged_suite(capsys):
@@ -115,6 +131,26 @@ def test_mistakes(suite, tmp_path, monkeypatch, capsys, arguments, code, words):
     assert not (tmp_path / "runs").exists()  # a mistake leaves nothing behind
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--adapter", "rastr/*"], ["did you mean raster/", "next: arbench ls adapters"]),
+        (["--adapter", "zzzz*"], ["are known, none is close", "next: arbench ls adapters"]),
+        (["--adapter", "tokenizrs/*"], ["did you mean tokenizers/", "next: arbench ls tokenizers"]),
+        (["--set", "adapters=['next_scal/*']"], ["did you mean next_scale/", "next: arbench ls adapters"]),
+        (["--set", 'sampling."*/lamagen-mni*".top_k=3'], ["did you mean raster/llamagen-mini", "ls adapters"]),
+        (["--set", 'sampling."zzzz*".top_k=3'], ["are known, none is close", "next: arbench ls adapters"]),
+        (["--set", "speed.adapters=['rastr/*']"], ["did you mean raster/", "ls adapters"]),
+        (["--adapter", "tokenizers/*", "--task", "generate"], ["tokenizers/", "more with generate"]),
+    ],
+)
+def test_a_glob_that_picks_nothing_is_answered_with_a_few_names(capsys, arguments, words):
+    assert main(["show", "quickstart", *arguments]) == 2
+    told = capsys.readouterr().err
+    assert all(word in told for word in words)
+    assert len(told) < 800, "a list of all names helps nobody"
+
+
 def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     """Everything at once, in the folder that is made by default: real model, metrics, report."""
     monkeypatch.chdir(tmp_path)
@@ -139,6 +175,26 @@ def test_a_run_of_a_real_tokenizer(suite, tmp_path, monkeypatch, capsys):
     assert main(["status", str(run.relative_to(tmp_path)), "--json"]) == 0
     (cell,) = json.loads(capsys.readouterr().out)["cells"]
     assert (cell["outcome"], cell["units_done"]) == ("ok", 1)
+
+
+def test_two_tasks_of_a_model_are_told_apart(suite, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "400")
+    text = SUITE.replace("n: 64,", "n: 16,") + "  - reconstruct: {n: 16, batch: 8, data: mnist5k/train}\n"
+    Path(suite).write_text(text)
+    settings = ["data mnist5k/heldout", "data mnist5k/train"]
+    assert main(["show", suite]) == 0
+    shown = capsys.readouterr().out
+    assert all(shown.count(setting) == 1 for setting in settings)
+    assert "batch" not in shown  # no result depends on it
+    run = tmp_path / "run"
+    assert main(["run", suite, "--workers", "1", "--track", "off", "--out", str(run)]) == 0
+    printed = capsys.readouterr().out
+    for setting in settings:
+        assert f"start  reconstruct tokenizers/var-mini ({setting}): " in printed
+        assert f"ok     reconstruct tokenizers/var-mini ({setting}) after " in printed
+    assert main(["status", str(run)]) == 0
+    status = capsys.readouterr().out
+    assert all(status.count(setting) == 1 for setting in settings)
 
 
 def test_the_tracking_store_of_the_environment_is_used(suite, tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ import pytest
 
 from arbench.cli import weights
 from arbench.cli.download import Wanted, check_address, download
+from arbench.cli.main import main
 from arbench.errors import CheckpointError, ConfigError, InputError, PrerequisiteError, StoreError, UnknownName
 from arbench.features.weight_files import WEIGHTS, KnownWeights, Official
 
@@ -291,6 +292,20 @@ def test_a_file_without_a_published_digest_is_taken_only_when_told_so(base, cach
     assert f"sha256 {DIGEST}: not checked" in capsys.readouterr().out
     assert weights.fetch(["bare"]) == 0
     assert "not checked" in capsys.readouterr().out
+
+
+def test_ls_of_names_lists_those_alone(cache, capsys):
+    assert main(["weights", "ls", "vgg16", "inception", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["vgg16", "inception"]
+    assert main(["weights", "ls", "alexnet"]) == 0
+    listed = capsys.readouterr().out
+    assert "alexnet" in listed
+    assert "inception" not in listed
+    assert main(["weights", "ls", "incepton"]) == 2
+    assert "did you mean inception?" in capsys.readouterr().err
+    for option in (["--from", "https://a.example/x"], ["--unverified"]):
+        assert main(["weights", "ls", "vgg16", *option]) == 2
+        assert "go with fetch" in capsys.readouterr().err
 
 
 def test_every_registered_file_has_a_whole_digest_or_none():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -355,8 +356,47 @@ def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
     assert any("A/A noise 0." in each.why for each in after.numbers if each.verdict == "SUSPECT")
     again = baselines.calibrate(known, noises(measure(0.001), timings(known), 14, told.append), 14)
     assert again.file.quarantine == ()
-    with pytest.raises(UsageError, match="13 sessions are too few"):
+    with pytest.raises(UsageError, match="too few sessions: 13"):
         noises(measure(0.1), timings(known), 13, told.append)
+
+
+def test_a_noisy_setting_of_a_sweep_puts_no_other_in_quarantine(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(5)
+    spread = {"set-1.0": 0.3, "set-0.5": 0.001}
+    words = "latency (batch 1, sample)"
+
+    def measured(build, adapter, tasks):
+        return {("speed", words, key): 0.1 * float(np.exp(sd * draw.normal())) for key, sd in spread.items()}
+
+    monkeypatch.setattr(in_turn.Build, "measure", measured)
+    assert main(["baseline", "set", "main", str(swept(runs, "before"))]) == 0
+    assert main(["baseline", "calibrate", "main", "before", "--sessions", "14"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if words in line]
+    assert {"temperature 0.5" in line: "quarantine: A/A" in line for line in lines} == {True: False, False: True}
+    slower = swept(runs, "slower")
+    for cell in ("speed", "speed-b"):
+        change(slower, cell, lambda document: document["metrics"][0].update(value=0.11))
+
+    def latencies():
+        found = gate(slower, baselines.read(Path("baselines"), "main"))
+        return {each.settings_id: each.verdict for each in found.numbers if each.metric == words}
+
+    assert latencies() == {"set-1.0": "QUARANTINED", "set-0.5": "SUSPECT"}
+    glob = "next_scale/toy (temperature 0.5) latency*"
+    assert main(["baseline", "quarantine", "main", glob, "--reason", "noisy"]) == 0
+    assert latencies() == {"set-1.0": "QUARANTINED", "set-0.5": "QUARANTINED"}
+
+
+def test_baselines_are_listed_by_name(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = str(runs("n0"))
+    for name in ("main", "nightly"):
+        assert main(["baseline", "set", name, folder]) == 0
+    capsys.readouterr()
+    assert main(["baseline", "list", "nightly", "--json"]) == 0
+    assert [each["name"] for each in json.loads(capsys.readouterr().out)] == ["nightly"]
+    assert main(["baseline", "list", "nigtly"]) == 2
 
 
 def test_calibrating_by_command(runs, tmp_path, capsys, monkeypatch):

@@ -209,7 +209,7 @@ def test_mixed_sizes_are_listed_with_their_counts(tmp_path: Path) -> None:
     _save(tmp_path / "3.png", _draw(3, 20, 24))
     with pytest.raises(ImageError, match="differ in size") as caught:
         _open(tmp_path)
-    assert caught.value.why == "16 x 12 (3 images), 24 x 20 (1 images)"
+    assert caught.value.why == "16 x 12 (3 images), 24 x 20 (1 image)"
 
 
 def test_a_folder_that_may_not_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +232,6 @@ def test_an_image_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(ImageError, match="1 of 1 images") as caught:
+    with pytest.raises(ImageError, match="1 of 1 image") as caught:
         _open(tmp_path)
     assert caught.value.why == "a.png: Permission denied"

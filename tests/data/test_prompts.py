@@ -64,7 +64,7 @@ def test_tables_and_json(tmp_path: Path, mark: str, name: str, content: str) -> 
     ("name", "content", "why"),
     [
         ("p.csv", "prompt\na cat, a dog\n", "line 2 has 2 cells, and the header 1"),
-        ("p.csv", "id,prompt\n1\n", "line 2 has 1 cells"),
+        ("p.csv", "id,prompt\n1\n", "line 2 has 1 cell"),
         ("p.csv", "a cat\na dog\n", "'a cat'"),
         ("p.csv", "prompt,Prompt\na,b\n", "2 times"),
         ("p.csv", 'prompt\n"a" cat\n', "expected after"),

@@ -275,7 +275,7 @@ def test_mixed_sizes_are_listed_and_a_crop_makes_them_one(tmp_path: Path, kind: 
     path = CONTAINERS[kind](tmp_path, [*FILES[:-1], _png(odd)], LABELS)
     with pytest.raises(ImageError, match="differ in size") as caught:
         open_source(path).digest()  # at opening, but for a parquet, whose headers would take reading it whole
-    assert caught.value.why == "7 x 5 (10 images), 6 x 9 (1 images)"
+    assert caught.value.why == "7 x 5 (10 images), 6 x 9 (1 image)"
     assert "crop" in caught.value.hint
     assert "size" in caught.value.hint
     source = open_source(path, Reading(crop="adm-center-crop-v1", size=4))
@@ -351,7 +351,7 @@ def test_a_folder_that_changes_meanwhile(tmp_path: Path) -> None:
     source = open_source(_folder(tmp_path, FILES, LABELS))
     (tmp_path / "set" / "0" / "1.png").write_bytes(_png(np.zeros((9, 9, 3), dtype=np.uint8)))
     (tmp_path / "set" / "0" / "2.png").unlink()
-    with pytest.raises(ImageError, match="1 of 1 images"):
+    with pytest.raises(ImageError, match="1 of 1 image"):
         source.load([2])
     with pytest.raises(ImageError, match="cannot be read"):
         source.load([1])

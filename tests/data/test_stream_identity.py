@@ -94,6 +94,6 @@ def test_a_shard_merged_twice_is_refused() -> None:
     tally = IdentityTally()
     for picture in [*PICTURES, PICTURES[2]]:
         tally.update(picture)
-    with pytest.raises(InputError, match="1 images are in two shards") as caught:
+    with pytest.raises(InputError, match="images in two shards: 1") as caught:
         tally.result()
     assert "image 6" in caught.value.why

@@ -68,7 +68,7 @@ def test_sampling_is_refused_as_in_a_suite(model):
         model.sample(1, top_kk=3)
     with pytest.raises(ConfigError, match=r"unknown guidance field 'scal'\n.*did you mean scale"):
         model.sample(1, guidance={"scal": 2.0})
-    with pytest.raises(ConfigError, match=r"temperature: .*greater than or equal to 0"):
+    with pytest.raises(ConfigError, match=r"temperature: .*at least 0 is expected"):
         model.sample(1, temperature=-1)
     with pytest.raises(Unsupported, match=r"does not honour inner_steps\n.*top_k"):
         model.sample(1, inner_steps=3)

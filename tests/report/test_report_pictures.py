@@ -223,3 +223,34 @@ def test_what_has_no_worst_says_why(new_run: Callable[..., Path]) -> None:
     write_cell(folder, result, {"worst.npz": empty.pack()})
     page = write_report([folder], folder / "report.html").read_text()
     assert "No worst samples by other: only statistics are known." in page
+
+
+def drawn(name: str, **parameters: Any) -> tuple[Result, dict[str, bytes]]:
+    """A `generate` cell with its pictures, the worst among them; all have the same settings."""
+    result = make_result(
+        name, "generator", name.partition("/")[0], "generate",
+        parameters={"conventions": ["offline"], "n": 8, **parameters},
+        metrics=(metric("frechet", 20.0, 1.0),),
+        artifacts={"pictures": "pictures.npz", "worst": "worst.npz"},
+    )  # fmt: skip
+    ids = np.arange(8)
+    pictures, worst = (
+        Gallery(title, "sheet", "", ids, ids[None] % 10, ("",), (False,), digits(ids, 3)[None]).pack()
+        for title in ("Samples", "Worst samples")
+    )
+    return result, {"pictures.npz": pictures, "worst.npz": worst}
+
+
+def test_pictures_of_two_tasks_of_a_model_say_which_they_are_of(new_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    for reference, batch in (("mnist5k/heldout", 8), ("mnist5k/train", 16)):
+        write_cell(folder, *drawn(VAR, reference=reference, batch=batch))
+    write_cell(folder, *drawn(LLAMA, reference="mnist5k/train", batch=8))
+    html = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    section = html.partition('id="pictures"')[2].partition("</section>")[0]
+    titles = re.findall(r"<h3>(.*?)</h3>", section)
+    for reference in ("mnist5k/heldout", "mnist5k/train"):
+        assert f"var-mini, reference {reference}, image 3" in section
+        assert f"Worst samples by var-mini, reference {reference}" in titles
+    assert "Worst samples by llamagen-mini" in titles
+    assert "llamagen-mini, image 3" in section

@@ -84,7 +84,7 @@ def test_a_run_from_suite_to_table_report_and_mlflow(farm):
     uri = f"sqlite:///{run}/mlflow.db"
     code, out, err = farm.arbench("resume", run, "--track", uri)  # computes nothing, but tracks what was not
     assert (code, err) == (0, "")
-    assert "0 of 1 cells to do" in out
+    assert "0 of 1 cell to do" in out
     assert f"mlflow:  1 of 1 results are tracked: mlflow ui --backend-store-uri {uri}" in out
     assert len(farm.called()) == 4
     client = MlflowClient(tracking_uri=uri)

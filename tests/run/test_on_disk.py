@@ -191,7 +191,7 @@ def _damage(run, what):
         return "results.parquet: is missing", True
     assert what == "loose unit"
     shutil.copy(unit, unit.with_name("000400-000408.npz"))
-    return "1 units are in no record", False
+    return "units in no record: 1", False
 
 
 DAMAGES = (

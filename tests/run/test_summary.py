@@ -103,3 +103,22 @@ def test_each_setting_of_a_sweep_has_a_row_and_the_best_is_told() -> None:
     for scale in ("1.0", "2.0", "4.0"):
         assert f"guidance.scale {scale}" in shown
     assert "best frechet (offline) of a: 10 [9.5, 10.5] at guidance scale 2; not told from it: 2 to 4" in shown
+
+
+def test_failures_of_two_tasks_and_of_settings_are_told_apart() -> None:
+    shown = printed(
+        *(
+            result("generate", outcome="oom", reason=f"needs {scale} GB", settings_id=f"set-{scale}", **of)
+            for scale in (3, 2)
+            for of in (
+                {
+                    "result_id": f"res-{scale}-{reference}",
+                    "parameters": {"n": 8, "reference": reference},
+                    "sampling": Sampling(guidance=Guidance(scale=scale)),
+                }
+                for reference in ("one", "two")
+            )
+        )
+    )
+    assert "oom: generate raster/a (guidance 3, reference one): needs 3 GB" in shown
+    assert "oom: generate raster/a (guidance 2, reference two): needs 2 GB" in shown

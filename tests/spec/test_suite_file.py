@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from arbench.errors import ConfigError, UnknownName
@@ -80,7 +82,7 @@ def test_errors_in_a_change_of_all_tasks(change):
         (GOOD.replace("- speed", "- speed: [1]"), "mine.yaml:8", "a task is written", "speed"),
         ("suite: [", "mine.yaml:1", "not valid YAML", "expected"),
         ("- a\n", "mine.yaml", "a suite is a mapping", "['a']"),
-        ("", "mine.yaml", "a suite is a mapping", "None"),
+        ("", "mine.yaml", "a suite is a mapping", "null"),
     ],
 )
 def test_errors_name_the_line_and_the_likely_key(text, where, what, why):
@@ -96,9 +98,9 @@ def test_errors_name_the_line_and_the_likely_key(text, where, what, why):
 @pytest.mark.parametrize(
     ("batches", "what"),
     [
-        ("[0, 4]", "greater than or equal to 1"),
-        ("[-1]", "greater than or equal to 1"),
-        ("[]", "at least 1 item"),
+        ("[0, 4]", "at least 1 is expected"),
+        ("[-1]", "at least 1 is expected"),
+        ("[]", "a list of at least one item is expected"),
         ("[4, 16, 4]", "4 stands there twice"),
         ("16", "a list is expected, as in [16]"),
     ],
@@ -110,9 +112,106 @@ def test_batch_sizes_are_counted_from_one_and_differ(task, batches, what):
     assert what in caught.value.what
 
 
+@pytest.mark.parametrize(("given", "least"), [("max_seconds: 1", 1), ("max_seconds: 30", 2), ("min_calls: 3", 2)])
+def test_the_least_time_of_a_speed_cell_is_no_longer_than_the_most(given, least):
+    found = suite_file.parse(GOOD.replace("- speed", f"- speed: {{{given}}}"), "mine.yaml").suite.tasks[1]
+    assert found.min_seconds == least
+    assert type(found).model_validate(found.plain()) == found
+
+
 def test_a_limit_of_memory_without_a_search_is_an_error():
-    with pytest.raises(ConfigError, match="`limit` holds for the search that `largest` asks for"):
+    with pytest.raises(ConfigError, match="limit: it holds for the search that `largest` asks for"):
         suite_file.parse(GOOD.replace("- speed", "- memory: {limit: 4}"), "mine.yaml")
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "what"),
+    [
+        ("speed: {batches: [1], min_seconds: 9, max_seconds: 3}", "min_seconds", "9 is more than max_seconds, 3"),
+        ("speed: {min_seconds: 90}", "min_seconds", "90 is more than max_seconds, 60"),
+        ("memory: {batches: [1], limit: 4}", "limit", "it holds for the search that `largest` asks for"),
+        ("generate: {n: 50, conventions: clean-fid, kid_subset_size: 60}", "kid_subset_size", "are more than n, 50"),
+        ("generate: {n: 50, kid_subset_size: 10}", "kid_subset_size", "no metric asked for is over subsets"),
+        ("generate: {n: 50, size: 32}", "size", "32 is that of a crop, and no crop is asked for"),
+        ("generate: {prompts: p.txt, reference: null, split: val}", "split", "the reference is null"),
+        ("generate: {prompts: p.txt, reference: null, kind: adm}", "kind", "the reference is null"),
+        ("reconstruct: {batch: 8, crop: adm-center-crop-v1}", "crop", "the crop adm-center-crop-v1 needs a size"),
+        ("detail: {n: 8, size: 32}", "size", "32 is that of a crop"),
+        ("likelihood: {n: 8, size: 32}", "size", "32 is that of a crop"),
+        ("rate: {n: 8, crop: adm-center-crop-v1}", "crop", "needs a size"),
+        ("rate: {n: 8, crop: round, size: 8}", "crop", "a crop is one of"),
+        ("rate: {n: 8, qualities: [5, 10, 5]}", "qualities", "5 stands there twice"),
+        ("codes: {n: 8, noise: [0.5, 0.5]}", "noise", "0.5 stands there twice"),
+        ("text: {show: 1, images: a, transcripts: b, size: 64}", "size", "that of cards that are drawn"),
+        ("text: {show: 1, images: a}", "images", "images and transcripts are given together"),
+        ("text: {show: 1, texts: null}", "texts", "it is a number where cards are drawn"),
+        ("objects: {show: 1, images: a, boxes: b, size: 64}", "size", "that of the packaged photographs"),
+        ("objects: {show: 1, boxes: b}", "boxes", "images and boxes are given together"),
+    ],
+)
+def test_values_that_contradict_each_other_are_told_with_the_line_of_a_key(task, key, what):
+    name, _, rest = task.partition(": {")
+    keys = re.split(r", (?=\w+:)", rest.removesuffix("}"))
+    text = "\n".join(["suite: s", "tasks:", f"  - {name}:", *(f"      {each}" for each in keys), ""])
+    number = next(place for place, line in enumerate(text.splitlines(), 1) if line.strip().startswith(f"{key}:"))
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(text, "mine.yaml")
+    assert caught.value.what.startswith(f"mine.yaml:{number}: tasks.0")
+    assert f"{key}: " in caught.value.what
+    assert what in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("task", "what"),
+    [
+        ("speed: {batches: [x]}", "tasks.0.batches.0: a whole number is expected (and 1 more)\n  why:  found 'x'"),
+        ("speed: {batches: {a: 1}}", "a list is expected, as in [one, two]\n  why:  found {'a': 1}"),
+        ("speed: {batches: null}", "a list is expected, as in [one, two]\n  why:  found null"),
+        ("speed: {min_seconds: x}", "min_seconds: a number is expected"),
+        ("speed: {min_seconds: .inf}", "min_seconds: a finite number is expected"),
+        ("speed: {min_seconds: -1}", "min_seconds: at least 0 is expected"),
+        ("speed: {max_seconds: 0}", "max_seconds: a number above 0 is expected"),
+        ("speed: {min_calls: 3.5}", "min_calls: a whole number is expected"),
+        ("generate: {floor: maybe}", "floor: true or false is expected"),
+        ("generate: {floor: [1]}", "floor: true or false is expected"),
+        ("generate: {reference: 3}", 'reference: text is expected, as in "3"'),
+        ("generate: {reference: 2026-01-01}", "reference: text is expected\n  why:  found 2026-01-01"),
+        ("generate: {split: test}", "split: 'train' or 'val' is expected"),
+        ("rate: {qualities: [1]}", "qualities: a list of at least 2 items is expected"),
+        ("rate: {qualities: [100, 3]}", "qualities.0: at most 95 is expected"),
+    ],
+)
+def test_what_is_wrong_with_a_value_is_told_in_words_of_a_suite(task, what):
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(f"suite: s\ntasks:\n  - {task}\n", "mine.yaml")
+    assert what in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("settings: 3", "settings: a mapping is expected, as in {key: value}"),
+        ("settings: {compile: 3}", "settings.compile: true or false is expected"),
+        ("settings: {seeds: 1000}", "settings.seeds: at most 100 is expected"),
+        ("sampling: []", "sampling: a mapping is expected, as in {key: value}"),
+        ("sampling: {3: {top_k: 1}}", 'sampling.3: text is expected, as in "3"'),
+        ("weights: {a: [b]}", "weights.a: text is expected\n  why:  found ['b']"),
+        ("3: 4", 'text is expected, as in "3"'),
+    ],
+)
+def test_what_is_wrong_with_a_key_of_a_suite_is_told_likewise(line, what):
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse(f"suite: s\ntasks: [speed]\n{line}\n", "mine.yaml")
+    assert what in str(caught.value)
+
+
+def test_a_key_that_is_missing_is_told_with_the_command_that_lists_keys():
+    with pytest.raises(ConfigError) as caught:
+        suite_file.parse("tasks: [speed]\n", "mine.yaml")
+    assert str(caught.value).splitlines() == [
+        "mine.yaml:1: suite: it is needed, and missing",
+        "  next: arbench show SUITE --resolved lists every key",
+    ]
 
 
 def test_a_rate_of_arrivals_stands_there_once():

@@ -129,10 +129,10 @@ def test_the_weights_behind_numbers_are_named_with_them() -> None:
         ({"conventions": ["pairs", "adm"], "metrics": ["psnr"]}, "these metrics compare pairs of images"),
         ({"crop": CROP}, f"the crop {CROP} needs a size"),
         ({"crop": "round", "size": 32}, "a crop is one of adm-center-crop-v1, .*, none"),
-        ({"size": 0}, "greater than or equal to 1"),
+        ({"size": 0}, "(greater than or equal to|at least) 1"),
         ({"mode": "quick"}, "'parity' or 'fast'"),
         ({"error": "bootstrap"}, "'delta' or 'jackknife'"),
-        ({"kid_subset_size": 1}, "greater than or equal to 2"),
+        ({"kid_subset_size": 1}, "(greater than or equal to|at least) 2"),
     ],
 )
 def test_wrong_fields_are_named(values: dict[str, object], message: str) -> None:

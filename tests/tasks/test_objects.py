@@ -159,7 +159,7 @@ def test_what_does_not_go_together(cell, through, tmp_path):
     ]
     with pytest.raises(ValidationError, match="given together"):
         Objects(images="pages")
-    with pytest.raises(ValidationError, match="pictures is a number"):
+    with pytest.raises(ValidationError, match="pictures: null is for images"):
         Objects(pictures=None)
     with pytest.raises(Unsupported, match="21 windows of packaged photographs, not 22"):
         through(cell("tokenizers/whole", Objects(pictures=22)))

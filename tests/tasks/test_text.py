@@ -147,7 +147,7 @@ def test_images_with_transcripts(cell, through, fake, tmp_path):
     total = sum(len(card.text) for card in drawn) + 5
     assert values(finished, "cer-original") == {(): 5 / total}
     lines.write_text("one\n")
-    with pytest.raises(InputError, match=r"has 1 lines, and .* 3 images"):
+    with pytest.raises(InputError, match=r"has 1 line, and .* 3 images"):
         through(cell("tokenizers/blocks", task))
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ImageError
+from ...errors import ImageError, counted
 from ...images import digest
 from ..stream import NOT_READ, OnBad, Picture, Tally
 from .budget import Budget
@@ -241,7 +241,7 @@ class AheadStream:
         return Picture(item.index, item.key, ready.image, item.label, ready.digest)
 
     def _damaged(self, error: Damaged) -> ImageError:
-        return ImageError(f"{error} (after {self.tally.read} images)", "", AGAIN)
+        return ImageError(f"{error} (after {counted(self.tally.read, 'image')})", "", AGAIN)
 
 
 def _size(ready: _Ready) -> int:

@@ -66,6 +66,19 @@ class RowLayout:
 IN_ORDER = "numpy.save(FILE, numpy.ascontiguousarray(images))"
 
 
+def as_labels(given: NDArray[np.integer[Any]], path: Path) -> NDArray[np.int64]:
+    """Integer labels. Raises `ImageError` for one that would come out as a negative number."""
+    labels = given.astype(np.int64)
+    if given.dtype.kind == "u":
+        for wrong in given[labels < 0]:
+            raise too_large_label(int(wrong), path)
+    return labels
+
+
+def too_large_label(label: int, path: Path) -> ImageError:
+    return ImageError(f"{label} is no label of an image in {path}", "labels are below 2**63", "save class ids")
+
+
 def row_layout(
     what: str, shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], in_order: str = IN_ORDER
 ) -> RowLayout:
@@ -148,7 +161,7 @@ class NpzReader:
                 f"it is {dtype} {shape}; labels are integers ({count},)",
                 "save one class id per image as arr_1, or leave it out",
             )
-        return read_member(archive, archive.getinfo(LABELS), f"arr_1 of {self._path}").astype(np.int64)
+        return as_labels(read_member(archive, archive.getinfo(LABELS), f"arr_1 of {self._path}"), self._path)
 
     def _first_row(self, archive: zipfile.ZipFile) -> int:
         """Where the first row of a stored `arr_0` begins in the file, in bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ from ...errors import ImageError, InputError
 from ...json_text import writable
 from ...limits import refuse_beyond
 from .ahead import AGAIN, Header, Item, Shard, damaged
+from .arrays import too_large_label
 from .decode import BadImage, Decoded, decode
 
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "picture", "image_bytes", "bytes")
 LABEL_NAMES = ("label", "labels", "cls", "class", "class_id", "class_label", "fine_label", "target")
 TABLE_DAMAGE = (OSError, ValueError, LookupError, TypeError, MemoryError)
 """What Arrow raises beside its own: names of columns that are not UTF-8, a footer that does not add up."""
+SHOWN = 4
+"""Columns that an error says how to choose."""
 ROWS = 32
 """Rows read at once."""
 INFLATION = 16
@@ -68,7 +72,7 @@ class ParquetReader:
                 raise ImageError(
                     f"cannot tell which column of {path} holds the images",
                     why,
-                    f"arbench score {path} --column {able[0]}",
+                    f"name it: {' or '.join(f'--column {shlex.quote(column)}' for column in able[:SHOWN])}",
                 )
             image = known[0]
         labels = [name for name in LABEL_NAMES if name in schema.names and types.is_integer(schema.field(name).type)]
@@ -99,7 +103,7 @@ class ParquetReader:
             except (pyarrow.ArrowException, *TABLE_DAMAGE) as error:
                 raise damaged(str(path), error) from error
             for row, number in enumerate(labels):
-                yield Header(f"{self._prefix(path)}{row}", _known(number))
+                yield Header(f"{self._prefix(path)}{row}", _known(number, path))
             left -= rows
 
     def _labels(self, path: Path, rows: int, label: str | None) -> list[int | None]:
@@ -129,7 +133,7 @@ class ParquetReader:
                         for row in range(batch.num_rows):
                             if shard.wants(index):
                                 cell = pictures[row].as_py()
-                                known = _known(None if labels is None else labels[row].as_py())
+                                known = _known(None if labels is None else labels[row].as_py(), path)
                                 yield Item(
                                     index, f"{prefix}{index - start}", partial(_decode, cell), known, _size(cell)
                                 )
@@ -156,7 +160,9 @@ def refuse_table(path: Path, names: Sequence[str]) -> NoReturn:
     raise ImageError(f"{path} has no image column", f"it is a table of values, with {shown}", step)
 
 
-def _known(label: int | None) -> int | None:
+def _known(label: int | None, path: Path) -> int | None:
+    if label is not None and label >= 2**63:
+        raise too_large_label(label, path)
     return label if label is not None and label >= 0 else None
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...checkpoints.torch_format import BROKEN, Inert, Program, StoredTensor, TorchFile, read_torch_file
 from ...errors import InputError
 from .ahead import AGAIN, Header, Item, Shard
-from .arrays import array_headers, array_rows, row_layout
+from .arrays import array_headers, array_rows, as_labels, row_layout
 from .foreign import refuse_torch
 from .tables import LABEL_NAMES
 
@@ -80,4 +80,4 @@ def _labels(file: TorchFile, count: int) -> NDArray[np.int64] | None:
     start, size = file.span(tensor)
     with file.path.open("rb") as stream:
         stream.seek(start)
-        return np.frombuffer(stream.read(size), dtype=tensor.dtype).astype(np.int64)
+        return as_labels(np.frombuffer(stream.read(size), dtype=tensor.dtype), file.path)

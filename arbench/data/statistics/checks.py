@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ...errors import InputError
+from ...errors import InputError, counted
 from ..contents import Identity
 
 Task = Literal["generate", "reconstruct"]
@@ -237,8 +237,10 @@ def _quantisation(samples: SetIdentity, reference: SetIdentity, task: Task) -> l
 
 def _count(samples: SetIdentity, reference: SetIdentity, task: Task) -> list[Flag]:
     """A distance falls with the number of samples: only numbers at the same n compare."""
-    if task == "reconstruct" and None not in (samples.n, reference.n) and samples.n != reference.n:
-        return [Flag("count_differs", f"{samples.n} reconstructions, and the reference has {reference.n} images")]
+    mine, theirs = samples.n, reference.n
+    if task == "reconstruct" and mine is not None and theirs is not None and mine != theirs:
+        sentence = f"{counted(mine, 'reconstruction')}, and the reference has {counted(theirs, 'image')}"
+        return [Flag("count_differs", sentence)]
     if task == "generate" and None not in (samples.n, reference.expected) and samples.n != reference.expected:
         sentence = f"{samples.n} samples, and published numbers on this reference are of {reference.expected}"
         return [Flag("count_differs", sentence)]

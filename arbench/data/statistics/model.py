@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...errors import InputError, counted
 from ...npy_files import npy_header, read_member
 from .checks import SetIdentity
 
@@ -157,7 +157,7 @@ def describe(statistics: ReferenceStatistics) -> list[tuple[str, str]]:
     identity = statistics.identity
     found = [("file", str(statistics.path)), ("format", statistics.format), ("name", identity.name)]
     for key, moments in statistics.moments.items():
-        count = f"{moments.n} images" if moments.n is not None else "number of images not stored"
+        count = counted(moments.n, "image") if moments.n is not None else "number of images not stored"
         factor = ", Cholesky factor cached" if moments.cholesky is not None else ""
         found.append((key, f"{len(moments.mean)} dimensions, {count}{factor}"))
     for key, features in statistics.features.items():

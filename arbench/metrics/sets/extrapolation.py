@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import counted
 from ..estimate import Estimate, missing
 from ..rows import Rows
 from .frechet import frechet_distance, roots_of
@@ -53,7 +54,8 @@ def fid_infinity(
     first = dgm_smallest(n) if smallest is None else smallest
     if n < 2 * first or n - first < points:
         needed = max(2 * first, first + points)
-        return Extrapolation(missing(f"{n} samples, at least {needed} are needed to extrapolate from {first}", n))
+        why = f"{counted(n, 'sample')}, at least {needed} are needed to extrapolate from {first}"
+        return Extrapolation(missing(why, n))
     real = reference if isinstance(reference, Factored) else Factored.of(reference)
     same_length(samples.shape[1], real.dimension)
     sizes = np.linspace(first, n, points).astype(np.int64)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...errors import InputError, counted
 from ..rows import BLOCK, Rows, blocks
 from .symmetric import cholesky
 
@@ -209,7 +209,7 @@ def check_rows(rows: Rows) -> None:
 def too_few(n: int, m: int, minimum: int = MINIMUM) -> str:
     """Why n samples and m references give no value, or ""."""
     if n < minimum:
-        return f"{n} samples, at least {minimum} are needed"
+        return f"{counted(n, 'sample')}, at least {minimum} are needed"
     if m < minimum:
         return f"{m} reference images, at least {minimum} are needed"
     return ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import InputError
+from ...errors import InputError, counted
 from ..estimate import Estimate, Z, around, floored, missing
 from ..rows import Rows
 from .diversity import vendi
@@ -48,7 +48,7 @@ def per_class(
     for label in np.union1d(labels, reference_labels).tolist():
         mine, theirs = np.flatnonzero(labels == label), np.flatnonzero(reference_labels == label)
         if min(len(mine), len(theirs)) < minimum:
-            reason = f"{len(mine)} samples and {len(theirs)} reference images, at least {minimum} are needed"
+            reason = f"{counted(len(mine), 'sample')} and {len(theirs)} reference images, at least {minimum} are needed"
             classes[label] = missing(reason, len(mine))
         else:
             classes[label] = frechet(samples[mine], reference[theirs])
@@ -67,7 +67,7 @@ def vendi_per_class(samples: Rows, labels: NDArray[np.integer[Any]], *, minimum:
     classes: dict[int, Estimate] = {}
     for label in np.unique(labels).tolist():
         mine = np.flatnonzero(labels == label)
-        few = f"{len(mine)} samples, at least {minimum} are needed"
+        few = f"{counted(len(mine), 'sample')}, at least {minimum} are needed"
         classes[label] = missing(few, len(mine)) if len(mine) < minimum else vendi(samples[mine])
     return PerClass(_mean(classes), classes)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition
+from ...spec.task import Effort, MetricInfo, Pick, Rates, TaskDefinition, distinct
 from ...spec.unit import cut
 from ..on_images import OnImages
 
@@ -21,7 +21,9 @@ class CodesOfImages(OnImages):
     """Name of the task."""
     n: int | None = Field(default=500, ge=1)
     """Images, from the start of the source; null: all."""
-    noise: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0), min_length=1)
+    noise: Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)] = Field(
+        default=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0), min_length=1
+    )
     """Of continuous latents: noise that is added before they are decoded, in standard deviations of each channel."""
     swaps: int = Field(default=64, ge=1)
     """Of so many images one code is exchanged for others, near and far, to see how much the image changes."""

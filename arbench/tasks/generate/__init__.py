@@ -61,6 +61,9 @@ class Generate(Compared):
             raise ValueError("n: null is one sample for each prompt, and no prompts are given")
         if self.prompts is None and self.reference is None:
             raise ValueError("reference: null is for samples of prompts, and no prompts are given")
+        for name in ("kind", "split") if self.reference is None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: it is that of a reference, and the reference is null")
         return self
 
     @property

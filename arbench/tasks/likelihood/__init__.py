@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ...spec.card import Card
 from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
 from ...spec.unit import cut
+from ..on_images import Crop, check_crop
 
 
 class Likelihood(TaskSpec):
@@ -18,7 +19,7 @@ class Likelihood(TaskSpec):
     """Name of the task."""
     data: str = "mnist5k/heldout"
     """Images, as `arbench score` reads them, with classes."""
-    crop: str = "none"
+    crop: Crop = "none"
     """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
     size: int | None = Field(default=None, ge=1)
     """Side of the square that `crop` makes, in pixels."""
@@ -26,6 +27,11 @@ class Likelihood(TaskSpec):
     """Images, from the start of the source; null: all."""
     batch: int = Field(default=16, ge=1)
     """Images at once; no result depends on it."""
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        check_crop(self.crop, self.size)
+        return self
 
 
 def _unable(card: Card, spec: Likelihood) -> str:

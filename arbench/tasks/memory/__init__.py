@@ -25,7 +25,9 @@ class Memory(TaskSpec):
     @model_validator(mode="after")
     def _limit_of_a_search(self) -> Self:
         if self.limit is not None and self.largest is None:
-            raise ValueError("`limit` holds for the search that `largest` asks for: give it too, as in `largest: 64`")
+            raise ValueError(
+                "limit: it holds for the search that `largest` asks for: give that too, as in `largest: 64`"
+            )
         return self
 
 

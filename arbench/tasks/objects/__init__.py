@@ -37,9 +37,11 @@ class Objects(TaskSpec):
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.images is None) != (self.boxes is None):
-            raise ValueError("images and boxes are given together")
+            raise ValueError(f"{'boxes' if self.images is None else 'images'}: images and boxes are given together")
+        if self.images is not None and self.size is not None:
+            raise ValueError("size: it is that of the packaged photographs, and images are given")
         if self.images is None and self.pictures is None:
-            raise ValueError("pictures is a number without images of your own")
+            raise ValueError("pictures: null is for images of your own; it is a number without them")
         return self
 
 

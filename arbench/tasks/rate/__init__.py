@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ...metrics.pairs.backbones import NEEDS
-from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec
+from ...spec.task import Data, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec, distinct
 from ...spec.unit import cut
+from ..on_images import Crop, check_crop
 
 
 class Rate(TaskSpec):
@@ -18,18 +19,23 @@ class Rate(TaskSpec):
     """Name of the task."""
     data: str = "mnist5k/heldout"
     """Images, as `arbench score` reads them."""
-    crop: str = "none"
+    crop: Crop = "none"
     """How the images are cropped, for instance adm-center-crop-v1; needs `size`."""
     size: int | None = Field(default=None, ge=1)
     """Side of the square that `crop` makes, in pixels."""
     n: int | None = Field(default=200, ge=1)
     """Images, from the start of the source; null: all."""
-    qualities: tuple[Annotated[int, Field(ge=1, le=95)], ...] = Field(
+    qualities: Annotated[tuple[Annotated[int, Field(ge=1, le=95)], ...], AfterValidator(distinct)] = Field(
         default=(1, 5, 10, 20, 30, 40, 50, 60, 70, 75, 80, 85, 90, 95), min_length=2
     )
     """Of the JPEG and WebP files, as Pillow counts them."""
     batch: int = Field(default=64, ge=1)
     """Images at once; no result depends on it."""
+
+    @model_validator(mode="after")
+    def _sized(self) -> Self:
+        check_crop(self.crop, self.size)
+        return self
 
 
 CODEC_SECONDS = 2e-7

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ...spec.task import Batches, Effort, MetricInfo, Pick, Rates, TaskDefinition, TaskSpec, distinct
 from ...spec.unit import one_per_batch
@@ -28,12 +28,26 @@ class Speed(TaskSpec):
     min_calls: int = Field(default=10, ge=3)
     """Calls that are timed at least, at each batch size."""
     min_seconds: float = Field(default=2.0, ge=0)
-    """Calls are timed for this long at least, at each batch size."""
+    """Calls are timed for this long at least, at each batch size; not given, for `max_seconds` if that is less."""
     interval: float | None = Field(default=0.05, gt=0)
     """Calls are timed until half the 95 % interval of their median is at most this part of it, or for five times
     `min_seconds`; null: whatever it is."""
     max_seconds: float = Field(default=60.0, gt=0)
     """No further call is timed after this long, however few there were."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_longer_than_the_most(cls, given: Any) -> Any:
+        most = given.get("max_seconds") if isinstance(given, dict) else None
+        if "min_seconds" in (given or ()) or isinstance(most, bool) or not isinstance(most, int | float):
+            return given
+        return {**given, "min_seconds": min(most, cls.model_fields["min_seconds"].default)}
+
+    @model_validator(mode="after")
+    def _time_enough(self) -> Self:
+        if self.min_seconds > self.max_seconds:
+            raise ValueError(f"min_seconds: {self.min_seconds:g} is more than max_seconds, {self.max_seconds:g}")
+        return self
 
 
 def _effort(spec: Speed, rates: Rates) -> Effort:

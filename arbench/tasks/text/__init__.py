@@ -34,9 +34,13 @@ class Text(TaskSpec):
     @model_validator(mode="after")
     def _both(self) -> Self:
         if (self.images is None) != (self.transcripts is None):
-            raise ValueError("images and transcripts are given together")
+            raise ValueError(
+                f"{'transcripts' if self.images is None else 'images'}: images and transcripts are given together"
+            )
+        if self.images is not None and self.size is not None:
+            raise ValueError("size: it is that of cards that are drawn, and images are given")
         if self.images is None and self.texts is None:
-            raise ValueError("texts is a number where cards are drawn")
+            raise ValueError("texts: null is for images of your own; it is a number where cards are drawn")
         return self
 
 

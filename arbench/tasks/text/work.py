@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...data.prompts import read_prompts
 from ...data.text_cards import cards, why_not_drawn
-from ...errors import InputError, PrerequisiteError, Unsupported
+from ...errors import InputError, PrerequisiteError, Unsupported, counted
 from ...gallery import Gallery
 from ...metrics.estimate import Estimate, missing
 from ...metrics.ocr import Ocr
@@ -91,7 +91,8 @@ def _given(
         source = context.source(Data(task.images))
         if len(lines) != len(source):
             raise InputError(
-                f"{task.transcripts} has {len(lines)} lines, and {task.images} {len(source)} images",
+                f"{task.transcripts} has {counted(len(lines), 'line')},"
+                f" and {task.images} {counted(len(source), 'image')}",
                 "line i is what is written on image i",
                 "give a line for each image",
             )

@@ -1,0 +1,73 @@
+"""Labels, columns and names of two sides of a score that do not fit, and what the error says to do."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from arbench.cli.main import main
+from arbench.data.sources import open_source
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 28, 28, 3), dtype=np.uint8)
+TOO_LARGE = np.array([0, 1, 2, 3, 2**63 + 7], dtype=np.uint64)
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def table(path: Path, **columns: object) -> None:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32, np.uint64, np.int16])
+def test_labels_of_any_integers(tmp_path: Path, kind: type[np.integer]) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=PIXELS, arr_1=np.arange(5, dtype=kind))
+    table(tmp_path / "a.parquet", image=list(map(png, PIXELS)), label=np.arange(5, dtype=kind))
+    for name in ("a.npz", "a.parquet"):
+        labels = open_source(str(tmp_path / name)).labels
+        assert labels is not None
+        assert labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.parquet"])
+def test_a_label_beyond_what_a_number_holds_is_an_error(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    np.savez("a.npz", arr_0=PIXELS, arr_1=TOO_LARGE)
+    table(Path("a.parquet"), image=list(map(png, PIXELS)), label=TOO_LARGE)
+    assert main(["score", name, "--reference", name, "-c", "offline", "--device", "cpu", "--out", "o"]) == 2
+    told = capsys.readouterr().err
+    assert f"{2**63 + 7} is no label of an image in {name}" in told
+    assert "labels are below 2**63" in told
+
+
+def test_each_column_of_images_is_told_with_how_to_choose_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table(Path("two.parquet"), left=list(map(png, PIXELS)), **{"right side": list(map(png, PIXELS))})
+    assert main(["score", "two.parquet", "--reference", "two.parquet", "-c", "offline", "--device", "cpu"]) == 2
+    told = capsys.readouterr().err
+    assert "columns of bytes: left, right side" in told
+    assert "next: name it: --column left or --column 'right side'" in told
+
+
+@pytest.mark.parametrize("names", ["abcde", "12345"])
+def test_what_to_do_about_pairs_helps_with_archives(tmp_path, monkeypatch, capsys, names):
+    monkeypatch.chdir(tmp_path)
+    for file, keys in (("mine.zip", "01234"), ("theirs.zip", names)):
+        with zipfile.ZipFile(file, "w") as archive:
+            for key, image in zip(keys, PIXELS, strict=True):
+                archive.writestr(f"{key}.png", png(image))
+    command = ["score", "mine.zip", "--reference", "theirs.zip", "--paired", "-c", "pairs"]
+    assert main([*command, "--device", "cpu", "--out", "o"]) == 2
+    told = capsys.readouterr().err
+    assert f"sample 0 is 0.png, and the image at its place is {names[0]}.png" in told
+    assert "python -m zipfile -e FILE.zip FOLDER" in told
