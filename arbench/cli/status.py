@@ -19,6 +19,7 @@ def status(folder: Path, json_output: bool) -> int:
         {
             "task": cell.planned.cell.task.task,
             "adapter": cell.planned.cell.adapter,
+            "swept": cell.planned.cell.swept,
             "outcome": cell.outcome or ("done" if cell.done else _at_work(cell.started, holder)),
             "units_done": len(cell.units),
             "units": len(cell.planned.units),
@@ -55,12 +56,13 @@ def _print(document: dict[str, Any]) -> None:
     from ..terminal import Column, print_table
 
     console = PlainConsole()
-    columns = [Column("task", whole=True), Column("adapter", keep=True), Column("outcome", keep=True)]
-    columns += [Column("units", right=True, whole=True), Column("reason")]
-    rows = [
-        (cell["task"], cell["adapter"], cell["outcome"], f"{cell['units_done']}/{cell['units']}", cell["reason"])
-        for cell in document["cells"]
-    ]
+    swept = any(cell["swept"] for cell in document["cells"])
+    columns = [Column("task", whole=True), Column("adapter", keep=True), *([Column("setting")] if swept else [])]
+    columns += [Column("outcome", keep=True), Column("units", right=True, whole=True), Column("reason")]
+    rows = []
+    for cell in document["cells"]:
+        row = [cell["task"], cell["adapter"], *([cell["swept"]] if swept else [])]
+        rows.append([*row, cell["outcome"], f"{cell['units_done']}/{cell['units']}", cell["reason"]])
     console.print(Text(document["run_id"]), soft_wrap=True)
     print_table(console, columns, rows, rule=True)
     counts: dict[str, int] = {}
