@@ -21,7 +21,7 @@ from ..json_text import parse_json, writable
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 
-ANEW = "leave this folder out; a run without its plan cannot be resumed: arbench run SUITE, or arbench score, makes it anew"
+ANEW = "leave this folder out: it cannot be resumed without its plan; arbench run SUITE or arbench score makes another"
 
 
 @dataclass(frozen=True)

@@ -25,28 +25,17 @@ sampling:
 
 @pytest.fixture
 def planned(tmp_path: Path) -> Path:
-    suite_file = parse(SUITE, "s.yaml")
-    run = RunFile(
-        run_id="s",
-        started="",
-        argv=(),
-        suite=suite_file.suite,
-        suite_path="s.yaml",
-        origins=(),
-        plan=make_plan(suite_file),
-    )
+    known = parse(SUITE, "s.yaml")
+    words = {"run_id": "s", "started": "", "argv": (), "suite_path": "s.yaml", "origins": ()}
+    run = RunFile(suite=known.suite, plan=make_plan(known), **words)
     Store.create(tmp_path / "run", run).close()
     return tmp_path / "run"
 
 
 def test_the_settings_of_a_sweep_are_told_apart(planned: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scales = ["guidance.scale 1", "guidance.scale 2"]
     assert main(["status", str(planned)]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("speed")]
-    assert [scale in row for row, scale in zip(rows, ("guidance.scale 1", "guidance.scale 2"), strict=True)] == [
-        True
-    ] * 2
+    assert [scale in row for row, scale in zip(rows, scales, strict=True)] == [True, True]
     assert main(["status", str(planned), "--json"]) == 0
-    assert [cell["swept"] for cell in json.loads(capsys.readouterr().out)["cells"]] == [
-        "guidance.scale 1",
-        "guidance.scale 2",
-    ]
+    assert [cell["swept"] for cell in json.loads(capsys.readouterr().out)["cells"]] == scales
