@@ -619,6 +619,30 @@ def test_what_does_not_sample_fails_once(outcome: Any) -> None:
 # ---- editing ---------------------------------------------------------------------------------------------------------
 
 
+class Leaves(Small):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        raise SystemExit(5)
+
+
+class LeavesAtLoad(Small):
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        raise SystemExit("usage: mine")
+
+
+class LeavesAtClose(Small):
+    def close(self):
+        if not hasattr(self, "network"):
+            raise SystemExit(5)
+        del self.network
+
+
+def test_an_adapter_that_leaves_the_process_fails_its_checks_and_no_more(outcome: Any) -> None:
+    assert outcome(Leaves)["sample"] == "SystemExit: 5"
+    assert outcome(LeavesAtLoad) == {"load": "SystemExit: usage: mine"}
+    assert "SystemExit" in outcome(LeavesAtClose)["close"]
+
+
 class Editing(Small):
     """Draws in the mask, each token from the one before, drawn or given."""
 

@@ -125,7 +125,7 @@ def check(plan: Plan, only: Sequence[str] = (), tell: Tell = lambda number, coun
     try:
         with watch("load"):
             model, tokenizer = _load(plan)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         yield Verdict(name, "load", "FAIL", describe(error))
         return
     part = f", {plan.load.part}" if plan.load.part else ""

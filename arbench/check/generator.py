@@ -238,7 +238,7 @@ class GeneratorChecks:
             self.call((0,), sampling)
         except Unsupported:
             return ""
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"raises {describe(error)}, which is not an Unsupported"
         return "accepted and not in `supports` of the card; raise Unsupported"
 

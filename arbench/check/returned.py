@@ -149,7 +149,7 @@ def check_close(owner: object, close: Callable[[], None], outside: object = None
     close()
     try:
         close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Broken(f"the second `close` raises {type(error).__name__}: {error}") from None
     gc.collect()
     alive = [type(network).__name__ for network in (ref() for ref in held) if network is not None]

@@ -30,7 +30,8 @@ class NotApplicable(Exception):
 
 
 def verdicts(adapter: str, checks: Iterable[Check]) -> Iterator[Verdict]:
-    """One verdict a check, in order. Whatever an adapter raises is a failure of that check, not of the command."""
+    """One verdict a check, in order. Whatever an adapter raises, `SystemExit` too, is a
+    failure of that check, not of the command."""
     for name, check in checks:
         try:
             outcome: Outcome = "ok"
@@ -39,12 +40,12 @@ def verdicts(adapter: str, checks: Iterable[Check]) -> Iterator[Verdict]:
             outcome, why = "not applicable", str(error)
         except Broken as error:
             outcome, why = "FAIL", str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             outcome, why = "FAIL", describe(error)
         yield Verdict(adapter, name, outcome, why)
 
 
-def describe(error: Exception) -> str:
+def describe(error: BaseException) -> str:
     """One line for an error of any kind."""
     if isinstance(error, ArbenchError):
         text = f"{error.what} ({error.why})" if error.why else error.what

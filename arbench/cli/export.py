@@ -13,6 +13,8 @@ from rich.progress import track
 
 from arbench.cli.places import results
 from arbench.errors import OK, InputError, StoreError, UsageError, counted
+from arbench.remote.address import is_address
+from arbench.run.store import read_run
 from arbench.score.cells import CellStream, SampledCell, cells_of, images_missing, is_run
 from arbench.terminal import PlainConsole
 
@@ -49,6 +51,8 @@ def export(
 def _samples(run: str, images: Path | None, npz: Path | None) -> int:
     """Every cell's images below `images`, or one cell's into the file `npz`."""
     if not is_run(run):
+        if not is_address(run):
+            read_run(Path(run.partition(":")[0]))
         raise InputError(f"{run} is not the folder of a run", "it has no run.json with a plan", "arbench ls runs")
     cells = cells_of(run)
     for cell in cells:

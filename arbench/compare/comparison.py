@@ -114,6 +114,14 @@ def compare_folders(
     measures timings and memory of both again, in turn.
     """
     first, second = (read_runs([folder])[0] for folder in (old, new))
+    for folder, run in ((old, first), (new, second)):
+        if not run.entries:
+            word = shlex.quote(str(folder))
+            raise UsageError(
+                f"{folder} has no results",
+                f"{len(run.missing)} of its cells are to do" if run.missing else "nothing was measured",
+                f"arbench resume {word}" if run.missing else f"arbench report {word}",
+            )
     found = compare_runs(first, second, names or _names(first, second), tolerance, images, turns)
     if not found.models:
         raise UsageError(

@@ -25,6 +25,8 @@ RINGS = 8
 """Of the radial spectrum, of equal width from 0 to half a cycle per pixel."""
 HIGH = 0.25
 """Cycles per pixel from which frequencies are high: half of the highest that a row of pixels can hold."""
+EVEN = 1e-6
+"""Levels: an image whose brightness differs by less is of one brightness."""
 COLOURED = 8.0
 """Levels by which the channels of an image differ (root mean square) for their order to be told."""
 
@@ -71,7 +73,9 @@ def spectra(images: Values) -> Values:
     """
     _, height, width = images.shape
     window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
-    power = np.abs(np.fft.fft2((images - images.mean((1, 2), keepdims=True)) * window)) ** 2
+    waves = images - images.mean((1, 2), keepdims=True)
+    waves[np.ptp(images, axis=(1, 2)) < EVEN] = 0  # what rounding leaves of an even image is no power
+    power = np.abs(np.fft.fft2(waves * window)) ** 2
     length = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
     ring = np.floor(length * 2 * RINGS).astype(np.int64)
     ring[(length == 0) | (ring >= RINGS)] = RINGS  # the last bin is thrown away

@@ -22,6 +22,8 @@ from ..spec.problem import said
 from ..spec.result import SCHEMA_VERSION, Result
 from ..spec.schema1 import upgraded
 
+ANEW = "leave this folder out: it cannot be resumed without its plan; arbench run SUITE or arbench score makes another"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -107,10 +109,11 @@ def changed(run: RunFolder) -> Iterator[Entry]:
 def read_run(folder: Path) -> RunFolder:
     """One run, whether or not its results were changed; errors else as of `read_runs`."""
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}", "", "arbench ls runs")
+        what = f"{folder} is not a folder" if folder.exists() else f"no folder {folder}"
+        raise InputError(what, "", "arbench ls runs")
     if not (folder / "run.json").is_file():
         raise InputError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
-    run = _object(folder / "run.json")
+    run = _object(folder / "run.json", ANEW)
     plan = [_planned(cell, folder) for cell in run.get("cells") or (run.get("plan") or {}).get("cells") or ()]
     run_id = str(run.get("run_id", writable(folder.name)))
     order = {cell.result_id: index for index, cell in enumerate(plan)}
@@ -123,13 +126,13 @@ def read_run(folder: Path) -> RunFolder:
     return RunFolder(folder, run, entries, missing, seconds, None if records is None else results_written(records))
 
 
-def _object(path: Path) -> dict[str, Any]:
+def _object(path: Path, hint: str = REDO) -> dict[str, Any]:
     try:
         value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedFile(f"cannot read {path}", f"the file is damaged: {error}", REDO) from error
+        raise DamagedFile(f"cannot read {path}", f"the file is damaged: {error}", hint) from error
     if not isinstance(value, dict):
-        raise DamagedFile(f"cannot read {path}", "it is not a JSON object", REDO)
+        raise DamagedFile(f"cannot read {path}", "it is not a JSON object", hint)
     version = value.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise DamagedFile(

@@ -322,10 +322,12 @@ class _Planner:
             origins[f"task.{name}"] = f"{data.what} in {data.source}"
             return task.model_copy(update={name: available})
         if asked > available:
+            place = where(self.suite_file, ("tasks", index, name))
+            key = name if place.startswith(f"--set {name}=") else f"{task.task}.{name}"  # as it was given: to all tasks
             raise ConfigError(
-                f"{where(self.suite_file, ('tasks', index, name))}: {task.task}.{name} is {asked}",
+                f"{place}: {task.task}.{name} is {asked}",
                 f"{data.source} has {available} {data.what}",
-                f"--set {task.task}.{name}={available}, or null for all",
+                f"--set {key}={available}, or null for all",
             )
         return task
 

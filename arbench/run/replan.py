@@ -100,7 +100,7 @@ def key_of(planned: PlannedCell) -> tuple[str, str, str]:
 def difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | None) -> str:
     """In words, why two plannings of a cell have other identities."""
     if fresh is None:
-        return "the task's data or the adapter have changed"
+        return _unlike(planned, new) or "the task's data or the adapter have changed"
     if fresh.cell.weights_sha256 != planned.cell.weights_sha256:
         return "its weight files have changed"
     if fresh.cell.features_sha256 != planned.cell.features_sha256:
@@ -112,3 +112,24 @@ def difference(old: Plan, planned: PlannedCell, new: Plan, fresh: PlannedCell | 
     if new.machine != old.machine and planned.exclusive:
         return f"it was planned on {old.machine}, this is {new.machine}"
     return "the adapter or the task has another version now"
+
+
+def _unlike(planned: PlannedCell, new: Plan) -> str:
+    """What the nearest cell of `planned`'s adapter and task has otherwise in `new`; "" where none has this task."""
+    task, mine = planned.cell.task.task, _values(planned)
+    rivals = [each for each in new.cells if each.cell.adapter == planned.cell.adapter and each.cell.task.task == task]
+    unlike = [[name for name in mine | theirs if mine.get(name) != theirs.get(name)] for theirs in map(_values, rivals)]
+    if not rivals:
+        return f"the other plan has no {task} of {planned.cell.adapter}"
+    nearest = min(range(len(rivals)), key=lambda place: len(unlike[place]))
+    theirs = _values(rivals[nearest])
+    told = [f"{name} is {mine.get(name)} in one plan, {theirs.get(name)} in the other" for name in unlike[nearest]]
+    return "; ".join(told)
+
+
+def _values(planned: PlannedCell) -> dict[str, str]:
+    """Of its task and sampling, by dotted name."""
+    cell = planned.cell
+    sampling = cell.sampling.plain() if cell.sampling else {}
+    parts = ((cell.task.task, cell.task.plain()), ("sampling", sampling))
+    return {f"{prefix}.{name}": canonical_json(value) for prefix, values in parts for name, value in values.items()}

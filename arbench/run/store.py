@@ -188,7 +188,8 @@ def parse_result(path: Path) -> Result:
 def read_run(folder: Path) -> RunFile:
     """The `run.json` of `folder`, with an error for a folder that is not a run or comes from a newer arbench."""
     if not (folder / "run.json").is_file():
-        raise InputError(f"{folder} is not the folder of a run", "it has no run.json", "arbench ls runs")
+        why = "it has no run.json" if folder.is_dir() else "it is a file" if folder.exists() else "it does not exist"
+        raise InputError(f"{folder} is not the folder of a run", why, "arbench ls runs")
     if is_scores(folder):
         raise InputError(
             f"{folder} holds scores, not a run", "`arbench score` wrote it in one go", f"arbench report {folder}"

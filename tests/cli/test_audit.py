@@ -40,6 +40,12 @@ def test_what_cannot_be_audited(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_too_many_images_are_told_for_all_tasks(tmp_path, capsys):
+    Image.new("RGB", (32, 32)).save(tmp_path / "one.png")
+    assert main(["audit", "tokenizers/var-mini", "--data", str(tmp_path), "-n", "5"]) == 2
+    assert "--set n=1, or null for all" in capsys.readouterr().err
+
+
 class Encoder(nn.Module):
     """Mean grey of blocks of 2 x 2 in 16 levels, of which every other one is dead; those in a corner are drawn."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -86,6 +87,13 @@ def test_two_models_stand_for_each_other_and_strangers_are_told(runs, tmp_path):
     with pytest.raises(UsageError, match="no model in common") as told:
         compare_folders(tmp_path / "a", runs("c", kind="tokenizer"))
     assert f"arbench report {tmp_path / 'a'} " in told.value.hint
+
+
+def test_a_run_without_results_is_told_as_such(runs, tmp_path):
+    shutil.rmtree(runs("b") / "cells")
+    for old, new in ((runs("a"), tmp_path / "b"), (tmp_path / "b", tmp_path / "a")):
+        with pytest.raises(UsageError, match="b has no results"):
+            compare_folders(old, new)
 
 
 def test_the_command_fails_on_what_it_is_asked_to(runs, capsys):

@@ -111,6 +111,16 @@ def test_what_does_not_apply_is_null_with_the_reason(cell, through):
     assert finished.gallery is None
 
 
+def test_even_images_have_no_power(cell, through, tmp_path):
+    """Their brightness leaves 1e-26 in the spectrum by rounding, which is nothing to divide by."""
+    colours = np.random.default_rng(0).integers(1, 255, (8, 1, 1, 3), dtype=np.uint8)
+    np.savez(tmp_path / "even.npz", arr_0=np.broadcast_to(colours, (8, 32, 32, 3)))
+    finished, _ = through(cell("tokenizers/whole", Detail(data=str(tmp_path / "even.npz"), n=8, show=0)))
+    spectral = [m for m in finished.metrics if m.name in ("high-frequency-ratio", "spectrum-ratio", "error-spectrum")]
+    assert len(spectral) == 1 + 2 * detail.RINGS
+    assert {(metric.value, metric.reason) for metric in spectral} == {(None, "the originals have no power there")}
+
+
 def test_regions_and_errors_by_hand(photographs):
     """A step of full height: two columns of edges, the rest flat; a ramp beside it of a tenth of its slope: texture."""
     row = np.concatenate([np.zeros(16), np.full(6, 200.0), 200 - 10.0 * np.arange(1, 11)])
