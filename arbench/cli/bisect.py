@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -11,9 +12,9 @@ from arbench.compare import bisection
 from arbench.compare.bisection import Bisection, Goal
 from arbench.compare.difference import EXACT
 from arbench.compare.in_turn import Build
-from arbench.errors import INFRASTRUCTURE, OK, PARTIAL, StoreError, UnknownName, UsageError
+from arbench.errors import INFRASTRUCTURE, OK, PARTIAL, StoreError, UnknownName, UsageError, counted
 from arbench.report.folders import read_runs
-from arbench.report.series import Reading, night
+from arbench.report.series import Reading, night, settings_told
 from arbench.terminal import PlainConsole
 
 SOURCE = "from importlib.util import find_spec; from arbench import registry;"
@@ -32,13 +33,14 @@ def bisect(
     json_output: bool,
 ) -> int:
     """3 where the good and the bad commit cannot be told apart, 4 where skipped commits leave several."""
-    one = _number(folder, metric, adapter)
+    one, setting = _number(folder, metric, adapter)
     top = Path(bisection.git(repository, "rev-parse", "--show-toplevel").strip())
     goal = Goal(
         repository=str(top),
         good=bisection.commit_of(top, good),
         bad=bisection.commit_of(top, bad),
         adapter=one.entry.result.adapter,
+        setting=setting,
         number=one.words,
         exact=one.metric.measure == "quality" or one.metric.name in EXACT,
     )
@@ -46,7 +48,8 @@ def bisect(
     found = bisection.begin(output, goal)
     if not found.done:
         known = len(found.steps)
-        console.print(f"{goal.number} of {goal.adapter}, {known} commits known, state in {output}", soft_wrap=True)
+        told = f"{goal.number} of {_title(goal.adapter, goal.setting)}, {counted(known, 'commit')} known"
+        console.print(f"{told}, state in {output}", soft_wrap=True)
         measure = _measure(one, folder, sources)
         found = bisection.bisect(found, output, measure, lambda text: console.print(text, soft_wrap=True))
     if json_output:
@@ -56,18 +59,37 @@ def bisect(
     return INFRASTRUCTURE if not found.told_apart else OK if len(found.first) == 1 else PARTIAL
 
 
-def _number(folder: Path, metric: str, adapter: str | None) -> Reading:
-    """The first number of the run that has this name, or is written so, of the only adapter or the one asked for."""
+def _number(folder: Path, metric: str, adapter: str | None) -> tuple[Reading, str]:
+    """The first number of the run that has this name, or is written so, of the only adapter or the one asked for, and
+    the words that tell its settings from the adapter's others. Raises `UsageError` where several have it."""
     (run,) = read_runs([folder])
     known = [each for each in night(run).readings.values() if each.metric.value is not None]
-    own = [each for each in known if adapter is None or fnmatchcase(each.entry.result.adapter, adapter)]
+    told = settings_told(known)
+    own = [each for each in known if adapter is None or _meant(each, told[each.key], adapter)]
     found = [each for each in own if metric in (each.metric.name, each.words)]
     if not found:
         raise UnknownName(f"number of {folder}", metric, [each.words for each in own], f"arbench report {folder}")
     names = sorted({each.entry.result.adapter for each in found})
     if len(names) > 1:
         raise UsageError(f"{folder} has {metric} of {len(names)} adapters", ", ".join(names), f"--adapter {names[0]}")
-    return found[0]
+    alike = [each for each in found if each.words == found[0].words]
+    if len(alike) > 1:
+        what = f"{folder} has {found[0].words} of {names[0]} {len(alike)} times"
+        titles = [_title(names[0], told[each.key]) for each in alike]
+        if len({each.entry.result.settings_id for each in alike}) == 1:
+            raise UsageError(what, ", ".join(titles), "a run whose suite has one of these")
+        raise UsageError(what, ", ".join(titles), f"--adapter {shlex.quote(titles[0])}")
+    return found[0], told[found[0].key]
+
+
+def _title(adapter: str, setting: str) -> str:
+    return f"{adapter} ({setting})" if setting else adapter
+
+
+def _meant(each: Reading, setting: str, asked: str) -> bool:
+    """Whether it is of the adapter asked for, by a glob, or by name and settings as an error tells them."""
+    name = each.entry.result.adapter
+    return fnmatchcase(name, asked) or _title(name, setting) == asked
 
 
 def _measure(one: Reading, folder: Path, sources: str | None) -> bisection.Measure:

@@ -40,6 +40,8 @@ class Goal(Frozen):
     good: str
     bad: str
     adapter: str
+    setting: str = ""
+    """What tells its settings from others of this adapter in the run."""
     number: str
     exact: bool
     """Whether it repeats exactly: one reading decides, by differences. Else ratios of rounds in turn do."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,23 @@ def make_run(
 def runs(tmp_path: Path) -> Any:
     """Makes a run in a folder of this name."""
     return lambda name, **changes: make_run(tmp_path / name, **changes)
+
+
+@pytest.fixture
+def swept(runs: Any) -> Callable[..., Path]:
+    """Makes a run of two settings, temperature 1 and another."""
+
+    def make(name: str, second: float = 0.5) -> Path:
+        folder, other = (
+            runs(name + end, temperature=t, started="2100-02-01T00:00:00+00:00")
+            for end, t in (("", 1.0), ("-b", second))
+        )
+        for cell in (other / "cells").iterdir():
+            copy = folder / "cells" / f"{cell.name}-b"
+            shutil.copytree(cell, copy)
+            document = json.loads((copy / "result.json").read_text())
+            document["result_id"] += "-b"
+            (copy / "result.json").write_text(json.dumps(document))
+        return folder
+
+    return make

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
 import numpy as np
 import pytest
 
-from arbench.compare import bisection
+from arbench.cli import bisect
+from arbench.cli.main import main
+from arbench.compare import bisection, in_turn
 from arbench.compare.bisection import Bisection, Goal
 from arbench.errors import StoreError, UsageError
 
@@ -109,3 +112,33 @@ def test_commits_that_are_alike_and_revisions_that_are_none(repository, tmp_path
     assert (found.told_apart, found.first, found.whole.rounds) == (False, (), 15)
     with pytest.raises(UsageError, match="'v9' is not a commit"):
         bisection.commit_of(repository, "v9")
+
+
+def test_of_several_settings_one_is_asked_for(repository, swept, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def measured(build, adapter, tasks):
+        asked.append((build.settings_id, adapter, sorted(tasks)))
+        return {("speed", "latency (batch 1, sample)", ""): float((build.path / "seconds.txt").read_text())}
+
+    monkeypatch.setattr(in_turn.Build, "measure", measured)
+    monkeypatch.setattr(bisect, "_check_source", lambda *given: None)
+    night = swept("night")
+    words = ["bisect", str(night), "--repository", str(repository), "--good", "HEAD~3", "--metric", "latency"]
+    words += ["-o", str(tmp_path / "found")]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "2 times" in said
+    assert not asked
+    titles = said.split("why: ")[1].splitlines()[0].split(", ")
+    settings = {json.loads(path.read_text())["settings_id"] for path in night.glob("cells/*/result.json")}
+    found = []
+    for number, title in enumerate(titles):
+        asked.clear()
+        assert main([*words[:-1], str(tmp_path / f"found-{number}"), "--adapter", title.strip()]) == 0
+        assert title.strip() in capsys.readouterr().err
+        assert len({each for each, _, _ in asked}) == 1
+        found.append(asked[0][0])
+    assert set(found) == settings
+    assert main([*words[:-1], str(tmp_path / "found-0"), "--adapter", titles[1].strip()]) == 2
+    assert "differs: setting" in capsys.readouterr().err

@@ -130,27 +130,12 @@ def test_nan_failure_rename_and_what_never_ran(nights, runs, tmp_path):
     assert found.exit_code == 3
 
 
-def swept(runs, name, second=0.5):
-    """A run of two settings, temperature 1 and `second`."""
-    folder, other = (
-        runs(name + end, temperature=t, started="2100-02-01T00:00:00+00:00") for end, t in (("", 1.0), ("-b", second))
-    )
-    for cell in (other / "cells").iterdir():
-        shutil.copytree(cell, folder / "cells" / f"{cell.name}-b")
-        change(
-            folder,
-            f"{cell.name}-b".removeprefix("res-"),
-            lambda document: document.update(result_id=f"{document['result_id']}-b"),
-        )
-    return folder
-
-
 @pytest.mark.parametrize("cell", ["generate", "generate-b"])
-def test_a_cell_of_a_sweep_that_failed_is_told_whatever_the_others_did(runs, tmp_path, cell):
+def test_a_cell_of_a_sweep_that_failed_is_told_whatever_the_others_did(swept, tmp_path, cell):
     store = tmp_path / "store"
-    baselines.accept(store, "main", swept(runs, "before"), "first")
-    assert gate(swept(runs, "same"), baselines.read(store, "main")).exit_code == 0
-    broken = swept(runs, "broken")
+    baselines.accept(store, "main", swept("before"), "first")
+    assert gate(swept("same"), baselines.read(store, "main")).exit_code == 0
+    broken = swept("broken")
     change(broken, cell, lambda document: document.update(outcome="error", reason="not finite", metrics=[]))
     found = gate(broken, baselines.read(store, "main"))
     (one,) = [each for each in found.numbers if each.verdict == "INVALID"]
@@ -159,10 +144,10 @@ def test_a_cell_of_a_sweep_that_failed_is_told_whatever_the_others_did(runs, tmp
     assert any(each.metric.startswith("image digests") and each.verdict == "IDENTICAL" for each in found.numbers)
 
 
-def test_numbers_of_a_sweep_say_of_which_settings_they_are(runs, tmp_path, capsys):
+def test_numbers_of_a_sweep_say_of_which_settings_they_are(swept, tmp_path, capsys):
     store = tmp_path / "store"
-    baselines.accept(store, "main", swept(runs, "before"), "first")
-    found = gate(swept(runs, "after"), baselines.read(store, "main"))
+    baselines.accept(store, "main", swept("before"), "first")
+    found = gate(swept("after"), baselines.read(store, "main"))
     titles = [(each.title, each.metric) for each in found.numbers]
     assert len(titles) == len(set(titles))
     assert {title for title, _ in titles} == {
@@ -180,10 +165,10 @@ def test_numbers_of_a_sweep_say_of_which_settings_they_are(runs, tmp_path, capsy
     assert sum("temperature 0.5" in line for line in lines) == 1
 
 
-def test_a_suspect_of_a_sweep_is_decided_by_rounds_of_its_own_settings(runs, tmp_path):
+def test_a_suspect_of_a_sweep_is_decided_by_rounds_of_its_own_settings(swept, tmp_path):
     store = tmp_path / "store"
-    baselines.accept(store, "main", swept(runs, "before"), "first")
-    slower = swept(runs, "slower")
+    baselines.accept(store, "main", swept("before"), "first")
+    slower = swept("slower")
     for cell in ("speed", "speed-b"):
         change(slower, cell, lambda document: document["metrics"][0].update(value=0.11))
     good = (0.1 + 1e-4 * np.arange(7)).tolist()
@@ -198,8 +183,8 @@ def test_a_suspect_of_a_sweep_is_decided_by_rounds_of_its_own_settings(runs, tmp
     assert latency == {"set-1.0": "REGRESSED", "set-0.5": "OK"}
 
 
-def test_a_build_is_read_by_settings(runs, tmp_path):
-    folder = swept(runs, "r")
+def test_a_build_is_read_by_settings(swept, tmp_path):
+    folder = swept("r")
     change_cells = {"speed": 0.2, "speed-b": 0.3}
     for cell, value in change_cells.items():
         change(folder, cell, lambda document, value=value: document["metrics"][0].update(value=value))
@@ -360,7 +345,7 @@ def test_a_calibration_tells_the_noise_and_what_is_too_noisy(runs, tmp_path):
         noises(measure(0.1), timings(known), 13, told.append)
 
 
-def test_a_noisy_setting_of_a_sweep_puts_no_other_in_quarantine(runs, tmp_path, monkeypatch, capsys):
+def test_a_noisy_setting_of_a_sweep_puts_no_other_in_quarantine(swept, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(5)
     spread = {"set-1.0": 0.3, "set-0.5": 0.001}
@@ -370,11 +355,11 @@ def test_a_noisy_setting_of_a_sweep_puts_no_other_in_quarantine(runs, tmp_path, 
         return {("speed", words, key): 0.1 * float(np.exp(sd * draw.normal())) for key, sd in spread.items()}
 
     monkeypatch.setattr(in_turn.Build, "measure", measured)
-    assert main(["baseline", "set", "main", str(swept(runs, "before"))]) == 0
+    assert main(["baseline", "set", "main", str(swept("before"))]) == 0
     assert main(["baseline", "calibrate", "main", "before", "--sessions", "14"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if words in line]
     assert {"temperature 0.5" in line: "quarantine: A/A" in line for line in lines} == {True: False, False: True}
-    slower = swept(runs, "slower")
+    slower = swept("slower")
     for cell in ("speed", "speed-b"):
         change(slower, cell, lambda document: document["metrics"][0].update(value=0.11))
 
