@@ -37,7 +37,7 @@ def find(recipe: str) -> Callable[[Image.Image, int], Image.Image]:
 
 
 def adm_center_crop(image: Image.Image, size: int) -> Image.Image:
-    """Halved by a box filter while the shorter side is at least twice `size`, then bicubic; crop offset floored."""
+    """Halved by a box filter while the shorter side is at least twice `size`, then bicubic; crop offset bounded."""
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Resampling.BOX)
     scale = size / min(image.size)

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import DamagedFile, InputError, counted
 from ..features.feature_folder import PAIRS
 from ..features.feature_set import PictureRecord
-from ..metrics.estimate import Estimate, floored, heavy_tailed, mean_with_interval, missing, share
+from ..metrics.estimate import Estimate, bounded, heavy_tailed, mean_with_interval, missing, share
 from ..metrics.pairs import paired
 from ..metrics.pairs.paired_sum import corpus
 from ..metrics.pairs.ssim import RANGE
@@ -179,7 +179,7 @@ def _moved(estimate: Estimate, value: float) -> Estimate:
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return replace(estimate, value=value)
     by = value - estimate.value
-    return floored(replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by))
+    return bounded(replace(estimate, value=value, low=estimate.low + by, high=estimate.high + by))
 
 
 def _mifid(definition: Definition, inputs: Inputs) -> Number:

@@ -99,7 +99,7 @@ def around_root(
     """
     half = quantile * error
     higher = half * half / (4 * max(value, half)) if half > 0 else 0.0
-    return floored(Estimate(value, value - half + higher, value + half + higher, method, n, flags))
+    return bounded(Estimate(value, value - half + higher, value + half + higher, method, n, flags))
 
 
 def second_order(jackknife: float, overshoot: float) -> float:
@@ -112,12 +112,12 @@ def second_order(jackknife: float, overshoot: float) -> float:
     return max(jackknife / 4, jackknife - overshoot)
 
 
-def floored(estimate: Estimate, least: float = 0.0) -> Estimate:
-    """The same with no limit below `least`, which what is estimated cannot fall below."""
-    if estimate.low is None or estimate.low >= least:
+def bounded(estimate: Estimate, least: float = 0.0, most: float = math.inf) -> Estimate:
+    """The same with limits from `least` to `most`, beyond which what is estimated cannot lie."""
+    if estimate.low is None or estimate.high is None:
         return estimate
-    low = max(estimate.low, least)
-    return replace(estimate, low=low, high=None if estimate.high is None else max(estimate.high, low))
+    low, high = (min(max(limit, least), most) for limit in (estimate.low, estimate.high))
+    return replace(estimate, low=low, high=high)
 
 
 HEAVY, LEAST = 50, 20

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .estimate import Estimate, around, floored, missing
+from .estimate import Estimate, around, bounded, missing
 
 
 def distances(read: Sequence[str], truth: Sequence[str]) -> NDArray[np.int64]:
@@ -36,4 +36,4 @@ def rate(edits: NDArray[np.int64], lengths: NDArray[np.int64]) -> Estimate:
     away = (edits - value * lengths) / (total / n)
     if n < 2 or not away.any():  # images that are all alike tell nothing of how far others are from them
         return Estimate(value, n=n, flags=("no_interval",))
-    return floored(around(value, float(away.std(ddof=1)) / math.sqrt(n), "delta, by image", n))
+    return bounded(around(value, float(away.std(ddof=1)) / math.sqrt(n), "delta, by image", n))

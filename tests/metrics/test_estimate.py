@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from arbench.metrics.estimate import Estimate, Z, around_root, floored, mean_with_interval, missing, share
+from arbench.metrics.estimate import Estimate, Z, around_root, bounded, mean_with_interval, missing, share
 
 
 def test_mean_has_students_interval() -> None:
@@ -27,9 +27,11 @@ def test_a_mean_that_a_few_values_decide_has_no_interval() -> None:
 
 
 def test_limits_are_cut_and_flags_stand_once() -> None:
-    cut = floored(Estimate(0.1, -0.2, 0.4, "t", 9))
+    cut = bounded(Estimate(0.1, -0.2, 0.4, "t", 9))
     assert (cut.low, cut.high) == (0.0, 0.4)
-    assert floored(Estimate(0.1, 0.05, 0.4)).low == 0.05
+    assert bounded(Estimate(0.1, 0.05, 0.4)).low == 0.05
+    assert bounded(Estimate(0.9, 0.7, 1.1, "t", 9), most=1) == Estimate(0.9, 0.7, 1, "t", 9)
+    assert bounded(missing("nothing"), most=1) == missing("nothing")
     assert Estimate(1.0, flags=("a",)).flagged(["a", "b"]).flags == ("a", "b")
 
 

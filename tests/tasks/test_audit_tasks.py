@@ -77,6 +77,17 @@ def test_blocks_of_grey_are_stable_in_every_other_way(cell, through, images):
     assert found(finished, "latent-change") == {}  # it has codes
 
 
+@pytest.mark.parametrize("name", ["blocks", "leaning", "scales"])
+def test_intervals_of_shares_of_few_images_stay_between_0_and_1(cell, through, name):
+    finished, _ = through(cell(f"tokenizers/{name}", Stability(n=3, rounds=2)))
+    shares = [
+        metric for metric in finished.metrics if metric.name in ("token-change", "token-agreement", "flip-agreement")
+    ]
+    assert len(shares) > len(PERTURBATIONS)
+    for each in shares:
+        assert 0 <= each.interval.low <= each.value <= each.interval.high <= 1, each
+
+
 def test_levels_of_a_pyramid_are_told_apart(cell, through):
     finished, _ = through(cell("tokenizers/scales", Stability(n=N, rounds=1)))
     places = set(found(finished, "token-agreement"))

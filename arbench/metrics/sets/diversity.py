@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..estimate import Estimate, around, floored, missing
+from ..estimate import Estimate, around, bounded, missing
 from ..rows import BLOCK, Rows, blocks
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
 
@@ -120,7 +120,7 @@ def mind(samples: Rows, reference: Rows, *, projections: int = PROJECTIONS, seed
     if not math.isfinite(value):
         return missing(NOT_FINITE.format("samples or the reference"), len(samples))
     error = scale * float(np.std(potential, ddof=1)) / math.sqrt(n)
-    return floored(around(value, error, "delta, reference fixed", n))
+    return bounded(around(value, error, "delta, reference fixed", n))
 
 
 def _projected(rows: Rows, chosen: NDArray[np.int64] | None, along: NDArray[Any]) -> Floats:

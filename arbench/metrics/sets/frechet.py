@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import UsageError
-from ..estimate import Estimate, around_root, floored, missing, student
+from ..estimate import Estimate, around_root, bounded, missing, student
 from ..rows import Rows
 from .influence import Influence, influence, overshoot
 from .moments import (
@@ -116,7 +116,7 @@ def frechet(
     if any(side.heavy for side in sides):
         return Estimate(value, n=len(samples), flags=(*flags, "heavy_tails"))
     law = functools.reduce(operator.add, map(scatter, sides))
-    return floored(law.around(value, named, len(samples), flags))
+    return bounded(law.around(value, named, len(samples), flags))
 
 
 def frechet_influence(samples: Rows, real: Factored) -> tuple[float, Influence] | Estimate:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..estimate import Estimate, Z, floored, missing, second_order
+from ..estimate import Estimate, Z, bounded, missing, second_order
 from ..rows import Rows, dense
 from .moments import NOT_FINITE, Floats, check_rows, same_length, too_few
 
@@ -100,7 +100,7 @@ def cmmd(
     value = found.xx.total / n**2 + found.yy.total / m**2 - 2 * found.xy.total / (n * m)
     around = _interval(found, reference_fixed).around(value, found.distance, _method(reference_fixed), n)
     low, high = (None if limit is None else CMMD_SCALE * limit for limit in (around.low, around.high))
-    return floored(replace(around, value=CMMD_SCALE * value, low=low, high=high))
+    return bounded(replace(around, value=CMMD_SCALE * value, low=low, high=high))
 
 
 def _polynomial(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:

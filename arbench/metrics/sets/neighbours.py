@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...errors import InputError
-from ..estimate import Estimate, mean_with_interval, missing, share, student
+from ..estimate import Estimate, bounded, mean_with_interval, missing, share, student
 from ..rows import Rows
 from .moments import MINIMUM, NOT_FINITE, same_length, too_few
 from .neighbour_passes import Distance, Nearest, Points, across, centre_of, least, nearest_within
@@ -137,10 +137,9 @@ class Neighbours:
             return DensityCoverage(missing(reason, len(self._samples)), missing(reason, len(self._samples)))
         found = self._cross.by_k[k]
         counts = found.balls.double().cpu().numpy() / k
-        density = mean_with_interval(counts)
-        low = None if density.low is None else max(0.0, density.low)
+        density = bounded(mean_with_interval(counts))
         return DensityCoverage(
-            Estimate(density.value, low, density.high, "t, reference fixed", density.n, density.flags),
+            Estimate(density.value, density.low, density.high, "t, reference fixed", density.n, density.flags),
             _share_of_references(found.filled.any(1), found.filled, len(counts)),
         )
 
@@ -154,10 +153,8 @@ class Neighbours:
             return np.full(len(self._samples), np.nan), missing(reason, len(self._samples))
         ratios = self._cross.by_k[k].ratio.double().cpu().numpy()
         values = np.sqrt(ratios) if self.distance == "adm" else ratios  # its distances are squares
-        found = mean_with_interval(values)
-        low = None if found.low is None else max(0.0, found.low)
-        method = "t, reference fixed" if found.method else ""
-        return values, Estimate(found.value, low, found.high, method, found.n, found.flags, found.reason)
+        found = bounded(mean_with_interval(values))
+        return values, replace(found, method="t, reference fixed" if found.method else "")
 
     def auth_pct(self) -> Estimate:
         """AuthPct (Alaa et al., 2022, as in dgm-eval), percent: samples that are not near-copies of a training image.

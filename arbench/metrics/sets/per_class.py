@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError, counted
-from ..estimate import Estimate, Z, around, floored, missing
+from ..estimate import Estimate, Z, around, bounded, missing
 from ..rows import Rows
 from .diversity import vendi
 from .frechet import frechet
@@ -87,4 +87,4 @@ def _mean(classes: dict[int, Estimate]) -> Estimate:
     if len(halves) < len(found):
         return Estimate(mean, n=n, flags=tuple(flags))
     error = math.sqrt(sum((half / Z) ** 2 for half in halves)) / len(values)
-    return floored(around(mean, error, found[0].method, n, tuple(flags)))
+    return bounded(around(mean, error, found[0].method, n, tuple(flags)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...images import to_float
-from ...metrics.estimate import Estimate, mean_with_interval, missing
+from ...metrics.estimate import Estimate, bounded, mean_with_interval, missing
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import Greedy, Philox
 from ...spec.result import At, Metric
@@ -110,7 +110,7 @@ def _noise(costs: NDArray[np.float64], errors: NDArray[np.float64], levels: Sequ
         how = "PSNR to the original without and with noise of so many standard deviations on every channel"
         found.append(mean_with_interval(costs[:, place]).metric("noise-cost", how, "dB", "lower", at=at))
         how = "root mean square change of the decoded image by such noise, mean over images"
-        found.append(mean_with_interval(errors[:, place]).metric("noise-error", how, "levels", "lower", at=at))
+        found.append(bounded(mean_with_interval(errors[:, place])).metric("noise-error", how, "levels", "lower", at=at))
     return found
 
 
@@ -141,7 +141,7 @@ def _spread(mean: NDArray[np.float64], deviations: NDArray[np.float64], n: int) 
 
 
 def _divergence(bits: NDArray[np.float64]) -> Metric:
-    estimate = mean_with_interval(bits)
+    estimate = bounded(mean_with_interval(bits))
     if np.isnan(bits).all():
         estimate = missing("its encoder has no posterior: with noise it gives the same latents", len(bits))
     how = "KL divergence of an image's posterior from a unit normal, in the tokenizer's own units"

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...metrics.estimate import Estimate, mean_with_interval, missing, of_totals
+from ...metrics.estimate import Estimate, bounded, mean_with_interval, missing, of_totals
 from ...protocols import Codes, Codewords, Tokenizer
 from ...seeds import Philox
 from ...spec.result import Metric
@@ -86,14 +86,14 @@ def numbers(tokenizer: Tokenizer, units: Sequence[Stored]) -> list[Metric]:
         ]
     assert tokenizer.spec.vocabulary is not None
     change, distance = joined(units, "swap change"), joined(units, "swap distance")
-    ends = of_totals(change[:, [0, -1]], lambda sums: float(sums[0] / sums[1]) if sums[1] > 0 else None)
+    ends = bounded(of_totals(change[:, [0, -1]], lambda sums: float(sums[0] / sums[1]) if sums[1] > 0 else None))
     found = [
         ends.metric("swap-ratio", ratio, "fraction"),
         _rank(change, distance).metric("swap-correlation", rank, "", "higher"),
     ]
     for number, place in enumerate(places(tokenizer.spec.vocabulary)):
         how = "root mean square change of the image when one of its codes is exchanged for its n-th neighbour"
-        moved = mean_with_interval(change[:, number])
+        moved = bounded(mean_with_interval(change[:, number]))
         extras = {"codeword distance": float(distance[:, number].mean())}
         found.append(moved.metric("swap-change", how, "levels", at={"neighbour": place}, extras=extras))
     return found

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ...gallery import Gallery
 from ...metrics import detail
-from ...metrics.estimate import Estimate, mean_with_interval, missing, of_totals, share
+from ...metrics.estimate import Estimate, bounded, mean_with_interval, missing, of_totals, share
 from ...protocols import Tokenizer
 from ...spec.cell import Cell
 from ...spec.result import Metric
@@ -86,7 +86,7 @@ def _regions(units: Sequence[Stored]) -> list[Metric]:
     found = []
     for number, region in enumerate(detail.REGIONS):
         has = pixels[:, number] > 0
-        error = mean_with_interval(np.sqrt(squares[has, number] / pixels[has, number]))
+        error = bounded(mean_with_interval(np.sqrt(squares[has, number] / pixels[has, number])))
         if not has.any():
             error = missing(f"no image has {region} in it", len(pixels))
         share_of = float(pixels[:, number].sum() / pixels.sum())
@@ -115,7 +115,8 @@ def _ratio(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> Estimate:
     """Of sums over images."""
     if not (lower > 0).any():
         return missing("the originals have no power there", len(lower))
-    return of_totals(np.stack([upper, lower], axis=1), lambda sums: sums[0] / sums[1] if sums[1] > 0 else None)
+    both = np.stack([upper, lower], axis=1)
+    return bounded(of_totals(both, lambda sums: sums[0] / sums[1] if sums[1] > 0 else None))
 
 
 def _colour(units: Sequence[Stored]) -> list[Metric]:
@@ -131,7 +132,7 @@ def _colour(units: Sequence[Stored]) -> list[Metric]:
             alike = detail.correlation(own.sum(0))
             extras = {} if alike is None else {"correlation": alike}
             found.append(line.metric(name, how, unit, at=at, extras=extras))
-    chroma = mean_with_interval(joined(units, "chroma"))
+    chroma = bounded(mean_with_interval(joined(units, "chroma")))
     found.append(chroma.metric("chroma-error", "of Cb and Cr by JFIF, mean over images", "levels", "lower"))
     told = joined(units, "in order")
     told = told[~np.isnan(told)]
@@ -160,7 +161,7 @@ def _blocking(units: Sequence[Stored], patch: tuple[int, int] | None, reason: st
     if patch is not None:
         jumps = joined(units, "jumps")
         flat = np.flatnonzero(jumps.sum(0) <= 0)
-        estimate = of_totals(jumps, _jump_ratio)
+        estimate = bounded(of_totals(jumps, _jump_ratio))
         if len(flat):
             whose = "reconstructions" if flat[0] < 2 else "originals"
             estimate = missing(f"the {whose} are flat {'within' if flat[0] % 2 else 'across'} patches", len(jumps))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...errors import CellError, Unsupported
 from ...gallery import Gallery
 from ...metrics.classifier import class_agreement
-from ...metrics.estimate import Estimate, mean_with_interval, missing
+from ...metrics.estimate import Estimate, bounded, mean_with_interval, missing
 from ...protocols import Codes, Edits, TokenSpec
 from ...spec.cell import Cell
 from ...spec.result import Metric
@@ -195,7 +195,7 @@ def _outside(units: Sequence[Stored]) -> list[Metric]:
 
     how = "10 log10(255^2 / mse) over the pixels outside the mask, uint8, RGB, mean over images"
     return [
-        mean("unchanged").metric(
+        bounded(mean("unchanged"), most=1).metric(
             "unchanged-outside",
             "share of values outside the mask that are the original's, uint8, RGB; anything but 1 is a fault",
             "fraction",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...measure.threads import SAMPLING_THREADS, threads
-from ...metrics.estimate import mean_with_interval, missing
+from ...metrics.estimate import bounded, mean_with_interval, missing
 from ...metrics.token_probe import AT_ONCE, as_digits, bits_of_tokens
 from ...protocols import TokenSpec
 from ...spec.cell import Cell
@@ -82,7 +82,9 @@ def _metrics(bits: NDArray[np.float64], most: float, size: tuple[int, int], how:
     image, tokens = np.nansum(bits, axis=1), (~np.isnan(bits)).sum(1)
     values = (image / (tokens * most), image / tokens, image, image / (size[0] * size[1]))
     return tuple(
-        mean_with_interval(each).metric(name, f"{what}; {how}", unit, None if name == "probe-bits" else "lower")
+        bounded(mean_with_interval(each)).metric(
+            name, f"{what}; {how}", unit, None if name == "probe-bits" else "lower"
+        )
         for (name, unit, what), each in zip(NAMES, values, strict=True)
     )
 
@@ -98,5 +100,5 @@ def _by_place(spec: TokenSpec, bits: NDArray[np.float64], how: str) -> list[Metr
         at: dict[str, At] = {name: number if name == "level" else number + 1}
         there = ~np.isnan(part)
         means = np.nansum(part, axis=1)[there.any(1)] / there.sum(1)[there.any(1)]
-        found.append(mean_with_interval(means).metric("probe-bits", f"of this {name}; {how}", "bits", at=at))
+        found.append(bounded(mean_with_interval(means)).metric("probe-bits", f"of this {name}; {how}", "bits", at=at))
     return found

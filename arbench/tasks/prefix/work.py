@@ -16,7 +16,7 @@ from torch import Tensor
 from ...data.indexed import ImageSource
 from ...gallery import Gallery
 from ...images import to_uint8
-from ...metrics.estimate import mean_with_interval, missing, share
+from ...metrics.estimate import bounded, mean_with_interval, missing, share
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...protocols import Prefix as DecodesPrefixes
 from ...spec.cell import Cell
@@ -138,7 +138,7 @@ def _metrics(psnr: NDArray[np.float64], found: list[Taken], within: float) -> tu
     rising = int((np.diff(psnr, axis=1) >= -FALL).all(1).sum())
     how = f"tokens of the shortest prefix decoded whose PSNR is within {within:g} dB of all, over all"
     return (
-        mean_with_interval(part).metric("prefix-needed", how, "fraction", "lower"),
+        bounded(mean_with_interval(part), most=1).metric("prefix-needed", how, "fraction", "lower"),
         share(rising, len(psnr)).metric(
             "prefix-monotone", "images whose PSNR falls with none of the longer prefixes", "fraction", "higher"
         ),

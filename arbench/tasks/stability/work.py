@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...data.perturbations import NOISE, PERTURBATIONS, flipped, noisy
 from ...metrics.codes import NO_TOKEN
-from ...metrics.estimate import Estimate, mean_with_interval, missing, share
+from ...metrics.estimate import Estimate, bounded, mean_with_interval, missing, share
 from ...protocols import Codes, Tokenizer, TokenSpec
 from ...seeds import noise_for
 from ...spec.cell import Cell
@@ -146,10 +146,10 @@ def _changes(units: Sequence[Stored], spec: TokenSpec, name: str, at: dict[str, 
     what = f"of the image after {name}, against those of the image"
     found = []
     if spec.kind != "continuous":
-        changed = mean_with_interval(1 - _overall(joined(units, f"agreement {name}"), spec))
+        changed = bounded(mean_with_interval(1 - _overall(joined(units, f"agreement {name}"), spec)), most=1)
         found.append(changed.metric("token-change", f"codes {what}", "fraction", "lower", at=at))
     if spec.kind != "discrete":
-        moved = mean_with_interval(joined(units, f"latents {name}"))
+        moved = bounded(mean_with_interval(joined(units, f"latents {name}")))
         found.append(moved.metric("latent-change", f"|z' - z| / |z| {what}", "fraction", "lower", at=at))
     return found
 
@@ -160,15 +160,15 @@ def _round(units: Sequence[Stored], spec: TokenSpec, number: int) -> list[Metric
     found = []
     if spec.kind != "continuous":
         levels = joined(units, f"agreement {number}")
-        whole = mean_with_interval(_overall(levels, spec))
+        whole = bounded(mean_with_interval(_overall(levels, spec)), most=1)
         found.append(whole.metric("token-agreement", f"codes {what}", "fraction", "higher", at=at))
         if number == 1 and levels.shape[1] > 1:
             for level, rows in enumerate(levels.T):
-                of = mean_with_interval(rows)
+                of = bounded(mean_with_interval(rows), most=1)
                 place: dict[str, At] = {**at, "level": level}
                 found.append(of.metric("token-agreement", f"codes of a level {what}", "fraction", "higher", at=place))
     if spec.kind != "discrete":
-        moved = mean_with_interval(joined(units, f"latents {number}"))
+        moved = bounded(mean_with_interval(joined(units, f"latents {number}")))
         found.append(moved.metric("latent-change", f"|z' - z| / |z| of latents {what}", "fraction", "lower", at=at))
     psnr = mean_with_interval(joined(units, f"psnr {number}"))
     found.append(psnr.metric("psnr-round", "to the original, mean over images", "dB", "higher", at=at))
@@ -178,6 +178,6 @@ def _round(units: Sequence[Stored], spec: TokenSpec, number: int) -> list[Metric
 def _flip(units: Sequence[Stored], spec: TokenSpec) -> Metric:
     estimate: Estimate = missing("its codes have no place in the image, or several of them share one", 0)
     if "flip" in units[0]:
-        estimate = mean_with_interval(_overall(joined(units, "flip"), spec))
+        estimate = bounded(mean_with_interval(_overall(joined(units, "flip"), spec)), most=1)
     how = "codes of the mirrored image that are those of the image, mirrored"
     return estimate.metric("flip-agreement", how, "fraction", "higher")
