@@ -11,7 +11,7 @@ from typing import Any
 from ..report.columns import Column, column_of
 from ..report.folders import Entry, RunFolder
 from ..report.repeats import entries_together
-from ..report.rows import RowKey, newest, rows
+from ..report.rows import RowKey, differing_settings, newest, rows
 from ..spec.result import Metric, MetricKey, Result
 
 SOFTWARE = ("arbench", "python", "platform")
@@ -60,7 +60,11 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
     only ones of their kind that are left, which are two models, or images and a model.
     """
     left, right = _rows(old), _rows(new)
+    differing = differing_settings(entry.result for run in (old, new) for entry in run.entries)
     found: list[Pair] = []
+
+    def title(key: RowKey) -> str:
+        return f"{key[0]} ({differing[key[:2]]})" if differing[key[:2]] else key[0]
 
     def take(first: RowKey, second: RowKey) -> None:
         name = first[0] if first[0] == second[0] else f"{first[0]} -> {second[0]}"
@@ -81,8 +85,8 @@ def pairs_of(old: RunFolder, new: RunFolder) -> tuple[list[Pair], list[str]]:
         one, two = next(iter(left)), next(iter(right))
         if "images" in (left[one][0].result.kind, right[two][0].result.kind):
             take(one, two)
-    alone = [f"{key[0]} ({key[1]}): only in the first" for key in left]
-    return found, alone + [f"{key[0]} ({key[1]}): only in the second" for key in right]
+    alone = [f"{title(key)}: only in the first" for key in left]
+    return found, alone + [f"{title(key)}: only in the second" for key in right]
 
 
 def _rows(run: RunFolder) -> dict[RowKey, tuple[Entry, ...]]:

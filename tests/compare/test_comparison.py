@@ -89,6 +89,13 @@ def test_two_models_stand_for_each_other_and_strangers_are_told(runs, tmp_path):
     assert f"arbench report {tmp_path / 'a'} " in told.value.hint
 
 
+def test_a_setting_that_one_side_lacks_is_told_in_words(runs, swept):
+    found = compare_folders(swept("two"), runs("one", temperature=1.0))
+    (lacking,) = found.alone
+    assert "temperature 0.5" in lacking
+    assert lacking.endswith(": only in the first")
+
+
 def test_a_run_without_results_is_told_as_such(runs, tmp_path):
     shutil.rmtree(runs("b") / "cells")
     for old, new in ((runs("a"), tmp_path / "b"), (tmp_path / "b", tmp_path / "a")):
