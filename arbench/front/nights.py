@@ -123,4 +123,4 @@ def history(*folders: Folder) -> History:
 def leaderboard(*folders: Folder, out: str | Path = "site") -> Path:
     """Writes the site of `arbench leaderboard` and returns its first page; without folders, of published figures."""
     places: Sequence[Path] = runs_in([folder_of(each) for each in folders]) if folders else []
-    return write_site(places, Path(out))[0]
+    return write_site(places, Path(out)).files[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -24,7 +24,15 @@ from .published import published
 HINT = "name another folder: arbench leaderboard DIR... -o SITE"
 
 
-def write_site(folders: Sequence[Path], output: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Site:
+    """What was written, the first page first, and the folders of runs that have no results to show."""
+
+    files: tuple[Path, ...]
+    empty: tuple[Path, ...]
+
+
+def write_site(folders: Sequence[Path], output: Path) -> Site:
     """The site in the folder `output`, each file replaced in one step; without folders the published figures alone.
 
     Raises `InputError` for a folder that is none, `StoreError` where the site cannot be written.
@@ -46,7 +54,7 @@ def write_site(folders: Sequence[Path], output: Path) -> list[Path]:
         files[model_file(model)] = _model(model, known.get(model), own, boards).encode()
     for name, data in files.items():
         write_atomic(output / name, data, HINT)
-    return [output / name for name in files]
+    return Site(tuple(output / name for name in files), tuple(run.path for run in runs if not run.entries))
 
 
 def made_boards(entries: Sequence[Entry], known: Mapping[str, Card]) -> list[Board]:

@@ -250,7 +250,7 @@ def test_words_of_a_result_are_text_in_pages(tmp_path: Path, monkeypatch: pytest
     run["suite"]["title"] = run["suite"]["suite"] = run["run_id"] = EVIL
     (tmp_path / "run" / "run.json").write_text(json.dumps(run))
     seen = 0
-    for page in site.write_site([tmp_path / "run"], tmp_path / "s"):
+    for page in site.write_site([tmp_path / "run"], tmp_path / "s").files:
         assert page.resolve().is_relative_to(tmp_path)
         if page.suffix == ".html":
             text = page.read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
@@ -89,6 +90,15 @@ def test_a_site_of_runs_has_pages_with_samples(run_folder, tmp_path):
     page = (tmp_path / "site" / model_file("next_scale/var-mini")).read_text()
     assert "data:image/" in page
     assert "licence of weights" in page
+
+
+def test_a_run_without_results_is_named(run_folder, tmp_path, capsys):
+    shutil.copytree(run_folder, tmp_path / "empty")
+    shutil.rmtree(tmp_path / "empty" / "cells")
+    words = ["leaderboard", str(run_folder), str(tmp_path / "empty"), "-o", str(tmp_path / "site")]
+    assert main(words) == 0
+    (note,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("note: "))
+    assert note.startswith(f"note: {tmp_path / 'empty'} has no results: arbench status ")
 
 
 def test_names_of_strangers_stay_text_and_in_the_folder():
