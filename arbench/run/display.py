@@ -16,6 +16,7 @@ from ..errors import counted
 from ..spec.result import Result
 from ..terminal import Column, table_lines
 from .pace import Pace, Seen
+from .plan import PlannedCell
 from .replay import CellState, State
 
 LINE_SECONDS = 30.0
@@ -81,6 +82,8 @@ class Display:
         self._console = console
         self._workers = workers
         self._left_at, self._left_words = float("-inf"), ""
+        self._pace = Pace()
+        """How work has fared when the time left was last told."""
         self._rows = {
             name: _Row(
                 cell,
@@ -109,7 +112,7 @@ class Display:
         row = self._rows[cell.id]
         row.word, row.begun, row.said = "running", time.monotonic(), time.monotonic()
         kept = f", {len(cell.units)} of {counted(row.total, 'unit')} kept" if cell.units else ""
-        units, about = counted(row.total, "unit"), duration(cell.planned.minutes * 60)
+        units, about = counted(row.total, "unit"), duration(self._expected(cell.planned))
         self._line(f"start  {cell.planned.cell.label}: {units}, about {about}{kept}")
 
     def advanced(self, cell: CellState, partial: int) -> None:
@@ -182,21 +185,25 @@ class Display:
 
     def seconds_left(self) -> float | None:
         """By the plan, scaled by how work of the closest kind has fared so far; None before there is any."""
-        pace, now = Pace.of(self.seen()), time.monotonic()
-        if not pace:
+        self._pace, now = Pace.of(self.seen()), time.monotonic()
+        if not self._pace:
             return None
         left = 0.0
         for row in self._rows.values():
             planned = row.state.planned
             if row.state.done or planned.outcome is not None:
                 continue
-            expected = 60 * planned.minutes * (pace.factor(planned.cell) or 1.0)
+            expected = self._expected(planned)
             if planned.exclusive:  # its one unit says nothing until it is over; what is late is later still
                 passed = 0.0 if row.begun is None else now - row.begun
                 left += max(expected - passed, passed / 3)
             else:
                 left += expected * (1 - row.fraction)
         return left
+
+    def _expected(self, planned: PlannedCell) -> float:
+        """Seconds of a whole cell, as scaled when the time left was last told."""
+        return 60 * planned.minutes * (self._pace.factor(planned.cell) or 1.0)
 
     def _left(self) -> str:
         now = time.monotonic()

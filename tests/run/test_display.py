@@ -67,6 +67,22 @@ def test_plain_lines():
     assert second.units == {}
 
 
+def test_a_cell_that_starts_is_expected_to_fare_as_those_before_it():
+    state = replay([planned("one"), planned("two")], [])
+    first, second = state.values()
+    shown = console()
+    display = Display(state, shown)
+    display.started(first)
+    done = failed_result(first.planned.cell, "oom", "")
+    first.result = done.model_copy(update={"outcome": "ok", "wall_seconds": 6.0})
+    display.finished(first, first.result)
+    display.started(second)
+    lines = text(shown).splitlines()
+    assert lines[0] == "start  generate a/one: 2 units, about 1 min 0 s"
+    assert lines[1].endswith("; about 6 s left")
+    assert lines[2] == "start  generate a/two: 2 units, about 6 s"
+
+
 def test_long_running_cells_are_mentioned_now_and_then(monkeypatch):
     state = replay([planned("one")], [])
     (cell,) = state.values()
