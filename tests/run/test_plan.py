@@ -271,6 +271,13 @@ class TestWeights:
         offline = plan(text.replace(", adm", "") + f"weights: {{inception: {file}}}\n").cells[0]
         assert offline.cell.features_sha256 == {}  # it needs none
 
+    def test_what_a_size_of_subsets_will_change_is_known_before(self):
+        unused = "kid_subset_size changes nothing: no metric asked for is over subsets"
+        for conventions, told in (("offline", unused), ("clean-fid", "clean-fid kid will be null: 8 samples, subsets")):
+            given = f"{{n: 8, kid_subset_size: 24, conventions: [{conventions}]}}"
+            (cell,) = plan(self.TEXT.replace("{n: 8}", given).replace("farm/weighty, ", "")).cells
+            assert sum(told in note for note in cell.notes) == 1
+
     def test_random_weights_need_no_file(self):
         found = plan(self.TEXT.replace("generate: {n: 8}", "speed"), "settings.init=random")
         assert [planned.outcome for planned in found.cells] == [None, None]

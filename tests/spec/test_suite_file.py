@@ -130,8 +130,6 @@ def test_a_limit_of_memory_without_a_search_is_an_error():
         ("speed: {batches: [1], min_seconds: 9, max_seconds: 3}", "min_seconds", "9 is more than max_seconds, 3"),
         ("speed: {min_seconds: 90}", "min_seconds", "90 is more than max_seconds, 60"),
         ("memory: {batches: [1], limit: 4}", "limit", "it holds for the search that `largest` asks for"),
-        ("generate: {n: 50, conventions: clean-fid, kid_subset_size: 60}", "kid_subset_size", "are more than n, 50"),
-        ("generate: {n: 50, kid_subset_size: 10}", "kid_subset_size", "no metric asked for is over subsets"),
         ("generate: {n: 50, size: 32}", "size", "32 is that of a crop, and no crop is asked for"),
         ("generate: {prompts: p.txt, reference: null, split: val}", "split", "the reference is null"),
         ("generate: {prompts: p.txt, reference: null, kind: adm}", "kind", "the reference is null"),
