@@ -16,7 +16,7 @@ from .spec.card import Card
 def folder() -> Path:
     """`$ARBENCH_WEIGHTS`, else `~/.cache/arbench/weights`."""
     given = os.environ.get("ARBENCH_WEIGHTS")
-    return Path(given) if given else Path.home() / ".cache" / "arbench" / "weights"
+    return Path(given) if given else Path.home().joinpath(".cache", "arbench", "weights")
 
 
 def known(card: Card) -> bool:
@@ -52,7 +52,7 @@ def find(card: Card, given: Mapping[str, str] | None = None) -> Path | None:
     if card.checkpoint.packaged:
         return _beside(card) / card.checkpoint.file
     within = folder()
-    places = (within / card.name / card.checkpoint.file, within / card.checkpoint.file)
+    places = (within.joinpath(card.name, card.checkpoint.file), within / card.checkpoint.file)
     return next((place for place in places if place.is_file()), None)
 
 

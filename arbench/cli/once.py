@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from arbench.errors import UsageError
 
@@ -31,8 +33,22 @@ class Once(TyperCommand):
         return parser
 
 
+def _name(verb: CommandInfo) -> str:
+    """As typer names it."""
+    return verb.name or get_command_name(verb.callback.__name__ if verb.callback is not None else "")
+
+
 class Verbs(typer.Typer):
-    """An application whose verbs are such ones."""
+    """An application whose verbs are such ones; of them all, the one that is called is made alone, which takes less."""
+
+    def __call__(self, *words: Any, **named: Any) -> Any:
+        every, given = self.registered_commands, [word for word in named.get("args") or () if word != "--debug"]
+        called = [each for each in every if given and _name(each) == given[0]]
+        self.registered_commands = called or every
+        try:
+            return super().__call__(*words, **named)
+        finally:
+            self.registered_commands = every
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[Verb], Verb]:
         return super().command(name, cls=Once, **settings)

@@ -195,3 +195,13 @@ def test_an_interrupt_that_no_command_answers_is_said(
     monkeypatch.setattr(registry, "cards", interrupted)
     assert main(["ls", "adapters"]) == 130
     assert capsys.readouterr().err == "arbench: interrupted\n"
+
+
+def test_the_verb_that_is_called_hides_no_other(capsys):
+    assert main(["ls", "nothing"]) == 2
+    for words, told in ((["scoer", "ls"], "Did you mean 'score'"), (["--debug", "scoer"], "Did you mean 'score'")):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(verb in listed for verb in ("score", "references", "bisect", "leaderboard"))
