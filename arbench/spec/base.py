@@ -49,7 +49,7 @@ class Written(Frozen):
         given = value if isinstance(value, list | tuple) else (value,)
         said = next((each for each in given if isinstance(each, bool)), None)
         if said is not None and not _takes(taken, bool) and (_takes(taken, int) or _takes(taken, float)):
-            raise ValueError(f"a number, and {str(said).lower()} is none")
+            raise ValueError(f"a number is expected, and {str(said).lower()} is not one")
         return value
 
 

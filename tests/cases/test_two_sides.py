@@ -46,7 +46,7 @@ def test_a_label_beyond_what_a_number_holds_is_an_error(tmp_path, monkeypatch, c
     table(Path("a.parquet"), image=list(map(png, PIXELS)), label=TOO_LARGE)
     assert main(["score", name, "--reference", name, "-c", "offline", "--device", "cpu", "--out", "o"]) == 2
     told = capsys.readouterr().err
-    assert f"{2**63 + 7} is no label of an image in {name}" in told
+    assert f"{2**63 + 7} is not a label of an image, in {name}" in told
     assert "labels are below 2**63" in told
 
 

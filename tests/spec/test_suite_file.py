@@ -319,7 +319,7 @@ def test_a_rule_between_keys_names_the_line_of_one_and_not_all_that_was_found(ch
         ("sampling:\n  a/*: {top_k: 1}\n  'a/*': {top_k: 2}", "'a/\\*' stands here and in line 4"),
         ("settings: {seed: 064}", "'064' is a number in base 8"),
         ("settings: {seed: 1:30}", "'1:30' is a number in base 60"),
-        ("settings: {seed: yes}", "a number, and true is none"),
+        ("settings: {seed: yes}", "a number is expected, and true is not one"),
         ("sampling:\n  a/*: {guidance: {scale: 1:30.5}}", "base 60"),
     ],
 )
@@ -331,8 +331,8 @@ def test_what_yaml_would_read_as_something_else(line: str, why: str) -> None:
 def test_numbers_of_set_are_read_alike() -> None:
     for change, why in {
         "generate.n=010": "base 8",
-        "settings.seed=true": "true is none",
-        "speed.batches=[on, 2]": "true is none",
+        "settings.seed=true": "true is not one",
+        "speed.batches=[on, 2]": "true is not one",
         "settings={seed: 1, seed: 2}": "stands here",
     }.items():
         with pytest.raises(ConfigError, match=why):

@@ -76,7 +76,7 @@ def as_labels(given: NDArray[np.integer[Any]], path: Path) -> NDArray[np.int64]:
 
 
 def too_large_label(label: int, path: Path) -> ImageError:
-    return ImageError(f"{label} is no label of an image in {path}", "labels are below 2**63", "save class ids")
+    return ImageError(f"{label} is not a label of an image, in {path}", "labels are below 2**63", "save class ids")
 
 
 def row_layout(
