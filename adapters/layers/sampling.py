@@ -43,6 +43,16 @@ def guided_steps(guidance: Guidance, steps: int) -> int:
     return max(1, min(steps, round(guidance.until * steps)))
 
 
+def weights_of_steps(guidance: Guidance, steps: int, last: int) -> list[float | None]:
+    """The guidance weight of each step, the schedule's at step / `last`; None where only the conditional half counts.
+
+    That is after the fraction `until`, and where the weight is 1, as at the start of schedules that grow from there.
+    """
+    guided = guided_steps(guidance, steps)
+    weights = [guidance.weight(step / last) for step in range(guided)]
+    return [None if weight == 1 else weight for weight in weights] + [None] * (steps - guided)
+
+
 def mix_guidance(logits: Tensor, weight: float) -> Tensor:
     """(B, ...): `uncond + weight * (cond - uncond)` from a doubled batch (2B, ...), conditional half first."""
     return mix_halves(*logits.chunk(2), weight)

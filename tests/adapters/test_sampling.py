@@ -18,6 +18,7 @@ from arbench.adapters.layers.sampling import (
     keep_top_p,
     mix_guidance,
     token_probabilities,
+    weights_of_steps,
 )
 from arbench.adapters.raster.llamagen.cards import MINI as LLAMAGEN_MINI
 from arbench.errors import Unsupported
@@ -108,6 +109,22 @@ def test_guidance_mixes_the_two_halves() -> None:
 )
 def test_guided_steps(guidance: Guidance, steps: int, expected: int) -> None:
     assert guided_steps(guidance, steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("guidance", "expected"),
+    [
+        (Guidance(scale=5.0, start=1.0, schedule="linear"), [None, 2.0, 3.0, 4.0]),
+        (Guidance(scale=5.0, start=1.0, schedule="linear", until=0.5), [None, 2.0, None, None]),
+        (Guidance(scale=1.0, start=3.0, schedule="linear"), [3.0, 2.5, 2.0, 1.5]),
+        (Guidance(scale=3.0), [3.0] * 4),
+        (Guidance(), [None] * 4),
+    ],
+)
+def test_a_step_of_weight_one_needs_no_half_without_a_condition(
+    guidance: Guidance, expected: list[float | None]
+) -> None:
+    assert weights_of_steps(guidance, 4, 4) == expected
 
 
 @given(st.integers(1, 600), st.integers(1, 600))

@@ -14,7 +14,7 @@ from arbench import registry
 from arbench.check.adapter import check, plan
 from arbench.errors import CheckpointError
 from arbench.parity import load_golden, replay_golden
-from arbench.protocols import Card, LoadSpec, Recorded, Sampling, TokenSpec
+from arbench.protocols import Card, Guidance, LoadSpec, Recorded, Sampling, TokenSpec
 from arbench.tasks.outputs import measured_request
 from tests.adapters.test_graph import TapeRecorder
 
@@ -192,3 +192,22 @@ def test_recorded_calls_draw_the_same_samples(name: str) -> None:
 def test_the_contract_at_a_tiny_size(name: str) -> None:
     verdicts = list(check(plan(tiny(name), random=True)))
     assert {verdict.name: verdict.why for verdict in verdicts if verdict.outcome == "FAIL"} == {}
+
+
+@pytest.mark.parametrize("name", ["titok", "maskbit", "halton-maskgit"])
+def test_a_step_whose_guidance_weight_is_one_reads_the_conditional_half_only(name: str) -> None:
+    card, tokenizer = tiny_generator(name)
+    made = registry.resolve(tokenizer.implementation).load(tokenizer, LoadSpec(init="random"))
+    model, rows = registry.resolve(card.implementation).load(card, LoadSpec(init="random"), made), []
+    model.network.register_forward_pre_hook(lambda network, arguments: rows.append(len(arguments[0])))
+    for guidance, expected in (
+        (Guidance(scale=3.0, start=1.0, schedule="linear"), [3, 6, 6, 6]),
+        (Guidance(scale=3.0, start=1.0, schedule="linear", until=0.5), [3, 6, 3, 3]),
+        (Guidance(scale=1.0, start=3.0, schedule="cosine_power", until=0.5), [6, 6, 3, 3]),
+    ):
+        rows.clear()
+        sampling = card.native.model_copy(update={"steps": 4, "guidance": guidance})
+        generated = model.sample(measured_request(card, range(3), 0, "cpu"), sampling)
+        shared = expected[0] == 6 and name != "halton-maskgit"  # one row without a class stands for all at first
+        assert rows == ([4, *expected[1:]] if shared else expected)
+        assert generated.forwards == sum(expected) / 3

@@ -138,7 +138,7 @@ def test_a_comparison_counts_samples_that_are_the_same(monkeypatch: pytest.Monke
     assert bench.same_samples((ids, None), (torch.tensor([[1, 2], [3, 0], [5, 6]]), None)) == 2
     values = torch.ones(3, 4)
     assert bench.same_samples((ids, values), (ids, values * torch.tensor([[1.0], [1.0], [1.1]]))) == 2
-    times = iter(float(t) for t in (0, 1, 1, 3, 3, 4, 4, 8))
+    times = iter(float(t) for t in (0, 1, 1, 3, 3, 7, 7, 8))  # the plain loop is the first in the second turn
     system = importlib.import_module("plain_loops").build("VAR", "tiny")
     row = bench.against_plain(system, 2, 2, lambda: next(times))
     assert (row.ours_s, row.plain_s, row.ratio, row.same) == (1.0, 3.0, 3.0, 2)

@@ -15,7 +15,7 @@ from arbench.errors import Unsupported
 from arbench.protocols import NO_PROBE, Noise, Probe, Sampling
 
 from ...layers.masked import gumbel
-from ...layers.sampling import draw_tokens, guided_steps, mix_guidance, token_probabilities
+from ...layers.sampling import draw_tokens, mix_guidance, token_probabilities, weights_of_steps
 from .network import Network
 
 SHARES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -118,7 +118,8 @@ def halton(
     stays one for the network, and is clamped to the last code at the end.
     """
     config, batch = network.config, len(labels)
-    count, guided = config.tokens, guided_steps(sampling.guidance, steps)
+    count, weights = config.tokens, weights_of_steps(sampling.guidance, steps, max(steps - 1, 1))
+    guided = steps - weights.count(None)
     order = network.order.expand(batch, -1)
     if knobs.randomize:
         if shift is None:
@@ -130,10 +131,9 @@ def halton(
     logits, before = Logits(network, labels, guided=guided > 0), 0
     for step, known in enumerate(known_after(steps, count)):
         with probe("ar" if step else "prefill", index=step, tokens=known - before):
-            weight = sampling.guidance.weight(step / max(steps - 1, 1)) if step < guided else None
             here = order[:, before:known]
             if here.shape[1]:
-                chosen = logits(tokens, weight, heat[step], here)
+                chosen = logits(tokens, weights[step], heat[step], here)
                 tokens = tokens.scatter(1, here, draw_tokens(chosen, sampling, noise, "tokens", start=before))
             before = known
     return tokens.clamp(max=config.codebook_size - 1), steps + guided
@@ -154,14 +154,14 @@ def confident(
     All tokens are drawn at each step, the surest replace what is there, known ones first: these may change as well.
     """
     config, batch = network.config, len(labels)
-    count, guided = config.tokens, guided_steps(sampling.guidance, steps)
+    count, weights = config.tokens, weights_of_steps(sampling.guidance, steps, max(steps - 1, 1))
+    guided = steps - weights.count(None)
     tokens = torch.full((batch, count), config.mask, dtype=torch.int64, device=labels.device)
     logits, left = Logits(network, labels, guided=guided > 0), []
     for step, kept in enumerate(kept_after(steps, count, knobs.sched_mode)):
         with probe("ar" if step else "prefill", index=step, tokens=count):
             progress = step / max(steps - 1, 1)
-            weight = sampling.guidance.weight(progress) if step < guided else None
-            probabilities = token_probabilities(logits(tokens, weight, knobs.sm_temp_max), sampling)
+            probabilities = token_probabilities(logits(tokens, weights[step], knobs.sm_temp_max), sampling)
             drawn = noise.categorical(probabilities, "tokens", start=step * count)
             sure = probabilities.gather(-1, drawn.unsqueeze(-1)).squeeze(-1)
             if knobs.randomize:

@@ -17,7 +17,7 @@ from ...layers.checkpoint import build_and_load, compile_blocks, with_state
 from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import count_of, gumbel, least_confident, over_conditional
-from ...layers.sampling import check_replayable, guided_steps, mix_halves, token_probabilities
+from ...layers.sampling import check_replayable, mix_halves, token_probabilities, weights_of_steps
 from ...tokenizers.maskbit import network as tokenizer_network
 from .network import IGNORED, TRAINING_ONLY, Config, Network, official_names
 
@@ -57,22 +57,22 @@ def generate(
     to 0.5. The guidance weight of step i of S is the schedule's at i / S.
     """
     config, steps, batch = network.config, sampling.steps or STEPS, len(labels)
-    splits, guided = config.codebook_splits, guided_steps(sampling.guidance, steps)
-    count = config.tokens * splits
+    splits, weights = config.codebook_splits, weights_of_steps(sampling.guidance, steps, steps)
+    count, guided = config.tokens * splits, steps - weights.count(None)
     both = torch.cat((labels, torch.full_like(labels, config.nclass))) if guided else labels
     parts = torch.full((batch, config.tokens, splits), config.mask, dtype=torch.int64, device=labels.device)
-    for step in range(steps):
+    for step, weight in enumerate(weights):
         with probe("ar" if step else "prefill", index=step, tokens=config.tokens):
             progress = (step + 1) / steps
             masked = (parts == config.mask).flatten(1)
-            if step < guided:
+            if weight is None:
+                logits = network(labels, parts)
+            else:
                 if step:
                     halves = network(both, parts).chunk(2)
                 else:  # without a class all samples are still the same
                     halves = network(both[: batch + 1], parts[:1]).split((batch, 1))
-                logits = mix_halves(*halves, sampling.guidance.weight(step / steps))
-            else:
-                logits = network(labels, parts)
+                logits = mix_halves(*halves, weight)
             if annealing:
                 logits = logits / (0.5 + 0.8 * (1 - progress))
             probabilities = token_probabilities(logits.flatten(1, 2), sampling)

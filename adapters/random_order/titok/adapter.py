@@ -29,7 +29,7 @@ from ...layers.config import from_upstream
 from ...layers.generator import RecordedGenerator, check_vocabulary
 from ...layers.masked import arccos_ratio, count_of, gumbel, least_confident, over_conditional
 from ...layers.replays import Replay, token_replay
-from ...layers.sampling import draw_tokens, guided_steps, mix_halves
+from ...layers.sampling import draw_tokens, mix_halves, weights_of_steps
 from .network import TRAINING_ONLY, Config, Network, official_names
 
 STEPS = 8
@@ -64,12 +64,13 @@ def generate(
     by a number that falls from 1.3 to 0.5 first. The guidance weight of step i of S is the schedule's at i / S.
     """
     config, steps, batch = network.config, sampling.steps or STEPS, len(labels)
-    count, guided = config.image_seq_len, guided_steps(sampling.guidance, steps)
+    weights = weights_of_steps(sampling.guidance, steps, steps)
+    count, guided = config.image_seq_len, steps - weights.count(None)
     unfiltered = sampling.model_copy(update={"temperature": 1.0})
     both = torch.cat((labels, torch.full_like(labels, config.condition_num_classes))) if guided else labels
     tokens = torch.full((len(labels), count), config.mask, dtype=torch.int64, device=labels.device)
     expected = count
-    for step in range(steps):
+    for step, weight in enumerate(weights):
         with probe("ar" if step else "prefill", index=step, tokens=count):
             ratio = (step + 1) / steps
             heat = randomness * (1 - ratio)
@@ -77,15 +78,15 @@ def generate(
             wanted = None
             if randomness and expected + SPARE < count:
                 wanted = (~masked).byte().argsort(dim=1, stable=True)[:, : expected + SPARE]
-            if step < guided:
+            if weight is None:
+                logits = network(labels, tokens, wanted)
+            else:
                 if step:
                     asked = None if wanted is None else wanted.repeat(2, 1)
                     halves = network(both, tokens.repeat(2, 1), asked, halves=True).chunk(2)
                 else:  # without a class all samples are still the same
                     halves = network(both[: batch + 1], tokens[:1].expand(batch + 1, -1)).split((batch, 1))
-                logits = mix_halves(*halves, sampling.guidance.weight(step / steps))
-            else:
-                logits = network(labels, tokens, wanted)
+                logits = mix_halves(*halves, weight)
             if wanted is not None:
                 logits = spread(logits, wanted, count)
             cooled = max(sampling.temperature, COLDEST) * (0.5 + 0.8 * (1 - ratio) if annealing else 1.0)
