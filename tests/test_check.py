@@ -556,6 +556,20 @@ def test_a_doubled_batch_without_guidance_is_found(outcome: Any) -> None:
     assert "1.00 times the work" in failed["guidance off"]
 
 
+class OneForwardFewer(Small):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        forwards = generated.forwards - sampling.guidance.on
+        return Generated(codes=generated.codes, outer_steps=TOKENS, forwards=forwards)
+
+
+def test_only_a_first_step_of_weight_one_may_be_without_a_second_forward(outcome: Any) -> None:
+    failed = outcome(OneForwardFewer)
+    assert failed == {"guidance off": "31 forwards with guidance, 16 without: a guided one counts as two"}
+    grows = Sampling(guidance=Guidance(scale=2.0, start=1.0, schedule="linear"))
+    assert "guidance off" not in outcome(OneForwardFewer, native=grows, limits={"guidance.schedule": ("linear",)})
+
+
 class FilledUpBigram(Bigram):
     def forward(self, labels: Tensor, previous: Tensor) -> Tensor:
         missing = max(0, 16 - len(labels))
