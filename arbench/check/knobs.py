@@ -32,7 +32,7 @@ def _few(card: Card, name: str, count: int) -> int:
 
 
 def guided(card: Card) -> Sampling:
-    """`plain` with strong guidance at every step, by the schedule of the card's own settings."""
+    """`plain` with guidance in every step: strong, or growing from 1 by the schedule of the card's own settings."""
     native = card.native.guidance
     schedule = native.schedule if native.on else "constant"
     return plain(card).model_copy(update={"guidance": Guidance(scale=STRONG, schedule=schedule, power=native.power)})
