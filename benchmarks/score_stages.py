@@ -19,7 +19,7 @@ from torch import Tensor
 
 from arbench.data.readers.ahead import threads
 from arbench.data.reading import PLAIN
-from arbench.data.sources import open_images
+from arbench.data.sources import open_images, open_stream
 from arbench.data.stream import Tally
 from arbench.features.extract import Extractors, Job, features_of
 from arbench.features.extractor import FeatureExtractor, Mode
@@ -123,9 +123,16 @@ def jobs(
     def whole(source: str) -> None:
         features_of(Job(source, PLAIN, root / f"out{next(outs)}"), [RECIPE], extractors, lambda *_: None)
 
+    def decoded_apart() -> None:
+        stream = open_stream(folder)
+        stream.decode_in_processes()
+        for _ in stream:
+            pass
+
     npz = str(root / "images.npz")
     return {
         f"decode, PNG ({threads()} threads, digest in)": (n, lambda: sum(1 for _ in open_images(str(folder)))),
+        f"the same in {threads()} processes, their start in": (n, decoded_apart),
         "the same, npz": (n, lambda: sum(1 for _ in open_images(npz))),
         "digest alone (1 thread)": (n, lambda: [digest(image) for image in images]),
         "copy": (n, lambda: [copies.there(part) for part in parts]),
@@ -172,7 +179,7 @@ def binding(rates: Rates) -> None:
         own = {
             label: rate
             for label, rate in middle.items()
-            if not label.startswith(("the whole", other)) and " together" not in label
+            if not label.startswith(("the whole", "the same in", other)) and " together" not in label
         }
         slowest = min(own, key=lambda label: own[label])
         share = middle[f"the whole, {source}"] / own[slowest]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ..data.readers.ahead import AheadStream
 from ..data.reading import Open, Reading, Source, fingerprint, name_of
 from ..data.sources import open_images
 from ..measure.provenance import device_name
@@ -19,6 +20,8 @@ from .feature_set import FeatureSet
 from .gather import Network, Target, Values, gather, outputs_of
 from .weight_files import Weights
 
+MANY = 4000
+"""Images for which processes that decode are worth the second in which they start."""
 Progress = Callable[[str, int, int | None], None]
 """Told what is read, how many images are done, and of how many (None: unknown)."""
 
@@ -123,9 +126,12 @@ def features_of(
         stream = job.open(job.source, job.reading, job.shard)
         name, count = stream.name, stream.count
         progress(name, 0, count)
-        for recipe in targets:
-            if recipe != PAIRS:
-                extractors.expect(recipe, count)
+        networks = [target.extractor for target in targets.values() if target.extractor is not None]
+        fast = any(each.ahead for each in networks)  # a device, or many machines: they want more than threads decode
+        if fast and (count is None or count >= MANY) and isinstance(stream, AheadStream):
+            stream.decode_in_processes()
+        for each in networks:
+            extractors.expect(each.recipe, count)
         sets = gather(stream, list(targets.values()), lambda done: progress(name, done, count))
         found |= dict(zip(targets, sets, strict=True))
     if timings is not None:

@@ -46,6 +46,7 @@ CACHES = {
     "arbench/data/digest.py:_digest_of": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/digest.py:_opened": "the source, how it is read, and the fingerprint of its files",
     "arbench/data/prompts.py:_shape": STATE,
+    "arbench/data/readers/archives.py:_opened_once": "the path, in a process that lives as long as one reading of it",
     "arbench/data/readers/listing.py:imagenet_ids": INSTALLED,
     "arbench/data/readers/mnist.py:_images": INSTALLED,
     "arbench/data/statistics/kept.py:_digest": STATE,

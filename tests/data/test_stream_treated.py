@@ -11,7 +11,7 @@ from PIL import Image
 
 from arbench.data import sources
 from arbench.data.crops import prepare
-from arbench.data.readers import ahead
+from arbench.data.readers import ahead, ready
 from arbench.data.reading import Reading
 from arbench.data.sources import open_images, open_stream
 from arbench.errors import ImageError, InputError, UnknownName
@@ -56,7 +56,7 @@ def test_a_crop_that_fails_is_the_same_error(folder: Path) -> None:
 
 def test_a_thread_that_breaks_down_is_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it raises is raised, and nothing hangs."""
-    known, seen = ahead.digest, []
+    known, seen = ready.digest, []
 
     def broken(image: np.ndarray) -> str:
         seen.append(1)
@@ -64,7 +64,7 @@ def test_a_thread_that_breaks_down_is_an_error(folder: Path, monkeypatch: pytest
             raise MemoryError("no room")
         return known(image)
 
-    monkeypatch.setattr(ahead, "digest", broken)
+    monkeypatch.setattr(ready, "digest", broken)
     with pytest.raises(MemoryError):
         list(open_images(str(folder)))
     assert len(seen) > 20

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from arbench.features import recipes
+from arbench.data.readers.ahead import AheadStream
+from arbench.data.reading import Reading
+from arbench.features import extract, recipes
 from arbench.features.extractor import FeatureExtractor
 from arbench.features.networks import clip, pil_resize, resize
 from arbench.features.networks.pixels import IMAGENET_MEAN, IMAGENET_STD, standardise
@@ -154,6 +157,23 @@ def test_images_are_copied_while_the_device_is_busy() -> None:
     assert begun < 0.05 < 0.1 < whole
     for rows, given in zip(found, sets, strict=True):  # no buffer was given out again too early
         np.testing.assert_array_equal(rows, np.stack(given).sum((2, 3), dtype=np.float32))
+
+
+def test_many_images_are_decoded_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = pictures(40, 64)
+    (tmp_path / "images").mkdir()
+    for index, image in enumerate(given):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"images/{index:03d}.png")
+    begun: list[int] = []
+    known = AheadStream.decode_in_processes
+    monkeypatch.setattr(AheadStream, "decode_in_processes", lambda self: (begun.append(1), known(self))[1])
+    monkeypatch.setattr(extract, "MANY", len(given))
+    monkeypatch.setattr(recipes, "load", lambda *_: Slow())
+    job = extract.Job(str(tmp_path / "images"), Reading(), tmp_path / "out")
+    networks = extract.Extractors(Weights({}, tmp_path), "cuda:0", "parity")
+    found = extract.features_of(job, ["slow"], networks, lambda *_: None)["slow"]
+    assert begun
+    np.testing.assert_array_equal(found.rows("slow:sum")[:], np.stack(given).sum((2, 3), dtype=np.float32))
 
 
 def test_images_of_many_sizes_arrive_whole() -> None:

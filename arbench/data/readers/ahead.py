@@ -1,7 +1,8 @@
-"""Pictures in order from any reader, decoded ahead in threads, bad ones skipped and counted or refused."""
+"""Pictures in order from any reader, decoded ahead in threads or processes, bad ones skipped and counted or refused."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -10,20 +11,20 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...errors import ImageError, counted
-from ...images import digest
 from ..stream import NOT_READ, OnBad, Picture, Tally
+from . import processes
 from .budget import Budget
 from .decode import BadImage, Decoded
+from .processes import DecodeProcesses
+from .ready import Ready, Treat, make_ready
 
 IN_FLIGHT = 128
 """Pictures decoded or being decoded before they are asked for: two of the usual batches."""
 MOST = 16
-"""Threads that decode."""
+"""Threads or processes that decode."""
 EXAMPLES = 5
+_log = logging.getLogger(__name__)
 AGAIN = "create or copy the file again"
 """The next step for a damaged file."""
 
@@ -106,6 +107,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def portable(self) -> bool:
+        """Whether `decode` of its items can be pickled, and does the same in another process."""
+        ...
+
+    @property
     def passed_over(self) -> Mapping[str, int]:
         """Suffix -> count of files beside the images that may be images too; known once `items` has ended."""
         ...
@@ -127,13 +133,6 @@ class IndexedReader(Reader, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
-    image: NDArray[np.uint8]
-    converted: tuple[str, ...]
-    digest: str
-
-
 class AheadStream:
     """The one `ImageStream`: pictures of `reader` in order. `tally` starts again with each iteration."""
 
@@ -143,9 +142,9 @@ class AheadStream:
         shard: Shard,
         on_bad: OnBad,
         workers: int | None = None,
-        treat: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+        treat: Treat | None = None,
     ) -> None:
-        """`treat` is done to each image in the thread that has decoded it."""
+        """`treat` is done to each image where it has been decoded."""
         if on_bad not in ("error", "skip"):
             raise ValueError(f'on_bad is "error" or "skip", not {on_bad!r}')
         self._reader = reader
@@ -153,7 +152,16 @@ class AheadStream:
         self._on_bad = on_bad
         self._workers = workers or threads()
         self._treat = treat
+        self._in_processes = False
         self.tally = Tally()
+
+    def decode_in_processes(self) -> None:
+        """From the next iteration on, in as many processes as there were threads; the pictures are the same.
+
+        Images that this process holds already (arrays, objects) stay with its threads, as all do where the system is
+        not Linux.
+        """
+        self._in_processes = self._reader.portable and processes.possible()
 
     @property
     def name(self) -> str:
@@ -175,33 +183,39 @@ class AheadStream:
             kept.clear()
         items = self._reader.items(self._shard)
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        apart = self._apart()
+        size = processes.CHUNK if apart else 1
+        most = 3 * self._workers * size if apart else IN_FLIGHT  # one in hand, one waiting and one done for each
         budget = Budget()
-        flying: deque[tuple[int, Item, Future[_Ready]]] = deque()
+        flying: deque[tuple[int, list[Item], Future[list[Ready | Exception]]]] = deque()
         stopped: Exception | None = None
         number = 0
 
         def fill(room: int) -> None:
             nonlocal stopped, number
-            while stopped is None and len(flying) < room and (not flying or budget.has_room()):
+            while stopped is None and len(flying) * size < room and (not flying or budget.has_room()):
+                chunk: list[Item] = []
                 try:
-                    item = next(items)
+                    while len(chunk) < size:
+                        chunk.append(next(items))
                 except Exception as error:  # the end, or raised below, after the pictures before it
                     stopped = error
-                else:
-                    budget.hold(number, item.held)
-                    flying.append(
-                        (number, item, pool.submit(budget.decoding, number, partial(self._ready, item), _size))
-                    )
+                if chunk:
+                    budget.hold(number, sum(item.held for item in chunk))
+                    work = partial(self._decoded, chunk, apart)
+                    flying.append((number, chunk, pool.submit(budget.decoding, number, work, _size)))
                     number += 1
 
         try:
-            fill(2 * self._workers)
+            fill(2 * self._workers * size)
             while flying:
-                place, item, future = flying.popleft()
-                picture = self._landed(item, partial(budget.landed, place, future))
-                fill(IN_FLIGHT)
-                if picture is not None:
-                    yield picture
+                place, chunk, future = flying.popleft()
+                results = budget.landed(place, future)
+                fill(most)
+                for item, result in zip(chunk, results, strict=True):
+                    picture = self._landed(item, result)
+                    if picture is not None:
+                        yield picture
             if self._shard.place == 0:  # of several shards one tells
                 for suffix, count in self._reader.passed_over.items():
                     self.tally.skipped[suffix + NOT_READ] = count
@@ -212,40 +226,58 @@ class AheadStream:
         finally:
             budget.close()
             pool.shutdown(wait=True, cancel_futures=True)
+            if apart is not None:
+                apart.close()
 
-    def _ready(self, item: Item) -> _Ready:
-        """All that can be done to a picture apart from the others."""
-        decoded = item.decode()
-        image = decoded.image if self._treat is None else self._treat(decoded.image)
-        return _Ready(image, decoded.converted, digest(image))
-
-    def _landed(self, item: Item, result: Callable[[], _Ready]) -> Picture | None:
+    def _apart(self) -> DecodeProcesses | None:
+        if not self._in_processes:
+            return None
         try:
-            ready = result()
-        except Damaged as error:
-            raise self._damaged(error) from error
-        except BadImage as error:
+            return DecodeProcesses(self._workers)
+        except OSError as error:
+            _log.warning("images are decoded in threads, more slowly: no processes could be started (%s)", error)
+            return None
+
+    def _decoded(self, chunk: list[Item], apart: DecodeProcesses | None) -> list[Ready | Exception]:
+        """The pictures of a chunk, or why they could not be decoded."""
+        if apart is None:
+            return [self._here(item) for item in chunk]
+        decoded = apart.decode([item.decode for item in chunk], self._treat)
+        return [ready or self._here(item) for ready, item in zip(decoded, chunk, strict=True)]
+
+    def _here(self, item: Item) -> Ready | Exception:
+        try:
+            return make_ready(item.decode, self._treat)
+        except Exception as error:  # raised where the picture is due
+            return error
+
+    def _landed(self, item: Item, result: Ready | Exception) -> Picture | None:
+        if isinstance(result, Damaged):
+            raise self._damaged(result) from result
+        if isinstance(result, BadImage):
             if self._on_bad == "error":
                 raise ImageError(
                     f"cannot use image {item.key} of {self.name}",
-                    error.reason if error.detail == error.reason else f"{error.reason}: {error.detail}",
+                    result.reason if result.detail == result.reason else f"{result.reason}: {result.detail}",
                     "repair or remove it, or leave bad images out with --on-bad-image skip",
-                ) from error
-            self.tally.skipped[error.reason] = self.tally.skipped.get(error.reason, 0) + 1
+                ) from result
+            self.tally.skipped[result.reason] = self.tally.skipped.get(result.reason, 0) + 1
             if len(self.tally.examples) < EXAMPLES:
-                self.tally.examples.append(f"{item.key}: {error.detail}")
+                self.tally.examples.append(f"{item.key}: {result.detail}")
             return None
-        for how in ready.converted:
+        if isinstance(result, Exception):
+            raise result
+        for how in result.converted:
             self.tally.converted[how] = self.tally.converted.get(how, 0) + 1
         self.tally.read += 1
-        return Picture(item.index, item.key, ready.image, item.label, ready.digest)
+        return Picture(item.index, item.key, result.image, item.label, result.digest)
 
     def _damaged(self, error: Damaged) -> ImageError:
         return ImageError(f"{error} (after {counted(self.tally.read, 'image')})", "", AGAIN)
 
 
-def _size(ready: _Ready) -> int:
-    return ready.image.nbytes
+def _size(results: list[Ready | Exception]) -> int:
+    return sum(each.image.nbytes for each in results if isinstance(each, Ready))
 
 
 def damaged(what: str, error: BaseException) -> Damaged:
@@ -254,11 +286,6 @@ def damaged(what: str, error: BaseException) -> Damaged:
 
 
 def threads() -> int:
-    """How many threads decode: one for each core that this process may use, at most `MOST`.
-
-    Threads, not processes: Pillow, NumPy's copies and blake2b let other threads run. Of the 1.65 ms of a core that a
-    PNG of 256 x 256 takes, 0.13 ms hold the interpreter (0.09 of 0.41 ms for a JPEG): a dozen threads decode side by
-    side, and nothing is carried from process to process.
-    """
+    """How many threads or processes decode: one for each core that this process may use, at most `MOST`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST, cores)

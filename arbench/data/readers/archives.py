@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -51,15 +51,14 @@ HEAD = 1 << 16
 class ZipReader:
     """Image members in natural order; classes are sub-folders, as in a folder, below a first one that all share."""
 
-    seeks = True
+    seeks = portable = True
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
         self._path = path
         try:
-            # one handle as long as the reader lives, which zipfile shares between threads under a lock
-            self._archive = zipfile.ZipFile(path)
-            members = [info for info in self._archive.infolist() if not info.is_dir()]
+            self._archive = _Archive(path)
+            members = [info for info in self._archive.file.infolist() if not info.is_dir()]
         except PermissionError as error:
             raise InputError(f"cannot read {path}", error.strerror or str(error), "check its permissions") from error
         except ZIP_DAMAGE as error:
@@ -84,7 +83,8 @@ class ZipReader:
     def items(self, shard: Shard) -> Iterator[Item]:
         for index in shard.indices(self.count):
             member = self._members[index]
-            yield Item(index, member, partial(self._decode, self._entries[index]), self._label(member))
+            work = partial(_decoded, self._archive, self._entries[index])
+            yield Item(index, member, work, self._label(member))
 
     def headers(self, limit: int | None) -> Iterator[Header]:
         self._classes.refuse_mixed()
@@ -98,23 +98,43 @@ class ZipReader:
     def _label(self, member: str) -> int | None:
         return self._classes.label(member[self._root :])
 
-    def _decode(self, info: zipfile.ZipInfo) -> Decoded:
-        return decode(self._read(info))
-
     def _size(self, info: zipfile.ZipInfo) -> tuple[int, int]:
         try:
-            return header_size(io.BytesIO(self._read(info, HEAD)))
+            return header_size(io.BytesIO(self._archive.read(info, HEAD)))
         except BadImage:  # a long header, or a format with its header elsewhere
-            return header_size(io.BytesIO(self._read(info)))
+            return header_size(io.BytesIO(self._archive.read(info)))
 
-    def _read(self, info: zipfile.ZipInfo, count: int = -1) -> bytes:
+
+class _Archive:
+    """A zip, open as long as its reader lives: zipfile shares one handle between threads, under a lock.
+
+    Pickled, it is its path, which the process that it is sent to opens once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = zipfile.ZipFile(path)
+
+    def __reduce__(self) -> tuple[Callable[[Path], _Archive], tuple[Path]]:
+        return _opened_once, (self.path.absolute(),)
+
+    def read(self, info: zipfile.ZipInfo, count: int = -1) -> bytes:
         try:
             refuse_bytes(info.file_size)
             reserve(info.file_size)
-            with self._archive.open(info) as file:
+            with self.file.open(info) as file:
                 return file.read(count)
         except ZIP_DAMAGE as error:
-            raise damaged(f"{info.filename} of {self._path}", error) from error
+            raise damaged(f"{info.filename} of {self.path}", error) from error
+
+
+@lru_cache(maxsize=1)
+def _opened_once(path: Path) -> _Archive:
+    return _Archive(path)
+
+
+def _decoded(archive: _Archive, info: zipfile.ZipInfo) -> Decoded:
+    return decode(archive.read(info))
 
 
 def _shared_root(names: Sequence[str]) -> str:
@@ -139,6 +159,7 @@ class TarReader:
     count: int | None = None
     classes: Mapping[int, str] = {}
     seeks = False
+    portable = True
 
     def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
         self.name = name

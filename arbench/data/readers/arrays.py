@@ -111,6 +111,7 @@ class NpzReader:
 
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
+    portable = False
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
@@ -204,6 +205,7 @@ class NpyReader:
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
     seeks = True
+    portable = False
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
@@ -238,6 +240,7 @@ class SourceReader:
 
     passed_over: Mapping[str, int] = {}
     seeks = True
+    portable = False
 
     def __init__(self, name: str, sources: Sequence[ImageSource]) -> None:
         self.name = name

@@ -105,3 +105,20 @@ def reserve(size: int) -> None:
     """Called before `size` bytes are allocated for a picture: waits until the budget has them, if there is one."""
     if _here.budget is not None:
         _here.budget.take(_here.number, size)
+
+
+class _Small(Budget):
+    """Never waits: who asks for more than `bound` at once is refused."""
+
+    def __init__(self, bound: int) -> None:
+        super().__init__()
+        self._bound = bound
+
+    def take(self, number: int, size: int) -> None:
+        if size > self._bound:
+            raise MemoryError(f"{size} bytes; the bound is {self._bound}")
+
+
+def only_small(bound: int) -> None:
+    """From now on `reserve` raises MemoryError beyond `bound` in this thread: processes do not share a budget."""
+    _here.budget = _Small(bound)

@@ -27,7 +27,7 @@ class FolderReader:
     or "__" are passed over.
     """
 
-    seeks = True
+    seeks = portable = True
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name

@@ -29,6 +29,7 @@ class SequenceReader:
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
     seeks = True
+    portable = False
 
     def __init__(self, name: str, items: Any, key: str | None = None) -> None:
         self.name = name
@@ -73,6 +74,7 @@ class IterableReader:
     count: int | None = None
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
+    portable = False
 
     def __init__(self, name: str, items: Iterable[Any], key: str | None = None) -> None:
         self.name = name

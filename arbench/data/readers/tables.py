@@ -39,6 +39,7 @@ class ParquetReader:
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
     seeks = False
+    portable = True
 
     def __init__(self, name: str, paths: Sequence[Path], key: str | None = None) -> None:
         self.name = name

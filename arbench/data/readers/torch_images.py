@@ -22,6 +22,7 @@ class TorchReader:
     classes: Mapping[int, str] = {}
     passed_over: Mapping[str, int] = {}
     seeks = True
+    portable = False
 
     def __init__(self, name: str, path: Path) -> None:
         self.name = name
