@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from arbench.errors import FAILED, OK
+from arbench.errors import FAILED, OK, counted
 from arbench.terminal import PlainConsole
 
 
@@ -28,9 +28,8 @@ def validate(folders: Sequence[Path], json_output: bool) -> int:
     console = PlainConsole()
     for folder, own in found.items():
         errors = sum(each.kind == "error" for each in own)
-        console.print(
-            f"{folder}: {f'{errors} errors' if errors else 'valid'}, {len(own) - errors} notes", soft_wrap=True
-        )
+        told = counted(errors, "error") if errors else "valid"
+        console.print(f"{folder}: {told}, {counted(len(own) - errors, 'note')}", soft_wrap=True)
         for each in own:
             hint = f" ({each.hint})" if each.hint else ""
             console.print(f"  {each.kind}: {each.where}: {each.what}{hint}", soft_wrap=True)

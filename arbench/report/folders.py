@@ -49,6 +49,8 @@ class Planned:
     adapter: str
     task: str
     result_id: str
+    setting: str = ""
+    """What tells it from the other cells of its adapter and task in the plan."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,16 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
             raise DamagedFile(
                 f"{entry.folder / 'result.json'} was changed after it was written",
                 "its digest is not the one in the journal",
-                f"arbench resume {shlex.quote(str(run.path))} writes it again"
-                if run.planned
-                else "score the samples again",
+                how_to_write_again(run),
             )
     return runs
+
+
+def how_to_write_again(run: RunFolder) -> str:
+    """The next command where a result of this folder was changed."""
+    if not run.planned:
+        return "score the samples again"
+    return f"arbench resume {shlex.quote(str(run.path))} writes it again"
 
 
 def changed(run: RunFolder) -> Iterator[Entry]:
@@ -157,7 +164,8 @@ def _planned(cell: Any, folder: Path) -> Planned:
     """A cell of run.json, bare or wrapped with its plan's estimates."""
     try:
         inner = cell.get("cell", cell)
-        return Planned(str(inner["adapter"]), str(inner["task"]["task"]), str(inner["result_id"]))
+        setting = ", ".join(str(inner[name]) for name in ("swept", "distinction") if inner.get(name))
+        return Planned(str(inner["adapter"]), str(inner["task"]["task"]), str(inner["result_id"]), setting)
     except (AttributeError, KeyError, TypeError) as error:
         raise DamagedFile(f"cannot read {folder / 'run.json'}", f"a cell of its plan lacks {error}") from error
 

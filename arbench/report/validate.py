@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..spec.card import Card
 from ..spec.result import OWN, Result
+from ..spec.task import distinctions
 from .columns import SCORE
-from .folders import Entry, RunFolder, changed, read_run
-from .rows import rows
+from .folders import Entry, RunFolder, changed, how_to_write_again, read_run
+from .rows import differing_settings, rows
 
 ENOUGH = 1000
 """Samples below which a number of sets of images is remarked on."""
@@ -30,19 +31,35 @@ class Finding:
 def findings(folder: Path, cards: Mapping[str, Card]) -> list[Finding]:
     """All that is found in a folder of a run or of scores. Raises `InputError` where it cannot be read at all."""
     run = read_run(folder.resolve())
-    found = list(_journal(run))
+    titles = _titles([entry.result for entry in run.entries])
+    found = list(_journal(run, titles))
     if not any(entry.result.outcome == "ok" for entry in run.entries):
         found.append(Finding("error", str(folder), "there is no result that went well", f"arbench status {folder}"))
     for entry in run.entries:
-        found += _result(entry.result, cards)
+        found += _result(entry.result, titles[entry.result.result_id], cards)
     for cell in run.missing:
-        what = f"{cell.task} {cell.adapter} was planned and not run"
-        found.append(Finding("note", cell.result_id, what, f"arbench resume {folder}"))
+        where = _title(f"{cell.task} {cell.adapter}", cell.setting)
+        found.append(Finding("note", where, "planned and not run", f"arbench resume {folder}"))
     found += _rows(run.entries)
     return sorted(dict.fromkeys(found), key=lambda each: each.kind)
 
 
-def _journal(run: RunFolder) -> Iterator[Finding]:
+def _titles(results: Sequence[Result]) -> dict[str, str]:
+    """Result id -> task, adapter and, where there are several of both, what tells this one from the others."""
+    settings = differing_settings(results)
+    given = distinctions([(each.adapter, each.task, each.parameters) for each in results])
+    return {
+        each.result_id: _title(f"{each.task} {each.adapter}", settings[each.adapter, each.settings_id], parameters)
+        for each, parameters in zip(results, given, strict=True)
+    }
+
+
+def _title(name: str, *told: str) -> str:
+    inner = ", ".join(part for part in told if part)
+    return f"{name} ({inner})" if inner else name
+
+
+def _journal(run: RunFolder, titles: Mapping[str, str]) -> Iterator[Finding]:
     """A result must be the file that the journal saw written."""
     if run.digests is None:
         what = "without a journal no file can be checked"
@@ -50,14 +67,14 @@ def _journal(run: RunFolder) -> Iterator[Finding]:
         return
     for entry in run.entries:
         if entry.result.result_id not in run.digests:
-            yield Finding("error", entry.result.result_id, "the journal does not know this result")
+            what = "the journal does not know this result"
+            yield Finding("error", titles[entry.result.result_id], what, f"it lies in {entry.folder}")
     for entry in changed(run):
-        name = entry.result.result_id
-        yield Finding("error", name, "result.json was changed after it was written", "run it again")
+        what = "result.json was changed after it was written"
+        yield Finding("error", titles[entry.result.result_id], what, how_to_write_again(run))
 
 
-def _result(result: Result, cards: Mapping[str, Card]) -> Iterator[Finding]:
-    where = f"{result.task} {result.adapter}"
+def _result(result: Result, where: str, cards: Mapping[str, Card]) -> Iterator[Finding]:
     if result.outcome != "ok":
         yield Finding("note", where, f"{result.outcome}: {result.reason}")
         return
@@ -101,11 +118,14 @@ def _has_weights(card: Card | None) -> bool:
 
 def _rows(entries: tuple[Entry, ...]) -> Iterator[Finding]:
     """Speed without quality under the same settings, and quality without speed, are half a row."""
-    for (adapter, settings_id, _), members in rows(entry.result for entry in entries).items():
+    results = [entry.result for entry in entries]
+    settings = differing_settings(results)
+    for (adapter, settings_id, _), members in rows(results).items():
+        title = _title(adapter, settings[adapter, settings_id])
         good = [each for each in members if each.outcome == "ok" and each.kind != "images"]
         timed = [each for each in good if each.task in ("energy", "memory", "speed")]
         judged = [each for each in good if each.task not in ("energy", "memory", "speed", SCORE)]
         if timed and not judged:
-            yield Finding("error", f"{adapter} {settings_id}", "it has speed and no quality under the same settings")
+            yield Finding("error", title, "it has speed and no quality under the same settings")
         elif judged and not timed:
-            yield Finding("note", f"{adapter} {settings_id}", "it has quality and no speed under the same settings")
+            yield Finding("note", title, "it has quality and no speed under the same settings")

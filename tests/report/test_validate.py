@@ -54,3 +54,30 @@ def test_speed_alone_is_half_a_row(sealed_run, capsys):
     assert "error:" in capsys.readouterr().out
     assert main(["validate", str(sealed_run), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)
+
+
+def test_a_result_goes_by_its_adapter_and_what_tells_it_from_others(sealed_run, capsys):
+    """A second setting of one model: neither finding names an id, and each says which setting it is about."""
+    (first,) = (
+        path
+        for path in sealed_run.glob("cells/*/result.json")
+        if [(known := json.loads(path.read_text()))["adapter"], known["task"]] == ["raster/llamagen-mini", "generate"]
+    )
+    other = json.loads(first.read_text()) | {"result_id": "res-111111111111", "settings_id": "set-111111111111"}
+    other["sampling"]["guidance"]["scale"] = 4.0
+    path = sealed_run / "cells" / "res-111111111111" / "result.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(other))
+    seal(sealed_run)
+    path.write_text(json.dumps(other | {"wall_seconds": 1.0}))
+    plan = json.loads((sealed_run / "run.json").read_text())
+    late = {"adapter": "raster/late-mini", "task": {"task": "generate"}, "result_id": "res-0", "swept": "top_k 5"}
+    (sealed_run / "run.json").write_text(json.dumps(plan | {"cells": [*plan["cells"], late]}))
+    assert main(["validate", str(sealed_run)]) == 1
+    told = capsys.readouterr().out
+    assert "generate raster/llamagen-mini (guidance 4): result.json was changed after it was written" in told
+    assert f"arbench resume {sealed_run} writes it again" in told
+    assert "note: raster/llamagen-mini (guidance 4): it has quality and no speed under the same settings" in told
+    assert "note: generate raster/late-mini (top_k 5): planned and not run" in told
+    assert "res-" not in told
+    assert "set-" not in told
