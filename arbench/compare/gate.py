@@ -21,6 +21,7 @@ from .baseline import Baseline, NightRecord, NumberOfNight, record, seedless
 from .difference import EXACT, Differences
 from .in_turn import Number, of_row
 from .matching import Numbers
+from .same_cell import renamed, same_cell
 from .samples import References
 
 Verdict = Literal[
@@ -294,22 +295,32 @@ def _cell(each: Gated) -> tuple[str, str, str]:
 
 def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
     """Of cells of the baseline, once each: that they failed or were not run, and whether their images are the same."""
-    results = {(entry.result.adapter, entry.result.task): entry.result for entry in run.entries}
-    same = {(entry.result.adapter, entry.result.result_id): entry.result for entry in run.entries}
-    planned = {(cell.adapter, cell.task) for cell in run.missing}
+    results = [entry.result for entry in run.entries]
+    planned = {cell.result_id for cell in run.missing}
+    names = {(cell.adapter, cell.task) for cell in run.missing}
     settings = differing_settings(baseline.results)
     found = []
     for result in baseline.results:
-        tonight = same.get((result.adapter, result.result_id)) or results.get((result.adapter, result.task))
+        own = [each for each in results if (each.adapter, each.task) == (result.adapter, result.task)]
+        tonight = same_cell(result, own)
         metric, why = f"{OUTCOME} of {result.task}", ""
         verdict: Verdict = "NOT_MEASURED"
-        if tonight is not None and tonight.outcome != "ok":
+        if result.result_id in planned or (not own and (result.adapter, result.task) in names):
+            why = "planned and not run"
+        elif tonight is not None and tonight.outcome != "ok":
             verdict = "INVALID" if tonight.outcome in ("error", "oom") else "NOT_MEASURED"
             why = f"{tonight.outcome}: {tonight.reason}"
-        elif tonight is None:
-            unrun = (result.adapter, result.task) in planned
-            why = "planned and not run" if unrun else _renamed(result.adapter, run, baseline)
-        elif tonight.result_id == result.result_id and tonight.samples and result.samples and result.samples.digest:
+        elif not own:
+            why = renamed(result.adapter, run, baseline)
+        elif tonight is None and all(each.outcome != "ok" for each in own):
+            why = f"not under these settings; under others {own[0].outcome}: {own[0].reason}"
+        elif (
+            tonight
+            and tonight.result_id == result.result_id
+            and tonight.samples
+            and result.samples
+            and result.samples.digest
+        ):
             alike = tonight.samples.digest == result.samples.digest
             metric, verdict = f"image digests of {result.task}", "IDENTICAL" if alike else "AMBIGUOUS"
             why = "" if alike else "under the same settings the samples are others: their quality decides"
@@ -318,31 +329,6 @@ def _cells(run: RunFolder, baseline: Baseline) -> list[Gated]:
         one = Gated(result.adapter, result.task, metric, verdict, why=why, settings_id=result.settings_id)
         found.append(replace(one, setting=settings[result.adapter, result.settings_id]))
     return list({(*_cell(each), each.metric, each.verdict, each.why): each for each in found}.values())
-
-
-def _renamed(adapter: str, run: RunFolder, baseline: Baseline) -> str:
-    """Whether another name of tonight has the weights, or drew the samples, of a model that is not there any more."""
-
-    names = {result.adapter for result in baseline.results}
-    weights = {
-        digest
-        for result in baseline.results
-        if result.adapter == adapter and result.provenance
-        for name, digest in result.provenance.weights.items()
-        if name == adapter
-    }
-    drawn = {result.samples.digest for result in baseline.results if result.adapter == adapter and result.samples}
-    for entry in run.entries:
-        result = entry.result
-        own = {
-            digest
-            for name, digest in (result.provenance.weights if result.provenance else {}).items()
-            if name == result.adapter
-        }
-        same = bool(own & weights) or (result.samples is not None and result.samples.digest in drawn - {""})
-        if result.adapter not in names and same:
-            return f"not in the run, which has {result.adapter} with the same weights or samples: renamed?"
-    return "not in the run"
 
 
 def _quarantined(each: Gated, baseline: Baseline) -> Gated:

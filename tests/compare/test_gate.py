@@ -144,6 +144,56 @@ def test_a_cell_of_a_sweep_that_failed_is_told_whatever_the_others_did(swept, tm
     assert any(each.metric.startswith("image digests") and each.verdict == "IDENTICAL" for each in found.numbers)
 
 
+def test_a_failure_under_other_settings_is_not_that_of_a_cell(swept, runs, tmp_path):
+    """The night has temperatures 1 and 0.25 in place of 1 and 0.5, and 0.25 failed: nothing is known of 0.5."""
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept("before"), "first")
+    night = swept("night", second=0.25)
+
+    def fail(document):
+        document.update(outcome="error", reason="not finite", metrics=[], result_id="res-other")
+
+    change(night, "generate-b", fail)
+    found = gate(night, baselines.read(store, "main"))
+    assert not [each for each in found.numbers if each.verdict == "INVALID"]
+    lost = {each.metric: each for each in found.numbers if each.verdict == "NOT_MEASURED" and each.task == "generate"}
+    assert "frechet (offline)" in lost
+    assert {each.title for each in lost.values()} == {"next_scale/toy (temperature 0.5)"}
+    shutil.rmtree(night / "cells" / "res-generate")
+    found = gate(night, baselines.read(store, "main"))
+    whys = {each.title: each.why for each in found.numbers if each.metric == "outcome of generate"}
+    assert whys["next_scale/toy (temperature 0.5)"] == "not under these settings; under others error: not finite"
+
+
+def test_weights_are_others_and_a_cell_failed(swept, tmp_path):
+    """Ids are others then; the cell is known by its settings."""
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept("before"), "first")
+    night = swept("night")
+    for path in (night / "cells").glob("*/result.json"):
+        change(night, path.parent.name.removeprefix("res-"), lambda document: document.update(settings_id="set-new"))
+    reason = {"outcome": "error", "reason": "not finite", "metrics": []}
+    change(night, "generate", lambda document: document.update(reason, result_id="res-1"))
+    change(night, "generate-b", lambda document: document.update(result_id="res-2"))
+    found = gate(night, baselines.read(store, "main"))
+    (one,) = [each for each in found.numbers if each.verdict == "INVALID"]
+    assert one.title == "next_scale/toy (default temperature)"
+
+
+def test_a_setting_that_is_still_to_run_is_told_as_such(swept, tmp_path):
+    store = tmp_path / "store"
+    baselines.accept(store, "main", swept("before"), "first")
+    night = swept("night")
+    shutil.rmtree(night / "cells" / "res-generate-b")
+    cell = {"adapter": "next_scale/toy", "task": {"task": "generate"}, "result_id": "res-generate-b"}
+    run = json.loads((night / "run.json").read_text())
+    (night / "run.json").write_text(json.dumps(run | {"plan": {"cells": [cell]}}))
+    found = gate(night, baselines.read(store, "main"))
+    lost = [each for each in found.numbers if each.verdict == "NOT_MEASURED"]
+    assert [(each.metric, each.why) for each in lost] == [("outcome of generate", "planned and not run")]
+    assert lost[0].title == "next_scale/toy (temperature 0.5)"
+
+
 def test_numbers_of_a_sweep_say_of_which_settings_they_are(swept, tmp_path, capsys):
     store = tmp_path / "store"
     baselines.accept(store, "main", swept("before"), "first")
