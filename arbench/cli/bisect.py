@@ -7,6 +7,7 @@ import subprocess
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from arbench.compare import bisection
 from arbench.compare.bisection import Bisection, Goal
@@ -50,7 +51,7 @@ def bisect(
         known = len(found.steps)
         told = f"{goal.number} of {_title(goal.adapter, goal.setting)}, {counted(known, 'commit')} known"
         console.print(f"{told}, state in {output}", soft_wrap=True)
-        measure = _measure(one, folder, sources)
+        measure = _measure(one, folder, sources, _distinction(one, folder))
         found = bisection.bisect(found, output, measure, lambda text: console.print(text, soft_wrap=True))
     if json_output:
         sys.stdout.write(found.model_dump_json(indent=2) + "\n")
@@ -66,9 +67,13 @@ def _number(folder: Path, metric: str, adapter: str | None) -> tuple[Reading, st
     known = [each for each in night(run).readings.values() if each.metric.value is not None]
     told = settings_told(known)
     own = [each for each in known if adapter is None or _meant(each, told[each.key], adapter)]
+    if not own and known:
+        names = sorted({each.entry.result.adapter for each in known})
+        raise UnknownName(f"adapter of {folder}", str(adapter), names, f"--adapter {names[0]}")
     found = [each for each in own if metric in (each.metric.name, each.words)]
     if not found:
-        raise UnknownName(f"number of {folder}", metric, [each.words for each in own], f"arbench report {folder}")
+        words = list(dict.fromkeys(each.words for each in own))
+        raise UnknownName(f"number of {folder}", metric, words, f"arbench report {folder}")
     names = sorted({each.entry.result.adapter for each in found})
     if len(names) > 1:
         raise UsageError(f"{folder} has {metric} of {len(names)} adapters", ", ".join(names), f"--adapter {names[0]}")
@@ -76,8 +81,8 @@ def _number(folder: Path, metric: str, adapter: str | None) -> tuple[Reading, st
     if len(alike) > 1:
         what = f"{folder} has {found[0].words} of {names[0]} {len(alike)} times"
         titles = [_title(names[0], told[each.key]) for each in alike]
-        if len({each.entry.result.settings_id for each in alike}) == 1:
-            raise UsageError(what, ", ".join(titles), "a run whose suite has one of these")
+        if len(set(titles)) == 1:
+            raise UsageError(what, titles[0], "run the suite with one of these alone: arbench run SUITE")
         raise UsageError(what, ", ".join(titles), f"--adapter {shlex.quote(titles[0])}")
     return found[0], told[found[0].key]
 
@@ -87,17 +92,31 @@ def _title(adapter: str, setting: str) -> str:
 
 
 def _meant(each: Reading, setting: str, asked: str) -> bool:
-    """Whether it is of the adapter asked for, by a glob, or by name and settings as an error tells them."""
+    """Whether it is of the adapter asked for, by a glob, or by name and settings as an error tells them, of which the
+    first alone are of all that goes on with them."""
     name = each.entry.result.adapter
-    return fnmatchcase(name, asked) or _title(name, setting) == asked
+    title = _title(name, setting)
+    return fnmatchcase(name, asked) or title == asked or (asked[-1:] == ")" and title.startswith(f"{asked[:-1]}, "))
 
 
-def _measure(one: Reading, folder: Path, sources: str | None) -> bisection.Measure:
+def _distinction(one: Reading, folder: Path) -> dict[str, Any]:
+    """The parameters that tell its task from others of this name under the same settings."""
+    (run,) = read_runs([folder])
+    own = one.entry.result
+    others = [
+        each.result.parameters
+        for each in run.entries
+        if (each.result.adapter, each.result.task, each.result.settings_id) == (own.adapter, own.task, own.settings_id)
+    ]
+    return {name: value for name, value in own.parameters.items() if any(each.get(name) != value for each in others)}
+
+
+def _measure(one: Reading, folder: Path, sources: str | None, parameters: dict[str, Any]) -> bisection.Measure:
     result, seen = one.entry.result, set[Path]()
 
     def measure(tree: Path) -> float:
         path = tree / sources if sources else tree / "src" if (tree / "src").is_dir() else tree
-        build = Build(sys.executable, folder, result.settings_id, path)
+        build = Build(sys.executable, folder, result.settings_id, path, parameters)
         if tree not in seen:
             _check_source(build, result.adapter, tree)
             seen.add(tree)

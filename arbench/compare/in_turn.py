@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,14 +29,16 @@ Measure = Callable[[str, frozenset[str]], Readings]
 class Build:
     """A build of arbench and the adapters: the Python that has it, and the run whose suite is measured again.
 
-    `settings_id`: of the row that alone is read, where the suite has several for an adapter. `path`: a folder whose
-    modules go before all that are installed.
+    `settings_id`: of the row that alone is read, where the suite has several for an adapter. `parameters`: those that
+    tell the task that alone is run and read from others of its name. `path`: a folder whose modules go before all that
+    are installed.
     """
 
     python: str
     folder: Path
     settings_id: str = ""
     path: Path | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str] | None:
@@ -56,7 +58,7 @@ class Build:
             raise InputError(f"{self.folder} is not the folder of a run", why, "arbench ls runs")
         with tempfile.TemporaryDirectory(prefix="arbench-in-turn-") as place:
             suite, out = Path(place) / "suite.yaml", Path(place) / "run"
-            suite.write_text(json.dumps(_written(run["suite"])), encoding="utf-8")
+            suite.write_text(json.dumps(_written(run["suite"], self.parameters)), encoding="utf-8")
             words = [self.python, "-m", "arbench", "run", str(suite), "--out", str(out), "--track", "off"]
             words += [word for task in sorted(tasks) for word in ("--task", task)]
             words += ["--adapter", adapter, "--workers", "1", *_weights(run.get("argv", ()))]
@@ -71,7 +73,8 @@ class Build:
                 what = f"{adapter} could not be run again"
                 raise StoreError(what, " ".join(last), f"{self.python} -m arbench run SUITE")
             (again,) = read_runs([out])
-            return _readings(again.entries, self.settings_id)
+            meant = [each for each in again.entries if _has(each.result.parameters, self.parameters)]
+            return _readings(meant, self.settings_id)
 
 
 def _readings(entries: Sequence[Entry], settings_id: str) -> Readings:
@@ -95,10 +98,19 @@ def of_row(found: Mapping[Number, Item], task: str, words: str, settings_id: str
     return found.get((task, words, settings_id), found.get((task, words, "")))
 
 
-def _written(suite: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved suite as a file has it: each task under its name."""
-    tasks = [{task["task"]: {name: value for name, value in task.items() if name != "task"}} for task in suite["tasks"]]
+def _written(suite: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved suite as a file has it, each task under its name: those that have these parameters, or leave them to
+    the data."""
+    tasks = [
+        {task["task"]: {name: value for name, value in task.items() if name != "task"}}
+        for task in suite["tasks"]
+        if _has({name: value for name, value in task.items() if value is not None}, parameters, missing=True)
+    ]
     return {**suite, "tasks": tasks}
+
+
+def _has(own: Mapping[str, Any], parameters: Mapping[str, Any], missing: bool = False) -> bool:
+    return all(own[name] == value if name in own else missing for name, value in parameters.items())
 
 
 def _weights(argv: Sequence[Any]) -> list[str]:

@@ -142,3 +142,63 @@ def test_of_several_settings_one_is_asked_for(repository, swept, tmp_path, monke
     assert set(found) == settings
     assert main([*words[:-1], str(tmp_path / "found-0"), "--adapter", titles[1].strip()]) == 2
     assert "differs: setting" in capsys.readouterr().err
+
+
+def test_of_two_references_the_one_asked_for_is_measured(repository, runs, tmp_path, monkeypatch, capsys):
+    """Both have the number under one name and the same settings; only their tasks differ, in the reference."""
+    asked = []
+
+    def measured(build, adapter, tasks):
+        asked.append(build.parameters)
+        return {("generate", "frechet (offline)", ""): float((build.path / "seconds.txt").read_text())}
+
+    monkeypatch.setattr(in_turn.Build, "measure", measured)
+    monkeypatch.setattr(bisect, "_check_source", lambda *given: None)
+    night = runs("night")
+    for path in night.glob("cells/res-generate/result.json"):
+        document = json.loads(path.read_text())
+        document["parameters"]["reference"] = "mnist5k/heldout"
+        path.write_text(json.dumps(document))
+        document |= {"result_id": "res-other", "parameters": {**document["parameters"], "reference": "mnist5k/train"}}
+        for metric in document["metrics"]:
+            if metric["reference"]:
+                metric["reference"] |= {"name": "mnist5k/train", "digest": "ef" * 16}
+        (night / "cells" / "res-other").mkdir()
+        (night / "cells" / "res-other" / "result.json").write_text(json.dumps(document))
+    words = ["bisect", str(night), "--repository", str(repository), "--good", "HEAD~3", "--metric", "frechet"]
+    assert main([*words, "-o", str(tmp_path / "none")]) == 2
+    said = capsys.readouterr().err
+    assert "2 times" in said
+    assert "next: --adapter 'next_scale/toy (reference mnist5k/" in said
+    title = "next_scale/toy (reference mnist5k/train)"
+    assert main([*words, "-o", str(tmp_path / "found"), "--adapter", title]) == 0
+    assert asked
+    assert all(each == {"reference": "mnist5k/train"} for each in asked)
+    assert main([*words, "-o", str(tmp_path / "none"), "--adapter", "next_scale/other"]) == 2
+    assert "unknown adapter of" in capsys.readouterr().err
+
+
+def test_a_build_reads_the_task_of_these_parameters_alone(runs, tmp_path):
+    folder = runs("r")
+    for cell, reference, value in (("generate", "a", 1.0), ("other", "b", 2.0)):
+        place = folder / "cells" / f"res-{cell}" / "result.json"
+        document = json.loads((folder / "cells" / "res-generate" / "result.json").read_text())
+        document |= {"result_id": f"res-{cell}", "parameters": {"n": 120, "reference": reference}}
+        document["metrics"][0]["value"] = value
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(json.dumps(document))
+    tasks = [{"task": "generate", "reference": name, "n": None} for name in "ab"]
+    document = json.loads((folder / "run.json").read_text()) | {"plan": {"cells": []}}
+    (folder / "run.json").write_text(json.dumps(document | {"suite": {"suite": "toy", "tasks": tasks}}))
+    python = tmp_path / "python"  # in place of a run: its suite, and its folder as it would be
+    python.write_text(
+        f'#!/bin/sh\ncp "$4" {tmp_path}/suite\nwhile [ "$1" != --out ]; do shift; done\ncp -r {folder} "$2"\n'
+    )
+    python.chmod(0o755)
+    for reference, value in (("a", 1.0), ("b", 2.0)):
+        build = in_turn.Build(str(python), folder, "set-1.0", parameters={"reference": reference})
+        found = build.measure("next_scale/toy", frozenset({"generate"}))
+        assert found["generate", "frechet (offline)", ""] == value
+        assert json.loads((tmp_path / "suite").read_text())["tasks"] == [
+            {"generate": {"reference": reference, "n": None}}
+        ]
