@@ -66,6 +66,9 @@ def score(
     ] = None,
     split: Split = None,
     column: Column = None,
+    reference_column: Annotated[
+        str | None, typer.Option("--reference-column", metavar="NAME", help="That of the reference, if it is another.")
+    ] = None,
     error: Annotated[
         str, typer.Option("--error", metavar="delta|jackknife", help="Error bar of the Frechet distances.")
     ] = "delta",
@@ -111,6 +114,7 @@ def score(
             on_bad=on_bad,
             limit=limit,
             column=column,
+            reference_column=reference_column,
             split=split,
             conventions=parse_names(convention or []),
             metrics=parse_names(metric or []),

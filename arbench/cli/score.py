@@ -50,6 +50,7 @@ def request_of(
     crop: str = "none",
     size: int | None = None,
     column: str | None = None,
+    reference_column: str | None = None,
     reference_crop: str = "none",
     reference_size: int | None = None,
     reference_kind: str | None = None,
@@ -93,6 +94,7 @@ def request_of(
         mode=mode,  # type: ignore[arg-type]
         device=resolve_device(device),
         reading=Reading(on_bad, limit, crop, size, column, prompts if samples.startswith(GENERATOR) else ()),  # type: ignore[arg-type]
+        reference_column=reference_column,
         prompts=prompts,
         argv=tuple(sys.argv),
         **others,

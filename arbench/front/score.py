@@ -108,6 +108,7 @@ def score(
     limit: int | None = None,
     on_bad_image: str = "error",
     column: str | None = None,
+    reference_column: str | None = None,
     error: str = "delta",
     kid_subset_size: int | None = None,
     prompts: Sequence[str] = (),
@@ -154,6 +155,7 @@ def score(
             mode=mode,  # type: ignore[arg-type]
             device=resolve_device(device),
             reading=Reading(on_bad_image, limit, "none", None, column, tuple(prompts) if generated else ()),  # type: ignore[arg-type]
+            reference_column=reference_column,
             strict=strict,
             prompts=tuple(prompts),
             out=folder if folder is not None else Path(scratch),

@@ -19,7 +19,7 @@ from ..evaluate import conventions
 from ..evaluate.definition import Definition
 from ..evaluate.evaluation import Evaluation, evaluate, open_reference
 from ..evaluate.pairs import Pairing, PairMetrics
-from ..evaluate.question import Question, available_recipes, variants_of
+from ..evaluate.question import Question, available_recipes, variants_of, weights_of
 from ..features.extract import Extractors, Job, Networks, Progress, features_of
 from ..features.feature_folder import PAIRS, is_features, sets_in
 from ..features.feature_set import Features
@@ -121,7 +121,8 @@ def _jobs(request: ScoreRequest) -> list[_Job]:
     request.refuse_unused()
     request.refuse_unused_of_reference()
     jobs = _found_jobs(request)
-    request.refuse_unasked({definition.kind for job in jobs for definition in job.question.definitions()})
+    wanted = [definition for job in jobs for definition in job.question.definitions()]
+    request.refuse_unasked({each.kind for each in wanted}, {name for each in wanted for name in weights_of(each)})
     return jobs
 
 
@@ -334,6 +335,8 @@ def _result(job: _Job, found: Evaluation, extractors: Networks, started: str, se
         "reading": request.reading.settings(),
         "cell": job.cell.cell.task.plain() if job.cell is not None else None,
     }
+    if request.reference_column is not None:
+        parameters["reference_column"] = request.reference_column
     digests = {"samples": found.samples.digest, "reference": found.reference.digest if found.reference else ""}
     origin = dict(job.origin)
     if "settings_id" not in origin:

@@ -36,9 +36,10 @@ def write(
 
     Raises `MissingWeights` if a recipe's weights are nowhere.
     """
-    for name in recipes:
-        for weight in registry.find(name).weights:
-            request.weights.locate(weight)
+    needed = {weight for name in recipes for weight in registry.find(name).weights}
+    request.refuse_unasked(set(), needed)
+    for weight in sorted(needed):
+        request.weights.locate(weight)
     request.refuse_over_input(output, "--output ANOTHER")
     request.refuse_unused()
     mark = mark_of(request.samples, request.adapters) or fingerprint(request.samples)

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .. import registry
 from ..data.reading import GENERATOR, Reading, Source, is_statistics, name_of
 from ..data.sources import takes_column
 from ..errors import UsageError
 from ..evaluate.question import Question
 from ..features.extractor import Mode
 from ..features.feature_folder import is_features
-from ..features.weight_files import Weights
+from ..features.weight_files import WEIGHTS, Weights
 from .cells import is_run
 
 
@@ -37,6 +38,7 @@ class ScoreRequest:
     mode: Mode = "parity"
     device: str = "cpu"
     reading: Reading = field(default_factory=Reading)
+    reference_column: str | None = None
     strict: bool = False
     prompts: tuple[str, ...] = ()
     shard: tuple[int, int] = (0, 1)
@@ -88,7 +90,12 @@ class ScoreRequest:
 
     def refuse_unused_of_reference(self) -> None:
         """Likewise for an option of the reference, where none is named or it holds no images to prepare."""
-        given = {"--reference-crop": self.question.crop != "none", "--split": self.question.split is not None}
+        column = self.reference_column is not None
+        given = {
+            "--reference-crop": self.question.crop != "none",
+            "--split": self.question.split is not None,
+            "--reference-column": column,
+        }
         if self.reference is None:
             if not is_run(self.samples):
                 given["--paired"] = self.question.paired
@@ -96,9 +103,16 @@ class ScoreRequest:
                 refuse_option(option, "no reference is named", "add --reference REF, or leave it out")
         elif given["--reference-crop"] and (is_statistics(self.reference) or is_features(self.reference)):
             refuse_option("--reference-crop", "the reference was prepared when its features were taken", "leave it out")
+        elif column and (is_statistics(self.reference) or not takes_column(self.reference)):
+            refuse_option("--reference-column", "the reference is not a table", "leave it out")
 
-    def refuse_unasked(self, kinds: Set[str]) -> None:
-        """Likewise for an option of a metric, where none of these `kinds` heeds it."""
+    def refuse_unasked(self, kinds: Set[str], networks: Set[str]) -> None:
+        """Likewise for an option of a metric, where none of these `kinds` heeds it, and for weights of which no number
+        is: those of other feature networks than these, and of adapters that make neither set."""
+        asked = networks | self._generators()
+        for name in (name for name in (*self.weights.given, *self.adapters) if name not in asked):
+            why = "no metric asked for uses this network" if name in WEIGHTS else "neither set of images is its samples"
+            refuse_option(f"--weights {name}=...", why, "leave it out, or check its name")
         if self.question.subset_size is not None and "kid-subsets" not in kinds:
             why = "no metric asked for is over subsets; the KID of `arbench` and `offline` is over all pairs"
             refuse_option("--kid-subset-size", why, "leave it out, or take a convention with subsets: -c clean-fid")
@@ -106,10 +120,16 @@ class ScoreRequest:
         if self.prompts and not generated and "clip-score" not in kinds:
             refuse_option("--prompts", "no metric asked for compares with texts", "leave it out, or add -c clip-score")
 
+    def _generators(self) -> set[str]:
+        """Adapters that sample as they are scored, and their tokenizers."""
+        sources = [each for each in (self.samples, self.reference) if isinstance(each, str)]
+        names = [each.removeprefix(GENERATOR) for each in sources if each.startswith(GENERATOR)]
+        return {each for name in names for each in (name, registry.card(name).tokenizer) if each is not None}
+
     @property
     def reference_reading(self) -> Reading:
-        reading = self.reading
-        return Reading(reading.on_bad, None, self.question.crop, self.question.size, reading.column)
+        reading, question = self.reading, self.question
+        return Reading(reading.on_bad, None, question.crop, question.size, self.reference_column or reading.column)
 
 
 def refuse_option(option: str, why: str, hint: str) -> NoReturn:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+import arbench
 from arbench.cli.main import main
 from arbench.data.sources import open_source
 
@@ -57,6 +60,48 @@ def test_each_column_of_images_is_told_with_how_to_choose_it(tmp_path, monkeypat
     told = capsys.readouterr().err
     assert "columns of bytes: left, right side" in told
     assert "next: name it: --column left or --column 'right side'" in told
+
+
+def two_columns(place: Path) -> None:
+    """Originals and what was made of them, one level off: in one table, and in one archive of samples."""
+    made = PIXELS ^ 1
+    table(place / "two.parquet", original=list(map(png, PIXELS)), made=list(map(png, made)))
+    with tarfile.open(place / "two.tar", "w") as archive:
+        for index, images in enumerate(zip(PIXELS, made, strict=True)):
+            for column, image in zip(("original", "made"), map(png, images), strict=True):
+                info = tarfile.TarInfo(f"{index:03d}.{column}.png")
+                info.size = len(image)
+                archive.addfile(info, io.BytesIO(image))
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("two.parquet", ""), ("two.tar", ".png")])
+def test_two_columns_of_one_file_are_pairs(tmp_path, monkeypatch, capsys, name, suffix):
+    monkeypatch.chdir(tmp_path)
+    two_columns(tmp_path)
+    command = ["score", name, "-r", name, "--paired", "-c", "offline-pairs", "--device", "cpu", "--metric", "psnr"]
+    columns = ["--column", f"made{suffix}", "--reference-column", f"original{suffix}"]
+    assert main([*command, *columns, "--out", "o", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metrics"][0]["value"] == pytest.approx(20 * np.log10(255), abs=0.1)
+    assert found["metrics"][0]["flags"] == []
+    assert found["parameters"]["reference_column"] == f"original{suffix}"
+    score = arbench.score(
+        name, name, paired=True, column=columns[1], reference_column=columns[3], conventions="offline-pairs",
+        metrics="psnr", device="cpu",
+    )  # fmt: skip
+    assert score["psnr"].value == found["metrics"][0]["value"]
+
+
+def test_a_column_of_the_reference_is_refused_where_there_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    two_columns(tmp_path)
+    np.savez("a.npz", arr_0=PIXELS)
+    command = ["score", "two.parquet", "--column", "made", "-c", "offline", "--device", "cpu", "--out", "o"]
+    for reference in ([], ["-r", "a.npz"]):
+        assert main([*command, *reference, "--reference-column", "original"]) == 2
+        assert "--reference-column would change nothing here" in capsys.readouterr().err
+    assert main([*command, "-r", "two.parquet", "--reference-column", "originals"]) == 2
+    assert "two.parquet has no image column 'originals'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("names", ["abcde", "12345"])

@@ -134,26 +134,6 @@ def test_shards_in_any_order_give_the_same_numbers(digits, arbench, scored, coun
     assert merged["samples"]["digest"] == whole["samples"]["digest"]
 
 
-@pytest.mark.parametrize(
-    ("options", "refused"),
-    [
-        (["--reference-crop", "adm-center-crop-v1", "--size", "16"], "--reference-crop"),
-        (["--split", "val"], "--split"),
-        (["--paired"], "--paired"),
-        (["--reference", "all.npz", "--reference-crop", "adm-center-crop-v1", "--size", "16"], "--reference-crop"),
-        (["--reference", "part", "-c", "offline", "--metric", "kid", "--kid-subset-size", "10"], "--kid-subset-size"),
-        (["--prompts", "prompts.txt"], "--prompts"),
-    ],
-)
-def test_an_option_that_no_number_heeds_is_refused(digits, arbench, tmp_path, options, refused):
-    (tmp_path / "prompts.txt").write_text("a five\n")
-    shutil.copytree(digits["reference"] / "5", tmp_path / "part")
-    if "all.npz" in options:
-        arbench("stats", "part", "-o", "all.npz")
-    said = arbench("score", digits["samples"] / "5", *options, "--out", "out", code=2).stderr
-    assert f"{refused} would change nothing here" in said
-
-
 def test_values_of_classes_stand_under_the_names_of_their_folders(digits, scored, tmp_path):
     """class2 is before class10 and the reference has one more class: a class has another number in each set."""
     for name in ("samples", "reference"):

@@ -60,7 +60,8 @@ class ParquetReader:
         if key is not None:
             if key not in able:
                 found = ", ".join(f"{field.name} ({field.type})" for field in schema)
-                raise ImageError(f"{path} has no image column {key!r}", f"it has {found}", "choose one of bytes")
+                hint = "choose one of bytes; score takes --reference-column where the reference's is another"
+                raise ImageError(f"{path} has no image column {key!r}", f"it has {found}", hint)
             image = key
         elif len(able) == 1:
             image = able[0]
