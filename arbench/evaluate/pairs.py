@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -91,6 +92,7 @@ class Pairing:
     mark: str | None = None
     """Changes when the originals do; None: the fingerprint of their files."""
     _originals: Iterator[Picture] | None = None
+    _count: int | None = None
     _names: PairNames | None = None
     _ahead: Picture | None = None
 
@@ -108,7 +110,8 @@ class Pairing:
     def __call__(self, samples: Sequence[Picture]) -> list[dict[str, float | None]]:
         if self._originals is None:
             stream = self.open(self.reference, self.reading, self.shard)
-            self._originals, self._names = iter(stream), PairNames(self.samples, stream.count)
+            self._originals, self._count = iter(stream), stream.count
+            self._names = PairNames(self.samples, stream.count)
         originals = [self._original(sample) for sample in samples]
         assert self._names is not None
         values: list[dict[str, float | None]] = [{BY_PLACE: 1.0} if self._names.by_place else {} for _ in samples]
@@ -135,12 +138,22 @@ class Pairing:
             if original.index < sample.index:  # a sample that is done, or one left out as bad
                 continue
             if original.index > sample.index:
-                break
+                self._refuse_left_out(sample)
             return self._checked(sample, original)
+        if self.reading.on_bad == "skip" and self.shard == (0, 1) and sample.index < (self._count or 0):
+            self._refuse_left_out(sample)
         raise InputError(
             f"{sample.key} has no original in {name_of(self.reference)}",
             f"pairs go by place and name, and there is no image at place {sample.index}",
             "give as many originals as samples, under the same names",
+        )
+
+    def _refuse_left_out(self, sample: Picture) -> NoReturn:
+        """Raises `InputError` for a sample whose original is bad: it is not at its place, and all others are."""
+        raise InputError(
+            f"the original of {sample.key} was left out of {name_of(self.reference)}",
+            f"the image at its place, {sample.index}, is broken",
+            "repair it, or remove both images of the pair",
         )
 
     def _checked(self, sample: Picture, original: Picture) -> Picture:

@@ -248,9 +248,9 @@ def _reference_reading(job: _Job) -> Reading:
 
 
 def _originals_reading(job: _Job, samples: Mapping[str, Features]) -> Reading:
-    """Of pairs that no network sees: no more originals than there are samples."""
+    """Of pairs that no network sees: all, so that what has no partner is told; of a limit no more than samples."""
     reading, pairs = _reference_reading(job), samples.get(PAIRS)
-    if pairs is None or not len(pairs):
+    if pairs is None or not len(pairs) or job.request.reading.limit is None:
         return reading
     return replace(reading, limit=pairs.pictures[-1].index + 1)
 

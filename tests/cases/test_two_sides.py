@@ -116,3 +116,39 @@ def test_what_to_do_about_pairs_helps_with_archives(tmp_path, monkeypatch, capsy
     told = capsys.readouterr().err
     assert f"sample 0 is 0.png, and the image at its place is {names[0]}.png" in told
     assert "python -m zipfile -e FILE.zip FOLDER" in told
+
+
+def folder(path: Path, images: np.ndarray) -> Path:
+    path.mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(path / f"{index}.png")
+    return path
+
+
+PSNR = ("--paired", "-c", "offline-pairs", "--metric", "psnr", "--device", "cpu", "--out", "o")
+
+
+@pytest.mark.parametrize("place", [2, 4])
+def test_a_pair_whose_original_is_broken_is_told_as_such(tmp_path, monkeypatch, capsys, place):
+    monkeypatch.chdir(tmp_path)
+    made, originals = folder(tmp_path / "made", PIXELS ^ 1), folder(tmp_path / "originals", PIXELS)
+    (originals / f"{place}.png").write_bytes((originals / f"{place}.png").read_bytes()[:60])
+    command = ["score", "made", "-r", "originals", *PSNR, "--on-bad-image", "skip"]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert f"the original of {place}.png was left out of originals" in told
+    assert "remove both images of the pair" in told
+    (originals / f"{place}.png").unlink()
+    (made / f"{place}.png").unlink()
+    assert main(command) == 0
+
+
+def test_originals_without_a_reconstruction_are_told_where_no_network_sees_them(tmp_path, monkeypatch, capsys):
+    """The last one is missing, so that all pairs are right."""
+    monkeypatch.chdir(tmp_path)
+    folder(tmp_path / "made", PIXELS[:4] ^ 1), folder(tmp_path / "originals", PIXELS)
+    command = ["score", "made", "-r", "originals", *PSNR, "--json"]
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"]["n"], found["reference"]["n"]) == (4, 5)
+    assert "count_differs" in found["metrics"][0]["flags"]
