@@ -21,7 +21,7 @@ def scatter(board: Board) -> str:
     """
     if board.quality is None or board.cost is None:
         return ""
-    points = [(place, *_point(row, board.quality, board.cost)) for place, row in enumerate(board.rows)]
+    points = [(place, *_point(board, row, board.quality, board.cost)) for place, row in enumerate(board.rows)]
     known = [(place, x, y) for place, x, y in points if x is not None and y is not None and x > 0]
     if len(known) < LEAST:
         return ""
@@ -49,7 +49,8 @@ def scatter(board: Board) -> str:
         title = escape(f"{row.model}: {row.cells[board.quality].text} at {row.cells[board.cost].text}")
         place_of = f'cx="{across:.1f}" cy="{down:.1f}" r="5" class="{escape(row.family)}"'
         parts.append(f'<circle data-row="{place}" {place_of}><title>{title}</title></circle>')
-    words = f"{quality.words} {'below' if quality.direction == 'lower' else 'above'} is better"
+    judged = f"{quality.words}{f', {quality.unit},' if quality.unit else ''}"
+    words = f"{judged} {'below' if quality.direction == 'lower' else 'above'} is better"
     axis = f"{cost.words}{f', {cost.unit}' if cost.unit else ''} (log scale)"
     parts.append(f'<text x="{LEFT}" y="{HEIGHT - 4}">{escape(axis)}; {escape(words)}</text>')
     better = "up" if quality.direction == "higher" else "down"
@@ -58,8 +59,13 @@ def scatter(board: Board) -> str:
     return f"{head}{''.join(parts)}</svg>"
 
 
-def _point(row: BoardRow, quality: int, cost: int) -> tuple[float | None, float | None]:
-    return row.cells[cost].value, row.cells[quality].value
+def _point(board: Board, row: BoardRow, quality: int, cost: int) -> tuple[float | None, float | None]:
+    """Cost and quality in the units of their columns, as the table has them."""
+    x, y = (
+        None if (value := row.cells[place].value) is None else value / board.columns[place].scale
+        for place in (cost, quality)
+    )
+    return x, y
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

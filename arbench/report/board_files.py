@@ -36,7 +36,7 @@ def records(boards: Sequence[Board]) -> list[dict[str, Any]]:
             "sd": cell.repeats.sd if cell.repeats else None,
             "repeats": cell.repeats.count if cell.repeats else None,
             "repeated": cell.repeats.over if cell.repeats else "",
-            "unit": column.unit,
+            "unit": column.stored,
             "direction": column.direction,
             "source": cell.source,
             "reason": cell.title if cell.value is None else "",

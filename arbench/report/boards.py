@@ -35,13 +35,16 @@ PROTOCOL = frozenset({"data", "evaluator", "images", *SIZE})
 
 @dataclass(frozen=True)
 class BoardColumn:
-    """`origin` "card" is what a card says of the model itself. `words` are unique on a board."""
+    """`origin` "card" is what a card says of the model itself. `words` are unique on a board. Cells are printed in
+    `unit`, of which one is `scale` of the unit of their values, `stored`."""
 
     words: str
     unit: str
     direction: Direction | None
     origin: Origin
     how: str = ""
+    stored: str = ""
+    scale: float = 1.0
 
     @property
     def arrow(self) -> str:
@@ -285,7 +288,8 @@ def _measured_board(
     for column in [*own, *used]:
         metrics = {key: measured(found, column) for key, found in members.items()}
         unit, scale = number.fitting_unit(column.unit, [m.value for m in metrics.values() if m and m.value is not None])
-        columns.append(BoardColumn(replace(column, note="").words, unit, column.direction, "measured", column.how))
+        words = replace(column, note="").words
+        columns.append(BoardColumn(words, unit, column.direction, "measured", column.how, column.unit, scale))
         for key, metric in metrics.items():
             cells[key].append(_measured_cell(metric, scale, members[key]))
     first = columns[1].direction

@@ -70,6 +70,25 @@ def test_measured_and_published_share_no_column(run_folder):
     assert failed.settings_id.startswith("set-")
 
 
+def test_values_are_in_the_unit_beside_them(run_folder):
+    """The tables are printed in milliseconds; files have seconds, and the figure's axis is that of the table."""
+    entries = [entry for run in read_runs([run_folder]) for entry in run.entries]
+    found = made_boards(entries, registry.cards())
+    (board,) = [each for each in found if each.origin == "measured" and each.title.startswith("Generators")]
+    (row,) = [
+        each
+        for each in board_files.records([board])
+        if (each["model"], each["number"]) == ("next_scale/var-mini", "latency (batch 1, sample)") and each["value"]
+    ]
+    assert (row["value"], row["unit"]) == (0.0441, "s")
+    assert board.cost is not None
+    shown = board.columns[board.cost]
+    assert (shown.unit, shown.scale) == ("ms", 1e-3)
+    ticks = [float(part.split("<")[0]) for part in scatter(board).split('text-anchor="middle">')[1:]]
+    assert ticks
+    assert min(ticks) >= 10
+
+
 def test_a_site_of_published_figures_alone(tmp_path, capsys):
     assert main(["leaderboard", "-o", str(tmp_path / "site")]) == 0
     index = (tmp_path / "site" / "index.html").read_text()
