@@ -99,7 +99,9 @@ class Samples:
         import pyarrow.parquet as pq
 
         try:
-            return dict(pq.read_table(io.BytesIO(path.read_bytes())).to_pydict())
+            # without threads of Arrow, which now and then abort the process where it ends right after
+            file = pq.ParquetFile(io.BytesIO(path.read_bytes()), pre_buffer=False)
+            return dict(file.read(use_threads=False).to_pydict())
         except (OSError, pa.ArrowException) as error:
             raise DamagedFile(f"cannot read {path}", str(error), REDO) from error
 
