@@ -92,19 +92,19 @@ class _Row:
 
 def galleries(entries: Sequence[Entry], cards: Mapping[str, Card]) -> list[Shown]:
     """All pictures, within one budget: those of one title and layout together, sheets first, the worst last."""
-    found: dict[_Key, list[tuple[str, Gallery]]] = {}
+    found: dict[_Key, list[_Named]] = {}
     words: dict[_Key, list[tuple[str, ...]]] = {}
     for what in get_args(artifacts.Pictures):
-        for name, entry, gallery in _named(entries, what):
-            if len(gallery.ids):
-                own = ("", "") if what == "pictures" else (name, entry.result.result_id)
-                key = _Key(gallery.title, gallery.layout, gallery.prompts, *own)
-                found.setdefault(key, []).append((name, gallery))
-                words.setdefault(key, []).append(class_words(cards.get(entry.result.adapter)))
+        for each in _named(entries, what):
+            if len(each.gallery.ids):
+                own = ("", "") if what == "pictures" else (each.name, each.entry.result.result_id)
+                key = _Key(each.gallery.title, each.gallery.layout, each.gallery.prompts, *own)
+                found.setdefault(key, []).append(each)
+                words.setdefault(key, []).append(class_words(cards.get(each.entry.result.adapter)))
     share = BUDGET / max(1.0, sum(SHARE_OF_WORST if key.worst_of else 1.0 for key in found))
     shown = [
         together(
-            found[key],
+            [(each.name, each.gallery) for each in _once(found[key])],
             int(share * (SHARE_OF_WORST if key.worst_of else 1.0)),
             words[key][0] if all(own == words[key][0] for own in words[key]) else (),
             key.worst_of,
@@ -126,11 +126,26 @@ class _Key(NamedTuple):
 
 def unranked(entries: Sequence[Entry]) -> list[tuple[str, str]]:
     """Models whose worst pictures are not known, and why."""
-    found = [(name, gallery.lead) for name, _, gallery in _named(entries, "worst") if not len(gallery.ids)]
+    found = [(each.name, each.gallery.lead) for each in _named(entries, "worst") if not len(each.gallery.ids)]
     return list(dict.fromkeys(found))
 
 
-def _named(entries: Sequence[Entry], what: artifacts.Pictures) -> list[tuple[str, Entry, Gallery]]:
+@dataclass(frozen=True)
+class _Named:
+    """A gallery of `model`; `tasks`: what tells the tasks that it is of from others, for each of them."""
+
+    model: str
+    tasks: tuple[str, ...]
+    entry: Entry
+    gallery: Gallery
+
+    @property
+    def name(self) -> str:
+        words = ("; " if any(", " in task for task in self.tasks) else " and ").join(filter(None, self.tasks))
+        return f"{self.model}, {words}" if words else self.model
+
+
+def _named(entries: Sequence[Entry], what: artifacts.Pictures) -> list[_Named]:
     """Each gallery with a name for its pictures: of two tasks of a model under one title with what tells them apart."""
     called = names(entry.result for entry in entries)
     known = [(entry, gallery) for entry in entries if (gallery := entry.gallery(what)) is not None]
@@ -142,9 +157,37 @@ def _named(entries: Sequence[Entry], what: artifacts.Pictures) -> list[tuple[str
         ]
     )
     return [
-        (f"{name}, {words}" if words else name, entry, gallery)
+        _Named(name, (words,), entry, gallery)
         for name, words, (entry, gallery) in zip(titled, told, known, strict=True)
     ]
+
+
+def _once(found: Sequence[_Named]) -> list[_Named]:
+    """Galleries of one model that show the same, as of tasks that differ in their reference alone, become one."""
+    kept: list[_Named] = []
+    for each in found:
+        place = next((i for i, other in enumerate(kept) if other.model == each.model and _alike(other, each)), None)
+        if place is None:
+            kept.append(each)
+        else:
+            shorter = min(kept[place], each, key=lambda one: len(one.gallery.ids))
+            kept[place] = replace(shorter, tasks=tuple(dict.fromkeys(kept[place].tasks + each.tasks)))
+    return kept
+
+
+def _alike(one: _Named, other: _Named) -> bool:
+    """Whether both galleries show the same at the ids that they share."""
+    ids = sorted(set(one.gallery.ids.tolist()) & set(other.gallery.ids.tolist()))
+    first, second = ([_picked(row, ids) for row in _rows([("", each.gallery)])] for each in (one, other))
+    return bool(ids) and len(first) == len(second) and all(map(_same_row, first, second))
+
+
+def _same_row(one: _Row, other: _Row) -> bool:
+    return (
+        (one.name, one.prompts) == (other.name, other.prompts)
+        and np.array_equal(one.labels, other.labels)
+        and np.array_equal(one.pixels, other.pixels)
+    )
 
 
 def together(

@@ -18,7 +18,7 @@ from test_report_page import read
 from arbench import registry
 from arbench.gallery import Gallery
 from arbench.report.class_words import class_words
-from arbench.report.folders import Entry
+from arbench.report.folders import Entry, read_runs
 from arbench.report.page import write_report
 from arbench.report.pictures import galleries
 from arbench.report.tables import make_table
@@ -225,17 +225,17 @@ def test_what_has_no_worst_says_why(new_run: Callable[..., Path]) -> None:
     assert "No worst samples by other: only statistics are known." in page
 
 
-def drawn(name: str, **parameters: Any) -> tuple[Result, dict[str, bytes]]:
+def drawn(name: str, count: int = 8, seed: int = 3, **parameters: Any) -> tuple[Result, dict[str, bytes]]:
     """A `generate` cell with its pictures, the worst among them; all have the same settings."""
     result = make_result(
         name, "generator", name.partition("/")[0], "generate",
-        parameters={"conventions": ["offline"], "n": 8, **parameters},
+        parameters={"conventions": ["offline"], "n": count, **parameters},
         metrics=(metric("frechet", 20.0, 1.0),),
         artifacts={"pictures": "pictures.npz", "worst": "worst.npz"},
     )  # fmt: skip
-    ids = np.arange(8)
+    ids = np.arange(count)
     pictures, worst = (
-        Gallery(title, "sheet", "", ids, ids[None] % 10, ("",), (False,), digits(ids, 3)[None]).pack()
+        Gallery(title, "sheet", "", ids, ids[None] % 10, ("",), (False,), digits(ids, seed)[None]).pack()
         for title in ("Samples", "Worst samples")
     )
     return result, {"pictures.npz": pictures, "worst.npz": worst}
@@ -243,8 +243,8 @@ def drawn(name: str, **parameters: Any) -> tuple[Result, dict[str, bytes]]:
 
 def test_pictures_of_two_tasks_of_a_model_say_which_they_are_of(new_run: Callable[..., Path], tmp_path: Path) -> None:
     folder = new_run(generators=(), tokenizers=())
-    for reference, batch in (("mnist5k/heldout", 8), ("mnist5k/train", 16)):
-        write_cell(folder, *drawn(VAR, reference=reference, batch=batch))
+    for seed, reference, batch in ((3, "mnist5k/heldout", 8), (4, "mnist5k/train", 16)):
+        write_cell(folder, *drawn(VAR, seed=seed, reference=reference, batch=batch))
     write_cell(folder, *drawn(LLAMA, reference="mnist5k/train", batch=8))
     html = write_report([folder], tmp_path / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
     section = html.partition('id="pictures"')[2].partition("</section>")[0]
@@ -254,3 +254,39 @@ def test_pictures_of_two_tasks_of_a_model_say_which_they_are_of(new_run: Callabl
         assert f"Worst samples by var-mini, reference {reference}" in titles
     assert "Worst samples by llamagen-mini" in titles
     assert "llamagen-mini, image 3" in section
+
+
+def test_pictures_that_tasks_of_a_model_share_are_shown_once_named_for_all_of_them(
+    new_run: Callable[..., Path],
+) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    cells = [
+        drawn(VAR, reference="mnist5k/heldout"),
+        drawn(VAR, reference="mnist5k/train"),
+        drawn(VAR, seed=4, reference="own"),
+        drawn(LLAMA, reference="mnist5k/train"),
+    ]
+    for cell in cells:
+        write_cell(folder, *cell)
+    sheet, *worst = galleries(read_runs([folder])[0].entries, {})
+    assert len(sheet.strips) == 3
+    assert {tuple(sorted(strip.name.replace(" and", ",").split(", "))) for strip in sheet.strips} == {
+        ("reference mnist5k/heldout", "reference mnist5k/train", "var-mini"),
+        ("reference own", "var-mini"),
+        ("llamagen-mini",),
+    }
+    assert sorted(shown.title for shown in worst) == [
+        "Worst samples by llamagen-mini",
+        "Worst samples by var-mini, reference mnist5k/heldout",
+        "Worst samples by var-mini, reference mnist5k/train",
+        "Worst samples by var-mini, reference own",
+    ]
+
+
+def test_tasks_of_other_numbers_of_samples_share_the_pictures_that_both_have(new_run: Callable[..., Path]) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    for count in (12, 8):
+        write_cell(folder, *drawn(VAR, count))
+    sheet = galleries(read_runs([folder])[0].entries, {})[0]
+    assert [len(strip.samples) for strip in sheet.strips] == [8]
+    assert sheet.strips[0].name in ("var-mini, n 12 and n 8", "var-mini, n 8 and n 12")
