@@ -372,6 +372,8 @@ def one_line(error: ArbenchError) -> str:
 def _why_nothing(suite_file: SuiteFile, cards: Sequence[Card]) -> str:
     if not cards:
         return f"{suite_file.path} lists no adapters and no tokenizers; name some with --adapter"
+    if not suite_file.suite.tasks:
+        return f"{suite_file.path} lists no tasks"
     return "none of the tasks is for " + " or ".join(sorted({f"a {card.kind}" for card in cards}))
 
 

@@ -19,11 +19,11 @@ EXPECTED = {
 }
 """Type of an error -> what should stand there."""
 BOUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "greater_than_equal": lambda of: f"at least {of['ge']:g}",
-    "greater_than": lambda of: f"a number above {of['gt']:g}",
-    "less_than_equal": lambda of: f"at most {of['le']:g}",
-    "less_than": lambda of: f"a number below {of['lt']:g}",
-    "multiple_of": lambda of: f"a multiple of {of['multiple_of']:g}",
+    "greater_than_equal": lambda of: f"at least {bound(of['ge'])}",
+    "greater_than": lambda of: f"a number above {bound(of['gt'])}",
+    "less_than_equal": lambda of: f"at most {bound(of['le'])}",
+    "less_than": lambda of: f"a number below {bound(of['lt'])}",
+    "multiple_of": lambda of: f"a multiple of {bound(of['multiple_of'])}",
     "too_short": lambda of: f"{_many(of)}at least {_items(of['min_length'], 'item')}",
     "too_long": lambda of: f"{_many(of)}at most {_items(of['max_length'], 'item')}",
     "string_too_short": lambda of: f"text of at least {_items(of['min_length'], 'character')}",
@@ -33,6 +33,11 @@ BOUNDS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 """Those whose words name a bound, or what is taken."""
 PREFIX = "Input should be "
+
+
+def bound(value: float) -> str:
+    """A bound in full: "100,000,000", "0.5"."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 def said(problem: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from .base import Written
+from .problem import bound
 from .sampling import Guidance, Sampling
 from .suite import Settings, Suite
 from .task import TaskDefinition, TaskSpec, tasks
@@ -154,11 +155,11 @@ def _range(bounds: Mapping[str, float]) -> str:
     """ "at least 1", "0 to 1", "above 0, at most 1"."""
     least, above, most, below = (bounds.get(name) for name in _BOUNDS)
     if least is not None and most is not None:
-        return f"{least:g} to {most:g}"
-    parts = [f"above {above:g}"] if above is not None else []
-    parts += [f"at least {least:g}"] if least is not None else []
-    parts += [f"at most {most:g}"] if most is not None else []
-    parts += [f"below {below:g}"] if below is not None else []
+        return f"{bound(least)} to {bound(most)}"
+    parts = [f"above {bound(above)}"] if above is not None else []
+    parts += [f"at least {bound(least)}"] if least is not None else []
+    parts += [f"at most {bound(most)}"] if most is not None else []
+    parts += [f"below {bound(below)}"] if below is not None else []
     return ", ".join(parts)
 
 

@@ -74,6 +74,9 @@ class TestCells:
         with pytest.raises(ConfigError, match="nothing to run") as caught:
             plan("suite: s\ntasks:\n  - generate\n")
         assert "--adapter" in caught.value.why
+        with pytest.raises(ConfigError, match="nothing to run") as caught:
+            plan("suite: s\nadapters: [farm/steady]\ntasks: []\n")
+        assert "lists no tasks" in caught.value.why
 
     def test_seeds_and_trainings_repeat_what_draws(self, tmp_path):
         files = [tmp_path / f"{name}.bin" for name in "abc"]

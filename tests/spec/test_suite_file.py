@@ -79,6 +79,13 @@ def test_errors_in_a_change_of_all_tasks(change):
         (GOOD.replace("- speed", "- sped"), "mine.yaml:8", "'sped'", "did you mean speed?"),
         (GOOD.replace("n: 50", "n: many"), "mine.yaml:7", "tasks.0.n", "many"),
         (GOOD.replace("n: 50", "n: -1"), "mine.yaml:7", "tasks.0.n", "-1"),
+        (GOOD.replace("n: 50", f"n: {10**20}"), "mine.yaml:7", "at most 100,000,000 is expected", "1000000"),
+        (
+            GOOD.replace("- speed", f"- speed: {{processes: {10**9}}}"),
+            "mine.yaml:8",
+            "at most 1,000 is expected",
+            "100",
+        ),
         (GOOD.replace("- speed", "- speed: [1]"), "mine.yaml:8", "a task is written", "speed"),
         ("suite: [", "mine.yaml:1", "not valid YAML", "expected"),
         ("- a\n", "mine.yaml", "a suite is a mapping", "['a']"),

@@ -41,7 +41,7 @@ class Generate(Compared):
     reference. Takes the whole reference through the tokenizer, once for all generators over it."""
     conventions: tuple[str, ...] = ("offline", "adm")
     """Whose numbers to report, all from one sampling: see `arbench ls conventions`."""
-    n: int | None = Field(default=1000, ge=1)
+    n: int | None = Field(default=1000, ge=1, le=100_000_000)
     """Samples; null, which only `prompts` allow and which is then the default: one for each prompt."""
     batch: int = Field(default=64, ge=1)
     """Samples at once; no result depends on it."""

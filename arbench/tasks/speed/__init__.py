@@ -17,7 +17,7 @@ class Speed(TaskSpec):
     """Name of the task."""
     batches: Batches = (1, 16)
     """Numbers of images in a call, each measured for itself."""
-    processes: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1, le=1000)
     """Fresh processes that measure each batch size. From three on the interval is over processes, as a number that is
     compared or gated should have it; otherwise it is over calls."""
     arrivals: Annotated[tuple[Annotated[float, Field(gt=0)], ...], AfterValidator(distinct)] = ()
