@@ -59,12 +59,14 @@ def verdict(run: RunFolder) -> Verdict:
         run_id=run.run_id,
         suite=name,
         version=str(suite.get("version", "")),
-        device=", ".join(dict.fromkeys(p.device for p in known)) or "unknown device",
+        device=", ".join(dict.fromkeys(p.device for p in known)) or _planned_for(run) or "unknown device",
         platform=", ".join(dict.fromkeys(p.platform for p in known)),
         packages=", ".join(
             [f"arbench {known[0].arbench}", f"Python {known[0].python}"]
             + [f"torch {version}" for name, version in packages.items() if name == "torch"]
             if known
+            else [f"arbench {run.run['arbench']}"]
+            if run.run.get("arbench")
             else []
         ),
         outcomes=tuple(shown),
@@ -77,6 +79,13 @@ def verdict(run: RunFolder) -> Verdict:
         flags=tuple(flags.most_common()),
         numbers=len(metrics),
     )
+
+
+def _planned_for(run: RunFolder) -> str:
+    """The device and machine of the plan: results of cells that failed do not say theirs."""
+    plan = run.run.get("plan")
+    named = [plan.get("device"), plan.get("machine")] if isinstance(plan, dict) else []
+    return ": ".join(str(name) for name in named if name)
 
 
 def _minute(iso: str) -> str:

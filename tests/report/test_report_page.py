@@ -277,6 +277,24 @@ def test_a_run_without_results_has_a_page(new_run: Callable[..., Path]) -> None:
     assert "10 not run" in text
 
 
+def test_a_run_whose_cells_all_failed_says_where_it_ran_and_shows_no_empty_table(new_run: Callable[..., Path]) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    for task in ("generate", "speed"):
+        failed = make_result("raster/broken", "generator", "raster", task, outcome="error", reason="it broke")
+        write_cell(folder, failed.model_copy(update={"provenance": None, "metrics": ()}))
+    path = folder / "run.json"
+    planned = {"arbench": "0.2", "plan": {"device": "cpu", "machine": "AMD EPYC, 2 cores", "cells": []}}
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | planned), encoding="utf-8")
+    found = read(write_report([folder], folder / "report.html"))
+    text = " ".join(found.text.split())
+    assert "cpu: AMD EPYC, 2 cores" in text
+    assert "arbench 0.2" in text
+    assert "it broke" in text
+    assert "Nothing was measured of raster/broken: the reasons are at the top of the page." in text
+    assert "overlaps no other" not in text
+    assert not [table for table in found.all("table") if "main" in table.get("class", "")]
+
+
 def test_the_command_writes_into_the_first_folder_and_prints_the_path(
     new_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
