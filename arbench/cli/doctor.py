@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from arbench.errors import FAILED, OK
+from arbench.errors import FAILED, OK, counted
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -37,7 +37,7 @@ def doctor(json_output: bool = False) -> int:
     ]
     print_table(console, columns, rows)
     warned = sum(each.state == "warn" for each in findings)
-    console.print(f"{failed} failures, {warned} warnings", soft_wrap=True)
+    console.print(f"{counted(failed, 'failure')}, {counted(warned, 'warning')}", soft_wrap=True)
     if spoilt := [each.check for each in findings if each.spoils]:
         console.print(f"timings taken now would be flagged: {', '.join(dict.fromkeys(spoilt))}", soft_wrap=True)
     return FAILED if failed else OK

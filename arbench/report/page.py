@@ -210,7 +210,7 @@ def _block(
         "titles": size.shared_titles(few),
         "legend": _legend(table),
         "remarks": _flags(own),
-        "devices": len({row.device for row in table.rows}) > 1,
+        "devices": len({row.device for row in table.rows if row.device}) > 1,
         "csv": "data:text/csv;charset=utf-8," + quote(exported.csv, safe=",:/()[]=;+") if exported.csv else "",
         "exported": exported,
         "scatter": _inline(plots.scatter(own, table)),

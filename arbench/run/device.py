@@ -35,7 +35,9 @@ def resolve_device(asked: str) -> str:
         return "cuda" if count else "cpu"
     if not count:
         raise NoDevice(
-            f"no CUDA device for --device {asked}", why_no_device(), "use --device cpu, or see `arbench doctor`"
+            f"no CUDA device, and {asked} is asked for",
+            why_no_device(),
+            "--device cpu, or of a suite --set settings.device=cpu; see `arbench doctor`",
         )
     if ":" in asked and int(asked.split(":")[1]) >= count:
         raise NoDevice(f"no device {asked}", f"there are {count}: cuda:0 to cuda:{count - 1}", "choose one of them")

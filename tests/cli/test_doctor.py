@@ -51,6 +51,15 @@ def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "extras" in rows
 
 
+def test_what_is_counted_is_in_the_singular(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [doctor.Finding("memory", "fail", "all taken", "wait"), doctor.Finding("load", "warn", "busy", "wait")]
+    monkeypatch.setattr(doctor, "examine", lambda *_: found)
+    assert main(["doctor"]) == 1
+    assert "1 failure, 1 warning\n" in capsys.readouterr().out
+
+
 def test_no_device_is_a_plain_fact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "cuda_devices", lambda: 0)
     (row,) = doctor._device()

@@ -295,6 +295,17 @@ def test_a_run_whose_cells_all_failed_says_where_it_ran_and_shows_no_empty_table
     assert not [table for table in found.all("table") if "main" in table.get("class", "")]
 
 
+def test_a_failed_cell_among_good_ones_adds_no_column_of_devices(new_run: Callable[..., Path]) -> None:
+    folder = new_run(generators=(), tokenizers=())
+    good = make_result("raster/good", "generator", "raster", "generate", metrics=(metric("kid", 1.0, 0.1),))
+    failed = make_result("raster/broken", "generator", "raster", "generate", outcome="error", reason="it broke")
+    write_cell(folder, good)
+    write_cell(folder, failed.model_copy(update={"provenance": None, "metrics": ()}))
+    html = write_report([folder], folder / "report.html").read_text(encoding="utf-8")
+    assert "broken" in html
+    assert ">Device</th>" not in html
+
+
 def test_the_command_writes_into_the_first_folder_and_prints_the_path(
     new_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

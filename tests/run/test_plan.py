@@ -291,7 +291,7 @@ class TestDevice:
     def test_without_a_gpu(self, monkeypatch):
         monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
         assert resolve_device("auto") == "cpu"
-        with pytest.raises(NoDevice, match="no CUDA device for --device cuda:1"):
+        with pytest.raises(NoDevice, match="no CUDA device, and cuda:1 is asked for"):
             resolve_device("cuda:1")
         with pytest.raises(ConfigError, match="unknown device 'gpu'"):
             resolve_device("gpu")
