@@ -29,6 +29,7 @@ from arbench.check.watch import Watch
 from arbench.cli.main import main
 from arbench.errors import ConfigError, MissingWeights, UnknownName, Unsupported, UsageError
 from arbench.protocols import NO_PROBE, Card, Codes, Generated, Guidance, Probe, Request, Sampling, TokenSpec
+from arbench.seeds import noise_for
 from tests.cli.terminals import on_terminal
 
 CODES, SIDE, TOKENS, CLASSES, WIDTH = 16, 4, 16, 5, 16
@@ -563,11 +564,49 @@ class OneForwardFewer(Small):
         return Generated(codes=generated.codes, outer_steps=TOKENS, forwards=forwards)
 
 
-def test_only_a_first_step_of_weight_one_may_be_without_a_second_forward(outcome: Any) -> None:
-    failed = outcome(OneForwardFewer)
-    assert failed == {"guidance off": "31 forwards with guidance, 16 without: a guided one counts as two"}
-    grows = Sampling(guidance=Guidance(scale=2.0, start=1.0, schedule="linear"))
-    assert "guidance off" not in outcome(OneForwardFewer, native=grows, limits={"guidance.schedule": ("linear",)})
+class OneStep(Small):
+    """All tokens at once; a step whose guidance weight is 1 has no second half."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        self.honour(sampling)
+        weight = sampling.guidance.weight(0.0) if sampling.guidance.on else 1.0
+        with probe("prefill", tokens=TOKENS):
+            labels = self.rows(request.labels, weight != 1)
+            logits = self.network(labels, torch.zeros_like(labels))
+            if weight != 1:
+                logits = mix_guidance(logits, weight)
+            ids = self.draw(logits.repeat(1, TOKENS, 1), sampling, request, 0)
+        return Generated(codes=Codes(ids=(ids,)), outer_steps=1, forwards=len(labels) // len(ids))
+
+
+GROWS: dict[str, Any] = {
+    "native": Sampling(guidance=Guidance(scale=2.0, schedule="linear")),
+    "choices": {"guidance.schedule": ("linear",)},
+}
+
+
+def test_a_forward_too_few_is_found_under_any_schedule(outcome: Any) -> None:
+    why = "31 forwards with guidance, 16 without: a guided one counts as two"
+    assert outcome(OneForwardFewer) == {"guidance off": why}
+    assert outcome(OneForwardFewer, **GROWS)["guidance off"] == why
+
+
+def test_one_step_is_guided_under_a_schedule_that_grows_from_1(outcome: Any) -> None:
+    assert outcome(OneStep, **GROWS) == {}
+
+
+class FixedScale(Small):
+    """Guided or not, whatever the scale."""
+
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        if sampling.guidance.on:
+            guidance = sampling.guidance.model_copy(update={"scale": 2.0})
+            sampling = sampling.model_copy(update={"guidance": guidance})
+        return super().sample(request, sampling, probe=probe)
+
+
+def test_an_ignored_guidance_scale_is_found(outcome: Any) -> None:
+    assert outcome(FixedScale) == {"guidance": "another scale is accepted and changes nothing"}
 
 
 class FilledUpBigram(Bigram):
@@ -819,6 +858,57 @@ def test_broken_tokenizers_are_found(outcome: Any, tokenizer: Any, name: str, wh
     assert re.search(why, outcome(tokenizer=tokenizer)[name])
 
 
+# ---- inputs ----------------------------------------------------------------------------------------------------------
+
+
+class ZeroesLabels(Small):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        request.labels.zero_()
+        return generated
+
+
+class ForgetsKnobs(Small):
+    def honour(self, sampling):
+        super().honour(sampling)
+        sampling.extra["seen"] = True
+
+
+class TakesTheNoise(Small):
+    def sample(self, request, sampling, *, probe=NO_PROBE):
+        generated = super().sample(request, sampling, probe=probe)
+        request.noise.follow(noise_for(1, request.sample_ids))
+        return generated
+
+
+class TakesFromItsCard(Small):
+    @classmethod
+    def load(cls, card, spec, tokenizer):
+        card.config.pop("width")
+        return super().load(card, spec, tokenizer)
+
+
+class ScalesImages(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        return super().encode(images.mul_(0.5))
+
+
+class ShiftsCodes(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        codes.ids[0].clamp_(max=CODES // 2)
+        return super().decode(codes, probe=probe)
+
+
+def test_what_is_written_into_an_argument_is_named(outcome: Any) -> None:
+    why = "{}, which the caller goes on using: work on a copy"
+    assert outcome(ZeroesLabels) == {"inputs": why.format("`sample` changes `request.labels`")}
+    assert outcome(ForgetsKnobs) == {"inputs": why.format("`prepare` changes `sampling.extra`")}
+    assert outcome(TakesTheNoise) == {"inputs": why.format("`sample` changes `request.noise`")}
+    assert outcome(TakesFromItsCard, config={"width": 8}) == {"inputs": why.format("`load` changes `card.config`")}
+    assert outcome(tokenizer=ScalesImages) == {"inputs": why.format("`encode` changes `images`")}
+    assert outcome(tokenizer=ShiftsCodes) == {"inputs": why.format("`decode` changes `codes.ids[0]`")}
+
+
 # ---- global state ----------------------------------------------------------------------------------------------------
 
 TOUCHES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
@@ -935,10 +1025,10 @@ def one_thread() -> Iterator[None]:
 def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tokenizers/llamagen-mini"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 16
+    assert len(lines) == 17
     assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
     assert lines[3].split()[1:3] == ["protocol", "ok"]
-    assert lines[-1] == "12 of 12 checks hold (adapters: 1)"
+    assert lines[-1] == "13 of 13 checks hold (adapters: 1)"
     assert main(["check", "tokenizers/llamagen-mini", "--random", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True

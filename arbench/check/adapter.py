@@ -123,7 +123,7 @@ def check(plan: Plan, only: Sequence[str] = (), tell: Tell = lambda number, coun
     wanted = names.chosen(plan.card.kind, only)
     tell(1, len(wanted), "load")
     try:
-        with watch("load"):
+        with watch("load", card=plan.card):
             model, tokenizer = _load(plan)
     except (Exception, SystemExit) as error:
         yield Verdict(name, "load", "FAIL", describe(error))

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
-
 from ..errors import Unsupported
-from ..measure.probe import HostStamps, PhaseProbe, Trace
+from ..measure.probe import HostStamps, PhaseProbe
 from ..protocols import (
-    NO_PROBE,
-    Card,
-    Codes,
-    Edits,
-    Generated,
     Generator,
-    Probe,
-    Request,
     Sampling,
-    Scores,
     Watchable,
 )
-from ..seeds import noise_for
+from . import abilities
+from .calls import BATCHES, IDS, GeneratorCalls
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
 from .returned import (
-    EXACT,
     SAME,
     check_close,
     check_codes,
     check_images,
     difference,
     networks_of,
-    on_grid,
     pick,
-    pick_codes,
     tensors_of,
 )
 from .verdict import Broken, Check, NotApplicable, describe
-from .watch import Watch
 from .work import work_of
 
-IDS = (0, 1, 2, 3)
-BATCHES = ((3,), (2, 0, 3))
-"""Samples of `IDS` alone and in another place of a smaller batch."""
 HALF = 1.2
 """Guidance doubles the rows of all but a few layers, so it gives them at least this many times the numbers."""
 COUNTED = (1, 16)
@@ -51,19 +32,8 @@ COUNTED = (1, 16)
 The 16 tokens of as many samples are not filled up, nor are the rows of both halves."""
 
 
-class GeneratorChecks:
+class GeneratorChecks(GeneratorCalls):
     """`checks()` in order; the first sample is kept and the others are compared with it."""
-
-    def __init__(
-        self, model: Generator, card: Card, device: str = "cpu", prompts: Sequence[str] = (), watch: Watch | None = None
-    ) -> None:
-        self.model = model
-        self.card = card
-        self.device = device
-        self.prompts = prompts
-        self.watch = watch or Watch()
-        self._generated: Generated | None = None
-        self._trace: Trace | None = None
 
     def checks(self) -> list[Check]:
         return [
@@ -82,45 +52,12 @@ class GeneratorChecks:
             ("guidance", self.guidance),
             ("guidance off", self.guidance_off),
             ("probe", self.probe),
-            ("scores", self.scores),
-            ("edit", self.edit),
+            ("scores", lambda: abilities.scores(self)),
+            ("edit", lambda: abilities.edit(self)),
             ("close", self.close),
+            ("inputs", self.watch.inputs),
             ("global state", self.watch.verdict),
         ]
-
-    # ---- calls of the adapter ------------------------------------------------------------------------------------
-
-    def request(self, ids: Sequence[int], seed: int = 0) -> Request:
-        labels = None
-        if self.card.condition == "class":
-            labels = torch.tensor([i % (self.card.classes or 1) for i in ids], device=self.device)
-        prompts = tuple(self.prompts[i % len(self.prompts)] for i in ids) if self.card.condition == "text" else None
-        return Request(tuple(ids), noise_for(seed, ids, self.device), labels, prompts)
-
-    def call(
-        self, ids: Sequence[int], sampling: Sampling | None = None, *, seed: int = 0, probe: Probe = NO_PROBE
-    ) -> Generated:
-        with self.watch("sample"):
-            return self.model.sample(self.request(ids, seed), sampling or plain(self.card), probe=probe)
-
-    def ready(self, batch: int, sampling: Sampling) -> None:
-        with self.watch("prepare"):
-            self.model.prepare(batch, sampling)
-
-    def drawn(self, ids: Sequence[int], sampling: Sampling | None = None, *, seed: int = 0) -> tuple[Tensor, ...]:
-        _ = self.generated  # what cannot sample at all has said so
-        generated = self.call(ids, sampling, seed=seed)
-        return tensors_of(generated.codes, generated.images)
-
-    @property
-    def generated(self) -> Generated:
-        if self._generated is None:
-            raise NotApplicable("it does not sample")
-        return self._generated
-
-    @property
-    def reference(self) -> tuple[Tensor, ...]:
-        return tensors_of(self.generated.codes, self.generated.images)
 
     # ---- what it makes -------------------------------------------------------------------------------------------
 
@@ -160,7 +97,7 @@ class GeneratorChecks:
             tokenizer, codes = self.model.tokenizer, self.generated.codes
             if tokenizer is None or codes is None:
                 raise Broken("it makes codes and has no tokenizer to decode them")
-            with self.watch("decode"):
+            with self.watch("decode", codes=codes):
                 images = tokenizer.decode(codes)
         return check_images(images, len(IDS), self.card.resolution)
 
@@ -214,7 +151,7 @@ class GeneratorChecks:
 
     def native(self) -> str:
         try:
-            self.ready(1, self.card.native)
+            self.ready(1, self.card.native.model_copy(deep=True))
         except Unsupported as error:
             raise Broken(f"the card's own `native` settings are refused: {error.what}") from None
         return "`prepare` takes them"
@@ -274,16 +211,16 @@ class GeneratorChecks:
     def guidance(self) -> str:
         if "guidance" not in self.card.supports:
             raise NotApplicable("the card does not support it")
-        _ = self.generated
         seen, refused = {"full": self.drawn(IDS, guided(self.card))}, []
-        for name, sampling in guidances(self.card).items():
+        for name, sampling in guidances(self.card, self.generated.outer_steps).items():
             try:
                 drawn = self.drawn(IDS, sampling)
             except Unsupported:
                 refused.append(name)
                 continue
             if any(difference(drawn, other) == 0 for other in seen.values()):
-                raise Broken(f"{name} is accepted and changes nothing: raise Unsupported for a schedule it has not")
+                advice = "" if name == "another scale" else ": raise Unsupported for a schedule that it lacks"
+                raise Broken(f"{name} is accepted and changes nothing{advice}")
             seen[name] = drawn
         ways = f"own samples: {', '.join(seen)}"
         return ways + (f"; refused: {', '.join(refused)}" if refused else "")
@@ -296,10 +233,8 @@ class GeneratorChecks:
             raise Broken(f"{off.forwards} forwards in {off.outer_steps} steps without guidance: one a step is enough")
         if "guidance" not in self.card.supports:
             return f"{off.forwards} forwards in as many steps; the card has no guidance"
-        setting = guided(self.card)
-        on = self.call(IDS, setting)
-        starts_at_one = setting.guidance.schedule != "constant"  # its first step needs no second half
-        if on.forwards < 2 * off.forwards - starts_at_one:
+        on = self.call(IDS, guided(self.card))
+        if on.forwards < 2 * off.forwards:
             raise Broken(f"{on.forwards} forwards with guidance, {off.forwards} without: a guided one counts as two")
         times = self._times_the_work()
         if times is not None and times < HALF:
@@ -339,69 +274,6 @@ class GeneratorChecks:
         if not marked:
             raise Broken("prefill and ar say `tokens=` 0: give the tokens of each step")
         return ", ".join(f"{phase} x {count}" for phase, count in entries.items()) + f", {marked} tokens"
-
-    def scores(self) -> str:
-        tokens, codes = self.card.tokens, self.generated.codes
-        if not isinstance(self.model, Scores) or tokens is None or codes is None:
-            raise self._lacking("scores", "logits")
-        try:
-            with self.watch("logits"):
-                logits = self.model.logits(self.request(IDS), codes)
-        except Unsupported as error:
-            raise NotApplicable(error.what) from None
-        expected = (len(IDS), tokens.tokens, tokens.vocabulary)
-        if tuple(logits.shape) != expected:
-            raise Broken(f"`logits` are {tuple(logits.shape)}, not {expected}")
-        if not bool(logits.isfinite().all()):
-            raise Broken("`logits` hold NaN or infinity")
-        return f"finite, {expected[1:]}{self._unoffered('scores')}"
-
-    def edit(self) -> str:
-        tokens, codes = self.card.tokens, self.generated.codes
-        if not isinstance(self.model, Edits) or tokens is None or codes is None:
-            raise self._lacking("edits", "edit")
-        if len(tokens.levels[-1]) != 2:
-            raise Broken(f"it has `edit`, and its finest tokens {tokens.levels[-1]} are not a grid")
-        everything = torch.ones(tokens.levels[-1], dtype=torch.bool, device=self.device)
-        half = everything.clone()
-        half[:, 1::2] = False
-        edited = self._edited(IDS, codes, half, seed=1)
-        note = check_codes(tokens, edited, len(IDS))
-        apart = difference(on_grid(edited, tokens, ~half), on_grid(codes, tokens, ~half))
-        if apart > EXACT:
-            raise Broken(f"tokens outside the mask do not come back as given ({apart:.2g} apart)")
-        if difference(on_grid(edited, tokens, half), on_grid(codes, tokens, half)) <= SAME:
-            raise Broken("tokens in the mask are the given ones with another seed: none is drawn")
-        for ids in BATCHES:
-            again = self._edited(ids, pick_codes(codes, ids), half, seed=1)
-            if difference(tensors_of(again), pick(tensors_of(edited), ids)) > SAME:
-                raise Broken(f"edits {ids} in a batch of {len(ids)} are not those in a batch of {len(IDS)}")
-        other = self._edited(IDS, edited, everything)
-        if difference(tensors_of(other), tensors_of(codes)) > SAME:
-            raise Broken("with a mask of everything it does not draw what `sample` draws")
-        return f"{note}; those outside the mask as given; a mask of everything is `sample`{self._unoffered('edits')}"
-
-    def _edited(self, ids: Sequence[int], codes: Codes, mask: Tensor, seed: int = 0) -> Codes:
-        assert isinstance(self.model, Edits)
-        self.ready(len(ids), plain(self.card))
-        try:
-            with self.watch("edit"):
-                generated = self.model.edit(self.request(ids, seed), codes, mask, plain(self.card))
-        except Unsupported as error:  # of this size or configuration
-            if "edits" in self.card.offers:
-                raise
-            raise NotApplicable(error.what) from None
-        if generated.codes is None:
-            raise Broken("`edit` returns no codes")
-        return generated.codes
-
-    def _lacking(self, ability: str, method: str) -> Exception:
-        if ability in self.card.offers:
-            return Broken(f"the card offers `{ability}`, and there is no `{method}` of codes")
-        return NotApplicable(f"it has no `{method}`")
-
-    def _unoffered(self, ability: str) -> str:
-        return "" if ability in self.card.offers else f"; no suite uses it, for `offers` of the card lacks {ability!r}"
 
     def close(self) -> str:
         model = self.model

@@ -7,6 +7,8 @@ from ..spec.sampling import Guidance, Sampling
 
 STRONG = 3.0
 """A guidance scale that shows."""
+START = 2.0
+"""Where a schedule that grows begins: of weight 1, a first step may leave out the pass without a condition."""
 
 KNOBS: dict[str, tuple[object, ...]] = {
     "temperature": (0.25, 0.0),
@@ -32,10 +34,12 @@ def _few(card: Card, name: str, count: int) -> int:
 
 
 def guided(card: Card) -> Sampling:
-    """`plain` with guidance in every step: strong, or growing from 1 by the schedule of the card's own settings."""
+    """`plain` with strong guidance in every step, by the schedule of the card's own settings."""
     native = card.native.guidance
     schedule = native.schedule if native.on else "constant"
-    return plain(card).model_copy(update={"guidance": Guidance(scale=STRONG, schedule=schedule, power=native.power)})
+    start = 1.0 if schedule == "constant" else START
+    guidance = Guidance(scale=STRONG, start=start, schedule=schedule, power=native.power)
+    return plain(card).model_copy(update={"guidance": guidance})
 
 
 def variants(card: Card, knob: str) -> list[Sampling]:
@@ -54,16 +58,19 @@ def unknown_extra(card: Card) -> Sampling:
     return plain(card).model_copy(update={"extra": {"no_such_knob": 1}})
 
 
-def guidances(card: Card) -> dict[str, Sampling]:
-    """`guided` in other ways: each must be refused, or give samples of its own."""
+def guidances(card: Card, steps: int) -> dict[str, Sampling]:
+    """`guided` in other ways: each must be refused, or give samples of its own, drawn in so many steps."""
     base = guided(card)
     ways: dict[str, dict[str, object]] = {
+        "another scale": {"scale": 2 * STRONG, "start": 1.0 if base.guidance.schedule == "constant" else 2 * START},
         "until": {"until": 0.5},
-        "constant": {"schedule": "constant"},
-        "linear": {"schedule": "linear"},
-        "cosine_power": {"schedule": "cosine_power", "power": 2.0},
+        "constant": {"schedule": "constant", "start": 1.0},
+        "linear": {"schedule": "linear", "start": START},
+        "cosine_power": {"schedule": "cosine_power", "start": START, "power": 2.0},
     }
     ways.pop(base.guidance.schedule)
+    if steps == 1:  # a share of one step is the step
+        ways.pop("until")
     return {
         name: base.model_copy(update={"guidance": base.guidance.model_copy(update=way)}) for name, way in ways.items()
     }

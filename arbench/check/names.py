@@ -11,16 +11,16 @@ LOADING = ("load", "same weights", "parameters")
 GENERATOR = (
     "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "prepare", "recording",
     "native settings", "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe", "scores", "edit",
-    "close", "global state",
+    "close", "inputs", "global state",
 )  # fmt: skip
 TOKENIZER = (
     "protocol", "encode", "decode", "ids alone", "all codes", "same images", "batch", "seeds", "prefix", "probe",
-    "close", "global state",
+    "close", "inputs", "global state",
 )  # fmt: skip
 OWN = {"generator": GENERATOR, "tokenizer": TOKENIZER}
 NEEDED = {"generator": ("sample",), "tokenizer": ("encode", "decode")}
 """What makes the samples that the other checks look at."""
-ALONE = frozenset({*LOADING, "protocol", "native settings", "close", "global state"})
+ALONE = frozenset({*LOADING, "protocol", "native settings", "close", "inputs", "global state"})
 """They need no sample."""
 
 

@@ -58,15 +58,16 @@ class TokenizerChecks:
             ("prefix", self.prefix),
             ("probe", self.probe),
             ("close", self.close),
+            ("inputs", self.watch.inputs),
             ("global state", self.watch.verdict),
         ]
 
     def encoded(self, images: Tensor, noise: Noise | None = None) -> Codes:
-        with self.watch("encode"):
+        with self.watch("encode", images=images, noise=noise):
             return self.model.encode(images, noise=noise)
 
     def decoded(self, codes: Codes, probe: Probe = NO_PROBE) -> Tensor:
-        with self.watch("decode"):
+        with self.watch("decode", codes=codes):
             return self.model.decode(codes, probe=probe)
 
     @property
@@ -157,7 +158,7 @@ class TokenizerChecks:
         count = len(spec.levels) if spec.layout == "pyramid" else spec.tokens
         if spec.variable_length:
             count = self.codes.ids[0].shape[1]
-        with self.watch("decode_prefix"):
+        with self.watch("decode_prefix", codes=self.codes):
             first, whole = (self.model.decode_prefix(self.codes, n) for n in (1, count))
         check_images(first, COUNT, self.card.resolution)
         check_images(whole, COUNT, self.card.resolution)

@@ -1,4 +1,4 @@
-"""Global state of a process that an adapter must leave as it was, and which call of the adapter did not."""
+"""What an adapter must leave as it was, the state of the process and what it is given, and which call did not."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from .given import Given
 from .verdict import Broken
 
 
@@ -45,7 +46,8 @@ RANDOM = frozenset({"torch's random state", "numpy's random state", "Python's ra
 
 
 class Watch:
-    """`with watch("sample"): ...` around every call of an adapter; `verdict()` tells what they changed.
+    """`with watch("sample", request=request): ...` around every call of an adapter; `verdict()` tells what of the
+    process the calls changed, `inputs()` what of their arguments.
 
     Loading may draw from global generators: constructors do, and the checkpoint's numbers take the place of theirs.
     `drew` says that it did, so that it can be seen whether the same comes of it every time.
@@ -53,15 +55,18 @@ class Watch:
 
     def __init__(self) -> None:
         self._touched: dict[str, str] = {}
+        self._overwritten: dict[str, str] = {}
         self.drew = False
 
     @contextmanager
-    def __call__(self, call: str) -> Iterator[None]:
-        before = snapshot()
+    def __call__(self, call: str, **arguments: object) -> Iterator[None]:
+        given, before = Given(arguments), snapshot()
         try:
             yield
         finally:
             after = snapshot()
+            for what in given.changed():
+                self._overwritten.setdefault(what, call)
             for what, value in before.items():
                 if after[what] == value:
                     continue
@@ -75,3 +80,10 @@ class Watch:
         if self._touched:
             raise Broken(", ".join(f"`{call}` changes {what}" for what, call in self._touched.items()))
         return "random states, dtype, grad mode, threads and flags are as before"
+
+    def inputs(self) -> str:
+        """A note if every call left its arguments alone. Raises `Broken`."""
+        if self._overwritten:
+            told = ", ".join(f"`{call}` changes `{what}`" for what, call in self._overwritten.items())
+            raise Broken(f"{told}, which the caller goes on using: work on a copy")
+        return "requests, codes, images and the card are the same after every call"
