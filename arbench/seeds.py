@@ -138,6 +138,30 @@ class Greedy(Philox):
         return probabilities.argmax(-1)
 
 
+LOWEST, HIGHEST = 2.0**-53, 1 - 2.0**-53
+"""The ends of what is drawn uniformly, short of 0 itself."""
+
+
+class Extreme(Philox):
+    """Noise for tests whose categories are the rarest: the lowest number, the highest, or both in turn, by sample.
+
+    Normal draws are as ever: of steps that are all eight deviations away nothing can be expected.
+    """
+
+    def __init__(self, batch: int, device: str | torch.device = "cpu") -> None:
+        super().__init__(range(batch), device)
+        self._usual = Philox(range(batch), device)
+
+    def uniform(self, stream: str, n: int, start: int = 0) -> Tensor:
+        place = torch.arange(start, start + n, device=self.device) % 2
+        high = torch.stack((torch.zeros_like(place), torch.ones_like(place), place, 1 - place)).bool()
+        rows = torch.arange(self.batch, device=self.device) % len(high)
+        return torch.where(high[rows], HIGHEST, LOWEST).double()
+
+    def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
+        return self._usual.normal(stream, shape)
+
+
 def noise_for(run_seed: int, sample_ids: Sequence[int], device: str | torch.device = "cpu") -> Philox:
     """The noise of a batch of sample ids in a run."""
     return Philox([sample_seed(run_seed, sample_id) for sample_id in sample_ids], device)

@@ -501,6 +501,65 @@ def test_wrong_codes_are_found(outcome: Any) -> None:
     assert outcome(Small, tokens=other)["codes"] == "ids of level 0 are (4, 16), not (4, 25)"
 
 
+class MoreOutputsThanCodes(Small):
+    """Its head has an end-of-image token, which is hardly ever drawn."""
+
+    def draw(self, logits, sampling, request, index):
+        end = torch.full_like(logits[..., :1], -12.0)
+        return super().draw(torch.cat((logits, end), dim=-1), sampling, request, index)
+
+
+class RoundsUp(Small):
+    def draw(self, logits, sampling, request, index):
+        if sampling != Sampling() or index < TOKENS - 1:
+            return super().draw(logits, sampling, request, index)
+        return (request.noise.uniform("tokens", 1, index).float() * CODES).long()
+
+
+class SometimesNegative(Small):
+    def finished(self, ids):
+        return torch.where((ids == 0).sum(1, keepdim=True) > 3, -1, ids)
+
+
+def test_rare_draws_out_of_range_are_found(outcome: Any) -> None:
+    why = "a rare draw is out of range: ids of level 0 go from {}, out of the range 0 to 15"
+    fails = "a rare draw raises IndexError: index out of range in self; is all that can be drawn a code?"
+    assert outcome(MoreOutputsThanCodes) == {"rare draws": fails}
+    assert re.fullmatch(why.format(r"\d+ to 16"), outcome(RoundsUp)["rare draws"])
+    assert re.fullmatch(why.format(r"-1 to \d+"), outcome(SometimesNegative)["rare draws"])
+    assert "rare draws" not in outcome(HighIds)
+
+
+class KeepsItsBuffer(Small):
+    def finished(self, ids):
+        self.buffer = getattr(self, "buffer", torch.zeros(16, TOKENS, dtype=torch.int64))
+        return self.buffer[: len(ids)].copy_(ids)
+
+
+class Undressed(Small):
+    def finished(self, ids):
+        return ids.numpy()
+
+
+def test_what_a_call_returned_is_its_callers(outcome: Any) -> None:
+    why = "a later call overwrites what an earlier one returned: return a copy of what is kept"
+    assert outcome(KeepsItsBuffer) == {"other seeds": why}
+    assert outcome(Undressed)["sample"] == "codes and images are tensors, and it returns ndarray"
+
+
+class IgnoresLabels(Small):
+    """All but whether there is one."""
+
+    def rows(self, labels, guided):
+        return super().rows(torch.zeros_like(labels), guided)
+
+
+def test_an_ignored_condition_is_found(outcome: Any) -> None:
+    why = "samples are the same with other labels: is `request.labels` used?"
+    assert outcome(IgnoresLabels) == {"condition": why}
+    assert outcome(IgnoresLabels, classes=1) == {}
+
+
 class Crossed(AbstractContextManager):
     def __init__(self, probe):
         self.marks = [probe("ar", tokens=1), probe("inner")]
@@ -837,6 +896,12 @@ class WrongPrefix(GreyTokenizer):
         return self.decode(codes) * 0.5
 
 
+class KeepsImages(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        self.shown = getattr(self, "shown", torch.zeros(4, 3, 16, 16))
+        return self.shown[: len(codes.ids[0])].copy_(super().decode(codes, probe=probe))
+
+
 class KeepsPalette(GreyTokenizer):
     def close(self):
         pass
@@ -851,6 +916,7 @@ class KeepsPalette(GreyTokenizer):
         (Silent, "probe", "does not enter the phase decode"),
         (Overflow, "encode", "out of the range 0 to 15"),
         (WrongPrefix, "prefix", "all 16 decode to other images"),
+        (KeepsImages, "batch", "a later `decode` overwrites what an earlier one returned"),
         (KeepsPalette, "close", "keeps the network \\(Palette\\)"),
     ],
 )

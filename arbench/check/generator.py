@@ -9,6 +9,7 @@ from ..protocols import (
     Sampling,
     Watchable,
 )
+from ..seeds import Extreme
 from . import abilities
 from .calls import BATCHES, IDS, GeneratorCalls
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
@@ -21,6 +22,7 @@ from .returned import (
     networks_of,
     pick,
     tensors_of,
+    unchanged,
 )
 from .verdict import Broken, Check, NotApplicable, describe
 from .work import work_of
@@ -44,6 +46,7 @@ class GeneratorChecks(GeneratorCalls):
             ("same seeds", self.same_seeds),
             ("batch", self.batch),
             ("other seeds", self.other_seeds),
+            ("condition", self.condition),
             ("prepare", self.prepare),
             ("recording", self.recording),
             ("native settings", self.native),
@@ -54,6 +57,7 @@ class GeneratorChecks(GeneratorCalls):
             ("probe", self.probe),
             ("scores", lambda: abilities.scores(self)),
             ("edit", lambda: abilities.edit(self)),
+            ("rare draws", self.rare_draws),
             ("close", self.close),
             ("inputs", self.watch.inputs),
             ("global state", self.watch.verdict),
@@ -121,10 +125,25 @@ class GeneratorChecks(GeneratorCalls):
 
     def other_seeds(self) -> str:
         other = self.drawn(IDS, seed=1)
+        if not unchanged(self.first, self.reference):
+            raise Broken("a later call overwrites what an earlier one returned: return a copy of what is kept")
         same = [i for i in IDS if difference(pick(other, (i,)), pick(self.reference, (i,))) <= SAME]
         if same:
             raise Broken(f"{len(same)} of {len(IDS)} samples are the same with another seed: is request.noise used?")
         return "every sample differs with another seed"
+
+    def condition(self) -> str:
+        """The same noise under another class or prompt, guided where that is possible, since it then shows most."""
+        kind, _ = self.card.condition, self.generated
+        known = self.card.classes or 0 if kind == "class" else len(set(self.prompts))
+        if kind == "none" or known < 2:
+            raise NotApplicable("there is only one condition")
+        sampling = guided(self.card) if "guidance" in self.card.supports else plain(self.card)
+        ours, other = (self.sampled(self.request(IDS, shift=shift), sampling) for shift in (0, 1))
+        if difference(tensors_of(other.codes, other.images), tensors_of(ours.codes, ours.images)) == 0:
+            field = "labels" if kind == "class" else "prompts"
+            raise Broken(f"samples are the same with other {field}: is `request.{field}` used?")
+        return "samples differ under another one"
 
     def prepare(self) -> str:
         _ = self.generated
@@ -147,11 +166,25 @@ class GeneratorChecks(GeneratorCalls):
                 return f"no CUDA graph, calls stay eager: {why}"
         return "a call reads nothing back: on a GPU it can be one CUDA graph"
 
+    def rare_draws(self) -> str:
+        """In range as well: a head may have more outputs than there are codes, and 1 - 2^-53 may be rounded to 1."""
+        try:
+            self.check_range(self.generated, len(IDS))
+        except Broken:
+            raise NotApplicable("common ones are out of range") from None
+        try:
+            self.sampled(self.request(IDS, noise=Extreme(len(IDS), self.device)))
+        except (Exception, SystemExit) as error:  # its own network cannot look such a token up
+            raise Broken(f"a rare draw raises {describe(error)}; is all that can be drawn a code?") from None
+        if self.out_of_range:
+            raise Broken(f"a rare draw is out of range: {self.out_of_range}")
+        return "in range, for the lowest and highest numbers that noise can give too"
+
     # ---- knobs ---------------------------------------------------------------------------------------------------
 
     def native(self) -> str:
         try:
-            self.ready(1, self.card.native.model_copy(deep=True))
+            self.ready(1, self.card.native)
         except Unsupported as error:
             raise Broken(f"the card's own `native` settings are refused: {error.what}") from None
         return "`prepare` takes them"

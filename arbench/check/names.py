@@ -9,9 +9,9 @@ from ..errors import UnknownName
 
 LOADING = ("load", "same weights", "parameters")
 GENERATOR = (
-    "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "prepare", "recording",
-    "native settings", "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe", "scores", "edit",
-    "close", "inputs", "global state",
+    "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "condition", "prepare",
+    "recording", "native settings", "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe",
+    "scores", "edit", "rare draws", "close", "inputs", "global state",
 )  # fmt: skip
 TOKENIZER = (
     "protocol", "encode", "decode", "ids alone", "all codes", "same images", "batch", "seeds", "prefix", "probe",

@@ -6,11 +6,12 @@ import gc
 import math
 import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from ..protocols import Codes, TokenSpec
+from ..protocols import Codes, Generated, TokenSpec
 from .verdict import Broken, NotApplicable
 
 SAME = 1e-3
@@ -96,6 +97,25 @@ def pick_codes(codes: Codes, rows: Sequence[int]) -> Codes:
     return Codes(ids=pick(codes.ids, rows), latents=latents)
 
 
+def copied(generated: Generated) -> Generated:
+    """Raises `Broken` for what is not a tensor."""
+    strange = [each for each in tensors_of(generated.codes, generated.images) if not isinstance(each, Tensor)]
+    if strange:
+        raise Broken(f"codes and images are tensors, and it returns {type(strange[0]).__name__}")
+    codes, images = generated.codes, generated.images
+    return replace(
+        generated,
+        codes=None if codes is None else copied_codes(codes),
+        images=None if images is None else images.clone(),
+    )
+
+
+def copied_codes(codes: Codes) -> Codes:
+    ids = tuple(one.clone() for one in codes.ids)
+    latents, lengths = (None if one is None else one.clone() for one in (codes.latents, codes.lengths))
+    return replace(codes, ids=ids, latents=latents, lengths=lengths)
+
+
 def on_grid(codes: Codes, spec: TokenSpec, cells: Tensor) -> tuple[Tensor, ...]:
     """What codes hold in the chosen `cells` (h, w) of the finest grid: ids, or the latents of continuous tokens."""
     if codes.ids:
@@ -120,6 +140,14 @@ def difference(ours: Sequence[Tensor], reference: Sequence[Tensor]) -> float:
             apart = float((one != other).double().mean()) if one.numel() else 0.0
         worst = max(worst, math.inf if math.isnan(apart) else apart)
     return worst
+
+
+def unchanged(ours: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
+    """Bit for bit, and NaN is like NaN."""
+    return all(
+        one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
+        for one, other in zip(ours, kept, strict=True)
+    )
 
 
 # ---- closing ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,17 @@ from torch import Tensor
 from ..measure.probe import HostStamps, PhaseProbe
 from ..protocols import NO_PROBE, Card, Codes, Noise, Prefix, Probe, Tokenizer
 from ..seeds import noise_for
-from .returned import SAME, check_close, check_codes, check_images, difference, pick, tensors_of
+from .returned import (
+    SAME,
+    check_close,
+    check_codes,
+    check_images,
+    copied_codes,
+    difference,
+    pick,
+    tensors_of,
+    unchanged,
+)
 from .verdict import Broken, Check, NotApplicable
 from .watch import Watch
 
@@ -44,6 +54,8 @@ class TokenizerChecks:
         self.given = pictures(COUNT, card.resolution, device)
         self._codes: Codes | None = None
         self._images: Tensor | None = None
+        self._returned: tuple[Tensor, ...] = ()  # those of the first calls themselves, not copies
+        self._shown: tuple[Tensor, ...] = ()
 
     def checks(self) -> list[Check]:
         return [
@@ -92,13 +104,13 @@ class TokenizerChecks:
     def encode(self) -> str:
         codes = self.encoded(self.given)
         note = check_codes(self.model.spec, codes, COUNT)
-        self._codes = codes
+        self._codes, self._returned = copied_codes(codes), tensors_of(codes)
         return note
 
     def decode(self) -> str:
         images = self.decoded(self.codes)
         note = check_images(images, COUNT, self.card.resolution)
-        self._images = images
+        self._images, self._shown = images.clone(), (images,)
         return note
 
     def ids_alone(self) -> str:
@@ -130,6 +142,12 @@ class TokenizerChecks:
     def batch(self) -> str:
         for rows in BATCHES:
             self._compare(rows)
+        for name, first, kept in (
+            ("encode", self._returned, tensors_of(self.codes)),
+            ("decode", self._shown, (self.images,)),
+        ):
+            if not unchanged(first, kept):
+                raise Broken(f"a later `{name}` overwrites what an earlier one returned: return a copy of what is kept")
         return "codes and images are the same in batches of 1, 3 and 4, wherever they are in it"
 
     def _compare(self, rows: Sequence[int]) -> None:
