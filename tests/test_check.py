@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -902,6 +904,12 @@ class KeepsImages(GreyTokenizer):
         return self.shown[: len(codes.ids[0])].copy_(super().decode(codes, probe=probe))
 
 
+class Talks(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        print("as I decode")
+        return super().decode(codes, probe=probe)
+
+
 class KeepsPalette(GreyTokenizer):
     def close(self):
         pass
@@ -977,6 +985,7 @@ def test_what_is_written_into_an_argument_is_named(outcome: Any) -> None:
 
 # ---- global state ----------------------------------------------------------------------------------------------------
 
+HERE = Path.cwd()
 TOUCHES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "torch's random state": (lambda: torch.rand(1), lambda: None),
     "numpy's random state": (lambda: np.random.rand(), lambda: None),
@@ -994,6 +1003,15 @@ TOUCHES: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: torch._C._set_deterministic_algorithms(True),
         lambda: torch._C._set_deterministic_algorithms(False),
     ),
+    "torch's attention kernels": (
+        lambda: torch.backends.cuda.enable_flash_sdp(False),
+        lambda: torch.backends.cuda.enable_flash_sdp(True),
+    ),
+    "torch's autocast": (
+        lambda: torch.set_autocast_enabled("cpu", True),
+        lambda: torch.set_autocast_enabled("cpu", False),
+    ),
+    "the working directory": (lambda: os.chdir(os.pardir), lambda: os.chdir(HERE)),
 }
 
 
@@ -1115,6 +1133,12 @@ def test_an_adapter_in_this_folder_is_found_and_fails(
     monkeypatch.setattr(sys, "path", list(sys.path))
     assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 0
     assert chosen(["my_cards_of_test_check:SYSTEM"]) == [GREY]
+    capsys.readouterr()
+    vars(module).update(tokenizer=Talks)
+    assert main(["check", "my_cards_of_test_check:CARDS", "--random", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["ok"] is True
+    assert "as I decode" in printed.err
     vars(module).update(tokenizer=Silent)
     assert main(["check", "my_cards_of_test_check:CARDS", "--random"]) == 1
     assert "FAIL" in capsys.readouterr().out

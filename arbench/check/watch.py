@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,6 +38,13 @@ def snapshot() -> dict[str, object]:
             torch.backends.cudnn.benchmark,
             torch.backends.cudnn.deterministic,
         ),
+        "torch's attention kernels": (
+            torch.backends.cuda.flash_sdp_enabled(),  # type: ignore[no-untyped-call]
+            torch.backends.cuda.mem_efficient_sdp_enabled(),  # type: ignore[no-untyped-call]
+            torch.backends.cuda.math_sdp_enabled(),  # type: ignore[no-untyped-call]
+        ),
+        "torch's autocast": (torch.is_autocast_enabled("cpu"), torch.is_autocast_enabled("cuda")),
+        "the working directory": Path.cwd(),
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["CUDA's random state"] = tuple(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
@@ -62,7 +71,8 @@ class Watch:
     def __call__(self, call: str, **arguments: object) -> Iterator[None]:
         given, before = Given(arguments), snapshot()
         try:
-            yield
+            with redirect_stdout(sys.stderr):  # standard output is for the verdicts
+                yield
         finally:
             after = snapshot()
             for what in given.changed():
@@ -79,7 +89,7 @@ class Watch:
         """A note if nothing was touched. Raises `Broken`."""
         if self._touched:
             raise Broken(", ".join(f"`{call}` changes {what}" for what, call in self._touched.items()))
-        return "random states, dtype, grad mode, threads and flags are as before"
+        return "random states, dtype, grad mode, threads, flags and the working directory are as before"
 
     def inputs(self) -> str:
         """A note if every call left its arguments alone. Raises `Broken`."""
