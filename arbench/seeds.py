@@ -156,7 +156,7 @@ class Extreme(Philox):
         place = torch.arange(start, start + n, device=self.device) % 2
         high = torch.stack((torch.zeros_like(place), torch.ones_like(place), place, 1 - place)).bool()
         rows = torch.arange(self.batch, device=self.device) % len(high)
-        return torch.where(high[rows], HIGHEST, LOWEST).double()
+        return torch.full((self.batch, n), LOWEST, dtype=torch.float64, device=self.device).where(~high[rows], HIGHEST)
 
     def normal(self, stream: str, shape: Sequence[int]) -> Tensor:
         return self._usual.normal(stream, shape)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from arbench.seeds import Greedy, Philox, invert_cdf, noise_for, philox, sample_seed
+from arbench.seeds import Extreme, Greedy, Philox, invert_cdf, noise_for, philox, sample_seed
 
 # Known-answer vectors of Random123 1.14 (kat_vectors, philox4x32 10): counter, key, output
 VECTORS = [
@@ -107,3 +107,12 @@ def test_the_same_integers_on_cpu_and_cuda():
     assert torch.equal(cpu.uniform("u", 1001), cuda.uniform("u", 1001).cpu())
     assert torch.equal(cpu.permutation("p", 256), cuda.permutation("p", 256).cpu())
     assert torch.allclose(cpu.normal("n", (1001,)), cuda.normal("n", (1001,)).cpu(), atol=1e-6)
+
+
+def test_the_rarest_draws_are_in_range_and_at_its_ends():
+    drawn = Extreme(4).uniform("tokens", 4, start=3)
+    assert drawn.dtype == torch.float64
+    assert drawn.min() > 0
+    assert drawn.max() < 1
+    assert (drawn * 64).long().tolist() == [[0] * 4, [63] * 4, [63, 0] * 2, [0, 63] * 2]
+    assert Extreme(4).normal("inner", (100,)).abs().max() < 6
