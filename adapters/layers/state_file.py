@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor
 
 from arbench.checkpoints import parts
@@ -131,6 +132,9 @@ def tensors_of(listing: Listing, names: Mapping[str, str]) -> dict[str, Tensor]:
 
 def _of_shard(path: Path, wanted: Mapping[str, str], listing: Listing) -> dict[str, Tensor]:
     try:
+        if not _in_utf8(path):
+            held = load(path.read_bytes())
+            return {new: held[name] for new, name in wanted.items()}
         with safe_open(path, "pt") as file:
             return {new: file.get_tensor(name) for new, name in wanted.items()}
     except SafetensorError as error:
@@ -153,7 +157,9 @@ def _of_torch(file: TorchFile, wanted: Mapping[str, StoredTensor]) -> dict[str, 
                 file.span(tensor)  # torch does not say it that clearly
                 if tensor.storage not in storages:
                     first, size = file.storages[tensor.storage]
-                    if file.form == "zip" and first % 64 == 0:  # as torch writes it; mapped, not read
+                    if (
+                        file.form == "zip" and first % 64 == 0 and _in_utf8(file.path)
+                    ):  # as torch has it: mapped, not read
                         if whole is None:
                             length = file.path.stat().st_size
                             whole = torch.UntypedStorage.from_file(str(file.path), False, length)
@@ -168,6 +174,15 @@ def _of_torch(file: TorchFile, wanted: Mapping[str, StoredTensor]) -> dict[str, 
     except (RuntimeError, OSError, ValueError, KeyError, TypeError, AttributeError):
         refuse(file.path, "the file is truncated or not a torch checkpoint", AGAIN)
     return state
+
+
+def _in_utf8(path: Path) -> bool:
+    """Whether torch and safetensors, which take no other names, can open it by its path."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # ---- what is wrong ---------------------------------------------------------------------------------------------------

@@ -69,6 +69,17 @@ def test_reads_every_format(tmp_path: Path, save: Callable[[Any, Path], None], n
     assert all(torch.equal(read[key], STATE[key]) and read[key].dtype == STATE[key].dtype for key in STATE)
 
 
+@pytest.mark.parametrize("write", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_a_file_whose_name_is_not_utf8_is_read(tmp_path: Path, write: Callable[..., None]) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.bin")
+    write(STATE, tmp_path / "plain")
+    (tmp_path / "plain").rename(path)
+    read = read_state_dict(path)
+    assert {name: (tensor.dtype, tensor.tolist()) for name, tensor in read.items()} == {
+        name: (tensor.dtype, tensor.tolist()) for name, tensor in STATE.items()
+    }
+
+
 def test_a_part_is_named_by_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     torch.save({"model": {"x": torch.zeros(1)}, "ema": {"y": torch.zeros(1)}, "args": argparse.Namespace(lr=1)}, path)
