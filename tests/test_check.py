@@ -546,7 +546,14 @@ class Undressed(Small):
 def test_what_a_call_returned_is_its_callers(outcome: Any) -> None:
     why = "a later call overwrites what an earlier one returned: return a copy of what is kept"
     assert outcome(KeepsItsBuffer) == {"other seeds": why}
-    assert outcome(Undressed)["sample"] == "codes and images are tensors, and it returns ndarray"
+
+
+def test_a_result_of_another_type_is_named(outcome: Any) -> None:
+    assert outcome(Undressed)["sample"] == "what codes hold: type Tensor is expected, not ndarray"
+    why = "`ids` of codes: type tuple is expected, not Tensor"
+    assert outcome(tokenizer=LooseIds)["encode"] == why
+    assert outcome(tokenizer=BareIds)["encode"] == "codes: type Codes is expected, not tuple"
+    assert outcome(tokenizer=NumpyImages)["decode"] == "images: type Tensor is expected, not ndarray"
 
 
 class IgnoresLabels(Small):
@@ -886,6 +893,21 @@ class Bright(GreyTokenizer):
 class Silent(GreyTokenizer):
     def decode(self, codes, *, probe=NO_PROBE):
         return super().decode(codes)
+
+
+class LooseIds(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        return Codes(ids=super().encode(images).ids[0])
+
+
+class BareIds(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        return super().encode(images).ids
+
+
+class NumpyImages(GreyTokenizer):
+    def decode(self, codes, *, probe=NO_PROBE):
+        return super().decode(codes, probe=probe).numpy()
 
 
 class Overflow(GreyTokenizer):

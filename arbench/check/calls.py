@@ -55,13 +55,13 @@ class GeneratorCalls:
         sampling = (sampling or plain(self.card)).model_copy(deep=True)
         with self.watch("sample", request=request, sampling=sampling):
             generated = self.model.sample(request, sampling, probe=probe)
+        copy = copied(generated)
         self.first = self.first or tensors_of(generated.codes, generated.images)
-        generated = copied(generated)
         try:
-            self.check_range(generated, len(request.sample_ids))
+            self.check_range(copy, len(request.sample_ids))
         except Broken as error:
             self.out_of_range = self.out_of_range or str(error)
-        return generated
+        return copy
 
     def check_range(self, generated: Generated, rows: int) -> None:
         """Raises `Broken` for codes or images out of shape or range."""

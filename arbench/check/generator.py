@@ -4,26 +4,12 @@ from __future__ import annotations
 
 from ..errors import Unsupported
 from ..measure.probe import HostStamps, PhaseProbe
-from ..protocols import (
-    Generator,
-    Sampling,
-    Watchable,
-)
+from ..protocols import Generator, Sampling, Watchable
 from ..seeds import Extreme
 from . import abilities
 from .calls import BATCHES, IDS, GeneratorCalls
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
-from .returned import (
-    SAME,
-    check_close,
-    check_codes,
-    check_images,
-    difference,
-    networks_of,
-    pick,
-    tensors_of,
-    unchanged,
-)
+from .returned import SAME, check_close, check_codes, check_images, difference, networks_of, pick, tensors_of, unchanged
 from .verdict import Broken, Check, NotApplicable, describe
 from .work import work_of
 

@@ -23,6 +23,7 @@ EXACT = 1e-5
 
 def check_codes(spec: TokenSpec, codes: Codes, rows: int) -> str:
     """A note on the codes of `rows` images if they are as `spec` says. Raises `Broken`."""
+    check_types(codes)
     found = []
     if spec.kind != "continuous":
         if spec.variable_length and not spec.tokens and codes.ids:  # any number
@@ -47,6 +48,20 @@ def check_codes(spec: TokenSpec, codes: Codes, rows: int) -> str:
     return ", ".join(found)
 
 
+def check_types(codes: Codes) -> None:
+    """Raises `Broken` if these are not codes, or hold something else than tensors."""
+    check_type("codes", codes, Codes)
+    check_type("`ids` of codes", codes.ids, tuple)
+    for each in tensors_of(codes):
+        check_type("what codes hold", each, Tensor)
+
+
+def check_type(what: str, value: object, kind: type) -> None:
+    """Raises `Broken` for a value of another type."""
+    if not isinstance(value, kind):
+        raise Broken(f"{what}: type {kind.__name__} is expected, not {type(value).__name__}")
+
+
 def _check_ids(spec: TokenSpec, ids: Tensor, shape: tuple[int, int], name: str) -> None:
     fits = ids.ndim == 2 and len(ids) == shape[0]
     if not fits or (ids.shape[1] > shape[1] if spec.variable_length else ids.shape[1] != shape[1]):
@@ -69,6 +84,7 @@ def _check_latents(spec: TokenSpec, latents: Tensor, rows: int) -> None:
 
 def check_images(images: Tensor, rows: int, side: int) -> str:
     """A note on images if they are float32 (rows, 3, side, side) in [0, 1]. Raises `Broken`."""
+    check_type("images", images, Tensor)
     if tuple(images.shape) != (rows, 3, side, side):
         raise Broken(f"images are {tuple(images.shape)}, not {(rows, 3, side, side)}")
     if images.dtype != torch.float32:
@@ -98,10 +114,12 @@ def pick_codes(codes: Codes, rows: Sequence[int]) -> Codes:
 
 
 def copied(generated: Generated) -> Generated:
-    """Raises `Broken` for what is not a tensor."""
-    strange = [each for each in tensors_of(generated.codes, generated.images) if not isinstance(each, Tensor)]
-    if strange:
-        raise Broken(f"codes and images are tensors, and it returns {type(strange[0]).__name__}")
+    """Raises `Broken` for what is not of the types that it should be."""
+    check_type("what `sample` returns", generated, Generated)
+    if generated.codes is not None:
+        check_types(generated.codes)
+    if generated.images is not None:
+        check_type("images", generated.images, Tensor)
     codes, images = generated.codes, generated.images
     return replace(
         generated,

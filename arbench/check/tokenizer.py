@@ -15,6 +15,8 @@ from .returned import (
     check_close,
     check_codes,
     check_images,
+    check_type,
+    check_types,
     copied_codes,
     difference,
     pick,
@@ -76,11 +78,15 @@ class TokenizerChecks:
 
     def encoded(self, images: Tensor, noise: Noise | None = None) -> Codes:
         with self.watch("encode", images=images, noise=noise):
-            return self.model.encode(images, noise=noise)
+            codes = self.model.encode(images, noise=noise)
+        check_types(codes)
+        return codes
 
     def decoded(self, codes: Codes, probe: Probe = NO_PROBE) -> Tensor:
         with self.watch("decode", codes=codes):
-            return self.model.decode(codes, probe=probe)
+            images = self.model.decode(codes, probe=probe)
+        check_type("images", images, Tensor)
+        return images
 
     @property
     def codes(self) -> Codes:
