@@ -954,6 +954,27 @@ def test_broken_tokenizers_are_found(outcome: Any, tokenizer: Any, name: str, wh
     assert re.search(why, outcome(tokenizer=tokenizer)[name])
 
 
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+class KeepsEverySample(Small):
+    def finished(self, ids):
+        vars(self).setdefault("history", []).append(ids.clone())
+        return ids
+
+
+class KeepsEveryImage(GreyTokenizer):
+    def encode(self, images, *, noise=None):
+        vars(self).setdefault("history", []).append(images.clone())
+        return super().encode(images)
+
+
+def test_what_every_call_leaves_behind_is_found(outcome: Any) -> None:
+    why = "leaves {:,} bytes of tensors behind: keep nothing of a call"
+    assert outcome(KeepsEverySample) == {"memory": "every call " + why.format(4 * TOKENS * 8)}
+    assert outcome(tokenizer=KeepsEveryImage) == {"memory": "every `encode` " + why.format(4 * 3 * 16 * 16 * 4)}
+
+
 # ---- inputs ----------------------------------------------------------------------------------------------------------
 
 
@@ -1131,10 +1152,10 @@ def one_thread() -> Iterator[None]:
 def test_the_command_prints_a_line_a_check(one_thread: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "tokenizers/llamagen-mini"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 17
+    assert len(lines) == 18
     assert all(line.startswith("tokenizers/llamagen-mini") for line in lines[:-1])
     assert lines[3].split()[1:3] == ["protocol", "ok"]
-    assert lines[-1] == "13 of 13 checks hold (adapters: 1)"
+    assert lines[-1] == "14 of 14 checks hold (adapters: 1)"
     assert main(["check", "tokenizers/llamagen-mini", "--random", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["ok"] is True

@@ -9,6 +9,7 @@ from ..seeds import Extreme
 from . import abilities
 from .calls import BATCHES, IDS, GeneratorCalls
 from .knobs import KNOBS, guidances, guided, plain, unknown_extra, variants
+from .memory import bytes_left
 from .returned import SAME, check_close, check_codes, check_images, difference, networks_of, pick, tensors_of, unchanged
 from .verdict import Broken, Check, NotApplicable, describe
 from .work import work_of
@@ -44,6 +45,7 @@ class GeneratorChecks(GeneratorCalls):
             ("scores", lambda: abilities.scores(self)),
             ("edit", lambda: abilities.edit(self)),
             ("rare draws", self.rare_draws),
+            ("memory", self.memory),
             ("close", self.close),
             ("inputs", self.watch.inputs),
             ("global state", self.watch.verdict),
@@ -165,6 +167,13 @@ class GeneratorChecks(GeneratorCalls):
         if self.out_of_range:
             raise Broken(f"a rare draw is out of range: {self.out_of_range}")
         return "in range, for the lowest and highest numbers that noise can give too"
+
+    def memory(self) -> str:
+        _ = self.generated
+        grown = bytes_left(lambda: self.call(IDS))
+        if grown:
+            raise Broken(f"every call leaves {grown:,} bytes of tensors behind: keep nothing of a call")
+        return "a call leaves nothing behind"
 
     # ---- knobs ---------------------------------------------------------------------------------------------------
 

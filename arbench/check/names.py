@@ -11,11 +11,11 @@ LOADING = ("load", "same weights", "parameters")
 GENERATOR = (
     "protocol", "sample", "codes", "images", "same seeds", "batch", "other seeds", "condition", "prepare",
     "recording", "native settings", "unsupported knobs", "supported knobs", "guidance", "guidance off", "probe",
-    "scores", "edit", "rare draws", "close", "inputs", "global state",
+    "scores", "edit", "rare draws", "memory", "close", "inputs", "global state",
 )  # fmt: skip
 TOKENIZER = (
     "protocol", "encode", "decode", "ids alone", "all codes", "same images", "batch", "seeds", "prefix", "probe",
-    "close", "inputs", "global state",
+    "memory", "close", "inputs", "global state",
 )  # fmt: skip
 OWN = {"generator": GENERATOR, "tokenizer": TOKENIZER}
 NEEDED = {"generator": ("sample",), "tokenizer": ("encode", "decode")}

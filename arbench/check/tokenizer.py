@@ -10,6 +10,7 @@ from torch import Tensor
 from ..measure.probe import HostStamps, PhaseProbe
 from ..protocols import NO_PROBE, Card, Codes, Noise, Prefix, Probe, Tokenizer
 from ..seeds import noise_for
+from .memory import bytes_left
 from .returned import (
     SAME,
     check_close,
@@ -71,6 +72,7 @@ class TokenizerChecks:
             ("seeds", self.seeds),
             ("prefix", self.prefix),
             ("probe", self.probe),
+            ("memory", self.memory),
             ("close", self.close),
             ("inputs", self.watch.inputs),
             ("global state", self.watch.verdict),
@@ -201,6 +203,14 @@ class TokenizerChecks:
         if set(entries) != {"decode"}:
             raise Broken(f"`decode` enters {', '.join(entries)}: all of it is the phase decode")
         return f"decode x {entries['decode']}"
+
+    def memory(self) -> str:
+        codes = self.codes
+        for name, call in (("encode", lambda: self.encoded(self.given)), ("decode", lambda: self.decoded(codes))):
+            grown = bytes_left(call)
+            if grown:
+                raise Broken(f"every `{name}` leaves {grown:,} bytes of tensors behind: keep nothing of a call")
+        return "a call leaves nothing behind"
 
     def close(self) -> str:
         model = self.model
