@@ -1017,7 +1017,7 @@ class ShiftsCodes(GreyTokenizer):
 
 
 def test_what_is_written_into_an_argument_is_named(outcome: Any) -> None:
-    why = "{}, which the caller goes on using: work on a copy"
+    why = "{}, which the caller uses again: work on a copy"
     assert outcome(ZeroesLabels) == {"inputs": why.format("`sample` changes `request.labels`")}
     assert outcome(ForgetsKnobs) == {"inputs": why.format("`prepare` changes `sampling.extra`")}
     assert outcome(TakesTheNoise) == {"inputs": why.format("`sample` changes `request.noise`")}

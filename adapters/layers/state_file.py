@@ -157,9 +157,8 @@ def _of_torch(file: TorchFile, wanted: Mapping[str, StoredTensor]) -> dict[str, 
                 file.span(tensor)  # torch does not say it that clearly
                 if tensor.storage not in storages:
                     first, size = file.storages[tensor.storage]
-                    if (
-                        file.form == "zip" and first % 64 == 0 and _in_utf8(file.path)
-                    ):  # as torch has it: mapped, not read
+                    as_torch_writes = file.form == "zip" and first % 64 == 0
+                    if as_torch_writes and _in_utf8(file.path):  # mapped, not read
                         if whole is None:
                             length = file.path.stat().st_size
                             whole = torch.UntypedStorage.from_file(str(file.path), False, length)

@@ -95,5 +95,5 @@ class Watch:
         """A note if every call left its arguments alone. Raises `Broken`."""
         if self._overwritten:
             told = ", ".join(f"`{call}` changes `{what}`" for what, call in self._overwritten.items())
-            raise Broken(f"{told}, which the caller goes on using: work on a copy")
+            raise Broken(f"{told}, which the caller uses again: work on a copy")
         return "requests, codes, images and the card are the same after every call"

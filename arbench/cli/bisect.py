@@ -92,8 +92,8 @@ def _title(adapter: str, setting: str) -> str:
 
 
 def _meant(each: Reading, setting: str, asked: str) -> bool:
-    """Whether it is of the adapter asked for, by a glob, or by name and settings as an error tells them, of which the
-    first alone are of all that goes on with them."""
+    """Whether it is of the adapter asked for, by a glob, or by name and settings as an error tells them, or the first
+    of these settings."""
     name = each.entry.result.adapter
     title = _title(name, setting)
     return fnmatchcase(name, asked) or title == asked or (asked[-1:] == ")" and title.startswith(f"{asked[:-1]}, "))
