@@ -1,13 +1,13 @@
 """What a process that decodes does: chunks of pictures from its pipe, their pixels into memory that its owner maps too.
 
-Messages from the owner are pickled, for they hold functions; answers are JSON (`processes` has the other end).
+What the owner sends are functions and what they take, by `multiprocessing`'s pipes, which no one else can write to;
+answers are JSON, for what decodes images of strangers tells its owner numbers and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import mmap
-import pickle
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
@@ -27,7 +27,7 @@ def main(pipe_number: int, memory_number: int) -> None:
     with Connection(pipe_number) as pipe, mmap.mmap(memory_number, 0) as memory:
         while True:
             try:
-                treat, jobs = pickle.loads(pipe.recv_bytes())
+                treat, jobs = pipe.recv()
             except (EOFError, ConnectionError):
                 return
             pipe.send_bytes(json.dumps(_answers(jobs, treat, memory)).encode())

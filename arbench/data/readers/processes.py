@@ -14,7 +14,6 @@ import json
 import logging
 import mmap
 import os
-import pickle
 import queue
 import socket
 import subprocess
@@ -99,7 +98,7 @@ class _Process:
         if self._lost:
             return [None] * len(jobs)
         try:
-            self._pipe.send_bytes(pickle.dumps((treat, list(jobs))))
+            self._pipe.send((treat, list(jobs)))
             answers = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
             self._lost = True
