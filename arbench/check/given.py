@@ -20,7 +20,7 @@ class Given:
         self._before = {name: _kept(value) for name, value in _parts(arguments)}
 
     def changed(self) -> list[str]:
-        """Names of what is no longer as it was. Tensors are put back, so that later checks do not stumble over them."""
+        """Names of what the call has changed. Tensors are restored, so that later checks see what they were given."""
         found = [(name, value) for name, value in _parts(self._arguments) if not _same(value, self._before[name])]
         for name, value in found:
             before = self._before[name]
